@@ -1,7 +1,6 @@
 # make demo      install what is missing, build, open the console on a throwaway demo environment
 # make test      install what the tests need, start the lab, run all tests, stop the lab
-# make lint      formatting, clippy, bans, licenses and sources of dependencies
-# make words     banned words (not in make lint yet: the code still has some)
+# make lint      formatting, clippy, banned words; bans, licenses and sources of dependencies
 # make install   install the program, man page, completions, systemd unit and sample settings (PREFIX, DESTDIR)
 # make deb       build a Debian package in target/debian
 # make written   update the generated files: man page, completions, keymap, docs/cli.md, docs/keys.md, docs/config.md
@@ -14,7 +13,7 @@
 # make bench-console cost of the console in a pseudo terminal (BENCH_IDLE=10 for less), compared with bottom, yazi and
 #                    television if they are in .lab/peers/bin: cargo install --locked --root .lab/peers bottom
 # make pictures  create the pictures and the recording in assets/ from the running demo (needs tmux)
-.PHONY: demo test lint words build install deb written tools-deb tools-deny audit lab bench-push bench-pull \
+.PHONY: demo test lint build install deb written tools-deb tools-deny audit lab bench-push bench-pull \
   bench-remote bench-pause bench-console pictures
 
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -35,11 +34,8 @@ test:
 lint: tools-deny
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	PATH="$(CURDIR)/$(tools)/bin:$$PATH" cargo deny --locked -L error check bans licenses sources
-
-# Words that the project does not use; the older code still has many.
-words:
 	tests/lint/words.sh
+	PATH="$(CURDIR)/$(tools)/bin:$$PATH" cargo deny --locked -L error check bans licenses sources
 
 build:
 	@tests/lab/packages.sh build

@@ -1,4 +1,4 @@
-//! Arguments -> a face; an error -> an exit code.
+//! Parses the arguments, runs a front end, and returns its exit code.
 
 #![expect(
     clippy::disallowed_methods,
@@ -26,13 +26,13 @@ use snapdeck_settings::{self as settings, LoadedSettings};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
-/// How long the end waits for threads that may hang in a call to libvirt.
+/// For threads that may hang in a call to libvirt.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     snapdeck_host::set_mmap_threshold();
     let args: Vec<OsString> = std::env::args_os().collect();
-    // Asked before the line is understood: what is wrong with it must be told as JSON, too.
+    // Before parsing, so that usage errors are JSON, too.
     let json = args
         .iter()
         .skip(1)
@@ -42,8 +42,8 @@ fn main() -> ExitCode {
         Ok(cli) => run_front_end(cli),
         Err(error) if !error.use_stderr() => {
             let text = error.render();
-            let answer = CommandOutput::new(&text.to_string(), text.to_string());
-            return ExitCode::from(cli::output::finish(answer, false));
+            let output = CommandOutput::new(&text.to_string(), text.to_string());
+            return ExitCode::from(cli::output::finish(output, false));
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             Err(Error::new(Kind::InvalidInput, "a command is missing").hint("see snapdeck --help"))
@@ -53,14 +53,13 @@ fn main() -> ExitCode {
     ExitCode::from(cli::output::finish(result, json))
 }
 
-/// Opens the face that was asked for.
 fn run_front_end(cli: Cli) -> Result<CommandOutput> {
     let Cli {
         command,
         console: flags,
         global,
     } = cli;
-    if global.json && !answers(command.as_ref()) {
+    if global.json && !has_output(command.as_ref()) {
         return Err(Error::new(
             Kind::InvalidInput,
             "--json needs a command that prints a result",
@@ -92,10 +91,10 @@ fn run_front_end(cli: Cli) -> Result<CommandOutput> {
         Some(Command::Config) => {
             CommandOutput::new(&loaded.report.to_json(), loaded.report.to_string())
         }
-        Some(Command::Serve(asked)) => {
+        Some(Command::Serve(args)) => {
             log_to_stderr(global.verbose.max(1));
             let host = cli::select_host(&global.host, &loaded.settings)?;
-            open_api(loaded, host, &asked)
+            open_api(loaded, host, &args)
         }
         Some(command) => {
             let plan = cli::plan(command, &global.host, &loaded.settings)?;
@@ -108,8 +107,7 @@ fn run_front_end(cli: Cli) -> Result<CommandOutput> {
     }
 }
 
-/// Returns whether the command prints an answer: the console does not.
-fn answers(command: Option<&Command>) -> bool {
+fn has_output(command: Option<&Command>) -> bool {
     match command {
         None => false,
         #[cfg(feature = "demo")]
@@ -126,9 +124,9 @@ fn run_command(loaded: LoadedSettings, plan: CommandPlan, verbose: bool) -> Resu
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         let engine = Engine::new(loaded.settings).await?;
-        let answer = cli::run(&engine, plan, verbose).await;
+        let output = cli::run(&engine, plan, verbose).await;
         engine.shutdown().await;
-        answer
+        output
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     result
@@ -151,7 +149,7 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
         if let Some(state) = settings::state_dir()
             && let Err(error) = engine.open_journal(&state)
         {
-            // All works without: only what runs at the end cannot be left to the next start.
+            // Without a journal, only interrupted jobs cannot be resumed.
             eprintln!("snapdeck: warning: {error}");
         }
         console::run(engine, options).await.map_err(into_error)
@@ -160,22 +158,21 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
     result.and_then(|()| empty_output())
 }
 
-fn open_api(
-    mut loaded: LoadedSettings,
-    host: HostName,
-    asked: &ServeArgs,
-) -> Result<CommandOutput> {
-    let options = build_api_options(asked)?;
+fn open_api(mut loaded: LoadedSettings, host: HostName, args: &ServeArgs) -> Result<CommandOutput> {
+    let options = build_api_options(args)?;
     options.check()?;
     let state = settings::state_dir().ok_or_else(|| {
         Error::new(Kind::InvalidInput, "no directory for the journal")
             .hint("set HOME or XDG_STATE_HOME")
     })?;
-    // The others are other processes' to serve.
-    loaded.settings.hosts.retain(|known| known.name == host);
+    // Other hosts are served by other processes.
+    loaded
+        .settings
+        .hosts
+        .retain(|settings| settings.name == host);
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
-        // First, so that no signal can kill a job.
+        // First, so that no signal can end the process during a job.
         let mut stops = StopSignals::new()?;
         let engine = Engine::new(loaded.settings).await?;
         engine.open_journal(&state)?;
@@ -185,10 +182,10 @@ fn open_api(
     result.and_then(|()| empty_output())
 }
 
-fn build_api_options(asked: &ServeArgs) -> Result<api::Options> {
+fn build_api_options(args: &ServeArgs) -> Result<api::Options> {
     let env = |name: &str| std::env::var_os(name);
-    let token = settings::read_api_token(asked.token_file.as_deref(), &env)?;
-    let access = match (token, asked.insecure_no_auth) {
+    let token = settings::read_api_token(args.token_file.as_deref(), &env)?;
+    let access = match (token, args.insecure_no_auth) {
         (Some(token), false) => api::Access::Token(api::Token::new(&token)?),
         (None, true) => api::Access::Open,
         (Some(_), true) => {
@@ -205,9 +202,9 @@ fn build_api_options(asked: &ServeArgs) -> Result<api::Options> {
                 ));
         }
     };
-    let files = asked.tls_cert.clone().zip(asked.tls_key.clone());
+    let files = args.tls_cert.clone().zip(args.tls_key.clone());
     Ok(api::Options {
-        listen: asked.listen,
+        listen: args.listen,
         access,
         tls: files.map(|(cert, key)| api::TlsFiles { cert, key }),
     })
@@ -220,21 +217,21 @@ fn open_demo(flags: &ConsoleFlags) -> Result<CommandOutput> {
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         eprintln!("creating a host, a bucket, an image and three sandboxes ...");
-        let world = demo::DemoEnvironment::create().await?;
+        let demo = demo::DemoEnvironment::create().await?;
         let options = console::Options {
-            log_file: Some(world.dir().join("snapdeck.log")),
+            log_file: Some(demo.dir().join("snapdeck.log")),
             banner: Some("demo: removed on exit".into()),
             read_only: flags.read_only,
             plain: flags.plain,
             ..console::Options::default()
         };
-        let shown = async {
-            let engine = Engine::new(world.settings()).await?;
+        let result = async {
+            let engine = Engine::new(demo.settings()).await?;
             console::run(engine, options).await.map_err(into_error)
         }
         .await;
-        world.shut_down().await?;
-        shown
+        demo.shut_down().await?;
+        result
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     result.and_then(|()| empty_output())
@@ -261,7 +258,7 @@ fn build_runtime() -> Result<Runtime> {
         .map_err(|error| Error::new(Kind::Failed, "cannot start the runtime").with_cause(error))
 }
 
-/// The error below a report, with its exit code, where there is one of ours.
+/// Unwraps the [`Error`] in a report, with its exit code.
 fn into_error(report: color_eyre::Report) -> Error {
     match report.downcast::<Error>() {
         Ok(error) => error,
@@ -269,14 +266,14 @@ fn into_error(report: color_eyre::Report) -> Error {
     }
 }
 
-/// What the program logs, on stderr. A job's own lines are shown with its progress: they stay out of it.
+/// Logs to stderr, except the lines of jobs, which are shown with their progress.
 fn log_to_stderr(verbose: u8) {
     let filter = match verbose {
         0 => "warn,snapdeck_engine::jobs=off",
         1 => "warn,snapdeck=info,snapdeck_engine::jobs=off",
         _ => "info,snapdeck=debug,snapdeck_engine::jobs=off",
     };
-    // Fails only where there is a subscriber already.
+    // Fails only if a subscriber is set.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr)

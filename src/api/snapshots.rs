@@ -92,7 +92,7 @@ pub(crate) struct SnapshotInfo {
     host: HostName,
     /// The snapshot on the host; null if it has none.
     snapshot: Option<Snapshot>,
-    /// The object in the bucket; null if there is none or the bucket does not answer.
+    /// The object in the bucket; null if there is none or the bucket is unreachable.
     object: Option<Object>,
 }
 

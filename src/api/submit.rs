@@ -15,7 +15,7 @@ use snapdeck_model::{Kind, Operation, Outcome};
 const MAX_ACTIVE_JOBS: usize = 256;
 
 impl App {
-    /// Does `operation` as a job, and answers as the caller options. The job goes on when the caller goes away.
+    /// Runs an operation as a job and answers as requested. The job continues if the caller disconnects.
     pub(crate) async fn run_operation(
         &self,
         options: RequestOptions,

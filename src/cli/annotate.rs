@@ -1,4 +1,4 @@
-//! `snapdeck note`, `pin` and `unpin`: what is said of a snapshot, wherever it is.
+//! `snapdeck note`, `pin` and `unpin`: annotations of a snapshot on hosts and in the bucket.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -58,34 +58,31 @@ pub struct AnnotationRequest {
     name: SnapshotName,
     hosts: Vec<HostName>,
     includes_bucket: bool,
-    change: AnnotationsPatch,
-    /// The note comes from stdin.
+    patch: AnnotationsPatch,
     is_note_from_stdin: bool,
 }
 
 impl NoteArgs {
-    /// What it means on `hosts`.
     pub(super) fn plan(self, hosts: Vec<HostName>) -> CommandPlan {
         let from_stdin = self.text.as_deref() == Some("-");
-        let change = AnnotationsPatch {
+        let patch = AnnotationsPatch {
             new_note: self.text.filter(|_| !from_stdin),
             set_labels: self.label,
             remove_labels: self.remove_label,
             set_pinned: None,
         };
-        let saying = self.locations.into_request(self.name, hosts, change);
+        let request = self.locations.into_request(self.name, hosts, patch);
         CommandPlan::Annotate(AnnotationRequest {
             is_note_from_stdin: from_stdin,
-            ..saying
+            ..request
         })
     }
 }
 
 impl PinArgs {
-    /// What it means on `hosts`.
     pub(super) fn plan(self, pinned: bool, hosts: Vec<HostName>) -> CommandPlan {
-        let change = AnnotationsPatch::with_pinned(pinned);
-        CommandPlan::Annotate(self.locations.into_request(self.name, hosts, change))
+        let patch = AnnotationsPatch::with_pinned(pinned);
+        CommandPlan::Annotate(self.locations.into_request(self.name, hosts, patch))
     }
 }
 
@@ -94,54 +91,58 @@ impl LocationFlags {
         self,
         name: SnapshotName,
         hosts: Vec<HostName>,
-        change: AnnotationsPatch,
+        patch: AnnotationsPatch,
     ) -> AnnotationRequest {
         AnnotationRequest {
             name,
             hosts: if self.bucket { Vec::new() } else { hosts },
             includes_bucket: !self.local,
-            change,
+            patch,
             is_note_from_stdin: false,
         }
     }
 }
 
-/// Applies the change in every location that has the snapshot, or shows the annotations there. A location that does not
-/// answer is reported on stderr and gives the exit code; the others are done.
-pub(super) async fn run(engine: &Engine, saying: AnnotationRequest) -> Result<CommandOutput> {
+/// Applies the patch in every location that has the snapshot; an empty one shows the annotations there. A location that
+/// fails is reported on stderr and gives the exit code; the others are done.
+pub(super) async fn run(engine: &Engine, request: AnnotationRequest) -> Result<CommandOutput> {
     let AnnotationRequest {
         name,
         hosts,
-        includes_bucket: bucket,
-        mut change,
-        is_note_from_stdin: from_stdin,
-    } = saying;
-    if from_stdin {
-        change.new_note = Some(read_note_from_stdin()?);
+        includes_bucket,
+        mut patch,
+        is_note_from_stdin,
+    } = request;
+    if is_note_from_stdin {
+        patch.new_note = Some(read_note_from_stdin()?);
     }
-    let bucket = bucket && (engine.settings().bucket.name.is_some() || hosts.is_empty());
-    let (mut told, mut failures) = (Vec::new(), Vec::new());
-    let places = hosts.into_iter().map(Some).chain(bucket.then_some(None));
-    for host in places {
-        let said = match &host {
-            Some(host) => annotate_on_host(engine, host, &name, &change).await,
-            None => annotate_in_bucket(engine, &name, &change).await,
+    let includes_bucket =
+        includes_bucket && (engine.settings().bucket.name.is_some() || hosts.is_empty());
+    let (mut results, mut failures) = (Vec::new(), Vec::new());
+    let locations = hosts
+        .into_iter()
+        .map(Some)
+        .chain(includes_bucket.then_some(None));
+    for host in locations {
+        let annotations = match &host {
+            Some(host) => annotate_on_host(engine, host, &name, &patch).await,
+            None => annotate_in_bucket(engine, &name, &patch).await,
         };
-        match said {
-            Ok(Some(said)) => told.push((host, said)),
+        match annotations {
+            Ok(Some(annotations)) => results.push((host, annotations)),
             Ok(None) => {}
             Err(error) => failures.push(error),
         }
     }
     let mut failures = failures.into_iter();
     let first = failures.next();
-    // Where nothing can be told, the caller tells of the first.
+    // Without results, the first failure is returned.
     first
         .iter()
-        .filter(|_| !told.is_empty())
+        .filter(|_| !results.is_empty())
         .for_each(eprint_line);
     failures.for_each(|error| eprint_line(&error));
-    match (told.is_empty(), first) {
+    match (results.is_empty(), first) {
         (true, Some(error)) => Err(error),
         (true, None) => Err(Error::new(
             Kind::NotFound,
@@ -149,9 +150,9 @@ pub(super) async fn run(engine: &Engine, saying: AnnotationRequest) -> Result<Co
         )
         .hint("list snapshots with snapdeck snapshots and snapdeck objects")),
         (false, failure) => {
-            let answer = build_output(&name, &told)?;
+            let output = build_output(&name, &results)?;
             let code = failure.map_or(0, |error| exit::code(error.kind()));
-            Ok(CommandOutput { code, ..answer })
+            Ok(CommandOutput { code, ..output })
         }
     }
 }
@@ -160,42 +161,42 @@ async fn annotate_on_host(
     engine: &Engine,
     host: &HostName,
     name: &SnapshotName,
-    change: &AnnotationsPatch,
+    patch: &AnnotationsPatch,
 ) -> Result<Option<Annotations>> {
-    if !change.is_empty() {
-        return match engine.annotate_snapshot(host, name, change).await {
+    if !patch.is_empty() {
+        return match engine.annotate_snapshot(host, name, patch).await {
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
-            said => said.map(Some),
+            annotations => annotations.map(Some),
         };
     }
     if engine.snapshot(host, name).await?.is_none() {
         return Ok(None);
     }
-    let (said, _) = engine.annotations(Some(host), false, name).await?;
-    Ok(Some(said.unwrap_or_default()))
+    let (annotations, _) = engine.annotations(Some(host), false, name).await?;
+    Ok(Some(annotations.unwrap_or_default()))
 }
 
 async fn annotate_in_bucket(
     engine: &Engine,
     name: &SnapshotName,
-    change: &AnnotationsPatch,
+    patch: &AnnotationsPatch,
 ) -> Result<Option<Annotations>> {
     let Some(object) = engine.object(name).await? else {
         return Ok(None);
     };
-    if !change.is_empty() {
-        return engine.annotate_object(&object, change).await.map(Some);
+    if !patch.is_empty() {
+        return engine.annotate_object(&object, patch).await.map(Some);
     }
-    let (_, said) = engine.annotations(None, true, name).await?;
-    Ok(Some(said.unwrap_or_default()))
+    let (_, annotations) = engine.annotations(None, true, name).await?;
+    Ok(Some(annotations.unwrap_or_default()))
 }
 
 fn read_note_from_stdin() -> Result<String> {
     let mut text = String::new();
-    // One byte more tells that it is longer.
-    let most = MAX_NOTE_BYTES as u64 + 1;
-    let read = std::io::stdin().lock().take(most).read_to_string(&mut text);
-    read.map_err(|error| {
+    // One byte more, so that a longer note is refused and not cut.
+    let limit = MAX_NOTE_BYTES as u64 + 1;
+    let mut input = std::io::stdin().lock().take(limit);
+    input.read_to_string(&mut text).map_err(|error| {
         Error::new(Kind::InvalidInput, "cannot read the note from stdin").with_cause(error)
     })?;
     Ok(text)
@@ -203,29 +204,33 @@ fn read_note_from_stdin() -> Result<String> {
 
 fn build_output(
     name: &SnapshotName,
-    told: &[(Option<HostName>, Annotations)],
+    results: &[(Option<HostName>, Annotations)],
 ) -> Result<CommandOutput> {
     let mut text = String::new();
-    let mut places: Vec<Value> = Vec::new();
-    for (host, said) in told {
-        let place = host
+    let mut locations: Vec<Value> = Vec::new();
+    for (host, annotations) in results {
+        let location = host
             .as_ref()
             .map_or("in the bucket".to_owned(), |host| format!("on {host}"));
-        let pinned = if said.pinned { "pinned" } else { "not pinned" };
+        let pinned = if annotations.pinned {
+            "pinned"
+        } else {
+            "not pinned"
+        };
         // Writing to a String does not fail.
-        let _ = writeln!(text, "{name} {place}: {pinned}");
-        for line in format_annotations(said) {
+        let _ = writeln!(text, "{name} {location}: {pinned}");
+        for line in format_annotations(annotations) {
             let _ = writeln!(text, "  {line}");
         }
-        places.push(json!({"host": host, "bucket": host.is_none(), "remarks": said}));
+        locations.push(json!({"host": host, "bucket": host.is_none(), "remarks": annotations}));
     }
-    CommandOutput::new(&json!({"name": name, "places": places}), text)
+    CommandOutput::new(&json!({"name": name, "places": locations}), text)
 }
 
 /// Returns the note and the labels as lines.
-pub(super) fn format_annotations(said: &Annotations) -> Vec<String> {
-    let note = said.notes.iter().flat_map(|note| note.lines());
-    let labels = said.labels.iter();
+pub(super) fn format_annotations(annotations: &Annotations) -> Vec<String> {
+    let note = annotations.notes.iter().flat_map(|note| note.lines());
+    let labels = annotations.labels.iter();
     note.map(str::to_owned)
         .chain(labels.map(|(key, value)| format!("{key}={value}")))
         .collect()

@@ -1,4 +1,4 @@
-//! The command line's form.
+//! Definition of the command line.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ use snapdeck_settings::Flags;
 #[derive(Debug, Parser)]
 #[command(name = "snapdeck", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 2 bad usage or input, 3 not found, 4 refused (state, in use, \
-    exists), 5 host or bucket unreachable, 130 cancelled, 1 anything else."
+    after_help = "Exit codes: 0 success, 2 invalid usage or input, 3 not found, 4 conflict (state, in \
+    use, exists), 5 host or bucket unreachable, 130 cancelled, 1 anything else."
 )]
 pub struct Cli {
     /// The command; without one the console opens.

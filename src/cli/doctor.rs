@@ -13,15 +13,13 @@ use super::output::{CommandOutput, eprint_line};
 use snapdeck_engine::{Engine, HealthCheckView, View};
 use snapdeck_model::{Check, Error, HealthReport, HostName, Kind, Result, Verdict};
 
-/// After so long whoever waits is told what is waited for.
+/// Delay before the running checks are listed.
 const STILL_RUNNING_NOTICE: Duration = Duration::from_secs(3);
-/// Columns before what was seen.
 const DETAIL_INDENT: usize = 24;
-/// What was seen is never broken to fewer columns.
 const MIN_DETAIL_COLUMNS: usize = 30;
 
-/// Examines hosts, and with `bucket` the bucket. Nothing failed: exit code 0; something was out of reach: that
-/// code; else that of a failure.
+/// Checks hosts, and with `bucket` the bucket. The exit code is 0 without failed checks, that of `Unreachable` if a host or
+/// the bucket is unreachable, else that of `Failed`.
 pub(crate) async fn run(
     engine: &Engine,
     hosts: &[HostName],
@@ -30,92 +28,99 @@ pub(crate) async fn run(
     let mut stops = StopSignals::new()?;
     engine.run_health_checks(hosts, bucket)?;
     let mut watch = engine.watch();
-    let asked = |view: &View| -> Vec<Arc<HealthCheckView>> {
-        let is_asked = |patient: &&Arc<HealthCheckView>| match &patient.host {
+    let requested = |view: &View| -> Vec<Arc<HealthCheckView>> {
+        let is_requested = |check: &&Arc<HealthCheckView>| match &check.host {
             Some(host) => hosts.contains(host),
             None => bucket,
         };
         view.health_checks
             .iter()
-            .filter(is_asked)
+            .filter(is_requested)
             .cloned()
             .collect()
     };
     let running = |view: &View| {
-        let mut patients = asked(view);
-        patients.retain(|patient| patient.is_running);
-        patients
+        let mut checks = requested(view);
+        checks.retain(|check| check.is_running);
+        checks
     };
-    let mut told = false;
+    let mut is_notified = false;
     loop {
         tokio::select! {
-            over = watch.wait_for(|view| running(view).is_empty()) => {
-                over.map_err(|_| Error::new(Kind::Failed, "the engine has ended"))?;
+            result = watch.wait_for(|view| running(view).is_empty()) => {
+                result.map_err(|_| Error::new(Kind::Failed, "the engine has ended"))?;
                 break;
             }
-            () = tokio::time::sleep(STILL_RUNNING_NOTICE), if !told => {
-                told = true;
-                let waiting = running(&engine.view());
-                let names: Vec<&str> = waiting.iter().map(|patient| target_name(patient.host.as_ref())).collect();
-                eprint_line(format_args!("still examining {}", names.join(", ")));
+            () = tokio::time::sleep(STILL_RUNNING_NOTICE), if !is_notified => {
+                is_notified = true;
+                let running = running(&engine.view());
+                let names: Vec<&str> = running.iter().map(|check| target_name(check.host.as_ref())).collect();
+                eprint_line(format_args!("still checking {}", names.join(", ")));
             }
-            // What was begun cleans up when the engine ends, which is next.
-            () = stops.recv() => return Err(Error::cancelled("the examination")),
+            // The checks clean up during the shutdown of the engine, which is next.
+            () = stops.recv() => return Err(Error::cancelled("the health check")),
         }
     }
-    let patients = asked(&engine.view());
-    let found: Vec<&HealthReport> = patients
+    let checks = requested(&engine.view());
+    let reports: Vec<&HealthReport> = checks
         .iter()
-        .filter_map(|patient| patient.report.as_deref())
+        .filter_map(|check| check.report.as_deref())
         .collect();
     let columns = match stdout().is_terminal() {
         true => crossterm::terminal::size().map_or(80, |(columns, _)| columns.into()),
         false => usize::MAX,
     };
-    build_output(engine, &found, columns)
+    build_output(engine, &reports, columns)
 }
 
-fn build_output(engine: &Engine, found: &[&HealthReport], columns: usize) -> Result<CommandOutput> {
+fn build_output(
+    engine: &Engine,
+    reports: &[&HealthReport],
+    columns: usize,
+) -> Result<CommandOutput> {
     let mut text = String::new();
-    for examination in found {
+    for report in reports {
         let view = engine.view();
-        let place = match &examination.host {
+        let location = match &report.host {
             Some(host) => view
                 .host(host)
                 .map(|host| host.uri.clone())
                 .unwrap_or_default(),
             None => view.bucket.location.clone(),
         };
-        text += &format!("{}  {place}\n", target_name(examination.host.as_ref()));
-        for check in &examination.checks {
+        text += &format!("{}  {location}\n", target_name(report.host.as_ref()));
+        for check in &report.checks {
             text += &format_check(check, columns);
         }
         text.push('\n');
     }
-    text += &summarize(found);
-    let verdict = worst_verdict(found);
-    let answer = CommandOutput::new(&json!({ "verdict": verdict, "healthChecks": found }), text)?;
+    text += &summarize(reports);
+    let verdict = worst_verdict(reports);
+    let document = json!({ "verdict": verdict, "healthChecks": reports });
+    let output = CommandOutput::new(&document, text)?;
     let code = match verdict {
-        Verdict::Failed if found.iter().any(|one| !one.reachable) => exit::code(Kind::Unreachable),
+        Verdict::Failed if reports.iter().any(|report| !report.reachable) => {
+            exit::code(Kind::Unreachable)
+        }
         Verdict::Failed => exit::code(Kind::Failed),
         Verdict::Passed | Verdict::Warning => 0,
     };
-    Ok(CommandOutput { code, ..answer })
+    Ok(CommandOutput { code, ..output })
 }
 
 fn target_name(host: Option<&HostName>) -> &str {
     host.map_or("bucket", HostName::as_str)
 }
 
-fn worst_verdict(found: &[&HealthReport]) -> Verdict {
-    let verdicts = found.iter().map(|one| one.verdict());
+fn worst_verdict(reports: &[&HealthReport]) -> Verdict {
+    let verdicts = reports.iter().map(|report| report.verdict());
     verdicts.max().unwrap_or(Verdict::Passed)
 }
 
 /// `1 failed, 2 warnings, 30 passed`.
-fn summarize(found: &[&HealthReport]) -> String {
+fn summarize(reports: &[&HealthReport]) -> String {
     let count = |verdict| {
-        let checks = found.iter().flat_map(|one| &one.checks);
+        let checks = reports.iter().flat_map(|report| &report.checks);
         checks.filter(|check| check.verdict == verdict).count()
     };
     let warnings = match count(Verdict::Warning) {
@@ -126,7 +131,7 @@ fn summarize(found: &[&HealthReport]) -> String {
     format!("{failed} failed, {warnings}, {passed} passed\n")
 }
 
-/// A check: its sign, what was seen, and below it what to do, which is never broken: it is to be copied.
+/// Formats a check: sign, name, finding, and on the next line the fix. The fix is not wrapped, so that it can be copied.
 fn format_check(check: &Check, columns: usize) -> String {
     let sign = match check.verdict {
         Verdict::Passed => '✓',
@@ -134,12 +139,12 @@ fn format_check(check: &Check, columns: usize) -> String {
         Verdict::Failed => '✗',
     };
     let mut text = format!("  {sign} {:<19} ", check.name);
-    let room = columns
+    let detail_columns = columns
         .saturating_sub(DETAIL_INDENT)
         .max(MIN_DETAIL_COLUMNS);
     let mut used = 0;
     for word in check.finding.split_whitespace() {
-        if used > 0 && used + 1 + word.width() > room {
+        if used > 0 && used + 1 + word.width() > detail_columns {
             text.push('\n');
             text.push_str(&" ".repeat(DETAIL_INDENT));
             used = 0;
@@ -151,8 +156,8 @@ fn format_check(check: &Check, columns: usize) -> String {
         used += word.width();
     }
     text.push('\n');
-    if let Some(mend) = &check.fix {
-        text += &format!("      → {mend}\n");
+    if let Some(fix) = &check.fix {
+        text += &format!("      → {fix}\n");
     }
     text
 }
@@ -162,12 +167,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_check_reads_in_a_narrow_terminal_and_its_command_stays_whole() {
-        let mend = "chown libvirt-qemu:kvm /var/lib/libvirt/snapshots/myapp-v1.0.qcow2";
+    fn findings_wrap_and_fixes_do_not() {
+        let fix = "chown libvirt-qemu:kvm /var/lib/libvirt/snapshots/myapp-v1.0.qcow2";
         let check = Check::warning(
             "owner and mode",
             "of 3: myapp-v1.0 (root:root 600), other (root:root 644)",
-            mend,
+            fix,
         );
         assert_eq!(
             format_check(&check, 60),
@@ -179,16 +184,19 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_counts() {
-        let examination = |checks: &[Check]| HealthReport {
+    fn the_worst_verdict_wins() {
+        let report = |checks: &[Check]| HealthReport {
             host: None,
             reachable: true,
             checks: checks.to_vec(),
         };
-        let good = examination(&[Check::passed("a", "b")]);
-        let bad = examination(&[Check::failed("a", "b", "c"), Check::warning("a", "b", "c")]);
-        assert_eq!(worst_verdict(&[&good, &bad]), Verdict::Failed);
+        let passed = report(&[Check::passed("a", "b")]);
+        let failed = report(&[Check::failed("a", "b", "c"), Check::warning("a", "b", "c")]);
+        assert_eq!(worst_verdict(&[&passed, &failed]), Verdict::Failed);
         assert_eq!(worst_verdict(&[]), Verdict::Passed);
-        assert_eq!(summarize(&[&good, &bad]), "1 failed, 1 warning, 1 passed\n");
+        assert_eq!(
+            summarize(&[&passed, &failed]),
+            "1 failed, 1 warning, 1 passed\n"
+        );
     }
 }

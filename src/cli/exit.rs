@@ -1,11 +1,11 @@
-//! Errors on the command line: their exit code, their JSON, their sentence.
+//! Errors on the command line: exit code, JSON, message.
 
 use serde_json::{Value, json};
 
 use snapdeck_engine::error_code;
 use snapdeck_model::{Error, Kind};
 
-/// The exit code of a failure; the only place where kinds become numbers.
+/// Returns the exit code of a failure.
 pub fn code(kind: Kind) -> u8 {
     match kind {
         Kind::InvalidInput => 2,
@@ -17,7 +17,7 @@ pub fn code(kind: Kind) -> u8 {
     }
 }
 
-/// `{"error": {"message", "hint", "kind"}}`.
+/// Returns `{"error": {"message", "hint", "kind"}}`.
 pub fn json(error: &Error) -> Value {
     json!({"error": {
         "message": error.message(),
@@ -26,23 +26,23 @@ pub fn json(error: &Error) -> Value {
     }})
 }
 
-/// What clap has to say about a command line, as one sentence with its usage tips as the hint.
+/// Returns an error of clap as one sentence, with its tips as the hint.
 pub fn usage_error(error: &clap::Error) -> Error {
     let text = error.render().to_string();
-    let (told, _) = text.split_once("\nUsage:").unwrap_or((&text, ""));
-    let (told, _) = told
+    let (text, _) = text.split_once("\nUsage:").unwrap_or((&text, ""));
+    let (text, _) = text
         .split_once("\nFor more information")
-        .unwrap_or((told, ""));
-    let (what, tips): (Vec<&str>, Vec<&str>) = told
+        .unwrap_or((text, ""));
+    let (message, tips): (Vec<&str>, Vec<&str>) = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .partition(|line| !line.starts_with("tip:"));
-    let what = what.join(" ");
-    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    let message = message.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
     let tips = tips.iter().map(|tip| tip.trim_start_matches("tip:").trim());
     let hint: Vec<&str> = tips.chain(["see snapdeck --help"]).collect();
-    Error::new(Kind::InvalidInput, what).hint(hint.join("; "))
+    Error::new(Kind::InvalidInput, message).hint(hint.join("; "))
 }
 
 #[cfg(test)]

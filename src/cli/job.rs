@@ -1,4 +1,4 @@
-//! Operations as jobs in the foreground: submit, show progress, heed signals, wait.
+//! Jobs in the foreground: submits operations, shows progress, cancels on signals, and waits.
 
 use std::io;
 use std::time::Duration;
@@ -14,12 +14,10 @@ use super::progress::ProgressDisplay;
 use snapdeck_engine::{Engine, JobId, operation_title, pause_summary, transfer_summary};
 use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Result};
 
-/// How often progress is sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
-/// Jobs of one command that are shown at once.
 const MAX_PARALLEL_JOBS: usize = 8;
 
-/// The signals that ask for the end: SIGINT, SIGTERM, SIGHUP.
+/// The signals SIGINT, SIGTERM and SIGHUP.
 pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
@@ -27,10 +25,10 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    /// From here on they no longer kill the process.
+    /// Installs the handlers: the signals no longer end the process.
     ///
     /// # Errors
-    /// `Failed` where they cannot be listened for.
+    /// `Failed` where a handler cannot be installed.
     pub fn new() -> Result<Self> {
         let listen = || -> io::Result<Self> {
             Ok(Self {
@@ -44,7 +42,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for a signal.
     pub async fn recv(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -54,15 +52,14 @@ impl StopSignals {
     }
 }
 
-/// Runs `operations`, at least one, to their ends, all at once. Ctrl-C, SIGTERM and SIGHUP cancel them, and their
-/// clean-up is awaited. One fails as it fails; of several each has a result of its own, and the first failure gives
-/// the exit code.
+/// Runs one or more operations at the same time. A signal cancels them and waits for their cleanup. A single operation
+/// returns its error; several return a result each, and the first failure gives the exit code.
 pub(crate) async fn run(
     engine: &Engine,
     operations: Vec<Operation>,
     verbose: bool,
 ) -> Result<CommandOutput> {
-    // First, so that no signal can kill a job between its start and this.
+    // First, so that no signal can end the process between the start of a job and this.
     let stops = StopSignals::new()?;
     let jobs = engine.submit_all(operations.clone());
     let results = follow_jobs(engine, &operations, jobs, stops, verbose).await;
@@ -72,30 +69,30 @@ pub(crate) async fn run(
     }
 }
 
-/// Runs any number of `operations`, a few at once, and returns what came of each that was begun. Once one was cancelled
-/// no more are begun.
+/// Runs any number of operations, [`MAX_PARALLEL_JOBS`] at a time; returns the results of those that started. No more
+/// are started after one was cancelled.
 pub(crate) async fn run_all(
     engine: &Engine,
     operations: Vec<Operation>,
     verbose: bool,
 ) -> Result<Vec<(Operation, Result<Outcome>)>> {
     let mut all = Vec::new();
-    for some in operations.chunks(MAX_PARALLEL_JOBS) {
+    for chunk in operations.chunks(MAX_PARALLEL_JOBS) {
         let stops = StopSignals::new()?;
-        let jobs = engine.submit_all(some.to_vec());
-        let results = follow_jobs(engine, some, jobs, stops, verbose).await;
+        let jobs = engine.submit_all(chunk.to_vec());
+        let results = follow_jobs(engine, chunk, jobs, stops, verbose).await;
         let is_cancelled =
             |result: &Result<Outcome>| matches!(result, Err(e) if e.kind() == Kind::Cancelled);
-        let over = results.iter().any(is_cancelled);
-        all.extend(some.iter().cloned().zip(results));
-        if over {
+        let is_stopped = results.iter().any(is_cancelled);
+        all.extend(chunk.iter().cloned().zip(results));
+        if is_stopped {
             break;
         }
     }
     Ok(all)
 }
 
-/// Runs `operations`, at least one, to their ends, one after the other; as [`run`] else. The first failure ends it.
+/// As [`run`], but one operation after the other; the first failure ends the chain.
 pub(crate) async fn run_chain(
     engine: &Engine,
     operations: Vec<Operation>,
@@ -107,7 +104,7 @@ pub(crate) async fn run_chain(
     last_output(follow_jobs(engine, &operations, jobs, stops, verbose).await)
 }
 
-/// The first failure, or what came of the last.
+/// Returns the first failure, or the output of the last operation.
 fn last_output(results: Vec<Result<Outcome>>) -> Result<CommandOutput> {
     let outcomes = results.into_iter().collect::<Result<Vec<Outcome>>>()?;
     let nothing = || Error::new(Kind::Failed, "there was nothing to do");
@@ -115,7 +112,7 @@ fn last_output(results: Vec<Result<Outcome>>) -> Result<CommandOutput> {
     CommandOutput::new(outcome, describe_outcome(outcome))
 }
 
-/// Shows the jobs until they are over, and returns what came of each.
+/// Shows the progress of jobs until they end; returns their results.
 async fn follow_jobs(
     engine: &Engine,
     operations: &[Operation],
@@ -127,7 +124,7 @@ async fn follow_jobs(
         [_] => format!("{} {}", operation.verb(), operation.subject()),
         _ => operation_title(operation),
     });
-    let mut meters = ProgressDisplay::new(labels, verbose);
+    let mut display = ProgressDisplay::new(labels, verbose);
     let ids: Vec<Option<JobId>> = jobs.iter().map(|job| job.as_ref().ok().copied()).collect();
     let wait = join_all(
         jobs.into_iter()
@@ -136,29 +133,29 @@ async fn follow_jobs(
     tokio::pin!(wait);
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut told = vec![0; ids.len()];
-    let mut cancelling = false;
+    let mut log_lengths = vec![0; ids.len()];
+    let mut is_cancelling = false;
     let results = loop {
         tokio::select! {
             results = &mut wait => break results,
-            _ = ticks.tick() => show_progress(engine, &ids, &mut meters, &mut told, verbose),
+            _ = ticks.tick() => show_progress(engine, &ids, &mut display, &mut log_lengths, verbose),
             () = stops.recv() => {
-                if cancelling {
-                    meters.print_line("still cleaning up");
+                if is_cancelling {
+                    display.print_line("still cleaning up");
                 } else {
-                    cancelling = true;
-                    meters.print_line("cancelling and cleaning up");
+                    is_cancelling = true;
+                    display.print_line("cancelling and cleaning up");
                     ids.iter().flatten().for_each(|id| engine.cancel(*id));
                 }
             }
         }
     };
-    show_progress(engine, &ids, &mut meters, &mut told, verbose);
-    meters.clear();
+    show_progress(engine, &ids, &mut display, &mut log_lengths, verbose);
+    display.clear();
     results
 }
 
-/// Of several operations at once, what tells this one: its sandbox where it is done to one, else its host.
+/// Returns what identifies an operation among several: its sandbox or its host.
 fn operation_label(operation: &Operation) -> Option<String> {
     match operation {
         Operation::Sandbox { id, .. } | Operation::CreateSandbox { id, .. } => Some(id.to_string()),
@@ -166,8 +163,8 @@ fn operation_label(operation: &Operation) -> Option<String> {
     }
 }
 
-/// What came of several operations: `{"results": [...]}` with an outcome, or an error with its host and sandbox, in
-/// their order. For a person a line each; those of failures go to stderr.
+/// Returns the output of several operations: `{"results": [...]}` with an outcome or an error (with host and sandbox) each,
+/// in order. As text a line each; failures go to stderr.
 fn collect_results<'a>(
     results: impl Iterator<Item = (&'a Operation, Result<Outcome>)>,
 ) -> Result<CommandOutput> {
@@ -175,9 +172,9 @@ fn collect_results<'a>(
     for (operation, result) in results {
         match result {
             Ok(outcome) => {
-                let answer = CommandOutput::new(&outcome, describe_outcome(&outcome))?;
-                documents.push(answer.json);
-                text += &answer.text;
+                let output = CommandOutput::new(&outcome, describe_outcome(&outcome))?;
+                documents.push(output.json);
+                text += &output.text;
             }
             Err(error) => {
                 let mut document = exit::json(&error);
@@ -187,7 +184,7 @@ fn collect_results<'a>(
                 }
                 documents.push(document);
                 match operation_label(operation) {
-                    Some(whose) => eprint_line(format_args!("{whose}: {error}")),
+                    Some(label) => eprint_line(format_args!("{label}: {error}")),
                     None => eprint_line(&error),
                 }
                 if code == 0 {
@@ -196,40 +193,41 @@ fn collect_results<'a>(
             }
         }
     }
-    let answer = CommandOutput::new(&json!({ "results": documents }), text)?;
-    Ok(CommandOutput { code, ..answer })
+    let output = CommandOutput::new(&json!({ "results": documents }), text)?;
+    Ok(CommandOutput { code, ..output })
 }
 
-/// Shows progress and what came to the jobs' logs since `told` lines of each: their warnings, or all of it.
+/// Shows progress and new lines of the jobs' logs: warnings, or all lines. `log_lengths` is the number of lines shown per
+/// job.
 fn show_progress(
     engine: &Engine,
     ids: &[Option<JobId>],
-    meters: &mut ProgressDisplay,
-    told: &mut [usize],
-    all: bool,
+    display: &mut ProgressDisplay,
+    log_lengths: &mut [usize],
+    shows_all: bool,
 ) {
     let view = engine.view();
-    for (index, (id, told)) in ids.iter().zip(told).enumerate() {
+    for (index, (id, log_length)) in ids.iter().zip(log_lengths).enumerate() {
         let Some(job) = id.and_then(|id| view.job(id)) else {
             continue;
         };
-        let whose = match (ids.len(), operation_label(&job.operation)) {
-            (2.., Some(whose)) => format!("{whose}: "),
+        let prefix = match (ids.len(), operation_label(&job.operation)) {
+            (2.., Some(label)) => format!("{label}: "),
             _ => String::new(),
         };
-        for line in job.log.iter().skip(*told) {
+        for line in job.log.iter().skip(*log_length) {
             match line.is_warning {
-                true => meters.print_line(format_args!("{whose}warning: {}", line.text)),
-                false if all => meters.print_line(format_args!("{whose}{}", line.text)),
+                true => display.print_line(format_args!("{prefix}warning: {}", line.text)),
+                false if shows_all => display.print_line(format_args!("{prefix}{}", line.text)),
                 false => {}
             }
         }
-        *told = job.log.len();
-        meters.show(index, job.progress());
+        *log_length = job.log.len();
+        display.show(index, job.progress());
     }
 }
 
-/// What came of it, for a person.
+/// Returns an outcome as a line of text.
 pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Created {
@@ -239,33 +237,31 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             sandbox_id,
             paused_ms,
             live_mode,
-            transfer: moved,
+            transfer,
             ..
         } => {
-            let how = match (live_mode, pause_summary(moved, *paused_ms)) {
+            let consistency = match (live_mode, pause_summary(transfer, *paused_ms)) {
                 (true, _) => ", live".to_owned(),
                 (false, None) => String::new(),
                 (false, Some(pause)) => format!(", {pause}"),
             };
-            let (size, ways) = (
-                format_size(*size_bytes),
-                transfer_summary(moved, format_size),
-            );
-            format!("created {name} from {sandbox_id}: {snapshot_path}, {size}{how}{ways}\n")
+            let size = format_size(*size_bytes);
+            let summary = transfer_summary(transfer, format_size);
+            format!(
+                "created {name} from {sandbox_id}: {snapshot_path}, {size}{consistency}{summary}\n"
+            )
         }
         Outcome::Pushed {
             snapshot_name,
             snapshot_path,
             size_bytes,
             sandbox_id,
-            transfer: moved,
+            transfer,
             ..
         } => {
-            let (size, ways) = (
-                format_size(*size_bytes),
-                transfer_summary(moved, format_size),
-            );
-            format!("pushed {sandbox_id} as {snapshot_name}: {snapshot_path}, {size}{ways}\n")
+            let size = format_size(*size_bytes);
+            let summary = transfer_summary(transfer, format_size);
+            format!("pushed {sandbox_id} as {snapshot_name}: {snapshot_path}, {size}{summary}\n")
         }
         Outcome::Pulled {
             snapshot_name,
@@ -279,38 +275,38 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             resumed_bytes,
         } => {
             let verb = match (skipped, repaired) {
-                (true, _) => "already there:",
+                (true, _) => "up to date:",
                 (false, true) => "repaired",
                 (false, false) => "pulled",
             };
-            // Where all of it was fetched there is nothing more to say.
-            let parts = [
-                (*fetched_bytes, "fetched"),
+            // Omitted where all bytes were downloaded.
+            let sources = [
+                (*fetched_bytes, "downloaded"),
                 (*copied_bytes, "copied on the host"),
-                (*resumed_bytes, "there from an earlier pull"),
+                (*resumed_bytes, "from an earlier pull"),
             ];
-            let told: Vec<String> = parts
+            let sources: Vec<String> = sources
                 .iter()
                 .filter(|(bytes, _)| *bytes > 0 && fetched_bytes < size_bytes)
-                .map(|(bytes, how)| format!("{} {how}", format_size(*bytes)))
+                .map(|(bytes, source)| format!("{} {source}", format_size(*bytes)))
                 .collect();
-            let from = match told.is_empty() {
+            let sources = match sources.is_empty() {
                 true => String::new(),
-                false => format!(" ({})", told.join(", ")),
+                false => format!(" ({})", sources.join(", ")),
             };
             let size = format_size(*size_bytes);
-            format!("{verb} {snapshot_name} on {host}: {snapshot_path}, {size}{from}\n")
+            format!("{verb} {snapshot_name} on {host}: {snapshot_path}, {size}{sources}\n")
         }
         Outcome::Verified {
             snapshot_name,
             host,
             size_bytes,
-            has_manifest: by_manifest,
+            has_manifest,
             repaired_blocks,
             fetched_bytes,
         } => {
-            let place = host.as_ref().map_or("the bucket", |host| host.as_str());
-            let what = match (repaired_blocks.len(), by_manifest) {
+            let location = host.as_ref().map_or("the bucket", |host| host.as_str());
+            let result = match (repaired_blocks.len(), has_manifest) {
                 (0, true) => "all blocks match the manifest".to_owned(),
                 (0, false) => "readable; no manifest to check its blocks against".to_owned(),
                 (blocks, _) => format!(
@@ -319,19 +315,19 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
                 ),
             };
             let size = format_size(*size_bytes);
-            format!("verified {snapshot_name} in {place}: {size}, {what}\n")
+            format!("verified {snapshot_name} in {location}: {size}, {result}\n")
         }
         Outcome::Removed {
             snapshot_name,
             host,
-            from_bucket: bucket,
+            from_bucket,
         } => {
-            let places: Vec<&str> = host
+            let locations: Vec<&str> = host
                 .iter()
                 .map(|host| host.as_str())
-                .chain(bucket.then_some("the bucket"))
+                .chain(from_bucket.then_some("the bucket"))
                 .collect();
-            format!("removed {snapshot_name} from {}\n", places.join(" and "))
+            format!("removed {snapshot_name} from {}\n", locations.join(" and "))
         }
         Outcome::SandboxCreated { host, sandbox } => {
             let state = sandbox.state.label();

@@ -1,4 +1,4 @@
-//! The command line: the engine's operations and questions, one a run.
+//! The command line.
 
 mod annotate;
 mod args;
@@ -23,86 +23,86 @@ use snapdeck_engine::{Engine, PruneRequest};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, HostName, Kind, Operation, Result, SandboxId, SnapshotName};
 
-/// What a command means under the settings in force, before anything was opened.
+/// A command with its hosts and operations, before any connection is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandPlan {
-    /// List the sandboxes of these hosts, and their other guests where `all` is asked for.
+    /// List sandboxes.
     Sandboxes {
         /// The hosts.
         hosts: Vec<HostName>,
-        /// Other guests, too?
+        /// Whether to list domains that are not sandboxes.
         all: bool,
     },
-    /// List the snapshots of these hosts.
+    /// List the snapshots of hosts.
     Snapshots(Vec<HostName>),
-    /// List the bucket.
+    /// List the objects in the bucket.
     Objects,
-    /// Is it there?
+    /// Check whether a host has a snapshot.
     Exists(HostName, SnapshotName),
-    /// What is it?
+    /// Show a snapshot.
     Info(HostName, SnapshotName),
-    /// What would a push do?
+    /// Show what a push would do.
     PushPlan {
-        /// Where the sandbox is.
+        /// The host.
         host: HostName,
         /// The sandbox.
         sandbox: SandboxId,
         /// Name of the new object.
         name: SnapshotName,
-        /// Write the image anew.
+        /// Whether to rewrite the whole image.
         is_compact: bool,
     },
-    /// What is this sandbox?
+    /// Show a sandbox.
     ShowSandbox(HostName, SandboxId),
-    /// Examine these hosts, and perhaps the bucket.
+    /// Run health checks.
     Doctor {
         /// The hosts.
         hosts: Vec<HostName>,
-        /// The bucket, too?
+        /// Whether to check the bucket.
         includes_bucket: bool,
     },
-    /// Tell or change what is said of a snapshot.
+    /// Show or change annotations.
     Annotate(AnnotationRequest),
-    /// Find what may go, and with consent remove it.
+    /// Prune snapshots and leftovers.
     Prune(PruneRequest, Confirmation),
-    /// Run these as jobs, at the same time.
+    /// Run jobs at the same time.
     Run(Vec<Operation>),
-    /// The same, once the operator has typed the names of what it destroys.
+    /// Run jobs after the operator has confirmed what they destroy.
     ConfirmAndRun(Vec<Operation>),
-    /// Run these as jobs, one after the other; the last one's outcome is the answer.
+    /// Run jobs one after the other; the output is that of the last one.
     RunInOrder(Vec<Operation>),
 }
 
-/// Finds the hosts and puts the operations together. `None` for the commands that need no engine.
+/// Returns the plan of a command; `None` for commands that need no engine. `named` are the hosts given with `--host`.
 ///
 /// # Errors
-/// `InvalidInput` for a host that is not in the settings, or where one must be named, or too many are.
+/// `InvalidInput` for an unknown host, and where a command needs exactly one host.
 pub fn plan(
     command: Command,
     named: &[HostName],
     settings: &Settings,
 ) -> Result<Option<CommandPlan>> {
     check_known_hosts(named, settings)?;
-    let known = || settings.hosts.iter().map(|host| &host.name);
+    let all_hosts = || settings.hosts.iter().map(|host| host.name.clone());
     let hosts = || match named {
-        [] => known().cloned().collect(),
+        [] => all_hosts().collect(),
         named => dedup_hosts(named),
     };
-    let one = || select_host(named, settings);
+    let host = || select_host(named, settings);
     Ok(Some(match command {
         Command::Sandboxes { all } => CommandPlan::Sandboxes {
             hosts: hosts(),
             all,
         },
-        Command::Sandbox { command } => sandbox::plan(command, one()?),
+        Command::Sandbox { command } => sandbox::plan(command, host()?),
         Command::Snapshots => CommandPlan::Snapshots(hosts()),
         Command::Objects => CommandPlan::Objects,
         Command::Doctor => CommandPlan::Doctor {
             hosts: hosts(),
             includes_bucket: named.is_empty(),
         },
-        Command::Exists { name } => CommandPlan::Exists(one()?, name),
-        Command::Info { name } => CommandPlan::Info(one()?, name),
+        Command::Exists { name } => CommandPlan::Exists(host()?, name),
+        Command::Info { name } => CommandPlan::Info(host()?, name),
         Command::Create {
             sandbox,
             name,
@@ -110,7 +110,7 @@ pub fn plan(
             overwrite,
             compact,
         } => run_single(Operation::Create {
-            host: one()?,
+            host: host()?,
             sandbox,
             name,
             live,
@@ -124,7 +124,7 @@ pub fn plan(
             plan: true,
             ..
         } => CommandPlan::PushPlan {
-            host: one()?,
+            host: host()?,
             sandbox,
             name,
             is_compact: compact,
@@ -136,7 +136,7 @@ pub fn plan(
             compact,
             plan: false,
         } => run_single(Operation::Push {
-            host: one()?,
+            host: host()?,
             sandbox,
             name,
             overwrite,
@@ -147,8 +147,8 @@ pub fn plan(
             all_hosts,
             overwrite,
         } => {
-            let to = match (all_hosts, named) {
-                (false, [] | [_]) => vec![one()?],
+            let targets = match (all_hosts, named) {
+                (false, [] | [_]) => vec![host()?],
                 (true, [_, ..]) => {
                     return Err(Error::new(
                         Kind::InvalidInput,
@@ -163,7 +163,7 @@ pub fn plan(
                 name: name.clone(),
                 overwrite,
             };
-            CommandPlan::Run(to.into_iter().map(pull).collect())
+            CommandPlan::Run(targets.into_iter().map(pull).collect())
         }
         Command::Verify {
             name,
@@ -171,7 +171,7 @@ pub fn plan(
             repair,
             ..
         } => run_single(Operation::Verify {
-            host: (!bucket).then(one).transpose()?,
+            host: (!bucket).then(host).transpose()?,
             name,
             repair,
         }),
@@ -180,7 +180,7 @@ pub fn plan(
             local,
             bucket,
         } => run_single(Operation::Remove {
-            host: local.then(one).transpose()?,
+            host: local.then(host).transpose()?,
             name,
             from_bucket: bucket,
             expected_identity: None,
@@ -195,10 +195,10 @@ pub fn plan(
     }))
 }
 
-/// The one host that is meant: the named one, or the only one.
+/// Returns the host of a command that works on one host: the named or the only one.
 ///
 /// # Errors
-/// `InvalidInput` for a host that is not in the settings, where one must be named, and where too many are.
+/// `InvalidInput` for an unknown host, and where none or several are named of several configured ones.
 pub fn select_host(named: &[HostName], settings: &Settings) -> Result<HostName> {
     check_known_hosts(named, settings)?;
     match (dedup_hosts(named).as_slice(), settings.hosts.as_slice()) {
@@ -238,7 +238,6 @@ fn run_single(operation: Operation) -> CommandPlan {
     CommandPlan::Run(vec![operation])
 }
 
-/// Named twice is named once.
 fn dedup_hosts(named: &[HostName]) -> Vec<HostName> {
     let mut hosts: Vec<HostName> = Vec::new();
     for name in named {
@@ -258,10 +257,10 @@ fn join_host_names(settings: &Settings) -> String {
     names.join(", ")
 }
 
-/// Does what was planned. Progress and warnings go to stderr; nothing is written to stdout.
+/// Runs a plan. Progress and warnings go to stderr; the output is returned.
 ///
 /// # Errors
-/// The operation's or the question's own.
+/// Those of the operations and queries.
 pub async fn run(engine: &Engine, plan: CommandPlan, verbose: bool) -> Result<CommandOutput> {
     match plan {
         CommandPlan::Sandboxes { hosts, all: false } => list::sandboxes(engine, &hosts).await,
@@ -274,16 +273,16 @@ pub async fn run(engine: &Engine, plan: CommandPlan, verbose: bool) -> Result<Co
             host,
             sandbox,
             name,
-            is_compact: compact,
-        } => snapshot::show_push_plan(engine, &host, &sandbox, &name, compact).await,
+            is_compact,
+        } => snapshot::show_push_plan(engine, &host, &sandbox, &name, is_compact).await,
         CommandPlan::ShowSandbox(host, id) => sandbox::show(engine, &host, &id).await,
         CommandPlan::Doctor {
             hosts,
-            includes_bucket: bucket,
-        } => doctor::run(engine, &hosts, bucket).await,
-        CommandPlan::Annotate(saying) => annotate::run(engine, saying).await,
-        CommandPlan::Prune(pruning, consent) => {
-            prune::run(engine, &pruning, consent, verbose).await
+            includes_bucket,
+        } => doctor::run(engine, &hosts, includes_bucket).await,
+        CommandPlan::Annotate(request) => annotate::run(engine, request).await,
+        CommandPlan::Prune(request, confirmation) => {
+            prune::run(engine, &request, confirmation, verbose).await
         }
         CommandPlan::Run(operations) => job::run(engine, operations, verbose).await,
         CommandPlan::ConfirmAndRun(operations) => {
@@ -300,7 +299,7 @@ mod tests {
     use super::*;
     use clap::Parser;
 
-    fn planned(args: &[&str], hosts: usize) -> Result<Option<CommandPlan>> {
+    fn plan_for(args: &[&str], hosts: usize) -> Result<Option<CommandPlan>> {
         let mut settings = snapdeck_settings::load(&Default::default(), &|_| None, None)
             .unwrap()
             .settings;
@@ -323,21 +322,24 @@ mod tests {
     }
 
     #[test]
-    fn a_pull_takes_several_hosts_and_most_commands_do_not() {
+    fn only_some_commands_accept_several_hosts() {
         let named = ["--host", "beta", "--host", "alpha", "--host", "beta"];
-        let with = |args: &[&'static str]| planned(&[args, &named].concat(), 2);
-        assert_eq!(with(&["pull", "x"]), Ok(Some(pulls(&["beta", "alpha"]))));
+        let plan_with_hosts = |args: &[&'static str]| plan_for(&[args, &named].concat(), 2);
         assert_eq!(
-            planned(&["pull", "x", "--all-hosts"], 2),
+            plan_with_hosts(&["pull", "x"]),
+            Ok(Some(pulls(&["beta", "alpha"])))
+        );
+        assert_eq!(
+            plan_for(&["pull", "x", "--all-hosts"], 2),
             Ok(Some(pulls(&["alpha", "beta"])))
         );
         assert_eq!(
-            planned(&["pull", "x", "--all-hosts"], 1),
+            plan_for(&["pull", "x", "--all-hosts"], 1),
             Ok(Some(pulls(&["alpha"])))
         );
         let named = vec!["beta".parse().unwrap(), "alpha".parse().unwrap()];
         assert_eq!(
-            with(&["snapshots"]),
+            plan_with_hosts(&["snapshots"]),
             Ok(Some(CommandPlan::Snapshots(named)))
         );
         for args in [
@@ -347,7 +349,7 @@ mod tests {
             &["remove", "x", "--local"],
         ] {
             assert_eq!(
-                with(args).unwrap_err().kind(),
+                plan_with_hosts(args).unwrap_err().kind(),
                 Kind::InvalidInput,
                 "{args:?}"
             );
@@ -355,21 +357,21 @@ mod tests {
     }
 
     #[test]
-    fn one_host_needs_no_name_and_several_do() {
+    fn the_only_host_needs_no_name() {
         let pull = |host: &str| Ok(Some(pulls(&[host])));
-        assert_eq!(planned(&["pull", "x.qcow2"], 1), pull("alpha"));
-        assert_eq!(planned(&["pull", "x", "--host", "beta"], 2), pull("beta"));
+        assert_eq!(plan_for(&["pull", "x.qcow2"], 1), pull("alpha"));
+        assert_eq!(plan_for(&["pull", "x", "--host", "beta"], 2), pull("beta"));
         assert_eq!(
-            planned(&["pull", "x"], 2).unwrap_err().kind(),
+            plan_for(&["pull", "x"], 2).unwrap_err().kind(),
             Kind::InvalidInput
         );
     }
 
     #[test]
-    fn listings_ask_every_host_and_the_bucket_alone_needs_none() {
+    fn listings_use_all_hosts_and_bucket_operations_none() {
         let both = vec!["alpha".parse().unwrap(), "beta".parse().unwrap()];
         assert_eq!(
-            planned(&["sandboxes"], 2),
+            plan_for(&["sandboxes"], 2),
             Ok(Some(CommandPlan::Sandboxes {
                 hosts: both,
                 all: false
@@ -382,9 +384,9 @@ mod tests {
             expected_identity: None,
         };
         assert_eq!(
-            planned(&["remove", "x", "--bucket"], 2),
+            plan_for(&["remove", "x", "--bucket"], 2),
             Ok(Some(run_single(remove)))
         );
-        assert!(planned(&["remove", "x", "--bucket", "--local"], 2).is_err());
+        assert!(plan_for(&["remove", "x", "--bucket", "--local"], 2).is_err());
     }
 }

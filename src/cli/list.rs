@@ -1,4 +1,4 @@
-//! Listings: sandboxes, snapshots, objects.
+//! Lists of sandboxes, snapshots and objects.
 
 use std::future::Future;
 
@@ -10,7 +10,7 @@ use super::output::{CommandOutput, eprint_line, format_size, format_table, forma
 use snapdeck_engine::Engine;
 use snapdeck_model::{ForeignDomain, HostName, Object, Result, Sandbox, SandboxState, Snapshot};
 
-/// An item and the host it is on; in JSON one flat object.
+/// An item with its host; one flat object in JSON.
 #[derive(Serialize)]
 struct HostItem<'a, T> {
     host: &'a HostName,
@@ -18,34 +18,34 @@ struct HostItem<'a, T> {
     item: T,
 }
 
-/// What the hosts that answered have, and the exit code for those that did not.
+/// The items of the hosts that answered, and the exit code of those that did not.
 struct Listing<'a, T> {
     items: Vec<HostItem<'a, T>>,
     code: u8,
 }
 
-/// Asks every host at once. A host that fails is told of on stderr and leaves its exit code; only
-/// where none answers it is an error.
+/// Queries all hosts at the same time. A failure is reported on stderr and gives the exit code; it is an error if no host
+/// answers.
 async fn query_hosts<'a, T, F>(
     hosts: &'a [HostName],
-    ask: impl Fn(&'a HostName) -> F,
+    query: impl Fn(&'a HostName) -> F,
 ) -> Result<Listing<'a, T>>
 where
     F: Future<Output = Result<Vec<T>>>,
 {
     let mut failed = Vec::new();
     let mut items = Vec::new();
-    let mut answered = false;
-    for (host, answer) in hosts.iter().zip(join_all(hosts.iter().map(ask)).await) {
+    let mut has_answer = false;
+    for (host, answer) in hosts.iter().zip(join_all(hosts.iter().map(query)).await) {
         match answer {
             Ok(found) => {
-                answered = true;
+                has_answer = true;
                 items.extend(found.into_iter().map(|item| HostItem { host, item }));
             }
             Err(error) => failed.push(error),
         }
     }
-    if !answered && let Some(last) = failed.pop() {
+    if !has_answer && let Some(last) = failed.pop() {
         failed.iter().for_each(eprint_line);
         return Err(last);
     }
@@ -54,20 +54,21 @@ where
     Ok(Listing { items, code })
 }
 
-/// A table with a column for the host where several were asked.
+/// Formats a table, with a column for the host if several were queried.
 fn format_host_table<'a>(
-    many: bool,
+    shows_host: bool,
     headings: &[&str],
     rows: impl Iterator<Item = (&'a HostName, Vec<String>)>,
 ) -> String {
-    let headings: Vec<&str> = many
+    let headings: Vec<&str> = shows_host
         .then_some("HOST")
         .into_iter()
         .chain(headings.iter().copied())
         .collect();
     let rows: Vec<Vec<String>> = rows
         .map(|(host, row)| {
-            many.then(|| host.to_string())
+            shows_host
+                .then(|| host.to_string())
                 .into_iter()
                 .chain(row)
                 .collect()
@@ -76,7 +77,6 @@ fn format_host_table<'a>(
     format_nonempty_table(&headings, &rows)
 }
 
-/// A table, or nothing where it would have no rows.
 fn format_nonempty_table(headings: &[&str], rows: &[Vec<String>]) -> String {
     match rows {
         [] => String::new(),
@@ -91,11 +91,11 @@ fn join_names(hosts: &[HostName]) -> String {
 
 /// `snapdeck sandboxes`.
 pub(crate) async fn sandboxes(engine: &Engine, hosts: &[HostName]) -> Result<CommandOutput> {
-    let found = query_hosts(hosts, |host| engine.sandboxes(host)).await?;
-    if found.items.is_empty() {
+    let listing = query_hosts(hosts, |host| engine.sandboxes(host)).await?;
+    if listing.items.is_empty() {
         eprint_line(format_args!("no sandboxes on {}", join_names(hosts)));
     }
-    let rows = found.items.iter().map(|HostItem { host, item }| {
+    let rows = listing.items.iter().map(|HostItem { host, item }| {
         let base = item.base().map(ToString::to_string);
         (
             *host,
@@ -103,74 +103,71 @@ pub(crate) async fn sandboxes(engine: &Engine, hosts: &[HostName]) -> Result<Com
         )
     });
     let text = format_host_table(hosts.len() > 1, &GUEST_HEADINGS, rows);
-    let answer = CommandOutput::new(&found.items, text)?;
+    let output = CommandOutput::new(&listing.items, text)?;
     Ok(CommandOutput {
-        code: found.code,
-        ..answer
+        code: listing.code,
+        ..output
     })
 }
 
-/// A sandbox or another guest, marked as which.
+/// A sandbox or another domain.
 #[derive(Serialize)]
 struct GuestItem {
     managed: bool,
     #[serde(flatten)]
-    guest: Either,
+    guest: Guest,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Either {
+enum Guest {
     Sandbox(Sandbox),
     Foreign(ForeignDomain),
 }
 
 /// `snapdeck sandboxes --all`.
 pub(crate) async fn guests(engine: &Engine, hosts: &[HostName]) -> Result<CommandOutput> {
-    let ask = |host| async move {
-        let (ours, others) = engine.guests(host).await?;
-        let guest = |ours, guest| GuestItem {
-            managed: ours,
-            guest,
-        };
-        let ours = ours
-            .into_iter()
-            .map(|item| guest(true, Either::Sandbox(item)));
-        let others = others
-            .into_iter()
-            .map(|item| guest(false, Either::Foreign(item)));
-        Ok(ours.chain(others).collect())
+    let query = |host| async move {
+        let (sandboxes, foreign) = engine.guests(host).await?;
+        let sandboxes = sandboxes.into_iter().map(|sandbox| GuestItem {
+            managed: true,
+            guest: Guest::Sandbox(sandbox),
+        });
+        let foreign = foreign.into_iter().map(|domain| GuestItem {
+            managed: false,
+            guest: Guest::Foreign(domain),
+        });
+        Ok(sandboxes.chain(foreign).collect())
     };
-    let found = query_hosts(hosts, ask).await?;
-    let rows = found.items.iter().map(|HostItem { host, item }| {
+    let listing = query_hosts(hosts, query).await?;
+    let rows = listing.items.iter().map(|HostItem { host, item }| {
         let row = match &item.guest {
-            Either::Sandbox(item) => {
+            Guest::Sandbox(item) => {
                 let base = item.base().map(ToString::to_string);
                 format_guest_row(item.id.as_str(), GuestSummary::from_sandbox(item), base)
             }
-            Either::Foreign(item) => {
-                let facts = GuestSummary {
+            Guest::Foreign(item) => {
+                let summary = GuestSummary {
                     state: item.state,
                     cpus: item.cpus,
                     memory_bytes: item.memory_bytes,
                     disk_bytes: item.chain.first().and_then(|link| link.size_bytes),
                 };
-                format_guest_row(&item.id, facts, Some("(no sandbox of ours)".to_owned()))
+                format_guest_row(&item.id, summary, Some("(not managed)".to_owned()))
             }
         };
         (*host, row)
     });
     let text = format_host_table(hosts.len() > 1, &GUEST_HEADINGS, rows);
-    let answer = CommandOutput::new(&found.items, text)?;
+    let output = CommandOutput::new(&listing.items, text)?;
     Ok(CommandOutput {
-        code: found.code,
-        ..answer
+        code: listing.code,
+        ..output
     })
 }
 
 const GUEST_HEADINGS: [&str; 6] = ["SANDBOX", "STATE", ">CPUS", ">MEMORY", ">DISK", "BASE"];
 
-/// What a row tells of any guest.
 struct GuestSummary {
     state: SandboxState,
     cpus: u32,
@@ -189,25 +186,25 @@ impl GuestSummary {
     }
 }
 
-fn format_guest_row(id: &str, facts: GuestSummary, base: Option<String>) -> Vec<String> {
+fn format_guest_row(id: &str, summary: GuestSummary, base: Option<String>) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         id.to_owned(),
-        facts.state.label().to_owned(),
-        facts.cpus.to_string(),
-        format_size(facts.memory_bytes),
-        or_dash(facts.disk_bytes.map(format_size)),
+        summary.state.label().to_owned(),
+        summary.cpus.to_string(),
+        format_size(summary.memory_bytes),
+        or_dash(summary.disk_bytes.map(format_size)),
         or_dash(base),
     ]
 }
 
 /// `snapdeck snapshots`.
 pub(crate) async fn snapshots(engine: &Engine, hosts: &[HostName]) -> Result<CommandOutput> {
-    let found = query_hosts(hosts, |host| engine.snapshots(host)).await?;
-    if found.items.is_empty() {
+    let listing = query_hosts(hosts, |host| engine.snapshots(host)).await?;
+    if listing.items.is_empty() {
         eprint_line(format_args!("no snapshots on {}", join_names(hosts)));
     }
-    let rows = found
+    let rows = listing
         .items
         .iter()
         .map(|HostItem { host, item }| (*host, format_snapshot_row(item)));
@@ -215,10 +212,10 @@ pub(crate) async fn snapshots(engine: &Engine, hosts: &[HostName]) -> Result<Com
         "SNAPSHOT", ">SIZE", ">DISK", "MODIFIED", "USED BY", "PROBLEM",
     ];
     let text = format_host_table(hosts.len() > 1, &headings, rows);
-    let answer = CommandOutput::new(&found.items, text)?;
+    let output = CommandOutput::new(&listing.items, text)?;
     Ok(CommandOutput {
-        code: found.code,
-        ..answer
+        code: listing.code,
+        ..output
     })
 }
 

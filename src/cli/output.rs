@@ -1,4 +1,4 @@
-//! What a command answers, and the one place that writes it.
+//! The output of commands.
 
 use std::io::{self, BufRead, Write};
 
@@ -9,22 +9,25 @@ use unicode_width::UnicodeWidthStr;
 use super::exit;
 use snapdeck_model::{Error, Kind, Result};
 
-/// What a command answers: the same thing for a program and for a person.
+/// The output of a command, as JSON and as text.
 #[derive(Debug, Clone)]
 pub struct CommandOutput {
-    /// The one document of `--json`.
+    /// The document of `--json`.
     pub json: Value,
-    /// The same for a person, lines with their ends.
+    /// The text, with newlines.
     pub text: String,
     /// Exit code.
     pub code: u8,
 }
 
 impl CommandOutput {
-    /// An answer that ends with exit code 0.
+    /// Returns an output with exit code 0.
+    ///
+    /// # Errors
+    /// `Failed` where it cannot be written as JSON.
     pub fn new(json: &impl Serialize, text: impl Into<String>) -> Result<Self> {
         let json = serde_json::to_value(json).map_err(|error| {
-            Error::new(Kind::Failed, "cannot write the answer as JSON").with_cause(error)
+            Error::new(Kind::Failed, "cannot write the output as JSON").with_cause(error)
         })?;
         Ok(Self {
             json,
@@ -34,12 +37,11 @@ impl CommandOutput {
     }
 }
 
-/// Prints what came of a command and returns its exit code. An error's sentence goes to stderr, and with
-/// `json` its object to stdout too.
+/// Prints the result of a command and returns the exit code. An error goes to stderr, and with `json` also to stdout.
 pub fn finish(result: Result<CommandOutput>, json: bool) -> u8 {
     let (written, code) = match result {
-        Ok(answer) if json => (print(&format!("{:#}\n", answer.json)), answer.code),
-        Ok(answer) => (print(&answer.text), answer.code),
+        Ok(output) if json => (print(&format!("{:#}\n", output.json)), output.code),
+        Ok(output) => (print(&output.text), output.code),
         Err(error) => {
             eprint_line(&error);
             let written = match json {
@@ -51,7 +53,7 @@ pub fn finish(result: Result<CommandOutput>, json: bool) -> u8 {
     };
     match written {
         Ok(()) => code,
-        // Whoever read it has seen enough (`| head`).
+        // The reader closed the pipe (`| head`).
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
         Err(error) => {
             eprint_line(Error::new(Kind::Failed, "cannot write to stdout").with_cause(error));
@@ -66,22 +68,25 @@ fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// One line on stderr, `snapdeck: ...`. A closed stderr is nobody's business.
+/// Prints `snapdeck: LINE` on stderr; a closed stderr is ignored.
 pub fn eprint_line(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "snapdeck: {line}");
 }
 
-/// Asks on the terminal; returns the line that is typed.
+/// Prints a question on the terminal and returns the line that is typed.
+///
+/// # Errors
+/// `Failed` for an I/O error.
 pub fn prompt(question: &str) -> Result<String> {
-    let ask = || -> io::Result<String> {
-        let mut told = io::stderr().lock();
-        told.write_all(question.as_bytes())?;
-        told.flush()?;
-        let mut typed = String::new();
-        io::stdin().lock().read_line(&mut typed)?;
-        Ok(typed)
+    let read_line = || -> io::Result<String> {
+        let mut stderr = io::stderr().lock();
+        stderr.write_all(question.as_bytes())?;
+        stderr.flush()?;
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line)?;
+        Ok(line)
     };
-    ask().map_err(|error| {
+    read_line().map_err(|error| {
         Error::new(
             Kind::Failed,
             "cannot read the confirmation from this terminal",
@@ -90,8 +95,7 @@ pub fn prompt(question: &str) -> Result<String> {
     })
 }
 
-/// Columns under their headings, two spaces between; a heading that begins with `>` is right-aligned. The
-/// last column is not padded.
+/// Formats a table with two spaces between columns. A column whose heading starts with `>` is right-aligned.
 pub fn format_table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headings
         .iter()
@@ -122,17 +126,17 @@ pub fn format_table(headings: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Bytes for a person: `9.77 GiB`.
+/// Returns a size such as `9.77 GiB`.
 pub fn format_size(bytes: u64) -> String {
     humansize::format_size(bytes, humansize::BINARY)
 }
 
-/// A time for a person, in the local time zone; `-` where it is not known.
-pub fn format_time(at: Option<jiff::Timestamp>) -> String {
-    at.map_or_else(
+/// Returns a time in the local time zone; `-` if unknown.
+pub fn format_time(time: Option<jiff::Timestamp>) -> String {
+    time.map_or_else(
         || "-".to_owned(),
-        |at| {
-            at.to_zoned(jiff::tz::TimeZone::system())
+        |time| {
+            time.to_zoned(jiff::tz::TimeZone::system())
                 .strftime("%Y-%m-%d %H:%M")
                 .to_string()
         },
@@ -144,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up() {
+    fn columns_are_aligned() {
         let rows = vec![
             vec!["a".into(), "9 B".into(), "x".into()],
             vec!["long".into(), "10 GiB".into(), String::new()],

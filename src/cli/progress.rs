@@ -1,4 +1,4 @@
-//! Jobs' progress on stderr: a bar each on a terminal, elsewhere a line at each phase and every 100 MB.
+//! Progress of jobs on stderr: bars on a terminal, else a line per phase and per 100 MB.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -8,13 +8,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::output::eprint_line;
 use snapdeck_model::{Phase, Progress};
 
-/// Bytes between two lines (spec, "Pull Snapshot", features).
+/// Spec, "Pull Snapshot", features.
 const LINE_STEP_BYTES: u64 = 100_000_000;
 
-/// Shows the progress of jobs that run side by side.
+/// Shows the progress of jobs that run at the same time.
 pub(crate) struct ProgressDisplay {
     jobs: Vec<JobDisplay>,
-    /// Where there are bars: what keeps them under each other.
+    /// `None` without bars.
     multi_progress: Option<MultiProgress>,
 }
 
@@ -29,12 +29,12 @@ enum DisplayStyle {
 }
 
 impl ProgressDisplay {
-    /// A meter for each job, told as its label (`pull myapp-v1.0`). `plain` asks for lines on a terminal too: other
-    /// lines (`--verbose`) would tear a bar.
+    /// Returns a display of jobs with these labels, such as `pull myapp-v1.0`. With `plain`, it prints lines on a terminal,
+    /// too: other lines (`--verbose`) would break the bars.
     pub(crate) fn new(labels: impl Iterator<Item = String>, plain: bool) -> Self {
         let bars = (io::stderr().is_terminal() && !plain)
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
-        let meters = labels.map(|label| JobDisplay {
+        let jobs = labels.map(|label| JobDisplay {
             style: match &bars {
                 Some(bars) => DisplayStyle::Bar(add_bar(bars, &label)),
                 None => DisplayStyle::Lines(LineSampler::default()),
@@ -42,19 +42,18 @@ impl ProgressDisplay {
             label,
         });
         Self {
-            jobs: meters.collect(),
+            jobs: jobs.collect(),
             multi_progress: bars,
         }
     }
 
-    /// Shows a sample of the job with that number, from 0.
     pub(crate) fn show(&mut self, index: usize, progress: Progress) {
-        if let Some(meter) = self.jobs.get_mut(index) {
-            meter.show(progress);
+        if let Some(job) = self.jobs.get_mut(index) {
+            job.show(progress);
         }
     }
 
-    /// Says something above the bars.
+    /// Prints a line above the bars.
     pub(crate) fn print_line(&self, line: impl std::fmt::Display) {
         match &self.multi_progress {
             Some(bars) => bars.suspend(|| eprint_line(line)),
@@ -62,10 +61,10 @@ impl ProgressDisplay {
         }
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub(crate) fn clear(self) {
-        for meter in self.jobs {
-            if let DisplayStyle::Bar(bar) = meter.style {
+        for job in self.jobs {
+            if let DisplayStyle::Bar(bar) = job.style {
                 bar.finish_and_clear();
             }
         }
@@ -75,10 +74,9 @@ impl ProgressDisplay {
 impl JobDisplay {
     fn show(&mut self, progress: Progress) {
         match &mut self.style {
-            // The others' go on.
             DisplayStyle::Bar(bar) if progress.phase == Phase::Finished => bar.finish_and_clear(),
             DisplayStyle::Bar(bar) => {
-                // The rate of another phase, or of what was there before, is not this one's.
+                // The rate is that of this phase, without bytes that existed before.
                 if bar.message() != progress.phase.as_str() || progress.done_bytes < bar.position()
                 {
                     bar.set_message(progress.phase.as_str());
@@ -103,8 +101,8 @@ impl JobDisplay {
 
 fn add_bar(bars: &MultiProgress, label: &str) -> ProgressBar {
     let bar = bars.add(ProgressBar::no_length());
-    let form = "{prefix}: {msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
-    if let Ok(style) = ProgressStyle::with_template(form) {
+    let template = "{prefix}: {msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar.set_prefix(label.to_owned());
@@ -120,7 +118,7 @@ struct LineSampler {
 }
 
 impl LineSampler {
-    /// The line for `progress`, where it is a new phase or another 100 MB:
+    /// Returns the line for a new phase or another 100 MB:
     /// `downloading 45.2% (4831838208 / 10685726720 bytes)`.
     fn next_line(&mut self, progress: Progress) -> Option<String> {
         let Progress {
@@ -129,13 +127,13 @@ impl LineSampler {
             total_bytes,
         } = progress;
         let steps = done_bytes / LINE_STEP_BYTES;
-        let entered = self.phase != Some(phase);
-        if !entered && steps <= self.steps {
+        let is_new_phase = self.phase != Some(phase);
+        if !is_new_phase && steps <= self.steps {
             return None;
         }
         self.phase = Some(phase);
         self.steps = steps;
-        // Over is told by the answer, waiting is worth no line.
+        // The output follows a finished job; a queued one needs no line.
         if matches!(phase, Phase::Queued | Phase::Finished) {
             return None;
         }
@@ -145,7 +143,7 @@ impl LineSampler {
                 done => format!("{} ({done} bytes)", phase.as_str()),
             });
         }
-        // Tenths of a percent, under 100 until the job is over.
+        // Tenths of a percent, below 100 until the job ends.
         let tenths = (u128::from(done_bytes) * 1000 / u128::from(total_bytes)).min(999);
         Some(format!(
             "{} {}.{}% ({done_bytes} / {total_bytes} bytes)",
@@ -169,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_at_each_phase_and_every_100_mb() {
+    fn there_is_a_line_per_phase_and_per_100_mb() {
         let mut lines = LineSampler::default();
         let total = 10_685_726_720;
         assert_eq!(lines.next_line(at(Phase::Queued, 0, 0)), None);
@@ -205,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_phase_counts_its_own_bytes() {
+    fn a_new_phase_starts_at_0_bytes() {
         let mut lines = LineSampler::default();
         lines.next_line(at(Phase::Converting, 500_000_000, 600_000_000));
         lines.next_line(at(Phase::Uploading, 0, 600_000_000));

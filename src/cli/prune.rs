@@ -1,4 +1,4 @@
-//! `snapdeck prune`: what a rule lets go, told first, and then removed.
+//! `snapdeck prune`: shows what matches a rule, and removes it.
 
 use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
@@ -44,19 +44,19 @@ pub struct PruneArgs {
     bucket: bool,
 }
 
-/// Whether to remove what a prune found.
+/// Confirmation of a prune.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
-    /// Nothing.
+    /// Remove nothing.
     DryRun,
-    /// The operator is asked.
+    /// Ask the operator.
     Prompt,
-    /// It goes.
+    /// Remove without asking.
     AssumeYes,
 }
 
 impl PruneArgs {
-    /// What it means: on the `named` hosts, or on `all`.
+    /// `named` are the hosts given with `--host`, `all` those to use without it.
     pub(super) fn plan(
         self,
         named: Vec<HostName>,
@@ -70,7 +70,7 @@ impl PruneArgs {
             (true, false, false) => (all, has_bucket),
             (false, _, bucket) => (named, bucket),
         };
-        let consent = match (self.dry_run, self.yes) {
+        let confirmation = match (self.dry_run, self.yes) {
             (true, _) => Confirmation::DryRun,
             (false, true) => Confirmation::AssumeYes,
             (false, false) => Confirmation::Prompt,
@@ -80,17 +80,17 @@ impl PruneArgs {
             older_than: self.older_than,
             unused: self.unused,
         };
-        let pruning = PruneRequest {
+        let request = PruneRequest {
             rule,
             hosts,
             include_bucket: bucket,
             include_leftovers: self.leftovers,
         };
-        CommandPlan::Prune(pruning, consent)
+        CommandPlan::Prune(request, confirmation)
     }
 }
 
-/// An age with its unit: `12h`, `30d`, `8w`.
+/// Parses an age with its unit: `12h`, `30d`, `8w`.
 fn parse_age(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -105,18 +105,18 @@ fn parse_age(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|number| number.checked_mul(hours * 60 * 60))
         .map(Duration::from_secs)
-        .ok_or_else(|| "no such age".to_owned())
+        .ok_or_else(|| "the number is missing or too large".to_owned())
 }
 
-/// Tells what may go, and with consent removes it. What fails does not stop the rest, and gives the exit code.
+/// Shows the plan and, if confirmed, removes what it selects. A failure gives the exit code and does not stop the rest.
 pub(super) async fn run(
     engine: &Engine,
-    pruning: &PruneRequest,
-    consent: Confirmation,
+    request: &PruneRequest,
+    confirmation: Confirmation,
     verbose: bool,
 ) -> Result<CommandOutput> {
     let can_ask = stdin().is_terminal() && stderr().is_terminal();
-    if consent == Confirmation::Prompt && !can_ask {
+    if confirmation == Confirmation::Prompt && !can_ask {
         return Err(Error::new(
             Kind::InvalidInput,
             "cannot ask for confirmation without a terminal",
@@ -125,29 +125,30 @@ pub(super) async fn run(
             "pass --dry-run to see what would be removed, or --yes to remove it without asking",
         ));
     }
-    let plan = engine.prune_plan(pruning).await?;
+    let plan = engine.prune_plan(request).await?;
     for warning in &plan.warnings {
         eprint_line(format_args!("warning: {warning}"));
     }
     let (mut text, mut document) = render_plan(&plan)?;
-    document["dryRun"] = json!(consent == Confirmation::DryRun);
-    if consent == Confirmation::DryRun || plan.is_empty() {
+    document["dryRun"] = json!(confirmation == Confirmation::DryRun);
+    if confirmation == Confirmation::DryRun || plan.is_empty() {
         return CommandOutput::new(&document, text);
     }
-    let held = plan.kept.len();
-    if consent == Confirmation::Prompt {
+    let kept_before = plan.kept.len();
+    if confirmation == Confirmation::Prompt {
         confirm_removal(&plan, &text)?;
         text.clear();
     }
-    let plan = engine.recheck_prune(pruning, plan).await?;
-    for one in plan.kept.iter().skip(held) {
-        text += &format!("left: {}: {}\n", one.name, one.keep_reasons.join("; "));
+    let plan = engine.recheck_prune(request, plan).await?;
+    for candidate in plan.kept.iter().skip(kept_before) {
+        let reasons = candidate.keep_reasons.join("; ");
+        text += &format!("kept: {}: {reasons}\n", candidate.name);
     }
     document["toRemove"] = json!(plan.to_remove);
     document["kept"] = json!(plan.kept);
     document["reclaimedBytes"] = json!(plan.reclaimed_bytes());
     let mut code = 0;
-    let mut failed = |error: &Error| {
+    let mut record_failure = |error: &Error| {
         if code == 0 {
             code = exit::code(error.kind());
         }
@@ -161,7 +162,7 @@ pub(super) async fn run(
             }
             Err(error) => {
                 eprint_line(&error);
-                failed(&error);
+                record_failure(&error);
                 let mut document = exit::json(&error);
                 document["host"] = json!(operation.host());
                 document["snapshotName"] = json!(operation.snapshot());
@@ -186,7 +187,7 @@ pub(super) async fn run(
             }
             Err(error) => {
                 eprint_line(&error);
-                failed(&error);
+                record_failure(&error);
                 let mut document = exit::json(&error);
                 document["leftover"] = json!(leftover);
                 results.push(document);
@@ -194,14 +195,13 @@ pub(super) async fn run(
         }
     }
     document["results"] = json!(results);
-    let answer = CommandOutput::new(&document, text)?;
-    Ok(CommandOutput { code, ..answer })
+    let output = CommandOutput::new(&document, text)?;
+    Ok(CommandOutput { code, ..output })
 }
 
-/// Has the operator agree.
 fn confirm_removal(plan: &PrunePlan, text: &str) -> Result<()> {
-    let typed = prompt(&format!("{text}Type yes to remove: "))?;
-    match typed.trim() {
+    let answer = prompt(&format!("{text}Type yes to remove: "))?;
+    match answer.trim() {
         "yes" => Ok(()),
         _ => {
             let count = plan.to_remove.len() + plan.leftovers.len();
@@ -211,60 +211,61 @@ fn confirm_removal(plan: &PrunePlan, text: &str) -> Result<()> {
     }
 }
 
-/// The plan for a person and for a program.
+/// Returns a plan as text and as JSON.
 fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
     let mut document = serde_json::to_value(plan).map_err(|error| {
-        Error::new(Kind::Failed, "cannot write the answer as JSON").with_cause(error)
+        Error::new(Kind::Failed, "cannot write the output as JSON").with_cause(error)
     })?;
     document["reclaimedBytes"] = json!(plan.reclaimed_bytes());
-    let place = |host: &Option<HostName>| match host {
+    let location = |host: &Option<HostName>| match host {
         Some(host) => host.to_string(),
         None => "bucket".to_owned(),
     };
-    let row = |one: &Candidate| {
-        let (name, bytes) = (one.name.to_string(), format_size(one.size_bytes));
-        vec![place(&one.host), name, bytes, format_time(one.modified)]
+    let row = |candidate: &Candidate| {
+        vec![
+            location(&candidate.host),
+            candidate.name.to_string(),
+            format_size(candidate.size_bytes),
+            format_time(candidate.modified),
+        ]
     };
     let mut text = String::new();
     if !plan.to_remove.is_empty() {
         let rows: Vec<Vec<String>> = plan
             .to_remove
             .iter()
-            .map(|one| {
-                let last = if one.is_last_copy {
-                    "the last copy"
-                } else {
-                    ""
+            .map(|candidate| {
+                let remark = match candidate.is_last_copy {
+                    true => "the last copy",
+                    false => "",
                 };
-                [row(one), vec![last.to_owned()]].concat()
+                [row(candidate), vec![remark.to_owned()]].concat()
             })
             .collect();
         text += "to remove:\n";
-        text += &format_table(&["WHERE", "NAME", ">FREES", "WRITTEN", ""], &rows);
+        text += &format_table(&["LOCATION", "NAME", ">FREES", "MODIFIED", ""], &rows);
     }
     if !plan.leftovers.is_empty() {
-        let row = |one: &Leftover| {
-            let (kind, bytes) = (
-                leftover_label(one.kind).to_owned(),
-                format_size(one.size_bytes),
-            );
+        let row = |leftover: &Leftover| {
             vec![
-                place(&one.host),
-                kind,
-                bytes,
-                format_time(one.modified),
-                one.path.clone(),
+                location(&leftover.host),
+                leftover_label(leftover.kind).to_owned(),
+                format_size(leftover.size_bytes),
+                format_time(leftover.modified),
+                leftover.path.clone(),
             ]
         };
         let rows: Vec<Vec<String>> = plan.leftovers.iter().map(row).collect();
         text += "leftovers to remove:\n";
-        text += &format_table(&["WHERE", "WHAT", ">FREES", "TOUCHED", "PATH"], &rows);
+        text += &format_table(&["LOCATION", "KIND", ">FREES", "MODIFIED", "PATH"], &rows);
     }
     if !plan.kept.is_empty() {
-        let held = |one: &Candidate| [row(one), vec![one.keep_reasons.join("; ")]].concat();
-        let rows: Vec<Vec<String>> = plan.kept.iter().map(held).collect();
+        let row = |candidate: &Candidate| {
+            [row(candidate), vec![candidate.keep_reasons.join("; ")]].concat()
+        };
+        let rows: Vec<Vec<String>> = plan.kept.iter().map(row).collect();
         text += "kept although it matches:\n";
-        text += &format_table(&["WHERE", "NAME", ">SIZE", "WRITTEN", "WHY"], &rows);
+        text += &format_table(&["LOCATION", "NAME", ">SIZE", "MODIFIED", "REASON"], &rows);
     }
     text += &match plan.is_empty() {
         true => "nothing to remove\n".to_owned(),
@@ -279,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_have_a_unit() {
+    fn ages_need_a_unit() {
         assert_eq!(parse_age("12h"), Ok(Duration::from_secs(12 * 3600)));
         assert_eq!(parse_age("2w"), parse_age("14d"));
         for text in ["", "3", "3m", "d", "-1d", "1.5d", "99999999999999999d"] {

@@ -1,4 +1,4 @@
-//! `snapdeck sandbox`: the life of sandboxes.
+//! `snapdeck sandbox`: creates, runs and destroys sandboxes.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, stderr, stdin};
@@ -136,17 +136,16 @@ fn parse_size(text: &str) -> Result<u64, String> {
         .ok()
         .and_then(|number| number.checked_mul(1 << shift))
         .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| "no such size".to_owned())
+        .ok_or_else(|| "the number is missing, 0 or too large".to_owned())
 }
 
-/// What a command means on `host`.
 pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
-    let each = |ids: Vec<SandboxId>, verb: SandboxVerb| {
+    let operations = |ids: Vec<SandboxId>, verb: SandboxVerb| {
         let mut operations: Vec<Operation> = Vec::new();
         for id in ids {
             let host = host.clone();
             let operation = Operation::Sandbox { host, id, verb };
-            // Named twice is named once.
+            // An id that is given twice counts once.
             if !operations.contains(&operation) {
                 operations.push(operation);
             }
@@ -169,23 +168,19 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
                 name: snapshot.clone(),
                 overwrite: false,
             });
-            let form = SandboxSpec {
+            let spec = SandboxSpec {
                 snapshot,
                 cpus,
                 memory_bytes: memory,
                 storage_bytes: storage,
                 start,
             };
-            let new = Operation::CreateSandbox {
-                host,
-                id,
-                spec: form,
-            };
-            return CommandPlan::RunInOrder(pull.into_iter().chain([new]).collect());
+            let create = Operation::CreateSandbox { host, id, spec };
+            return CommandPlan::RunInOrder(pull.into_iter().chain([create]).collect());
         }
         SandboxCommand::Show { id } => return CommandPlan::ShowSandbox(host, id),
         SandboxCommand::Destroy { ids, yes } => {
-            let operations = each(ids, SandboxVerb::Destroy);
+            let operations = operations(ids, SandboxVerb::Destroy);
             return match yes {
                 true => CommandPlan::Run(operations),
                 false => CommandPlan::ConfirmAndRun(operations),
@@ -213,13 +208,13 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
         SandboxCommand::Restore { ids } => (ids, SandboxVerb::Restore),
         SandboxCommand::DropSaved { ids } => (ids, SandboxVerb::DropSaved),
     };
-    CommandPlan::Run(each(ids, verb))
+    CommandPlan::Run(operations(ids, verb))
 }
 
 /// Asks the operator to type the ids of the sandboxes to destroy.
 ///
 /// # Errors
-/// `InvalidInput` without a terminal; `Cancelled` where something else is typed.
+/// `InvalidInput` without a terminal; `Cancelled` without the ids.
 pub(super) fn confirm_destroy(operations: &[Operation]) -> Result<()> {
     let ids: Vec<&str> = operations.iter().map(Operation::subject).collect();
     let ids = ids.join(" ");
@@ -231,13 +226,13 @@ pub(super) fn confirm_destroy(operations: &[Operation]) -> Result<()> {
         .hint("pass --yes to destroy without asking"));
     }
     let host = operations.iter().find_map(Operation::host);
-    let on = host.map(|host| format!(" on {host}")).unwrap_or_default();
-    let typed = prompt(&format!(
-        "This destroys {ids}{on} with disk, UEFI variables and saved state.\nType {ids} to confirm: "
+    let on_host = host.map(|host| format!(" on {host}")).unwrap_or_default();
+    let answer = prompt(&format!(
+        "This destroys {ids}{on_host} with disk, UEFI variables and saved state.\nType {ids} to confirm: "
     ))?;
-    match typed.split_whitespace().eq(ids.split(' ')) {
+    match answer.split_whitespace().eq(ids.split(' ')) {
         true => Ok(()),
-        false => Err(Error::cancelled(format!("the end of {ids}"))
+        false => Err(Error::cancelled(format!("destroying {ids}"))
             .with_cause("not confirmed; nothing was destroyed")),
     }
 }
@@ -268,12 +263,12 @@ fn describe_sandbox(host: &HostName, sandbox: &Sandbox) -> String {
         line("disk", &format_size(facts.virtual_size));
     }
     for (depth, link) in sandbox.chain.iter().enumerate() {
-        let bytes = link.size_bytes.map_or_else(
-            || "not there".to_owned(),
+        let size = link.size_bytes.map_or_else(
+            || "missing".to_owned(),
             |bytes| format!("{} on disk", format_size(bytes)),
         );
-        let key = if depth == 0 { "overlay" } else { "on" };
-        line(key, &format!("{} ({bytes})", link.path));
+        let key = if depth == 0 { "overlay" } else { "base" };
+        line(key, &format!("{} ({size})", link.path));
     }
     if let Some(variables) = &sandbox.variables {
         line("variables", variables);
@@ -287,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_a_unit() {
+    fn sizes_need_a_unit() {
         for (text, expected) in [
             ("512M", 512 << 20),
             ("4G", 4 << 30),

@@ -1,4 +1,4 @@
-//! Questions about one snapshot: exists, info.
+//! `snapdeck exists`, `info` and `push --plan`.
 
 use std::fmt::Write;
 
@@ -11,12 +11,11 @@ use snapdeck_model::{
     Error, HostName, Kind, Lineage, Object, PullCost, Result, SandboxId, Snapshot, SnapshotName,
 };
 
-/// What the bucket says of a snapshot. A bucket that does not answer is no failure of a question about
-/// a host.
+/// Result of a lookup in the bucket. An unreachable bucket is not an error where the host is queried, too.
 enum BucketLookup {
     Present(Box<Object>),
     Absent,
-    /// None is configured, or it does not answer (which was told on stderr).
+    /// No bucket is configured, or it does not answer (with a warning on stderr).
     Unknown,
 }
 
@@ -34,30 +33,31 @@ async fn look_up_object(engine: &Engine, name: &SnapshotName) -> BucketLookup {
     }
 }
 
-/// `snapdeck exists`: is it on the host (spec, API reference, `/snapshots/exists`)? The bucket is told beside it.
+/// `snapdeck exists` (spec, API reference, `/snapshots/exists`). The exit code depends on the host alone.
 pub(crate) async fn exists(
     engine: &Engine,
     host: &HostName,
     name: &SnapshotName,
 ) -> Result<CommandOutput> {
-    let (here, object) = tokio::join!(engine.snapshot(host, name), look_up_object(engine, name));
-    let here = here?.is_some();
-    let (bucket, in_words) = match object {
+    let (snapshot, object) =
+        tokio::join!(engine.snapshot(host, name), look_up_object(engine, name));
+    let exists = snapshot?.is_some();
+    let (bucket, in_bucket) = match object {
         BucketLookup::Present(_) => (Some(true), "in the bucket"),
         BucketLookup::Absent => (Some(false), "not in the bucket"),
         BucketLookup::Unknown => (None, "the bucket is unknown"),
     };
-    let on_host = if here { "on" } else { "not on" };
-    let answer = CommandOutput::new(
-        &json!({"name": name, "host": host, "local": here, "bucket": bucket, "exists": here}),
-        format!("{name}: {on_host} {host}, {in_words}\n"),
+    let on_host = if exists { "on" } else { "not on" };
+    let output = CommandOutput::new(
+        &json!({"name": name, "host": host, "local": exists, "bucket": bucket, "exists": exists}),
+        format!("{name}: {on_host} {host}, {in_bucket}\n"),
     )?;
-    let code = if here {
+    let code = if exists {
         0
     } else {
         super::exit::code(Kind::NotFound)
     };
-    Ok(CommandOutput { code, ..answer })
+    Ok(CommandOutput { code, ..output })
 }
 
 /// `snapdeck push --plan`.
@@ -68,37 +68,37 @@ pub(crate) async fn show_push_plan(
     name: &SnapshotName,
     compact: bool,
 ) -> Result<CommandOutput> {
-    let forecast = engine.plan_push(host, sandbox, name, compact).await?;
+    let plan = engine.plan_push(host, sandbox, name, compact).await?;
     let mut text = format!("{name} from {sandbox} on {host}\n");
     let mut line = |key: &str, value: String| {
         // Writing to a String does not fail.
         let _ = writeln!(text, "  {key:<11} {value}");
     };
-    let (method, reason) = (forecast.method.as_str(), &forecast.reason);
+    let (method, reason) = (plan.method.as_str(), &plan.reason);
     line("method", format!("{method}: {reason}"));
-    let base = forecast
+    let base = plan
         .base
         .as_ref()
         .map_or("none".to_owned(), ToString::to_string);
-    line("base", format!("{base}: {}", forecast.base_reason));
-    let most = |bytes: u64| format!("{} at most", format_size(bytes));
-    line("upload", most(forecast.upload_bytes));
-    line("store copies", format_size(forecast.copy_bytes));
-    line("object", most(forecast.size_bytes));
-    if forecast.dead_bytes > 0 {
-        let dead = format_size(forecast.dead_bytes);
+    line("base", format!("{base}: {}", plan.base_reason));
+    let at_most = |bytes: u64| format!("{} at most", format_size(bytes));
+    line("upload", at_most(plan.upload_bytes));
+    line("store copies", format_size(plan.copy_bytes));
+    line("object", at_most(plan.size_bytes));
+    if plan.dead_bytes > 0 {
+        let dead = format_size(plan.dead_bytes);
         line(
             "deleted",
-            format!("{dead} of deleted data stay in the image; --compact removes them"),
+            format!("{dead} of deleted data stay in the image; --compact removes it"),
         );
     }
-    if forecast.object_exists {
+    if plan.object_exists {
         line(
             "exists",
             "already in the bucket: pass --overwrite to replace it".to_owned(),
         );
     }
-    CommandOutput::new(&forecast, text)
+    CommandOutput::new(&plan, text)
 }
 
 /// `snapdeck info`.
@@ -113,10 +113,10 @@ pub(crate) async fn info(
         BucketLookup::Present(object) => Some(*object),
         BucketLookup::Absent | BucketLookup::Unknown => None,
     };
-    let snapshot_known = snapshot.is_ok();
+    let host_answers = snapshot.is_ok();
     let snapshot = match snapshot {
         Ok(snapshot) => snapshot,
-        // What the bucket knows is worth telling also while the host is away.
+        // The bucket's details are useful without the host's.
         Err(error) if object.is_some() => {
             eprint_line(format_args!("warning: {error}"));
             None
@@ -124,14 +124,13 @@ pub(crate) async fn info(
         Err(error) => return Err(error),
     };
     if snapshot.is_none() && object.is_none() {
-        let what = format!("snapshot {name} not found on host {host} or in the bucket");
-        return Err(Error::new(Kind::NotFound, what)
+        let message = format!("snapshot {name} not found on host {host} or in the bucket");
+        return Err(Error::new(Kind::NotFound, message)
             .hint("list snapshots with snapdeck snapshots and snapdeck objects"));
     }
     let mut text = describe_snapshot(host, name, snapshot.as_ref(), object.as_ref());
-    // Without the host, what the bucket knows.
-    let near = snapshot_known.then_some(host);
-    let lineage = match engine.lineage(near, name).await {
+    let lineage_host = host_answers.then_some(host);
+    let lineage = match engine.lineage(lineage_host, name).await {
         Ok(lineage) => Some(lineage),
         Err(error) => {
             eprint_line(format_args!("warning: {error}"));
@@ -158,10 +157,9 @@ pub(crate) async fn info(
     )
 }
 
-/// Snapshots that are named of those it has most in common with.
 const MAX_SHARES: usize = 5;
 
-/// Where it comes from, what it shares, what a pull would bring, and what is said of it.
+/// Describes parents and children, shared data, the cost of a pull, and annotations.
 fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
     let mut text = String::new();
     let mut line = |key: &str, value: &str| {
@@ -176,14 +174,14 @@ fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
                 (true, true) => format!("{} (on {host}, in the bucket)", parent.name),
                 (true, false) => format!("{} (on {host})", parent.name),
                 (false, true) => format!("{} (in the bucket)", parent.name),
-                (false, false) => format!("{} (not seen)", parent.name),
+                (false, false) => format!("{} (not found)", parent.name),
             })
             .collect();
-        line("made from", &parents.join(" ← "));
+        line("parents", &parents.join(" ← "));
     }
     if !lineage.children.is_empty() {
         let children: Vec<&str> = lineage.children.iter().map(SnapshotName::as_str).collect();
-        line("made from it", &children.join(", "));
+        line("children", &children.join(", "));
     }
     for part in lineage.shares.iter().take(MAX_SHARES) {
         line(
@@ -192,30 +190,36 @@ fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
         );
     }
     if let Some(more) = lineage.shares.len().checked_sub(MAX_SHARES + 1) {
-        line("", &format!("and less with {} more", more + 1));
+        line("", &format!("less with {} more", more + 1));
     }
     if let Some(cost) = &lineage.pull_cost {
         let fetch = match (cost.fetch_bytes, cost.copies.is_empty()) {
-            (0, true) => format!("nothing: {host} has it"),
-            (fetch, _) => format!("would fetch {}", format_size(fetch)),
+            (0, true) => format!("nothing to download: {host} has it"),
+            (fetch, _) => format!("downloads {}", format_size(fetch)),
         };
         let copies = cost.copies.iter();
-        let copies = copies
-            .take(MAX_SHARES)
-            .map(|part| format!("{} from {} on {host}", format_size(part.bytes), part.name));
+        let copies = copies.take(MAX_SHARES).map(|part| {
+            format!(
+                "copies {} from {} on {host}",
+                format_size(part.bytes),
+                part.name
+            )
+        });
         let all: Vec<String> = std::iter::once(fetch).chain(copies).collect();
-        line("a pull", &all.join(", "));
+        line("pull", &all.join(", "));
     }
-    for (place, said) in [
+    for (location, annotations) in [
         ("on the host", &lineage.local),
         ("in the bucket", &lineage.bucket),
     ] {
-        let Some(said) = said else { continue };
-        if said.pinned {
-            line("pinned", place);
+        let Some(annotations) = annotations else {
+            continue;
+        };
+        if annotations.pinned {
+            line("pinned", location);
         }
-        for remark in annotate::format_annotations(said) {
-            line("note", &format!("{remark} ({place})"));
+        for annotation in annotate::format_annotations(annotations) {
+            line("note", &format!("{annotation} ({location})"));
         }
     }
     text
@@ -267,7 +271,7 @@ fn describe_snapshot(
         }
     }
     match object {
-        None => line("bucket", "not seen there"),
+        None => line("bucket", "not found"),
         Some(object) => {
             line("key", &object.key);
             let size_bytes = object.size_bytes;

@@ -1,4 +1,4 @@
-//! All hosts together: the rows of each, in one list, told apart by name and host.
+//! The lists of all hosts merged into one; a row is identified by name and host.
 
 use std::sync::Arc;
 
@@ -8,10 +8,9 @@ use super::lookup;
 use snapdeck_engine::{HostView, View};
 use snapdeck_model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
 
-/// What tells a row from all others: its name, and the host it is on.
 pub(crate) type HostKey<K> = (K, HostName);
 
-/// A row: an item with the host it is on.
+/// An item with its host.
 #[derive(Debug)]
 pub(crate) struct HostRow<T: Row> {
     key: HostKey<T::Key>,
@@ -31,52 +30,51 @@ impl<T: Row> Row for HostRow<T> {
     fn secondary_text(&self) -> &str {
         self.key.1.as_str()
     }
-    fn value(&self, field: Column) -> Option<Value<'_>> {
-        match field {
+    fn value(&self, column: Column) -> Option<Value<'_>> {
+        match column {
             Column::Host => Some(Value::Text(self.secondary_text())),
-            field => self.items.get(self.item)?.value(field),
+            column => self.items.get(self.item)?.value(column),
         }
     }
 }
 
 impl<T: Row> HostRow<T> {
-    /// The item with its host. `view` has the lists that the rows were made of.
+    /// Returns the item with its host. `view` must have the lists from which the rows were built.
     pub(crate) fn find<'a>(&'a self, view: &'a View) -> Option<(&'a HostView, &'a T)> {
         Some((view.hosts.get(self.host)?, self.items.get(self.item)?))
     }
 }
 
-/// The lists of all hosts together.
+/// The merged lists.
 #[derive(Debug, Default)]
 pub(crate) struct AllHosts {
-    /// Are they shown, instead of the current host's?
     pub is_shown: bool,
-    /// The sandboxes' list.
     pub sandboxes: List<HostKey<SandboxId>>,
-    /// The snapshots' list.
     pub snapshots: List<HostKey<SnapshotName>>,
-    /// All sandboxes, by id and then host.
+    /// By id, then host.
     pub sandbox_rows: Vec<HostRow<Sandbox>>,
-    /// All snapshots, by name and then host.
+    /// By name, then host.
     pub snapshot_rows: Vec<HostRow<Snapshot>>,
+    /// Addresses of the lists from which the rows were built, by host.
     source_lists: Vec<(usize, usize)>,
 }
 
 impl AllHosts {
-    /// Takes up a view, where it is shown and has other lists than the one before, which the caller keeps
-    /// alive meanwhile.
+    /// Rebuilds the rows if they are shown and a list of `view` has changed.
+    ///
+    /// The caller keeps the previous view alive meanwhile: lists are compared by address.
     pub(crate) fn update(&mut self, view: &View) {
-        let lists = |host: &Arc<HostView>| {
+        let addresses = |host: &Arc<HostView>| {
             (
                 lookup::address(&host.sandboxes),
                 lookup::address(&host.snapshots),
             )
         };
-        let of: Vec<_> = view.hosts.iter().map(lists).collect();
+        let source_lists: Vec<_> = view.hosts.iter().map(addresses).collect();
         if !self.is_shown {
             self.source_lists.clear();
-        } else if self.source_lists != of {
-            self.source_lists = of;
+        } else if self.source_lists != source_lists {
+            self.source_lists = source_lists;
             self.sandbox_rows = rows(view, |host| &host.sandboxes);
             self.snapshot_rows = rows(view, |host| &host.snapshots);
             self.sandboxes.update(&self.sandbox_rows);
@@ -86,17 +84,17 @@ impl AllHosts {
 }
 
 fn rows<T: Row>(view: &View, items: impl Fn(&HostView) -> &Arc<[T]>) -> Vec<HostRow<T>> {
-    let of = |(at, host): (usize, &Arc<HostView>)| -> Vec<HostRow<T>> {
-        let all = items(host);
-        let placed = |(item, found): (usize, &T)| HostRow {
-            key: (found.key().clone(), host.name.clone()),
-            items: all.clone(),
-            item,
-            host: at,
+    let host_rows = |(host_index, host): (usize, &Arc<HostView>)| -> Vec<HostRow<T>> {
+        let items = items(host);
+        let row = |(index, item): (usize, &T)| HostRow {
+            key: (item.key().clone(), host.name.clone()),
+            items: items.clone(),
+            item: index,
+            host: host_index,
         };
-        all.iter().enumerate().map(placed).collect()
+        items.iter().enumerate().map(row).collect()
     };
-    let mut rows: Vec<_> = view.hosts.iter().enumerate().flat_map(of).collect();
+    let mut rows: Vec<_> = view.hosts.iter().enumerate().flat_map(host_rows).collect();
     rows.sort_by(|one, other| one.key.cmp(&other.key));
     rows
 }

@@ -1,5 +1,5 @@
-//! The console's state. Data goes one way: input → action → state → draw; what the engine shall do
-//! comes back as commands, so that nothing here needs an engine.
+//! The console's state. Data flows one way: input → action → state → draw. Requests to the engine are returned as
+//! commands, so that the state can be tested without an engine.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,97 +29,79 @@ use snapdeck_engine::{
 };
 use snapdeck_model::{
     AnnotationsPatch, HostName, Kind, Operation, Picture, PrunePlan, Sandbox, SandboxId,
-    SandboxState, SandboxVerb, SnapshotName,
+    SandboxVerb, SnapshotName,
 };
 
-/// What the engine, or the loop, shall do.
+/// A request to the engine or to the event loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Take this on.
     Submit(Operation),
-    /// Take these on, one after the other.
+    /// Run the operations one after the other.
     Chain(Vec<Operation>),
-    /// Take these on together: pulls of one snapshot share one fetch.
+    /// Submit the operations together: pulls of one snapshot share one download.
     SubmitAll(Vec<Operation>),
-    /// Cancel this job.
     Cancel(JobId),
-    /// Forget this job.
     Dismiss(JobId),
-    /// Forget this job, and take this on in its place.
+    /// Submit the operation; dismiss the job if it is accepted.
     Retry(JobId, Operation),
-    /// Move this job in the queue by so many places.
+    /// Move the job by so many positions in the queue.
     Shift(JobId, isize),
-    /// Go on with what was left.
     ResumeInterrupted(Vec<InterruptedId>),
-    /// Forget what was left.
     DiscardInterrupted(Vec<InterruptedId>),
-    /// Put a URL for a VNC viewer onto the clipboard.
+    /// Copy the URL for a VNC viewer.
     Viewer {
-        /// Where the sandbox is.
         host: HostName,
-        /// Whose screen.
         sandbox: SandboxId,
-        /// Open a viewer, too.
+        /// Start a viewer, too.
         open: bool,
     },
-    /// Change what is said of a snapshot.
     Annotate {
-        /// On this host.
         host: Option<HostName>,
-        /// In the bucket.
         bucket: bool,
-        /// The snapshot.
         name: SnapshotName,
-        /// What is said otherwise.
         change: AnnotationsPatch,
     },
-    /// Find what a rule lets go.
     FindPrunable(PruneRequest),
-    /// Remove what it lets go, where it still does.
     Prune(PruneRequest, PrunePlan),
-    /// Put this onto the clipboard.
+    /// Copy to the clipboard.
     Copy(String),
     /// Stop this process until the shell continues it.
     Suspend,
-    /// Ask everything again.
     Refresh,
-    /// Examine all hosts and the bucket.
     RunChecks,
-    /// End; what runs is cancelled.
+    /// Exit; running jobs are cancelled.
     Quit,
-    /// End; what runs is left to the next start.
+    /// Exit; running jobs stop and can be resumed at the next start.
     Leave,
 }
 
-/// What is selected on one host.
+/// The lists of one host.
 #[derive(Debug, Default)]
 pub(crate) struct HostLists {
-    /// Its sandboxes.
     pub sandboxes: List<SandboxId>,
-    /// Its snapshots.
     pub snapshots: List<SnapshotName>,
-    /// Sizes of its snapshots.
+    /// Positions and sizes of the snapshots.
     pub index: Index,
-    /// How it answered last, and since when it is that way.
+    /// The kind of link, and since when.
     pub link_since: Option<(LinkKind, Instant)>,
-    /// Which list its sandboxes were taken from.
+    /// Address of the sandboxes shown.
     source_list: Option<usize>,
 }
 
 impl HostLists {
-    /// Empty ones, in these orders.
+    /// Returns empty lists with these sort orders.
     pub(crate) fn with_sorts(sorts: &HashMap<Pane, Sort>) -> Self {
-        let of = |pane| sorts.get(&pane).copied().unwrap_or_default();
+        let sort = |pane| sorts.get(&pane).copied().unwrap_or_default();
         Self {
-            sandboxes: List::with_sort(of(Pane::Sandboxes)),
-            snapshots: List::with_sort(of(Pane::Snapshots)),
+            sandboxes: List::with_sort(sort(Pane::Sandboxes)),
+            snapshots: List::with_sort(sort(Pane::Snapshots)),
             ..Self::default()
         }
     }
 
-    /// Takes up what the host has, where that is another than before. The caller keeps the view before alive.
+    /// Updates the lists that have changed. The caller keeps the previous view alive: lists are compared by address.
     fn update(&mut self, host: &HostView) {
-        // Marks of an earlier run wait for what they are on.
+        // Marks of an earlier run are kept until the first scan.
         if host.last_scan.is_none() {
             return;
         }
@@ -136,122 +118,98 @@ impl HostLists {
     }
 }
 
-/// How a host answers, without why.
+/// A link without its error.
 pub(crate) type LinkKind = std::mem::Discriminant<Link>;
 
-/// A sentence for the operator; it stands in the footer until the next key.
+/// A message in the footer, shown until the next key.
 #[derive(Debug, Clone)]
 pub(crate) struct Notice {
-    /// The sentence.
     pub text: String,
-    /// Is it about something that failed or was refused?
     pub is_error: bool,
 }
 
-/// Where things were drawn, for the mouse and for paging.
+/// Screen areas of the last frame, for the mouse and for paging.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Areas {
-    /// The rows of each pane on screen, and the first row's number.
+    /// Rows of each visible pane, with the number of the first row.
     pub panes: Vec<(Pane, Rect, usize)>,
-    /// Titles of panes that can be clicked.
+    /// Titles of panes.
     pub tabs: Vec<(Pane, Rect)>,
-    /// Hosts of the host bar; `None` is all of them together.
+    /// Hosts of the host bar; `None`: all hosts.
     pub hosts: Vec<(Option<HostName>, Rect)>,
-    /// Columns of the matrix, and the first of those that move.
+    /// Columns of the matrix, and the first scrolling one.
     pub columns: (Vec<(Place, Rect)>, usize),
-    /// How far the details can be scrolled.
+    /// Greatest scroll offset of the details.
     pub details_end: u16,
-    /// The place for a guest's screen.
+    /// Area of the guest's screen.
     pub picture: Option<Rect>,
-    /// Lines of the topmost layer on screen, and how far it can be scrolled.
+    /// Visible lines and greatest scroll offset of the topmost dialog.
     pub layer: (u16, u16),
-    /// How far it is scrolled.
+    /// Scroll offset of the topmost dialog.
     pub layer_top: u16,
 }
 
-/// The state.
+/// The console's state.
 #[derive(Debug)]
 pub(crate) struct App {
-    /// What there is, as last told by the engine.
     pub view: Arc<View>,
-    /// Roles to styles.
     pub theme: Theme,
-    /// Keys to actions.
     pub keymap: Keymap,
-    /// Keys of a chord that is not whole yet.
+    /// Keys of an incomplete chord.
     pub pending_keys: Vec<Press>,
-    /// Nothing outside the console may be changed.
     pub read_only: bool,
-    /// Lines of plain text.
+    /// No borders and no graphs.
     pub plain: bool,
-    /// ASCII characters alone.
+    /// Only ASCII characters.
     pub ascii: bool,
-    /// Jobs that took at least so long are news when they are over.
+    /// The end of jobs that ran at least so long is notified.
     pub notify_after: Duration,
-    /// What to ring the bell for.
     pub notifications: Vec<String>,
-    /// Shown in the header: the kind of world this is ("demo").
+    /// Shown in the header: the environment, for instance `demo`.
     pub banner: Option<String>,
-    /// What has the focus.
     pub focus: Pane,
-    /// The list whose selection the details are about.
+    /// The list or page whose selected row the details show.
     pub list: Pane,
-    /// The current host.
     pub host: Option<HostName>,
-    /// Lists of each host.
     pub hosts: HashMap<HostName, HostLists>,
-    /// All hosts together.
     pub all_hosts: AllHosts,
-    /// The matrix; it is open where `list` says so.
     pub matrix: Matrix,
-    /// The tree; it is open where `list` says so.
     pub tree: Tree,
-    /// The jobs page; it is open where `list` says so.
     pub page: JobsPage,
-    /// Is what is taken on noted, so that the next start can go on with it?
+    /// Jobs are written to a journal, so that the next start can resume them.
     pub has_journal: bool,
-    /// The bucket's list.
     pub objects: List<SnapshotName>,
-    /// Sizes of the objects.
+    /// Positions and sizes of the objects.
     pub index: Index,
-    /// Was the bucket seen whole?
+    /// The last view had a complete listing of the bucket.
     is_bucket_complete: bool,
-    /// The orders of rows, where one was chosen.
+    /// Sort orders that the operator chose.
     pub sorts: HashMap<Pane, Sort>,
-    /// The jobs' list.
     pub jobs: List<JobId>,
-    /// Dialogs, the topmost last.
+    /// Open dialogs, the topmost last.
     pub layers: Vec<Layer>,
-    /// The filter that is being typed.
+    /// The filter while it is edited.
     pub filter: Option<TextInput>,
-    /// The log pane.
     pub log: LogView,
-    /// How fast the jobs move.
     pub rates: JobRates,
-    /// What the sandbox that is looked at does.
     pub metrics: Option<Arc<SandboxMetrics>>,
-    /// What was found of the selected snapshot.
     pub lineage: Option<LineageState>,
-    /// How often something was said of snapshots here.
+    /// Number of annotations edited by this console.
     pub annotation_edits: u64,
-    /// Virtual CPUs and bytes of memory that a new sandbox gets, unless told otherwise.
+    /// Virtual CPUs and bytes of memory of a new sandbox.
     pub defaults: (u32, u64),
-    /// How pictures are drawn here.
     pub canvas: Canvas,
-    /// Its screen, ready to be drawn.
+    /// The guest's screen, encoded for the terminal.
     pub picture: Option<EncodedImage>,
-    /// How far the details are scrolled.
+    /// Scroll offset of the details.
     pub details: u16,
-    /// What to tell.
     pub notice: Option<Notice>,
-    /// The end has begun: jobs clean up.
+    /// Jobs are cleaning up before the console exits.
     pub is_shutting_down: bool,
-    /// Where things were drawn last.
     pub areas: Areas,
 }
 
 impl App {
-    /// The state at the start.
     pub(crate) fn new(view: Arc<View>, banner: Option<String>, now: Instant) -> Self {
         let mut app = Self {
             view: Arc::default(),
@@ -297,11 +255,10 @@ impl App {
         app
     }
 
-    /// Takes up a newer view.
     pub(crate) fn on_view(&mut self, view: Arc<View>, now: Instant) {
-        // The view before stays alive until all is taken up: an Index knows lists by their address.
+        // Keep the previous view until the end: an Index compares lists by address.
         let before = std::mem::replace(&mut self.view, view.clone());
-        self.ask_about_stops(&before);
+        self.offer_force_off(&before);
         self.notifications.extend(notifications::finished_long_jobs(
             &before,
             &view,
@@ -311,25 +268,25 @@ impl App {
             let lists = self.hosts.entry(host.name.clone());
             let lists = lists.or_insert_with(|| HostLists::with_sorts(&self.sorts));
             lists.update(host);
-            let answer = std::mem::discriminant(&host.link);
-            if lists.link_since.is_none_or(|(before, _)| before != answer) {
-                lists.link_since = Some((answer, now));
+            let kind = std::mem::discriminant(&host.link);
+            if lists.link_since.is_none_or(|(before, _)| before != kind) {
+                lists.link_since = Some((kind, now));
             }
         }
-        let known = |name: &HostName| lookup::host(&view, name).is_some();
-        if !self.host.as_ref().is_some_and(known) {
+        let exists = |name: &HostName| lookup::host(&view, name).is_some();
+        if !self.host.as_ref().is_some_and(exists) {
             self.host = view.hosts.first().map(|host| host.name.clone());
         }
-        let is_other = self.index.update(&view.bucket.objects, |object| {
+        let has_changed = self.index.update(&view.bucket.objects, |object| {
             (&object.name, object.size_bytes)
         });
-        let is_whole = view.bucket.last_listing.is_some();
-        match is_other || is_whole != self.is_bucket_complete {
-            true if is_whole => self.objects.update(&view.bucket.objects),
+        let is_complete = view.bucket.last_listing.is_some();
+        match has_changed || is_complete != self.is_bucket_complete {
+            true if is_complete => self.objects.update(&view.bucket.objects),
             true => self.objects.update_partial(&view.bucket.objects),
             false => {}
         }
-        self.is_bucket_complete = is_whole;
+        self.is_bucket_complete = is_complete;
         self.all_hosts.update(&view);
         match self.list {
             Pane::Matrix => self.matrix.update(&view),
@@ -344,54 +301,58 @@ impl App {
         }
     }
 
-    /// A guest that was told to stop and did not: shall its power be cut?
-    fn ask_about_stops(&mut self, before: &View) {
+    /// Offers to force off each sandbox whose stop has just failed because the guest did not shut down.
+    fn offer_force_off(&mut self, before: &View) {
         for job in &self.view.jobs {
             let (Operation::Sandbox { host, id, verb }, JobState::Failed(error)) =
                 (&job.operation, &job.state)
             else {
                 continue;
             };
-            let waited = before
+            let was_active = before
                 .job(job.id)
                 .is_some_and(|job| !job.state.is_finished());
-            let stop = matches!(verb, SandboxVerb::Stop { force: false, .. });
-            let runs = lookup::sandbox(&self.view, host, id)
-                .is_some_and(|sandbox| sandbox.state == SandboxState::Running);
-            if !(waited && stop && runs && error.kind() == Kind::Conflict) {
+            let is_stop = matches!(verb, SandboxVerb::Stop { force: false, .. });
+            let is_running = lookup::sandbox(&self.view, host, id)
+                .is_some_and(|sandbox| verb.obstacle(sandbox.state).is_none());
+            if !(was_active && is_stop && is_running && error.kind() == Kind::Conflict) {
                 continue;
             }
             match self.layers.last_mut().map(|layer| &mut layer.dialog) {
-                // It is one of several.
-                Some(Dialog::ConfirmVerb(turn)) => drop(turn.add_failed_stop(host, id)),
-                // Whoever types there did not wait for this; the job tells of it.
+                // One dialog for all failed stops.
+                Some(Dialog::ConfirmVerb(dialog)) => drop(dialog.add_failed_stop(host, id)),
+                // Do not interrupt another dialog; the job shows the error.
                 Some(_) => {}
                 None => {
-                    let why = error.to_string();
-                    let turn = ConfirmVerb::after_failed_stop(host.clone(), id.clone(), why);
-                    self.layers.push(Dialog::ConfirmVerb(turn).into());
+                    let reason = error.to_string();
+                    let dialog = ConfirmVerb::after_failed_stop(host.clone(), id.clone(), reason);
+                    self.layers.push(Dialog::ConfirmVerb(dialog).into());
                 }
             }
         }
     }
 
-    /// Takes up what the sandbox that is looked at does.
-    pub(crate) fn on_metrics(&mut self, live: Option<Arc<SandboxMetrics>>) {
-        let who =
-            |live: &Arc<SandboxMetrics>| (live.target.host.clone(), live.target.sandbox.clone());
-        let same = self.metrics.as_ref().map(who) == live.as_ref().map(who);
-        let has_screen = live.as_ref().is_some_and(|live| live.screen.is_some());
-        self.picture = self.picture.take().filter(|_| same && has_screen);
-        self.metrics = live;
+    /// Replaces the metrics of the watched sandbox; drops the picture of another one.
+    pub(crate) fn on_metrics(&mut self, metrics: Option<Arc<SandboxMetrics>>) {
+        let id = |metrics: &Arc<SandboxMetrics>| {
+            let target = &metrics.target;
+            (target.host.clone(), target.sandbox.clone())
+        };
+        let is_same = self.metrics.as_ref().map(id) == metrics.as_ref().map(id);
+        let has_screen = metrics
+            .as_ref()
+            .is_some_and(|metrics| metrics.screen.is_some());
+        self.picture = self.picture.take().filter(|_| is_same && has_screen);
+        self.metrics = metrics;
     }
 
-    /// The sandbox whose details are shown, where it has a QEMU process and its host answers.
+    /// Returns the selected sandbox if it has a QEMU process and its host is reachable.
     pub(crate) fn watched_sandbox(&self) -> Option<(&HostView, &Sandbox)> {
         let (host, sandbox) = self.sandbox().filter(|_| self.list == Pane::Sandboxes)?;
         (host.link == Link::Up && sandbox.state.is_active()).then_some((host, sandbox))
     }
 
-    /// What is looked at.
+    /// Returns the sandbox whose metrics the engine is to sample.
     pub(crate) fn watch_target(&self) -> Option<WatchTarget> {
         let (host, sandbox) = self.watched_sandbox()?;
         Some(WatchTarget {
@@ -401,25 +362,28 @@ impl App {
         })
     }
 
-    /// Takes up a picture that was made ready, where it is still the one to show.
+    /// Replaces the picture unless the guest's screen has changed since it was encoded.
     pub(crate) fn on_picture(&mut self, picture: Option<EncodedImage>) {
-        let screen = self.metrics.as_ref().and_then(|live| live.screen.as_ref());
-        let wanted = screen.map(|screen| screen.fingerprint);
-        if let Some(picture) = picture.filter(|picture| wanted == Some(picture.mark)) {
+        let screen = self
+            .metrics
+            .as_ref()
+            .and_then(|metrics| metrics.screen.as_ref());
+        let current = screen.map(|screen| screen.fingerprint);
+        if let Some(picture) = picture.filter(|picture| current == Some(picture.fingerprint)) {
             self.picture = Some(picture);
         }
     }
 
-    /// A picture that is yet to be made ready, and for which place.
+    /// Returns the picture that is not encoded yet, with the size of its area in cells.
     pub(crate) fn pending_picture(&self) -> Option<(Arc<Picture>, Size)> {
         let picture = self.metrics.as_ref()?.screen.clone()?;
         let room = self.areas.picture?.as_size();
-        let ready = self.picture.as_ref();
-        let is_ready = ready.is_some_and(|one| one.mark == picture.fingerprint && one.room == room);
+        let is_ready = self.picture.as_ref().is_some_and(|encoded| {
+            encoded.fingerprint == picture.fingerprint && encoded.room == room
+        });
         (!is_ready && self.canvas.is_enabled()).then_some((picture, room))
     }
 
-    /// Takes an event of the terminal.
     pub(crate) fn on_event(&mut self, event: Event) -> Vec<Command> {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.on_key(key),
@@ -439,7 +403,6 @@ impl App {
         }
     }
 
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent) -> Vec<Command> {
         self.notice = None;
         if self.is_shutting_down {
@@ -450,7 +413,7 @@ impl App {
             if self.filter.is_none() && matches!(dialog, None | Some(Dialog::Quit(_))) {
                 return perform::perform(self, Action::Quit);
             }
-            // Out of one thing at a time, as esc: nobody leaves the console by a key that was meant for a dialog.
+            // Close only the dialog or filter, as esc does: the key may not have been meant for the console.
             return self.on_key(KeyCode::Esc.into());
         }
         if let Some(layer) = self.layers.last_mut() {
@@ -486,7 +449,6 @@ impl App {
         perform::on_key(self, key)
     }
 
-    /// Gives `pane` the focus.
     pub(crate) fn focus_on(&mut self, pane: Pane) {
         self.filter = None;
         self.pending_keys.clear();
@@ -499,7 +461,7 @@ impl App {
         }
     }
 
-    /// Moves in `pane` by so many rows or lines.
+    /// Moves the selection or scrolls `pane` by so many rows or lines.
     pub(crate) fn scroll(&mut self, pane: Pane, by: isize) {
         match pane {
             Pane::Details => {
@@ -513,30 +475,25 @@ impl App {
         }
     }
 
-    /// The current host.
     pub(crate) fn host_view(&self) -> Option<&HostView> {
         lookup::host(&self.view, self.host.as_ref()?)
     }
 
-    /// The current host's lists.
     pub(crate) fn host_lists(&self) -> Option<&HostLists> {
         self.hosts.get(self.host.as_ref()?)
     }
 
-    /// Tells the operator something until the next key.
-    pub(crate) fn show_notice(&mut self, text: impl Into<String>, bad: bool) {
-        self.notice = Some(Notice {
-            text: text.into(),
-            is_error: bad,
-        });
+    pub(crate) fn show_notice(&mut self, text: impl Into<String>, is_error: bool) {
+        let text = text.into();
+        self.notice = Some(Notice { text, is_error });
     }
 
-    /// The topmost dialog.
+    /// Returns the topmost dialog.
     pub(crate) fn dialog(&mut self) -> Option<&mut Dialog> {
         self.layers.last_mut().map(|layer| &mut layer.dialog)
     }
 
-    /// A pull that is asked about, and of which it is not known what it would bring.
+    /// Returns the pull of the open dialog whose cost is unknown.
     pub(crate) fn pending_cost_query(&self) -> Option<PullTarget> {
         match &self.layers.last()?.dialog {
             Dialog::Pull(pull) => pull.next_cost_query(&self.view),
@@ -544,18 +501,18 @@ impl App {
         }
     }
 
-    /// Does anything move by itself, so that gauges have to be drawn?
+    /// Returns whether a job is active, so that its progress must be redrawn.
     pub(crate) fn has_active_jobs(&self) -> bool {
-        let moves = |state: &JobState| matches!(state, JobState::Running | JobState::Cancelling);
-        self.view.jobs.iter().any(|job| moves(&job.state))
+        let is_active =
+            |state: &JobState| matches!(state, JobState::Running | JobState::Cancelling);
+        self.view.jobs.iter().any(|job| is_active(&job.state))
     }
 
-    /// Is the log on screen?
     pub(crate) fn is_log_visible(&self) -> bool {
         self.areas.panes.iter().any(|(pane, ..)| *pane == Pane::Log)
     }
 
-    /// Remembers where things were drawn.
+    /// Stores the areas of the frame, and the scroll offsets as they were clamped.
     pub(crate) fn after_draw(&mut self, areas: Areas) {
         for (pane, _, first) in &areas.panes {
             self.after_pane_draw(*pane, *first);

@@ -1,18 +1,16 @@
-//! Is the terminal's background dark or light? The terminal is asked (OSC 11) after the first frame; what it answers
-//! comes among the keys, soon, late or never, and nothing waits for it.
+//! Detects whether the terminal's background is dark or light. The query (OSC 11) is sent after the first frame; the
+//! response arrives among the keys, late or never, so nothing waits for it.
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 
 use super::theme::is_light;
 
-/// The question.
 pub(crate) const BACKGROUND_QUERY: &str = "\x1b]11;?\x1b\\";
-/// How an answer begins: crossterm knows no OSC and reads ESC ] as alt-], what follows as typed letters.
+/// crossterm does not parse OSC: it reads ESC ] as alt-], and the rest of the response as typed letters.
 const RESPONSE_PREFIX: &str = "11;rgb";
-/// Longer than any answer.
 const MAX_RESPONSE: usize = 40;
 
-/// Finds the answer among the events.
+/// Filters the response out of the events.
 #[derive(Debug, Default)]
 pub(crate) struct BackgroundProbe {
     is_pending: bool,
@@ -20,26 +18,23 @@ pub(crate) struct BackgroundProbe {
     text: String,
 }
 
-/// What an event came to.
+/// The result of one event.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ProbeResult {
-    /// These are for the console: the event, perhaps with some that looked like an answer.
+    /// Events for the console: this one, and earlier ones that were taken for a response.
     Events(Vec<Event>),
-    /// It may be a part of the answer.
+    /// The event may be part of a response.
     Incomplete,
-    /// The background is known now.
     IsLight(bool),
 }
 
 impl BackgroundProbe {
-    /// The question was sent.
     pub(crate) fn mark_query_sent(&mut self) {
         self.is_pending = true;
     }
 
-    /// Takes an event.
     pub(crate) fn on_event(&mut self, event: Event) -> ProbeResult {
-        let begins = self.buffered.is_empty();
+        let is_first = self.buffered.is_empty();
         if !self.is_pending {
             return ProbeResult::Events(vec![event]);
         }
@@ -54,20 +49,19 @@ impl BackgroundProbe {
         const ALT: KeyModifiers = KeyModifiers::ALT;
         const CTRL: KeyModifiers = KeyModifiers::CONTROL;
         match key {
-            Some((']', ALT)) if begins => {}
-            // ST, or BEL.
-            Some(('\\', ALT) | ('g', CTRL)) if !begins => {
+            Some((']', ALT)) if is_first => {}
+            // End of the sequence: ST or BEL.
+            Some(('\\', ALT) | ('g', CTRL)) if !is_first => {
                 if let Some(color) = color(&self.text) {
                     *self = Self::default();
                     return ProbeResult::IsLight(is_light(color));
                 }
                 return self.release(event);
             }
-            Some((c, modifiers)) if !begins && !modifiers.intersects(ALT | CTRL) => {
+            Some((c, modifiers)) if !is_first && !modifiers.intersects(ALT | CTRL) => {
                 self.text.push(c);
-                let long = self.text.len().min(RESPONSE_PREFIX.len());
-                if !RESPONSE_PREFIX.starts_with(&self.text[..long])
-                    || self.text.len() > MAX_RESPONSE
+                let len = self.text.len().min(RESPONSE_PREFIX.len());
+                if !RESPONSE_PREFIX.starts_with(&self.text[..len]) || self.text.len() > MAX_RESPONSE
                 {
                     return self.release(event);
                 }
@@ -86,8 +80,9 @@ impl BackgroundProbe {
     }
 }
 
-/// Red, green and blue of `11;rgb:ffff/ffff/ffff` (xterm, "Operating System Commands"): one to four hexadecimal digits
-/// each, of which the first two count.
+/// Returns red, green and blue of `11;rgb:ffff/ffff/ffff`.
+///
+/// One to four hexadecimal digits each, scaled to eight bits (xterm, "Operating System Commands").
 fn color(text: &str) -> Option<(u8, u8, u8)> {
     let (_, values) = text.strip_prefix(RESPONSE_PREFIX)?.split_once(':')?;
     let mut values = values.split('/').map(|value| {
@@ -100,13 +95,13 @@ fn color(text: &str) -> Option<(u8, u8, u8)> {
     Some((values.next()??, values.next()??, values.next()??))
 }
 
-/// Is the background light by what some terminals put into the environment (`COLORFGBG`, `15;0` on black)?
+/// Returns whether `COLORFGBG`, which some terminals set (`15;0` on black), has a light background.
 pub(crate) fn is_light_in_env(variable: impl Fn(&str) -> Option<String>) -> bool {
     let colors = variable("COLORFGBG").unwrap_or_default();
     matches!(colors.rsplit(';').next(), Some("7" | "15"))
 }
 
-/// May the terminal be asked? Some print the question.
+/// Returns whether the query may be sent; some terminals print it.
 pub(crate) fn can_query(variable: impl Fn(&str) -> Option<String>) -> bool {
     let term = variable("TERM").unwrap_or_default();
     !matches!(term.as_str(), "" | "dumb" | "linux")
@@ -116,10 +111,10 @@ pub(crate) fn can_query(variable: impl Fn(&str) -> Option<String>) -> bool {
 mod tests {
     use super::*;
 
-    /// The events crossterm makes of what a terminal sends.
-    fn events(sent: &str) -> Vec<Event> {
+    /// Returns the events that crossterm makes of `input`.
+    fn events(input: &str) -> Vec<Event> {
         let mut events = Vec::new();
-        let mut chars = sent.chars();
+        let mut chars = input.chars();
         while let Some(c) = chars.next() {
             let (c, modifiers) = match c {
                 '\x1b' => (chars.next().unwrap_or(' '), KeyModifiers::ALT),
@@ -131,10 +126,10 @@ mod tests {
         events
     }
 
-    fn feed(answer: &mut BackgroundProbe, sent: &str) -> (Vec<Event>, Option<bool>) {
+    fn feed(probe: &mut BackgroundProbe, input: &str) -> (Vec<Event>, Option<bool>) {
         let (mut passed, mut light) = (Vec::new(), None);
-        for event in events(sent) {
-            match answer.on_event(event) {
+        for event in events(input) {
+            match probe.on_event(event) {
                 ProbeResult::Events(events) => passed.extend(events),
                 ProbeResult::Incomplete => {}
                 ProbeResult::IsLight(is_light) => light = Some(is_light),
@@ -144,26 +139,23 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_found_among_keys_and_none_of_it_is_one() {
-        for (sent, light) in [
+    fn a_response_among_keys_is_detected_and_removed() {
+        for (input, light) in [
             ("j\x1b]11;rgb:ffff/ffff/ffff\x1b\\k", true),
             ("j\x1b]11;rgb:0000/2b2b/3636\x07k", false),
             ("j\x1b]11;rgba:fdfd/f6f6/e3e3/ffff\x1b\\k", true),
             ("j\x1b]11;rgb:0/0/0\x1b\\k", false),
         ] {
-            let mut answer = BackgroundProbe::default();
-            answer.mark_query_sent();
-            assert_eq!(
-                feed(&mut answer, sent),
-                (events("jk"), Some(light)),
-                "{sent:?}"
-            );
+            let mut probe = BackgroundProbe::default();
+            probe.mark_query_sent();
+            let result = feed(&mut probe, input);
+            assert_eq!(result, (events("jk"), Some(light)), "{input:?}");
         }
     }
 
     #[test]
-    fn keys_that_are_no_answer_are_keys() {
-        for sent in [
+    fn other_sequences_are_passed_on() {
+        for input in [
             "]11jk",
             "\x1b]j",
             "\x1b]11;j",
@@ -171,19 +163,18 @@ mod tests {
             "\x1b]11;rgb:x/y/z\x07",
             "\x1b]\x1b]q",
         ] {
-            let mut answer = BackgroundProbe::default();
-            answer.mark_query_sent();
-            let (passed, light) = feed(&mut answer, sent);
-            assert_eq!((passed, light), (events(sent), None), "{sent:?}");
-            let mut unasked = BackgroundProbe::default();
-            assert_eq!(feed(&mut unasked, sent).0, events(sent));
+            let mut probe = BackgroundProbe::default();
+            probe.mark_query_sent();
+            assert_eq!(feed(&mut probe, input), (events(input), None), "{input:?}");
+            let mut idle = BackgroundProbe::default();
+            assert_eq!(feed(&mut idle, input).0, events(input));
         }
     }
 
     #[test]
-    fn the_environment_and_the_terminals_name_are_heeded() {
+    fn environment_variables_decide_background_and_query() {
         let with = |name: &'static str, value: &'static str| {
-            move |asked: &str| (asked == name).then(|| value.to_owned())
+            move |variable: &str| (variable == name).then(|| value.to_owned())
         };
         assert!(is_light_in_env(with("COLORFGBG", "0;15")));
         assert!(!is_light_in_env(with("COLORFGBG", "15;0")));

@@ -1,4 +1,4 @@
-//! One cell of the matrix: what a place has of a snapshot, and what goes on there.
+//! A cell of the matrix: the state of a snapshot in one place, and its last job.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,17 +7,14 @@ use super::lookup;
 use snapdeck_engine::{BucketView, HostView, JobState, JobView, Link, View};
 use snapdeck_model::{Error, HostName, Kind, Object, Operation, Outcome, Snapshot, SnapshotName};
 
-/// Where a snapshot can be.
+/// A location of snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
-    /// The bucket.
     Bucket,
-    /// A host.
     Host(HostName),
 }
 
 impl Place {
-    /// Its name on screen.
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Bucket => "bucket",
@@ -26,54 +23,49 @@ impl Place {
     }
 }
 
-/// What a place has of a snapshot.
+/// The state of a snapshot in a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
-    /// It was never seen.
+    /// The place was never scanned.
     Unknown,
-    /// It has none.
     Absent,
-    /// It has it.
     Present {
-        /// Bytes of the file or object.
         bytes: u64,
-        /// Sandboxes that stand on it.
+        /// Number of sandboxes based on it.
         dependents: usize,
-        /// The bucket has one of another size.
+        /// The object in the bucket has another size.
         differs: bool,
     },
-    /// It has a file that is not fit to be a snapshot, and why.
+    /// The file is not a usable snapshot, for this reason.
     Damaged(String),
 }
 
 impl State {
-    /// What a host has.
     pub(crate) fn of_host(
         host: &HostView,
-        found: Option<&Snapshot>,
+        snapshot: Option<&Snapshot>,
         object_bytes: Option<u64>,
     ) -> Self {
-        match found {
+        match snapshot {
             None if host.last_scan.is_none() => Self::Unknown,
             None => Self::Absent,
-            Some(found) => match &found.problem {
+            Some(snapshot) => match &snapshot.problem {
                 Some(problem) => Self::Damaged(problem.clone()),
                 None => Self::Present {
-                    bytes: found.size_bytes,
-                    dependents: found.dependents.len(),
-                    differs: object_bytes.is_some_and(|bytes| bytes != found.size_bytes),
+                    bytes: snapshot.size_bytes,
+                    dependents: snapshot.dependents.len(),
+                    differs: object_bytes.is_some_and(|bytes| bytes != snapshot.size_bytes),
                 },
             },
         }
     }
 
-    /// What the bucket has.
-    pub(crate) fn of_bucket(bucket: &BucketView, found: Option<&Object>) -> Self {
-        match found {
+    pub(crate) fn of_bucket(bucket: &BucketView, object: Option<&Object>) -> Self {
+        match object {
             None if bucket.last_listing.is_none() => Self::Unknown,
             None => Self::Absent,
-            Some(found) => Self::Present {
-                bytes: found.size_bytes,
+            Some(object) => Self::Present {
+                bytes: object.size_bytes,
                 dependents: 0,
                 differs: false,
             },
@@ -81,30 +73,28 @@ impl State {
     }
 }
 
-/// One cell.
 #[derive(Debug)]
 pub(crate) struct Cell<'a> {
-    /// What is there.
     pub state: State,
-    /// Is that only what was seen last?
+    /// The place is unreachable: this is the last known state.
     pub stale: bool,
-    /// Has it come by a pull since then?
+    /// A pull to the place has finished since the last scan.
     pub pulled_since_scan: bool,
-    /// The last job that was about it.
+    /// The last job about the cell.
     pub job: Option<&'a Arc<JobView>>,
 }
 
 impl<'a> Cell<'a> {
-    /// What was seen at `seen` through `link`, and the last job.
     pub(crate) fn new(
         state: State,
         link: &Link,
-        seen: Option<Instant>,
+        last_scan: Option<Instant>,
         job: Option<&'a Arc<JobView>>,
     ) -> Self {
-        let stale = lookup::is_stale(link, seen);
+        let stale = lookup::is_stale(link, last_scan);
         let pulled = |job: &&Arc<JobView>| {
-            matches!(job.state, JobState::Finished(Outcome::Pulled { .. })) && job.ended_at >= seen
+            matches!(job.state, JobState::Finished(Outcome::Pulled { .. }))
+                && job.ended_at >= last_scan
         };
         Self {
             state,
@@ -113,32 +103,33 @@ impl<'a> Cell<'a> {
             job,
         }
     }
-    /// The job that is about it now.
+
+    /// Returns the job about the cell that is not finished.
     pub(crate) fn active_job(&self) -> Option<&Arc<JobView>> {
         self.job.filter(|job| !job.state.is_finished())
     }
 
-    /// Why the last job failed; it stands until what was asked for has come about otherwise.
+    /// Returns the error of the last job unless the requested state has been reached in another way since.
     pub(crate) fn error(&self) -> Option<&Error> {
         let job = self.job?;
         let JobState::Failed(error) = &job.state else {
             return None;
         };
-        let is_here = matches!(self.state, State::Present { .. });
-        let came_about = match &job.operation {
+        let is_present = matches!(self.state, State::Present { .. });
+        let is_resolved = match &job.operation {
             Operation::Remove { .. } => self.state == State::Absent,
             Operation::Pull { overwrite, .. }
             | Operation::Push { overwrite, .. }
-            | Operation::Create { overwrite, .. } => is_here && !overwrite,
+            | Operation::Create { overwrite, .. } => is_present && !overwrite,
             Operation::Verify { .. } => false,
-            // They change no snapshot.
+            // These change no snapshot.
             Operation::CreateSandbox { .. } | Operation::Sandbox { .. } => true,
         };
-        (error.kind() != Kind::Cancelled && !came_about).then_some(error)
+        (error.kind() != Kind::Cancelled && !is_resolved).then_some(error)
     }
 }
 
-/// Where an operation changes what is there.
+/// Returns the places whose snapshots an operation changes or verifies.
 pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
     let (host, bucket) = match operation {
         Operation::Create { .. } | Operation::Push { .. } => (None, true),
@@ -155,36 +146,28 @@ pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
     host.into_iter().chain(bucket.then_some(Place::Bucket))
 }
 
-/// A cell, looked up in a view alone. [`App::cell`] is faster.
+/// Returns a cell, by a linear search. `App::cell` is faster.
 pub(crate) fn cell<'a>(view: &'a View, name: &SnapshotName, place: &Place) -> Cell<'a> {
     let object = lookup::object(view, name);
-    let about = |job: &&Arc<JobView>| {
+    let concerns_cell = |job: &&Arc<JobView>| {
         job.operation.snapshot() == Some(name)
-            && places(&job.operation).any(|found| found == *place)
+            && places(&job.operation).any(|other| other == *place)
     };
-    let job = view.jobs.iter().rev().find(about);
+    let job = view.jobs.iter().rev().find(concerns_cell);
     match place {
         Place::Bucket => {
             let bucket = &view.bucket;
-            Cell::new(
-                State::of_bucket(bucket, object),
-                &bucket.link,
-                bucket.last_listing,
-                job,
-            )
+            let state = State::of_bucket(bucket, object);
+            Cell::new(state, &bucket.link, bucket.last_listing, job)
         }
-        Place::Host(on) => {
-            let Some(host) = lookup::host(view, on) else {
+        Place::Host(host_name) => {
+            let Some(host) = lookup::host(view, host_name) else {
                 return Cell::new(State::Unknown, &Link::Connecting, None, job);
             };
-            let found = lookup::snapshot(view, on, name);
-            let bytes = object.map(|object| object.size_bytes);
-            Cell::new(
-                State::of_host(host, found, bytes),
-                &host.link,
-                host.last_scan,
-                job,
-            )
+            let snapshot = lookup::snapshot(view, host_name, name);
+            let object_bytes = object.map(|object| object.size_bytes);
+            let state = State::of_host(host, snapshot, object_bytes);
+            Cell::new(state, &host.link, host.last_scan, job)
         }
     }
 }

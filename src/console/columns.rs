@@ -1,4 +1,4 @@
-//! What rows have: the fields that a filter names and that a list is sorted by.
+//! Columns of the lists, which filters name and lists are sorted by.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -6,30 +6,27 @@ use std::sync::Arc;
 use snapdeck_engine::{JobId, JobView};
 use snapdeck_model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName};
 
-/// A field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Column {
-    /// The name.
     Name,
-    /// The host, where those of several stand together.
+    /// The host, in the lists of all hosts.
     Host,
-    /// A sandbox's state; of a snapshot `sound` or `damaged`.
+    /// The state of a sandbox; `sound` or `damaged` for a snapshot.
     State,
-    /// Virtual CPUs.
     Cpus,
-    /// Memory, in bytes.
+    /// Bytes.
     Memory,
     /// Bytes of the file, the object, or the sandbox's overlay.
     Size,
-    /// How many need a snapshot.
+    /// Number of sandboxes based on a snapshot.
     Dependents,
-    /// When it was written, in seconds since 1970.
+    /// Modification time, in seconds since 1970.
     Modified,
-    /// The snapshot a sandbox stands on.
+    /// The snapshot a sandbox is based on.
     Base,
 }
 
-/// All fields by the name a filter and the session's file call them.
+/// The names of the columns in filters and in the session file.
 pub(crate) const COLUMNS: &[(&str, Column)] = &[
     ("name", Column::Name),
     ("host", Column::Host),
@@ -43,19 +40,17 @@ pub(crate) const COLUMNS: &[(&str, Column)] = &[
 ];
 
 impl Column {
-    /// Its name.
     pub(crate) fn name(self) -> &'static str {
-        let found = COLUMNS.iter().find(|(_, field)| *field == self);
-        found.map_or("name", |(name, _)| name)
+        let named = COLUMNS.iter().find(|(_, column)| *column == self);
+        named.map_or("name", |(name, _)| name)
     }
 
-    /// The field of that name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        let found = COLUMNS.iter().find(|(known, _)| *known == name);
-        found.map(|(_, field)| *field)
+        let named = COLUMNS.iter().find(|(other, _)| *other == name);
+        named.map(|(_, column)| *column)
     }
 
-    /// Is it a number? The largest come first then.
+    /// Returns whether the values are numbers, which are sorted in descending order by default.
     pub(crate) fn is_number(self) -> bool {
         matches!(
             self,
@@ -64,30 +59,26 @@ impl Column {
     }
 }
 
-/// What a row has in a field.
+/// The value of a row in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Value<'a> {
-    /// A text.
     Text(&'a str),
-    /// A number.
     Number(u64),
 }
 
-/// Something a list shows.
+/// An item of a list.
 pub(crate) trait Row {
-    /// What tells it from all others.
     type Key: Clone + Ord + Hash;
-    /// Its identity.
     fn key(&self) -> &Self::Key;
-    /// What the words of a filter look at.
+    /// Returns the text that the words of a filter match.
     fn text(&self) -> &str;
-    /// What they look at beside that.
+    /// Returns another text that they match.
     fn secondary_text(&self) -> &str {
         ""
     }
-    /// What it has in `field`; `None`: it has no such thing.
-    fn value(&self, field: Column) -> Option<Value<'_>> {
-        (field == Column::Name).then(|| Value::Text(self.text()))
+    /// Returns the value in `column`; `None` if the item has no such property.
+    fn value(&self, column: Column) -> Option<Value<'_>> {
+        (column == Column::Name).then(|| Value::Text(self.text()))
     }
 }
 
@@ -99,8 +90,8 @@ impl Row for Sandbox {
     fn text(&self) -> &str {
         self.id.as_str()
     }
-    fn value(&self, field: Column) -> Option<Value<'_>> {
-        Some(match field {
+    fn value(&self, column: Column) -> Option<Value<'_>> {
+        Some(match column {
             Column::Name => Value::Text(self.text()),
             Column::State => Value::Text(self.state.as_str()),
             Column::Cpus => Value::Number(self.cpus.into()),
@@ -120,8 +111,8 @@ impl Row for Snapshot {
     fn text(&self) -> &str {
         self.name.as_str()
     }
-    fn value(&self, field: Column) -> Option<Value<'_>> {
-        Some(match field {
+    fn value(&self, column: Column) -> Option<Value<'_>> {
+        Some(match column {
             Column::Name => Value::Text(self.text()),
             Column::State => Value::Text(match self.problem {
                 Some(_) => "damaged",
@@ -143,8 +134,8 @@ impl Row for Object {
     fn text(&self) -> &str {
         self.name.as_str()
     }
-    fn value(&self, field: Column) -> Option<Value<'_>> {
-        Some(match field {
+    fn value(&self, column: Column) -> Option<Value<'_>> {
+        Some(match column {
             Column::Name => Value::Text(self.text()),
             Column::Size => Value::Number(self.size_bytes),
             Column::Modified => seconds(self.modified)?,
@@ -173,6 +164,6 @@ impl Row for Arc<JobView> {
     }
 }
 
-fn seconds(at: Option<jiff::Timestamp>) -> Option<Value<'static>> {
-    Some(Value::Number(at?.as_second().try_into().unwrap_or(0)))
+fn seconds(time: Option<jiff::Timestamp>) -> Option<Value<'static>> {
+    Some(Value::Number(time?.as_second().try_into().unwrap_or(0)))
 }

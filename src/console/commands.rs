@@ -1,4 +1,4 @@
-//! What the state asks for is done: by the engine, by the terminal, or by a task of its own.
+//! Executes commands: in the engine, in the terminal, or in a task of its own.
 
 use std::time::Duration;
 
@@ -18,50 +18,39 @@ use snapdeck_engine::{CachedInventory, Engine, Parents, PruneRequest};
 use snapdeck_model::settings::NotificationMethod;
 use snapdeck_model::{Lineage, Operation, PrunePlan, PullCost};
 
-/// A shell that wants us stopped has done it by then; else there is none that could continue us.
+/// Limit of the wait for SIGCONT. It passes only where no shell has stopped this process.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What a task came to.
 pub(crate) enum TaskResult {
-    /// A picture that is ready.
     Picture(Option<EncodedImage>),
-    /// What an earlier run saw.
     SavedInventory(Option<CachedInventory>),
-    /// What is known of a snapshot's relatives.
-    /// `None`: it was not waited for.
+    /// `None`: the query was cancelled.
     Lineage(LineageQuery, Option<snapdeck_model::Result<Box<Lineage>>>),
-    /// What a pull would bring; `None`: it was not waited for.
+    /// `None`: the query was cancelled.
     PullCost(PullTarget, Option<snapdeck_model::Result<PullCost>>),
-    /// What was made from what.
     Parents(TreeInputs, Parents),
-    /// What a rule lets go.
     PrunePlan(PruneRequest, snapdeck_model::Result<PrunePlan>),
-    /// What became of what it lets go, but for the jobs.
+    /// The plan with the candidates that jobs are to remove, and why others were skipped.
     PruneApplied(snapdeck_model::Result<(PrunePlan, Vec<String>)>),
-    /// What was said of a snapshot.
+    /// The message for success, and the result.
     Annotated(String, snapdeck_model::Result<()>),
-    /// Where a sandbox's VNC server is, and whether through SSH.
     Viewer {
-        /// Its URL.
+        /// The URL, and whether it leads through an SSH tunnel.
         url: snapdeck_model::Result<(String, bool)>,
-        /// Shall a viewer be opened?
+        /// Start a viewer.
         open: bool,
     },
 }
 
-/// What is next after a command.
+/// The next step of the event loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoopControl {
-    /// Nothing new.
     Continue,
-    /// The shell is to have the terminal.
     Suspend,
-    /// The end.
     Exit(ExitMode),
 }
 
 impl Screen {
-    /// Does a command.
     pub(crate) fn execute(
         &mut self,
         command: Command,
@@ -95,20 +84,19 @@ impl Screen {
             }
             Command::Chain(operations) => {
                 if let Err(error) = engine.submit_chain(operations) {
-                    tracing::error!("{error}");
-                    self.app.show_notice(error.to_string(), true);
+                    self.show_error(&error);
                 }
             }
             Command::Retry(id, operation) => {
-                // Refused, the one that failed stays to tell why it had.
+                // If the operation is refused the failed job stays, with its error.
                 if self.submit(engine, vec![operation]) {
                     engine.dismiss(id);
                 }
             }
             Command::Shift(id, by) => engine.shift(id, by),
             Command::ResumeInterrupted(ids) => {
-                for (title, taken) in engine.resume_interrupted(&ids) {
-                    if let Err(error) = taken {
+                for (title, result) in engine.resume_interrupted(&ids) {
+                    if let Err(error) = result {
                         tracing::error!("{title}: {error}");
                         self.app.show_notice(error.to_string(), true);
                     }
@@ -124,39 +112,39 @@ impl Screen {
                 change,
             } => {
                 let engine = engine.clone();
-                let told = match change.set_pinned {
-                    Some(true) => format!("{name} is pinned"),
-                    Some(false) => format!("{name} is no longer pinned"),
+                let message = match change.set_pinned {
+                    Some(true) => format!("pinned {name}"),
+                    Some(false) => format!("unpinned {name}"),
                     None => format!("saved the note on {name}"),
                 };
                 self.tasks.spawn(async move {
-                    let said = engine.annotate(host.as_ref(), bucket, &name, &change).await;
-                    TaskResult::Annotated(told, said)
+                    let result = engine.annotate(host.as_ref(), bucket, &name, &change).await;
+                    TaskResult::Annotated(message, result)
                 });
             }
-            Command::FindPrunable(pruning) => {
+            Command::FindPrunable(request) => {
                 let engine = engine.clone();
                 self.tasks.spawn(async move {
-                    let plan = engine.prune_plan(&pruning).await;
-                    TaskResult::PrunePlan(pruning, plan)
+                    let plan = engine.prune_plan(&request).await;
+                    TaskResult::PrunePlan(request, plan)
                 });
             }
-            Command::Prune(pruning, plan) => {
+            Command::Prune(request, plan) => {
                 let engine = engine.clone();
                 self.app.show_notice("checking again…", false);
                 self.tasks.spawn(async move {
-                    TaskResult::PruneApplied(apply_prune(&engine, &pruning, plan).await)
+                    TaskResult::PruneApplied(apply_prune(&engine, &request, plan).await)
                 });
             }
             Command::Refresh => engine.refresh(),
             Command::Copy(text) => {
                 let lines = text.lines().count();
-                let told = match (self.copy(terminal, &text), lines) {
-                    (false, _) => "the terminal did not accept the text".to_owned(),
+                let message = match (self.copy(terminal, &text), lines) {
+                    (false, _) => "cannot copy: the terminal did not accept the text".to_owned(),
                     (true, 1) => format!("copied {text}"),
                     (true, lines) => format!("copied {lines} names, one per line"),
                 };
-                self.app.show_notice(told, false);
+                self.app.show_notice(message, false);
             }
             Command::Viewer {
                 host,
@@ -178,18 +166,23 @@ impl Screen {
         LoopControl::Continue
     }
 
+    /// Logs an error and shows it.
+    pub(crate) fn show_error(&mut self, error: &snapdeck_model::Error) {
+        tracing::error!("{error}");
+        self.app.show_notice(error.to_string(), true);
+    }
+
     fn copy(&self, terminal: &mut Terminal, text: &str) -> bool {
         let sequence = viewer::clipboard_sequence(text, env_var("TMUX").is_some());
         terminal.send(&sequence).is_ok()
     }
 
-    /// Gives a new picture to be made ready, one at a time.
+    /// Encodes the pending picture in the background, once.
     pub(crate) fn prepare_picture(&mut self) {
-        let wanted = self.app.pending_picture();
-        let Some((picture, room)) = wanted.filter(|(picture, room)| {
-            let tried = Some((picture.fingerprint, *room));
-            self.last_picture != tried
-        }) else {
+        let pending = self.app.pending_picture();
+        let Some((picture, room)) = pending
+            .filter(|(picture, room)| self.last_picture != Some((picture.fingerprint, *room)))
+        else {
             return;
         };
         self.last_picture = Some((picture.fingerprint, room));
@@ -198,105 +191,100 @@ impl Screen {
             .spawn_blocking(move || TaskResult::Picture(canvas.encode(&picture, room)));
     }
 
-    /// Takes up what a task came to.
     pub(crate) fn on_task_result(
         &mut self,
-        done: TaskResult,
+        result: TaskResult,
         terminal: &mut Terminal,
         engine: &Engine,
     ) {
-        let (url, forwarded, open) = match done {
+        let (url, is_tunnel, open) = match result {
             TaskResult::Picture(picture) => return self.app.on_picture(picture),
-            TaskResult::SavedInventory(known) => {
-                return known
+            TaskResult::SavedInventory(inventory) => {
+                return inventory
                     .into_iter()
-                    .for_each(|known| engine.restore_inventory(known));
+                    .for_each(|inventory| engine.restore_inventory(inventory));
             }
             other @ (TaskResult::Lineage(..)
             | TaskResult::PullCost(..)
             | TaskResult::Parents(..)
             | TaskResult::PrunePlan(..)
             | TaskResult::PruneApplied(..)
-            | TaskResult::Annotated(..)) => return self.on_answer(other, engine),
+            | TaskResult::Annotated(..)) => return self.on_query_result(other, engine),
             TaskResult::Viewer {
                 url: Err(error), ..
-            } => {
-                tracing::error!("{error}");
-                return self.app.show_notice(error.to_string(), true);
-            }
+            } => return self.show_error(&error),
             TaskResult::Viewer {
-                url: Ok((url, forwarded)),
+                url: Ok((url, is_tunnel)),
                 open,
-            } => (url, forwarded, open),
+            } => (url, is_tunnel, open),
         };
-        let mut told = match self.copy(terminal, &url) {
+        let mut message = match self.copy(terminal, &url) {
             true => format!("copied {url}"),
             false => url.clone(),
         };
-        if forwarded {
-            told.push_str("; the SSH tunnel stays open until snapdeck exits");
+        if is_tunnel {
+            message.push_str("; the SSH tunnel stays open until snapdeck exits");
         }
-        let wish = engine.settings().console.viewer.as_deref();
-        let opened = open.then(|| {
-            viewer::command(wish, &url, env_var).and_then(|argv| {
+        let configured = engine.settings().console.viewer.as_deref();
+        let viewer = open.then(|| {
+            viewer::command(configured, &url, env_var).and_then(|argv| {
                 viewer::start(&argv)?;
                 Ok(argv.join(" "))
             })
         });
-        match opened {
-            None => self.app.show_notice(told, false),
-            Some(Ok(command)) => self
-                .app
-                .show_notice(format!("started {command}; {told}"), false),
-            Some(Err(why)) => self.app.show_notice(format!("{why}; {told}"), true),
-        }
+        let (message, is_error) = match viewer {
+            None => (message, false),
+            Some(Ok(command)) => (format!("started {command}; {message}"), false),
+            Some(Err(error)) => (format!("{error}; {message}"), true),
+        };
+        self.app.show_notice(message, is_error);
     }
 
-    /// Gives operations to the engine; what it refuses is told, and stands in the log. Were all taken on?
+    /// Submits operations; shows and logs those that the engine refuses. Returns whether all were accepted.
     pub(crate) fn submit(&mut self, engine: &Engine, operations: Vec<Operation>) -> bool {
         let titles: Vec<String> = operations
             .iter()
             .map(snapdeck_engine::operation_title)
             .collect();
         let mut refused = 0;
-        for (title, taken) in titles.iter().zip(engine.submit_all(operations)) {
-            let Err(error) = taken else { continue };
+        for (title, result) in titles.iter().zip(engine.submit_all(operations)) {
+            let Err(error) = result else { continue };
             tracing::error!("{title}: {error}");
             refused += 1;
-            match refused {
-                1 => self.app.show_notice(error.to_string(), true),
-                many => self
-                    .app
-                    .show_notice(format!("{many} were refused, see the log: {error}"), true),
-            }
+            let message = match refused {
+                1 => error.to_string(),
+                count => format!("{count} operations were refused, see the log: {error}"),
+            };
+            self.app.show_notice(message, true);
         }
         refused == 0
     }
 
-    /// Rings for what has come about.
-    pub(crate) fn send_notifications(&mut self, terminal: &mut Terminal, how: NotificationMethod) {
-        let news = std::mem::take(&mut self.app.notifications).join("; ");
-        if news.is_empty() {
+    /// Sends the pending notifications: as the bell, or as a desktop notification (OSC 9).
+    pub(crate) fn send_notifications(
+        &mut self,
+        terminal: &mut Terminal,
+        method: NotificationMethod,
+    ) {
+        let message = std::mem::take(&mut self.app.notifications).join("; ");
+        if message.is_empty() {
             return;
         }
-        let sequence = match how {
+        let sequence = match method {
             NotificationMethod::Off => return,
             NotificationMethod::Bell => "\x07".to_owned(),
             NotificationMethod::Notification => {
-                let text: String = news.chars().filter(|c| !c.is_control()).collect();
-                let told = format!("\x1b]9;{text}\x1b\\");
-                format!(
-                    "{}\x07",
-                    viewer::wrap_for_tmux(&told, env_var("TMUX").is_some())
-                )
+                let text: String = message.chars().filter(|c| !c.is_control()).collect();
+                let osc = format!("\x1b]9;{text}\x1b\\");
+                let osc = viewer::wrap_for_tmux(&osc, env_var("TMUX").is_some());
+                format!("{osc}\x07")
             }
         };
-        // A terminal that is gone is found out by the next frame.
+        // The next frame reports a write error.
         let _ = terminal.send(&sequence);
     }
 
-    /// Gives the terminal to the shell and stops all processes of ours in its job, as it would do itself; comes back
-    /// once it continues them.
+    /// Releases the terminal and stops this process group, as ctrl-z does; returns once the shell continues it.
     pub(crate) async fn suspend(
         &mut self,
         terminal: &mut Terminal,
@@ -304,7 +292,7 @@ impl Screen {
     ) -> std::io::Result<()> {
         use nix::sys::signal::{Signal, kill};
         terminal.leave();
-        // Where no shell could continue us, the kernel does not stop us: then this is over after a moment.
+        // The kernel does not stop an orphaned process group, which no shell could continue: then the wait times out.
         kill(nix::unistd::Pid::from_raw(0), Signal::SIGTSTP)?;
         let _ = timeout(STOP_TIMEOUT, continued.recv()).await;
         terminal.reenter()

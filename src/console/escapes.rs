@@ -1,5 +1,7 @@
-//! Escape followed at once by an arrow, or an arrow with Meta on terminals that put an escape before it (urxvt, PuTTY):
-//! `ESC ESC [ D`. crossterm 0.29 makes of it the escape and two letters that nobody typed, which must act on nothing.
+//! Parses `ESC ESC [ D`: escape followed at once by an arrow, or an arrow with Meta on terminals that send an escape
+//! before it (urxvt, PuTTY).
+//!
+//! crossterm 0.29 reads it as escape and two letters, which must not be taken for typed keys.
 
 use std::io;
 
@@ -7,16 +9,18 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 
 type EventResult = io::Result<Event>;
 
-/// Longest sequence that is looked for.
+/// Longest sequence that is parsed, in characters.
 const MAX_SEQUENCE: usize = 20;
-/// Events of a paste that are dropped; what the terminal holds back is less.
+/// Limit of dropped events of a paste; a terminal buffers fewer.
 const MAX_PASTE_EVENTS: usize = 1 << 16;
 
-/// The events that begin with `first`, of those that `more` has at hand: where an escape is followed by the letters of a
-/// sequence, it is the escape and the sequence's key, or the escape alone where no key is known.
+/// Returns `first` and the events read from `next` to complete a sequence.
+///
+/// An escape followed by the letters of a sequence becomes escape and the sequence's key; escape alone if the sequence
+/// is not one of a known key.
 pub(crate) fn merge_escape_sequence(
     first: EventResult,
-    mut more: impl FnMut() -> Option<EventResult>,
+    mut next: impl FnMut() -> Option<EventResult>,
 ) -> Vec<EventResult> {
     let mut events = vec![first];
     if !matches!(&events[0], Ok(Event::Key(key)) if *key == KeyCode::Esc.into()) {
@@ -24,17 +28,17 @@ pub(crate) fn merge_escape_sequence(
     }
     let mut text = String::new();
     while text.len() < MAX_SEQUENCE {
-        let Some(event) = more() else { return events };
-        let typed = letter(&event);
+        let Some(event) = next() else { return events };
+        let letter = letter(&event);
         events.push(event);
-        match (typed, text.as_str()) {
-            (Some('[' | 'O'), "") | (Some('<'), "[") => text.extend(typed),
-            (Some('0'..='9' | ';'), before) if !before.is_empty() => text.extend(typed),
-            (Some(last @ ('A'..='Z' | 'a'..='z' | '~')), before) if !before.is_empty() => {
+        match (letter, text.as_str()) {
+            (Some('[' | 'O'), "") | (Some('<'), "[") => text.extend(letter),
+            (Some('0'..='9' | ';'), start) if !start.is_empty() => text.extend(letter),
+            (Some(last @ ('A'..='Z' | 'a'..='z' | '~')), start) if !start.is_empty() => {
                 events.truncate(1);
-                if (before, last) == ("[200", '~') {
-                    // Its letters would be keys now.
-                    let _ = std::iter::repeat_with(&mut more)
+                if (start, last) == ("[200", '~') {
+                    // Drop the pasted text: its letters would act as keys.
+                    let _ = std::iter::repeat_with(&mut next)
                         .take(MAX_PASTE_EVENTS)
                         .find(Option::is_none);
                 }
@@ -59,7 +63,7 @@ fn letter(event: &EventResult) -> Option<char> {
     }
 }
 
-/// The key of a sequence (xterm, "PC-Style Function Keys") by its parameters and last letter.
+/// Returns the key of a sequence with these parameters and last letter (xterm, "PC-Style Function Keys").
 fn key(parameters: &str, last: char) -> Option<KeyCode> {
     let number = parameters.split(';').next().unwrap_or_default();
     Some(match (last, number) {
@@ -81,15 +85,15 @@ fn key(parameters: &str, last: char) -> Option<KeyCode> {
 mod tests {
     use super::*;
 
-    /// What becomes of an escape and these letters, all there at once.
+    /// Returns the keys read from an escape followed at once by `letters`.
     fn after_escape(letters: &str) -> Vec<KeyCode> {
         let mut letters = letters.chars();
-        let more = || {
+        let next = || {
             letters
                 .next()
                 .map(|c| Ok(Event::Key(KeyCode::Char(c).into())))
         };
-        let events = merge_escape_sequence(Ok(Event::Key(KeyCode::Esc.into())), more);
+        let events = merge_escape_sequence(Ok(Event::Key(KeyCode::Esc.into())), next);
         let code = |event: EventResult| match event {
             Ok(Event::Key(key)) => key.code,
             other => panic!("{other:?}"),
@@ -98,16 +102,16 @@ mod tests {
     }
 
     #[test]
-    fn an_arrow_right_after_an_escape_is_an_arrow() {
+    fn an_arrow_right_after_an_escape_is_parsed() {
         use KeyCode::{Char, Delete, Down, End, Esc, Left};
         assert_eq!(after_escape("[B"), [Esc, Down]);
         assert_eq!(after_escape("OF"), [Esc, End]);
         assert_eq!(after_escape("[1;5D"), [Esc, Left]);
         assert_eq!(after_escape("[3~"), [Esc, Delete]);
-        assert_eq!(after_escape("[29~"), [Esc], "no key of ours");
+        assert_eq!(after_escape("[29~"), [Esc], "an unknown key");
         assert_eq!(after_escape("[<65;100;10M"), [Esc], "the wheel");
         assert_eq!(after_escape("[200~dd"), [Esc], "a paste");
-        // What is typed behind an escape stays what it is.
+        // Typed letters are passed on.
         assert_eq!(after_escape(""), [Esc]);
         assert_eq!(after_escape("["), [Esc, Char('[')]);
         assert_eq!(after_escape("d"), [Esc, Char('d')]);
@@ -115,7 +119,7 @@ mod tests {
         assert_eq!(
             many.len(),
             21,
-            "no end in sight, what was read is kept: {many:?}"
+            "an unterminated sequence is passed on: {many:?}"
         );
     }
 }

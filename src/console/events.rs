@@ -1,5 +1,4 @@
-//! What comes from the terminal, read by a thread of its own: a sequence that comes in parts, or not to its end, holds
-//! up nobody but that thread, and the console is woken once for what came.
+//! Reads the terminal's events in a thread, so that an incomplete escape sequence does not block the console.
 
 use std::io;
 use std::sync::mpsc;
@@ -13,34 +12,31 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::escapes;
 
-/// Events that wait for the console; past these, the terminal waits.
 const QUEUE_CAPACITY: usize = 1024;
-/// For looking whether an event has come, behind an escape alone: crossterm, given no time, looks at nothing, and a busy
-/// machine takes some.
+/// Wait for another event after an escape. With a timeout of 0 crossterm does not read, and a busy machine needs time.
 const POLL_TIMEOUT: Duration = Duration::from_millis(5);
-/// How long the thread's end is waited for.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Events of the terminal. Dropped, they are read no more: what is typed then is for whoever has the terminal next.
+/// The terminal's events. Reading ends on drop: later input belongs to the shell or another program.
 pub(crate) struct Events {
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     events: Option<Receiver<io::Result<Event>>>,
-    /// Closed by the thread's end.
+    /// Closed when the thread ends.
     reader_exit: mpsc::Receiver<()>,
 }
 
 impl Events {
-    /// Those from now on.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// Where the system starts no thread.
+    /// If the thread cannot be started.
     pub(crate) fn listen() -> io::Result<Self> {
         let (sender, events) = channel(QUEUE_CAPACITY);
-        let (alive, reading) = mpsc::channel();
+        let (exit_sender, reader_exit) = mpsc::channel();
         thread::Builder::new()
             .name("terminal-events".into())
             .spawn(move || {
-                let _alive: mpsc::Sender<()> = alive;
+                let _exit_sender: mpsc::Sender<()> = exit_sender;
                 loop {
                     for event in escapes::merge_escape_sequence(read(), poll_event) {
                         let is_last = event.is_err();
@@ -52,22 +48,22 @@ impl Events {
             })?;
         Ok(Self {
             events: Some(events),
-            reader_exit: reading,
+            reader_exit,
         })
     }
 
-    /// The next event; an error is the last.
+    /// Returns the next event; an error is the last one.
     pub(crate) async fn next(&mut self) -> Option<io::Result<Event>> {
         self.events.as_mut()?.recv().await
     }
 
-    /// The next one, where there is one now.
+    /// Returns the next event if one is queued.
     pub(crate) fn try_next(&mut self) -> Option<io::Result<Event>> {
         self.events.as_mut()?.try_recv().ok()
     }
 }
 
-/// The next event, where it has come already.
+/// Reads the next event if one is available.
 fn poll_event() -> Option<io::Result<Event>> {
     poll(POLL_TIMEOUT).unwrap_or(false).then(read)
 }
@@ -75,7 +71,7 @@ fn poll_event() -> Option<io::Result<Event>> {
 impl Drop for Events {
     fn drop(&mut self) {
         self.events = None;
-        // A new size is an event like any other, and nobody takes it: that ends the thread's wait for the terminal.
+        // SIGWINCH makes an event, whose failed send ends the thread.
         let _ = kill(Pid::this(), Signal::SIGWINCH);
         let _ = self.reader_exit.recv_timeout(JOIN_TIMEOUT);
     }

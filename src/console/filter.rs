@@ -1,4 +1,4 @@
-//! Typing a filter: every key belongs to the field until enter or esc.
+//! Editing a filter: all keys go to the text input until enter or esc.
 
 use crossterm::event::{KeyCode, KeyEvent};
 
@@ -7,14 +7,12 @@ use super::app::App;
 use super::dialog::TextInput;
 use super::list::Change;
 
-/// Begins to type the filter of the focused list.
 pub(crate) fn start_filter(app: &mut App) {
     app.filter = Some(TextInput::with_text(&text(app, app.list)));
 }
 
-/// Takes a key.
 pub(crate) fn on_key(app: &mut App, key: KeyEvent) {
-    let Some(field) = &mut app.filter else { return };
+    let Some(input) = &mut app.filter else { return };
     match key.code {
         KeyCode::Enter => app.filter = None,
         KeyCode::Esc => {
@@ -23,20 +21,19 @@ pub(crate) fn on_key(app: &mut App, key: KeyEvent) {
         }
         KeyCode::Up => app.change(app.list, Change::MoveBy(-1)),
         KeyCode::Down => app.change(app.list, Change::MoveBy(1)),
-        _ if field.on_key(key) => refilter(app),
+        _ if input.on_key(key) => refilter(app),
         _ => {}
     }
 }
 
-/// Shows what matches the text as it stands now.
+/// Applies the filter as typed so far.
 pub(crate) fn refilter(app: &mut App) {
-    let wanted = app.filter.as_ref().map(|field| field.text().to_owned());
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != text(app, app.list)) {
-        app.change(app.list, Change::Filter(wanted));
+    let typed = app.filter.as_ref().map(|input| input.text().to_owned());
+    if let Some(typed) = typed.filter(|typed| *typed != text(app, app.list)) {
+        app.change(app.list, Change::Filter(typed));
     }
 }
 
-/// The filter of a list.
 pub(crate) fn text(app: &App, pane: Pane) -> String {
     app.numbers(pane).filter.to_owned()
 }

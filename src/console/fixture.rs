@@ -1,4 +1,4 @@
-//! Views made by hand, for the tests.
+//! Test data.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use snapdeck_model::{
 
 const GIB: u64 = 1 << 30;
 
-/// What a sound image's header says.
+/// Returns the header of a valid image.
 pub(crate) fn facts(backing: Option<&str>) -> ImageFacts {
     ImageFacts {
         version: 3,
@@ -34,7 +34,7 @@ pub(crate) fn facts(backing: Option<&str>) -> ImageFacts {
     }
 }
 
-/// A sandbox on `winserver-base`.
+/// Returns a sandbox based on `winserver-base`.
 pub(crate) fn sandbox(id: &str, state: SandboxState) -> Sandbox {
     let base = "/var/lib/libvirt/snapshots/winserver-base.qcow2";
     Sandbox {
@@ -60,7 +60,6 @@ pub(crate) fn sandbox(id: &str, state: SandboxState) -> Sandbox {
     }
 }
 
-/// A snapshot, with the sandboxes that need it.
 pub(crate) fn snapshot(name: &str, size_bytes: u64, dependents: &[&str]) -> Snapshot {
     Snapshot {
         name: name.parse().unwrap(),
@@ -75,7 +74,6 @@ pub(crate) fn snapshot(name: &str, size_bytes: u64, dependents: &[&str]) -> Snap
     }
 }
 
-/// An object.
 pub(crate) fn object(name: &str, size_bytes: u64) -> Object {
     Object {
         name: name.parse().unwrap(),
@@ -86,7 +84,6 @@ pub(crate) fn object(name: &str, size_bytes: u64) -> Object {
     }
 }
 
-/// A host that is being opened.
 pub(crate) fn opening(name: &str) -> HostView {
     HostView {
         name: name.parse().unwrap(),
@@ -99,7 +96,7 @@ pub(crate) fn opening(name: &str) -> HostView {
     }
 }
 
-/// Two hosts and a bucket, none of which answered yet.
+/// Returns a view with two hosts and a bucket, all connecting.
 pub(crate) fn empty() -> View {
     View {
         hosts: vec![Arc::new(opening("alpha")), Arc::new(opening("beta"))],
@@ -114,8 +111,8 @@ pub(crate) fn empty() -> View {
     }
 }
 
-/// The host `alpha` with sandboxes and snapshots, seen at `seen`.
-pub(crate) fn alpha(seen: Instant) -> HostView {
+/// Returns the host `alpha` with sandboxes and snapshots.
+pub(crate) fn alpha(last_scan: Instant) -> HostView {
     let ids = ["config-vm", "sandbox-002", "sandbox-003", "sandbox-004"];
     let states = [
         SandboxState::Running,
@@ -125,7 +122,7 @@ pub(crate) fn alpha(seen: Instant) -> HostView {
     ];
     HostView {
         link: Link::Up,
-        last_scan: Some(seen),
+        last_scan: Some(last_scan),
         sandboxes: ids
             .iter()
             .zip(states)
@@ -140,12 +137,12 @@ pub(crate) fn alpha(seen: Instant) -> HostView {
     }
 }
 
-/// What manifests tell of a snapshot that is pinned in the bucket.
+/// Returns the lineage of a snapshot that is pinned in the bucket.
 pub(crate) fn lineage(name: &str) -> Lineage {
-    let relative = |name: &str, on_host, in_bucket| RelatedSnapshot {
+    let relative = |name: &str, is_on_host, is_in_bucket| RelatedSnapshot {
         name: name.parse().unwrap(),
-        is_on_host: on_host,
-        is_in_bucket: in_bucket,
+        is_on_host,
+        is_in_bucket,
     };
     let part = |name: &str, bytes| SharedBytes {
         name: name.parse().unwrap(),
@@ -173,7 +170,7 @@ pub(crate) fn lineage(name: &str) -> Lineage {
     }
 }
 
-/// A job in the middle of its upload.
+/// Returns a push that is uploading.
 pub(crate) fn running_job(id: u64) -> JobView {
     let cell = ProgressCell::default();
     cell.enter(Phase::Uploading, 812 << 20);
@@ -199,7 +196,7 @@ pub(crate) fn running_job(id: u64) -> JobView {
     }
 }
 
-/// A pull that waits for its turn.
+/// Returns a queued pull.
 pub(crate) fn queued_job(id: u64, name: &str) -> JobView {
     JobView {
         operation: Operation::Pull {
@@ -215,7 +212,6 @@ pub(crate) fn queued_job(id: u64, name: &str) -> JobView {
     }
 }
 
-/// A pull that an earlier run left.
 pub(crate) fn interrupted_job(id: u64, name: &str) -> InterruptedJob {
     let pull = queued_job(0, name).operation;
     InterruptedJob {
@@ -226,7 +222,7 @@ pub(crate) fn interrupted_job(id: u64, name: &str) -> InterruptedJob {
     }
 }
 
-/// A job that went wrong.
+/// Returns a failed pull.
 pub(crate) fn failed_job(id: u64) -> JobView {
     JobView {
         operation: Operation::Pull {
@@ -244,7 +240,7 @@ pub(crate) fn failed_job(id: u64) -> JobView {
     }
 }
 
-/// One host that answers, one that does not, a bucket, a running and a failed job.
+/// Returns a view with one reachable and one unreachable host, a bucket, a running and a failed job.
 pub(crate) fn populated() -> View {
     let now = Instant::now();
     let beta = HostView {
@@ -270,26 +266,27 @@ pub(crate) fn populated() -> View {
     }
 }
 
-/// As [`populated`], with alpha examined, beta out of reach, and the bucket being examined.
+/// Returns [`populated`] with the health checks of alpha and of beta, which is unreachable, and running ones of the
+/// bucket.
 pub(crate) fn with_health_checks() -> View {
-    let patient = |host: Option<&str>, checks: Vec<Check>| {
+    let health_check = |host: Option<&str>, checks: Vec<Check>| {
         let host = host.map(|name| name.parse().unwrap());
-        let found = HealthReport {
+        let report = HealthReport {
             host: host.clone(),
             reachable: true,
             checks,
         };
         Arc::new(HealthCheckView {
             host,
-            is_running: found.checks.is_empty(),
-            report: (!found.checks.is_empty()).then(|| Arc::new(found)),
+            is_running: report.checks.is_empty(),
+            report: (!report.checks.is_empty()).then(|| Arc::new(report)),
         })
     };
     let alpha = vec![
         Check::passed("libvirt", "version 9.0.0, answered within 0.01 s"),
         Check::failed(
             "qemu-img",
-            "it is not installed: nothing can be cut, pushed or pulled",
+            "not installed; create, push and pull will fail",
             "apt-get install qemu-utils",
         ),
         Check::warning(
@@ -301,20 +298,20 @@ pub(crate) fn with_health_checks() -> View {
     ];
     let beta = vec![Check::failed(
         "SSH",
-        "cannot reach host beta over SSH: Permission denied (publickey); not looked at: all that is on the host",
-        "it takes none of our keys: `ssh-copy-id root@beta`; a key with a passphrase needs `ssh-add`",
+        "cannot reach host beta over SSH: Permission denied (publickey); the checks on the host were skipped",
+        "the server rejected all keys: run `ssh-copy-id root@beta`; a key with a passphrase needs `ssh-add`",
     )];
     View {
         health_checks: vec![
-            patient(Some("alpha"), alpha),
-            patient(Some("beta"), beta),
-            patient(None, Vec::new()),
+            health_check(Some("alpha"), alpha),
+            health_check(Some("beta"), beta),
+            health_check(None, Vec::new()),
         ],
         ..populated()
     }
 }
 
-/// A job that pulls `far-away` to a host, in `state`.
+/// Returns a pull of `far-away` to a host, in `state`.
 fn pull_job(id: u64, host: &str, state: JobState) -> JobView {
     let cell = ProgressCell::default();
     cell.enter(Phase::Downloading, 3 * GIB);
@@ -333,8 +330,8 @@ fn pull_job(id: u64, host: &str, state: JobState) -> JobView {
     }
 }
 
-/// Three hosts: alpha answers, beta answers and has a damaged snapshot, gamma went away three minutes before `now`.
-/// A pull to beta is under way, the one to gamma has failed.
+/// Returns a view with three hosts: alpha; beta, which has a damaged snapshot; gamma, which became unreachable three
+/// minutes before `now`. A pull to beta is running, the one to gamma has failed.
 pub(crate) fn fleet(now: Instant) -> View {
     let mut view = populated();
     let mut damaged = snapshot("myapp-v1.0", 4 * GIB, &[]);
@@ -368,15 +365,15 @@ pub(crate) fn fleet(now: Instant) -> View {
     view
 }
 
-/// `hosts` hosts with `names` snapshots each; every fifth host is away.
-pub(crate) fn many(hosts: usize, names: usize) -> View {
+/// Returns a view of `hosts` hosts with `snapshots` snapshots each; every fifth host is unreachable.
+pub(crate) fn many(hosts: usize, snapshots: usize) -> View {
     let now = Instant::now();
-    let snapshots: Arc<[Snapshot]> = (0..names)
-        .map(|name| snapshot(&format!("image-{name:05}"), GIB, &[]))
+    let snapshots: Arc<[Snapshot]> = (0..snapshots)
+        .map(|number| snapshot(&format!("image-{number:05}"), GIB, &[]))
         .collect();
-    let host = |at: usize| {
-        let name = format!("host-{at:02}");
-        let link = match at % 5 {
+    let host = |number: usize| {
+        let name = format!("host-{number:02}");
+        let link = match number % 5 {
             4 => Link::Down(Error::new(
                 Kind::Unreachable,
                 format!("cannot reach {name}"),
@@ -396,7 +393,7 @@ pub(crate) fn many(hosts: usize, names: usize) -> View {
     view
 }
 
-/// As [`populated`], but alpha went away `age` before `now`.
+/// Returns [`populated`] with alpha unreachable since `age` before `now`.
 pub(crate) fn unreachable_host_view(now: Instant, age: Duration) -> View {
     let mut view = populated();
     view.hosts[0] = Arc::new(HostView {
@@ -412,17 +409,17 @@ pub(crate) fn unreachable_host_view(now: Instant, age: Duration) -> View {
     view
 }
 
-/// What the running `config-vm` on alpha does: busy for the last seconds, with a screen that is red above blue.
+/// Returns metrics of `config-vm` on alpha, with a screen that is red above blue.
 pub(crate) fn metrics(now: Instant) -> SandboxMetrics {
-    let sample = |ago: u64| Sample {
-        time: now - Duration::from_secs(ago),
-        cpu: Some(1.0 / (ago + 2) as f64),
+    let sample = |age: u64| Sample {
+        time: now - Duration::from_secs(age),
+        cpu: Some(1.0 / (age + 2) as f64),
         resident_bytes: Some(2 * GIB),
         read_rate: 0.0,
-        write_rate: (20 - ago) as f64 * 262_144.0,
+        write_rate: (20 - age) as f64 * 262_144.0,
         receive_rate: 1024.0,
         send_rate: 0.0,
-        overlay_bytes: Some((812 << 20) - ago * (1 << 20)),
+        overlay_bytes: Some((812 << 20) - age * (1 << 20)),
     };
     SandboxMetrics {
         target: WatchTarget {

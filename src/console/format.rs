@@ -1,19 +1,20 @@
-//! Numbers, times and texts in the form they have on screen.
+//! Formats sizes, times and texts for the screen.
 
 use std::time::Duration;
 
 use humansize::{BINARY, FormatSizeOptions, format_size};
 use jiff::Timestamp;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
 
 use snapdeck_model::SharedBytes;
 
-/// Bytes in words: `812 MiB`, `9.8 GiB`.
+/// Returns a size: `812 MiB`, `9.8 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
     format_size(bytes, FormatSizeOptions::from(BINARY).decimal_places(1))
 }
 
-/// How much of how much: `503/812 MiB`, `812 MiB/1.2 GiB`.
+/// Returns a size and its total: `503/812 MiB`, `812 MiB/1.2 GiB`.
 pub(crate) fn share(done: u64, total: u64) -> String {
     let (done, total) = (size(done), size(total));
     match (done.split_once(' '), total.split_once(' ')) {
@@ -22,7 +23,7 @@ pub(crate) fn share(done: u64, total: u64) -> String {
     }
 }
 
-/// Bytes in at most six columns: `812M`, `9.8G`.
+/// Returns a size in at most six columns: `812M`, `9.8G`.
 pub(crate) fn short_size(bytes: u64) -> String {
     let options = FormatSizeOptions::from(BINARY)
         .decimal_places(1)
@@ -32,7 +33,7 @@ pub(crate) fn short_size(bytes: u64) -> String {
         .to_owned()
 }
 
-/// Bytes of a size as one types it: `4G`, `512 MiB`, `1.5t`; always binary. `None` where there is no unit, or no size.
+/// Parses a size: `4G`, `512 MiB`, `1.5t`. Units are powers of 1024; a size without a unit is invalid.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
@@ -45,12 +46,11 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
     (bytes.is_finite() && (1.0..1e18).contains(&bytes)).then_some(bytes as u64)
 }
 
-/// Bytes a second in words.
 pub(crate) fn rate(bytes_per_second: f64) -> String {
     format!("{}/s", size(bytes_per_second as u64))
 }
 
-/// Numbers as a small graph, a column each; its top is the largest of them, or `least`.
+/// Returns numbers as a bar graph, a column each. The full height is the largest number, or `least`.
 pub(crate) fn graph<'a>(numbers: impl IntoIterator<Item = &'a f64> + Clone, least: f64) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let top = numbers.clone().into_iter().copied().fold(least, f64::max);
@@ -58,7 +58,7 @@ pub(crate) fn graph<'a>(numbers: impl IntoIterator<Item = &'a f64> + Clone, leas
     numbers.into_iter().map(bar).collect()
 }
 
-/// A span of time as a clock shows it: `0:02`, `1:02:03`.
+/// Returns a duration: `0:02`, `1:02:03`.
 pub(crate) fn clock(span: Duration) -> String {
     let seconds = span.as_secs();
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
@@ -69,7 +69,7 @@ pub(crate) fn clock(span: Duration) -> String {
     }
 }
 
-/// How old something is, in steps of a minute at least, so that a clock needs to wake nobody more often.
+/// Returns an age: `<1m`, `3m`, `2h`, `5d`. It changes at most once a minute, so that rare redraws suffice.
 pub(crate) fn age(span: Duration) -> String {
     match span.as_secs() / 60 {
         0 => "<1m".to_owned(),
@@ -79,12 +79,12 @@ pub(crate) fn age(span: Duration) -> String {
     }
 }
 
-/// A moment, to the minute, in UTC.
-pub(crate) fn timestamp(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+/// Returns a time to the minute, in UTC.
+pub(crate) fn timestamp(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// `text` cut to `width` columns, with `…` where something is missing.
+/// Returns `text` cut to `width` columns, with `…` at the cut.
 pub(crate) fn clip(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -92,19 +92,24 @@ pub(crate) fn clip(text: &str, width: usize) -> String {
     let Some(room) = width.checked_sub(1) else {
         return String::new();
     };
-    let mut used = 0;
-    let mut cut: String = text
-        .chars()
-        .take_while(|c| {
-            used += c.width().unwrap_or(0);
-            used <= room
-        })
-        .collect();
+    let mut cut = text[..cut_at(text, room)].to_owned();
     cut.push('…');
     cut
 }
 
-/// `text` in exactly `width` columns: cut, or filled with spaces at its end.
+/// Returns the length in bytes of the longest start of `text` that fits in `width` columns. Grapheme clusters stay whole:
+/// a variation selector changes the width of the character before it.
+fn cut_at(text: &str, width: usize) -> usize {
+    let mut used = 0;
+    text.grapheme_indices(true)
+        .find(|(_, cluster)| {
+            used += cluster.width();
+            used > width
+        })
+        .map_or(text.len(), |(at, _)| at)
+}
+
+/// Returns `text` in exactly `width` columns: cut, or padded with spaces.
 pub(crate) fn fit(text: &str, width: usize) -> String {
     let mut cut = clip(text, width);
     let missing = width.saturating_sub(cut.width());
@@ -112,7 +117,7 @@ pub(crate) fn fit(text: &str, width: usize) -> String {
     cut
 }
 
-/// `text` in lines of at most `width` columns, broken between words where that is possible.
+/// Returns `text` in lines of at most `width` columns, broken between words if possible.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
@@ -123,17 +128,11 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
             lines.push(std::mem::take(&mut line));
         }
         while line.is_empty() && rest.width() > width {
-            let mut used = 0;
-            let cut = rest
-                .char_indices()
-                .find(|(_, c)| {
-                    used += c.width().unwrap_or(0);
-                    used > width
-                })
-                .map_or(
-                    rest.len(),
-                    |(at, c)| if at == 0 { c.len_utf8() } else { at },
-                );
+            let cut = match cut_at(rest, width) {
+                // A cluster that is wider than the line.
+                0 => rest.chars().next().map_or(rest.len(), char::len_utf8),
+                cut => cut,
+            };
             let (head, tail) = rest.split_at(cut);
             lines.push(head.to_owned());
             rest = tail;
@@ -149,7 +148,7 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `1 job`, `2 jobs`.
+/// Returns `1 job`, `2 jobs`.
 pub(crate) fn count(number: usize, one: &str) -> String {
     if number == 1 {
         format!("1 {one}")
@@ -159,16 +158,16 @@ pub(crate) fn count(number: usize, one: &str) -> String {
     }
 }
 
-/// Snapshots that are named of those that have bytes in common.
-const PARTS: usize = 3;
+/// Snapshots that [`parts`] names; it sums up the others.
+const NAMED_PARTS: usize = 3;
 
-/// `9.8 GiB from winserver-base`, of the first few; and of all others together.
+/// Returns shared bytes: `9.8 GiB from winserver-base, 1 GiB from 2 more`.
 pub(crate) fn parts(parts: &[SharedBytes], word: &str) -> String {
-    let named = parts.iter().take(PARTS);
+    let named = parts.iter().take(NAMED_PARTS);
     let mut texts: Vec<String> = named
         .map(|part| format!("{} {word} {}", size(part.bytes), part.name))
         .collect();
-    let rest = parts.get(PARTS..).unwrap_or_default();
+    let rest = parts.get(NAMED_PARTS..).unwrap_or_default();
     if !rest.is_empty() {
         let bytes = rest.iter().map(|part| part.bytes).sum();
         texts.push(format!("{} {word} {} more", size(bytes), rest.len()));
@@ -183,14 +182,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn sizes_and_times_read_as_on_the_screen() {
+    fn sizes_and_times_are_formatted() {
         assert_eq!(size(812 << 20), "812 MiB");
         assert_eq!(short_size(10_522_669_875), "9.8G");
         assert_eq!(short_size(512), "512B");
         assert_eq!(parse_size("512 MiB"), Some(512 << 20));
         assert_eq!(parse_size(" 1.5g"), Some(3 << 29));
-        for none in ["", "4", "G", "-1G", "4Q", "4GG", "1e300T", "nanG"] {
-            assert_eq!(parse_size(none), None, "{none}");
+        for invalid in ["", "4", "G", "-1G", "4Q", "4GG", "1e300T", "nanG"] {
+            assert_eq!(parse_size(invalid), None, "{invalid}");
         }
         assert_eq!(share(503 << 20, 812 << 20), "503/812 MiB");
         assert_eq!(share(503 << 20, 2 << 30), "503 MiB/2 GiB");
@@ -201,9 +200,15 @@ mod tests {
         assert_eq!(age(Duration::from_secs(7200)), "2h");
     }
 
+    #[test]
+    fn a_variation_selector_counts() {
+        assert_eq!(clip("*\u{fe0f} a0aa", 2), "…");
+        assert_eq!(clip("*\u{fe0f} a0aa", 3), "*\u{fe0f}…");
+    }
+
     proptest! {
         #[test]
-        fn nothing_is_wider_than_asked(text in "\\PC{0,80}", width in 0usize..40) {
+        fn texts_are_no_wider_than_requested(text in "\\PC{0,80}", width in 0usize..40) {
             prop_assert!(clip(&text, width).width() <= width);
             prop_assert_eq!(fit("name", width).width(), width);
             if width > 1 {

@@ -1,4 +1,4 @@
-//! The jobs page: what was left by an earlier run, what runs, what waits and in which order, and what is over.
+//! The Jobs page: interrupted jobs of an earlier run, then running, queued and finished jobs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,33 +12,25 @@ use super::format;
 use super::list::List;
 use snapdeck_engine::{InterruptedId, InterruptedJob, JobId, JobState, JobView, View};
 
-/// What tells a row from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum JobRowKey {
-    /// Left by an earlier run.
     Interrupted(InterruptedId),
-    /// Of this one.
     Job(JobId),
 }
 
-/// The parts of the page, from its top.
+/// The sections of the page, from the top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobSection {
-    /// Left by an earlier run.
     Interrupted,
-    /// Runs, or cleans up.
+    /// Running or cancelling.
     Running,
-    /// Waits for its turn.
     Queued,
-    /// Is over.
     Finished,
 }
 
-/// A row.
 #[derive(Debug, Clone)]
 pub(crate) struct JobRow {
     key: JobRowKey,
-    /// The part it stands in.
     pub section: JobSection,
     title: String,
 }
@@ -53,14 +45,11 @@ impl Row for JobRow {
     }
 }
 
-/// The page's state.
 #[derive(Debug)]
 pub(crate) struct JobsPage {
-    /// Its rows' state.
     pub list: List<JobRowKey>,
-    /// Its rows.
     pub items: Vec<JobRow>,
-    /// The list it was opened from.
+    /// The list to return to.
     pub opened_from: Pane,
 }
 
@@ -74,7 +63,7 @@ impl Default for JobsPage {
     }
 }
 
-fn section_of(job: &JobView) -> JobSection {
+fn section(job: &JobView) -> JobSection {
     match job.state {
         JobState::Queued => JobSection::Queued,
         JobState::Running | JobState::Cancelling => JobSection::Running,
@@ -83,53 +72,50 @@ fn section_of(job: &JobView) -> JobSection {
 }
 
 impl JobsPage {
-    /// Takes up a view. Jobs that are over come newest first: the one that just ended is the one that is looked for.
+    /// Rebuilds the rows. Finished jobs are listed newest first.
     pub(crate) fn update(&mut self, view: &View) {
-        let left = view.interrupted_jobs.iter().map(|left| JobRow {
-            key: JobRowKey::Interrupted(left.id),
+        let interrupted = view.interrupted_jobs.iter().map(|job| JobRow {
+            key: JobRowKey::Interrupted(job.id),
             section: JobSection::Interrupted,
-            title: left.title.clone(),
+            title: job.title.clone(),
         });
-        let item = |job: &Arc<JobView>| JobRow {
+        let row = |job: &Arc<JobView>| JobRow {
             key: JobRowKey::Job(job.id),
-            section: section_of(job),
+            section: section(job),
             title: job.title(),
         };
-        let of = |wanted: JobSection| {
-            view.jobs
-                .iter()
-                .filter(move |job| section_of(job) == wanted)
-        };
-        let mut over: Vec<&Arc<JobView>> = of(JobSection::Finished).collect();
-        over.sort_by_key(|job| std::cmp::Reverse((job.ended_at, job.id)));
-        self.items = left
-            .chain(of(JobSection::Running).map(item))
-            .chain(of(JobSection::Queued).map(item))
-            .chain(over.into_iter().map(item))
+        let jobs_in =
+            |wanted: JobSection| view.jobs.iter().filter(move |job| section(job) == wanted);
+        let mut finished: Vec<&Arc<JobView>> = jobs_in(JobSection::Finished).collect();
+        finished.sort_by_key(|job| std::cmp::Reverse((job.ended_at, job.id)));
+        self.items = interrupted
+            .chain(jobs_in(JobSection::Running).map(row))
+            .chain(jobs_in(JobSection::Queued).map(row))
+            .chain(finished.into_iter().map(row))
             .collect();
         self.list.update(&self.items);
     }
 
-    /// The selected row.
     pub(crate) fn current(&self) -> Option<JobRowKey> {
         self.list.current(&self.items).map(|item| item.key)
     }
 }
 
-/// `3 minutes ago`, as ages are told.
-pub(crate) fn format_time_ago(at: Timestamp) -> String {
-    let age = Timestamp::now().duration_since(at);
+pub(crate) const NO_JOB: &str = "no job is selected";
+
+/// Returns an age: `3m ago`.
+pub(crate) fn format_time_ago(time: Timestamp) -> String {
+    let age = Timestamp::now().duration_since(time);
     let age = Duration::try_from(age).unwrap_or_default();
     format!("{} ago", format::age(age))
 }
 
-/// What was left, by its number.
 pub(crate) fn interrupted_job(view: &View, id: InterruptedId) -> Option<&InterruptedJob> {
-    view.interrupted_jobs.iter().find(|left| left.id == id)
+    view.interrupted_jobs.iter().find(|job| job.id == id)
 }
 
 impl App {
-    /// What was left and is selected on the jobs page.
+    /// Returns the interrupted job that is selected on the open Jobs page.
     pub(crate) fn selected_interrupted(&self) -> Option<InterruptedId> {
         match self
             .page
@@ -141,8 +127,9 @@ impl App {
         }
     }
 
-    /// Takes the selected row off the jobs page where its job was left: something is done to it, and the next key is
-    /// for the next row. What comes to nothing is there again with the next view.
+    /// Removes the selected row if it is an interrupted job, so that the next key acts on the next row.
+    ///
+    /// The row reappears with the next view if the command for it fails.
     pub(crate) fn drop_interrupted_row(&mut self) {
         if let Some(id) = self.selected_interrupted() {
             self.page
@@ -152,7 +139,7 @@ impl App {
         }
     }
 
-    /// The job that is selected on the jobs page.
+    /// Returns the job of this run that is selected on the Jobs page.
     pub(crate) fn page_job(&self) -> Option<&Arc<JobView>> {
         match self.page.current()? {
             JobRowKey::Job(id) => self.view.jobs.iter().find(|job| job.id == id),
@@ -160,7 +147,7 @@ impl App {
         }
     }
 
-    /// Opens the page, or goes back from it.
+    /// Opens the page, or returns to the list it was opened from.
     pub(crate) fn toggle_jobs_page(&mut self) {
         if self.list == Pane::JobsPage {
             return self.focus_on(self.page.opened_from);
@@ -175,22 +162,22 @@ impl App {
     }
 }
 
-/// What retrying does: what failed or was cancelled is asked for anew, what was left goes on.
+/// Returns the commands that retry the selected failed or cancelled job, or resume the interrupted one.
 pub(crate) fn retry(app: &App) -> Result<Vec<Command>, String> {
     if let Some(id) = app.selected_interrupted() {
         return Ok(vec![Command::ResumeInterrupted(vec![id])]);
     }
-    let job = selected(app).ok_or("there is no job")?;
+    let job = selected(app).ok_or(NO_JOB)?;
     match &job.state {
         JobState::Failed(_) => Ok(vec![Command::Retry(job.id, job.operation.clone())]),
         JobState::Finished(_) => Err("this job has finished".to_owned()),
-        _ => Err("this job is not over".to_owned()),
+        _ => Err("this job is not finished".to_owned()),
     }
 }
 
-/// Moves the selected job in the queue.
+/// Returns the command that moves the selected job by `by` positions in the queue.
 pub(crate) fn shift(app: &App, by: isize) -> Result<Vec<Command>, String> {
-    let job = selected(app).ok_or("there is no job")?;
+    let job = selected(app).ok_or(NO_JOB)?;
     match job.state {
         JobState::Queued => Ok(vec![Command::Shift(job.id, by)]),
         _ => Err("only a queued job can be moved".to_owned()),

@@ -1,4 +1,4 @@
-//! From pressed keys to an action: the table's keys, or those of the user's `keymap.toml`.
+//! Maps pressed keys to actions: the default keys, or those of the user's `keymap.toml`.
 
 use std::path::Path;
 
@@ -10,7 +10,6 @@ use super::table::ACTIONS;
 use snapdeck_model::Result;
 use snapdeck_settings::SourceText;
 
-/// Keys with a name, and the name.
 const NAMED: &[(&str, KeyCode)] = &[
     ("space", KeyCode::Char(' ')),
     ("enter", KeyCode::Enter),
@@ -29,7 +28,7 @@ const NAMED: &[(&str, KeyCode)] = &[
     ("left", KeyCode::Left),
     ("right", KeyCode::Right),
 ];
-/// Former ids of actions, which a `keymap.toml` may still use, and the present ones.
+/// Former and present ids of actions. A `keymap.toml` may use both.
 const FORMER_IDS: &[(&str, &str)] = &[
     ("again", "retry"),
     ("sooner", "move-up"),
@@ -38,27 +37,21 @@ const FORMER_IDS: &[(&str, &str)] = &[
     ("pane-before", "previous-pane"),
     ("host-before", "previous-host"),
 ];
-/// Stands for any of the digits, as the last key of a chord.
+/// Any digit from 1 to 9, as the last key of a chord.
 const DIGIT: &str = "1-9";
 
-/// One key press.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Press {
-    /// A key.
     Key {
-        /// Which.
         code: KeyCode,
-        /// With Ctrl?
         ctrl: bool,
-        /// With Alt?
         alt: bool,
     },
-    /// Any of 1 to 9.
     Digit,
 }
 
 impl Press {
-    /// As a terminal tells it. Shift of a letter is in the letter.
+    /// Returns the key of an event. Shift changes the letter and is ignored otherwise.
     pub(crate) fn new(key: KeyEvent) -> Self {
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         let code = match key.code {
@@ -72,7 +65,7 @@ impl Press {
         }
     }
 
-    /// From its name: `c`, `space`, `ctrl-a`, `alt-x`, `f1`, `page-up`, `1-9`. `None` where no key is called so.
+    /// Parses a name: `c`, `space`, `ctrl-a`, `alt-x`, `f1`, `page-up`, `1-9`.
     fn named(name: &str) -> Option<Self> {
         if name == DIGIT {
             return Some(Self::Digit);
@@ -102,12 +95,12 @@ impl Press {
         Some(Self::Key { code, ctrl, alt })
     }
 
-    /// Its name, as [`Self::named`] takes it.
+    /// Returns the name that [`Self::named`] parses.
     pub(crate) fn name(self) -> String {
         let Self::Key { code, ctrl, alt } = self else {
             return DIGIT.to_owned();
         };
-        let named = NAMED.iter().find(|(_, known)| *known == code);
+        let named = NAMED.iter().find(|(_, other)| *other == code);
         let key = match (named, code) {
             (Some((name, _)), _) => (*name).to_owned(),
             (None, KeyCode::Char(c)) => c.to_string(),
@@ -126,16 +119,16 @@ impl Press {
     }
 }
 
-/// Keys that do something, one after the other.
+/// Keys that are pressed one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Chord(Vec<Press>);
 
 impl Chord {
     fn named(text: &str) -> std::result::Result<Self, String> {
-        let named = |name: &str| Press::named(name).ok_or_else(|| name.to_owned());
+        let press = |name: &str| Press::named(name).ok_or_else(|| name.to_owned());
         let presses: Vec<Press> = text
             .split_whitespace()
-            .map(named)
+            .map(press)
             .collect::<std::result::Result<_, _>>()?;
         match presses.is_empty() {
             true => Err(text.to_owned()),
@@ -153,7 +146,7 @@ impl Chord {
         self.0.len() >= pressed.len() && pairs.into_iter().all(|(one, other)| one.matches(*other))
     }
 
-    /// Could one never be told from the other?
+    /// Returns whether one chord is the beginning of the other, so that both cannot be used in one pane.
     fn collides(&self, other: &Self) -> bool {
         let overlap = |one: &Press, other: &Press| one.matches(*other) || other.matches(*one);
         self.0
@@ -163,35 +156,31 @@ impl Chord {
     }
 }
 
-/// A chord and what it means.
 #[derive(Debug, Clone)]
 struct Binding {
     chord: Chord,
     entry: &'static Entry,
-    /// Where the user wrote it, from the beginning of the text, in bytes; `None`: the table.
+    /// Offset in the user's file, in bytes; `None` for a default.
     source_offset: Option<usize>,
 }
 
-/// What pressed keys came to.
+/// The result of looking up pressed keys.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum KeyMatch {
-    /// Do this.
     Perform(Action),
-    /// More keys are awaited.
+    /// The beginning of a chord.
     Incomplete,
-    /// It means this, but in other panes.
+    /// The keys are bound in other panes.
     OtherPane(&'static Entry),
-    /// It means nothing at all.
     Unbound,
 }
 
-/// All chords.
 #[derive(Debug, Clone)]
 pub(crate) struct Keymap(Vec<Binding>);
 
 impl Default for Keymap {
     fn default() -> Self {
-        // A name that is wrong in the table is found by a test.
+        // A test finds invalid names in the table.
         let bindings = ACTIONS.iter().flat_map(|entry| {
             let chords = entry.keys.iter().filter_map(|name| Chord::named(name).ok());
             chords.map(move |chord| Binding {
@@ -205,130 +194,132 @@ impl Default for Keymap {
 }
 
 impl Keymap {
-    /// The table's keys, but those of the actions that `text` (the content of `path`) names. The second part tells
-    /// which of the table's keys mean something else now.
+    /// Reads `text`, the content of `path`. Actions that it does not name have their default keys.
+    ///
+    /// The second part lists the default keys that now trigger another action.
     ///
     /// # Errors
-    /// `InvalidInput` with the line: an action or a key that is not known, or one key for two of the user's actions that
-    /// apply in one pane.
+    /// `InvalidInput` with the line: an unknown action or key, or one key for two of the user's actions that work in the
+    /// same pane.
     pub(crate) fn read(text: &str, path: &Path) -> Result<(Self, Vec<String>)> {
         let text = SourceText {
-            error_summary: "cannot read keys",
+            error_summary: "cannot read the keymap",
             path,
             text,
         };
         let root = DeTable::parse(text.text)
             .map_err(|error| text.syntax_error(error.span(), error.message()))?;
-        let mut own = Vec::new();
+        let mut user_bindings = Vec::new();
         let mut named: Vec<Action> = Vec::new();
         for (name, value) in root.get_ref() {
-            let known = || ACTIONS.iter().map(Entry::id);
+            let ids = || ACTIONS.iter().map(Entry::id);
             let former = FORMER_IDS.iter().find(|(old, _)| old == name.get_ref());
             let id = former.map_or(name.get_ref().as_ref(), |(_, id)| *id);
             let entry = ACTIONS.iter().find(|entry| entry.id() == id);
             let entry = entry.ok_or_else(|| {
-                text.unknown_name_error(name.span().start, "action", name.get_ref(), known())
-                    .hint("the actions are those of config/keymap.toml, and of `?`")
+                text.unknown_name_error(name.span().start, "action", name.get_ref(), ids())
+                    .hint("use an action of config/keymap.toml; `?` lists them")
             })?;
             named.push(entry.action);
-            let wrong = |at| {
+            let type_error = |at| {
                 text.error_at(
                     at,
-                    format!("{name} takes a list of keys, such as [\"g g\"]"),
+                    format!("{name} must be a list of keys, such as [\"g g\"]"),
                 )
             };
             let values = match value.get_ref() {
                 DeValue::Array(values) => values.iter().collect(),
                 DeValue::String(_) => vec![value],
-                _ => return Err(wrong(value.span().start)),
+                _ => return Err(type_error(value.span().start)),
             };
             for value in values {
                 let at = value.span().start;
-                let keys = value.get_ref().as_str().ok_or_else(|| wrong(at))?;
+                let keys = value.get_ref().as_str().ok_or_else(|| type_error(at))?;
                 let chord = Chord::named(keys).map_err(|key| {
-                    text.error_at(at, format!("{name}: no key {key:?}")).hint(
-                        "keys are letters and signs, space, enter, esc, tab, up, page-down, f1, ctrl-a, alt-x, ...",
+                    text.error_at(at, format!("{name}: unknown key {key:?}")).hint(
+                        "use letters and signs, space, enter, esc, tab, up, page-down, f1, ctrl-a, alt-x, ...",
                     )
                 })?;
-                let (digits, last) = (chord.0.contains(&Press::Digit), chord.0.last());
-                if digits != matches!(entry.action, Action::Host(_))
-                    || digits && last != Some(&Press::Digit)
+                let (has_digit, last) = (chord.0.contains(&Press::Digit), chord.0.last());
+                if has_digit != matches!(entry.action, Action::Host(_))
+                    || has_digit && last != Some(&Press::Digit)
                 {
-                    let why = "1-9 is for host, as its last key, and host takes nothing else";
-                    return Err(text.error_at(at, format!("{name}: {why}")));
+                    let message = "1-9 must be the last key of host, and only of host";
+                    return Err(text.error_at(at, format!("{name}: {message}")));
                 }
-                own.push(Binding {
+                user_bindings.push(Binding {
                     chord,
                     entry,
                     source_offset: Some(at),
                 });
             }
         }
-        own.sort_by_key(|binding| binding.source_offset);
-        let meets = |one: &Binding, other: &Binding| {
+        user_bindings.sort_by_key(|binding| binding.source_offset);
+        let conflict = |one: &Binding, other: &Binding| {
             one.chord.collides(&other.chord) && share_pane(one.entry, other.entry)
         };
-        for (number, one) in own.iter().enumerate() {
-            let others = &own[..number];
-            if let Some(other) = others.iter().find(|other| meets(one, other)) {
+        for (number, one) in user_bindings.iter().enumerate() {
+            let others = &user_bindings[..number];
+            if let Some(other) = others.iter().find(|other| conflict(one, other)) {
                 let (id, key) = (one.entry.id(), one.chord.name());
                 let line = text.line_at(other.source_offset.unwrap_or(0));
-                let why = format!(
+                let message = format!(
                     "{id}: {key} collides with {} of {} in line {line}",
                     other.chord.name(),
                     other.entry.id()
                 );
-                return Err(text.error_at(one.source_offset.unwrap_or(0), why));
+                return Err(text.error_at(one.source_offset.unwrap_or(0), message));
             }
         }
-        let mut told = Vec::new();
-        let mut all = Self::default().0;
-        all.retain(|binding| !named.contains(&binding.entry.action));
-        all.retain(|binding| match own.iter().find(|one| meets(one, binding)) {
-            None => true,
-            Some(one) => {
-                told.push(format!(
-                    "{} is {} now, not {}",
-                    binding.chord.name(),
-                    one.entry.id(),
-                    binding.entry.id()
-                ));
-                false
-            }
+        let mut reassigned = Vec::new();
+        let mut bindings = Self::default().0;
+        bindings.retain(|binding| !named.contains(&binding.entry.action));
+        bindings.retain(|binding| {
+            let Some(user) = user_bindings.iter().find(|user| conflict(user, binding)) else {
+                return true;
+            };
+            reassigned.push(format!(
+                "{} is now {}, no longer {}",
+                binding.chord.name(),
+                user.entry.id(),
+                binding.entry.id()
+            ));
+            false
         });
-        all.extend(own);
-        Ok((Self(all), told))
+        bindings.extend(user_bindings);
+        Ok((Self(bindings), reassigned))
     }
 
-    /// What `pressed`, one key or the beginning of a chord, means while `focus` has the focus.
+    /// Looks up `pressed`, the keys of a chord so far, in the pane `focus`.
     pub(crate) fn look_up(&self, pressed: &[Press], focus: Pane) -> KeyMatch {
-        let mut elsewhere = KeyMatch::Unbound;
+        let mut fallback = KeyMatch::Unbound;
         for binding in &self.0 {
             if !binding.chord.begins_with(pressed) {
                 continue;
             }
-            let is_whole = binding.chord.0.len() == pressed.len();
-            match (binding.entry.panes.contains(&focus), is_whole) {
+            let is_complete = binding.chord.0.len() == pressed.len();
+            match (binding.entry.panes.contains(&focus), is_complete) {
                 (true, true) => {
                     return KeyMatch::Perform(with_digit(binding.entry.action, pressed));
                 }
                 (true, false) => return KeyMatch::Incomplete,
-                (false, true) => elsewhere = KeyMatch::OtherPane(binding.entry),
+                (false, true) => fallback = KeyMatch::OtherPane(binding.entry),
                 (false, false) => {}
             }
         }
-        elsewhere
+        fallback
     }
 
-    /// What may follow on `pressed` in `focus`: the next key, and what it leads to.
+    /// Returns the remaining keys, with their actions, of the chords that begin with `pressed` in `focus`.
     pub(crate) fn continuations<'a>(
         &'a self,
         pressed: &'a [Press],
         focus: Pane,
     ) -> impl Iterator<Item = (String, &'static Entry)> + 'a {
         let bindings = self.0.iter().filter(move |binding| {
-            let longer = binding.chord.0.len() > pressed.len();
-            longer && binding.chord.begins_with(pressed) && binding.entry.panes.contains(&focus)
+            binding.chord.0.len() > pressed.len()
+                && binding.chord.begins_with(pressed)
+                && binding.entry.panes.contains(&focus)
         });
         bindings.map(|binding| {
             let rest = Chord(binding.chord.0[pressed.len()..].to_vec());
@@ -336,10 +327,12 @@ impl Keymap {
         })
     }
 
-    /// The chords of an action by name, the one to show first.
+    /// Returns the names of an action's chords; the first one is shown.
     pub(crate) fn keys(&self, action: Action) -> impl Iterator<Item = String> {
-        let of = move |binding: &&Binding| binding.entry.action == action;
-        self.0.iter().filter(of).map(|binding| binding.chord.name())
+        let bindings = self.0.iter();
+        bindings
+            .filter(move |binding| binding.entry.action == action)
+            .map(|binding| binding.chord.name())
     }
 }
 
@@ -361,23 +354,23 @@ fn with_digit(action: Action, pressed: &[Press]) -> Action {
     }
 }
 
-/// `config/keymap.toml`: the table as a file, each action with its sentence.
+/// Returns the content of `config/keymap.toml`: the default keys, each action with its description.
 pub fn file() -> String {
     let mut text = String::from(
         "# Default keys of the console. Copy the lines you want to change to\n\
-         # ~/.config/snapdeck/keymap.toml (beside config.toml): an action named there has those keys and no others.\n\
+         # ~/.config/snapdeck/keymap.toml (beside config.toml): it replaces all keys of the actions it names.\n\
          # Keys are letters and signs, space, enter, esc, tab, shift-tab, backspace, delete, insert, home, end, page-up,\n\
-         # page-down, up, down, left, right, f1 to f24, each also with ctrl- and alt-; 1-9 is any digit. Keys with a space\n\
-         # between are pressed in sequence. [] removes all keys of an action; the palette still finds it.\n",
+         # page-down, up, down, left, right, f1 to f24, each also with ctrl- and alt-; 1-9 is any digit. Keys separated by\n\
+         # spaces are pressed in sequence. [] removes all keys of an action; the palette still finds it.\n",
     );
     for entry in ACTIONS {
-        let place = match entry.is_everywhere() {
+        let panes = match entry.is_everywhere() {
             true => String::new(),
             false => format!(" In {}.", entry.places()),
         };
         let keys: Vec<String> = entry.keys.iter().map(|key| format!("{key:?}")).collect();
         text.push_str(&format!(
-            "\n# {}{place}\n{} = [{}]\n",
+            "\n# {}{panes}\n{} = [{}]\n",
             entry.sentence,
             entry.id(),
             keys.join(", ")
@@ -410,10 +403,10 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_the_table_has_one_meaning_in_a_pane() {
+    fn default_keys_are_valid_and_unique_in_each_pane() {
         let keymap = Keymap::default();
-        let named: usize = ACTIONS.iter().map(|entry| entry.keys.len()).sum();
-        assert_eq!(keymap.0.len(), named, "a key of the table is not known");
+        let key_count: usize = ACTIONS.iter().map(|entry| entry.keys.len()).sum();
+        assert_eq!(keymap.0.len(), key_count, "the table has an invalid key");
         for (number, one) in keymap.0.iter().enumerate() {
             for other in &keymap.0[number + 1..] {
                 assert!(
@@ -429,21 +422,21 @@ mod tests {
         let mut ids: Vec<String> = ACTIONS.iter().map(Entry::id).collect();
         ids.sort();
         ids.dedup();
-        assert_eq!(ids.len(), ACTIONS.len(), "two actions have one name");
+        assert_eq!(ids.len(), ACTIONS.len(), "two actions have the same name");
     }
 
     #[test]
-    fn the_file_says_what_is_compiled_in() {
-        let (read, told) = read(&file()).unwrap();
-        assert!(told.is_empty(), "{told:?}");
+    fn the_default_file_matches_the_table() {
+        let (keymap, reassigned) = read(&file()).unwrap();
+        assert!(reassigned.is_empty(), "{reassigned:?}");
         for entry in ACTIONS {
-            let keys: Vec<String> = read.keys(entry.action).collect();
+            let keys: Vec<String> = keymap.keys(entry.action).collect();
             assert_eq!(keys, entry.keys, "{}", entry.name);
         }
     }
 
     #[test]
-    fn a_digit_names_a_host_and_ctrl_is_not_the_plain_letter() {
+    fn digits_select_hosts_and_ctrl_is_distinct() {
         let keymap = Keymap::default();
         assert!(matches!(
             keymap.look_up(&press("3"), Pane::Bucket),
@@ -461,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chord_waits_for_its_next_key() {
+    fn a_chord_is_incomplete_until_its_last_key() {
         let keymap = Keymap::default();
         assert!(matches!(
             keymap.look_up(&press("g"), Pane::Log),
@@ -486,10 +479,10 @@ mod tests {
     }
 
     #[test]
-    fn a_users_keys_replace_the_tables_and_what_they_take_is_told() {
-        let (keymap, told) =
+    fn user_keys_replace_default_keys() {
+        let (keymap, reassigned) =
             read("push = [\"c\", \"ctrl-p\"]\nquit = \"Z Z\"\nlog = []\n").unwrap();
-        assert_eq!(told, ["c is push now, not create"]);
+        assert_eq!(reassigned, ["c is now push, no longer create"]);
         let action = |keys: &str| keymap.look_up(&press(keys), Pane::Sandboxes);
         assert!(matches!(action("c"), KeyMatch::Perform(Action::Push)));
         assert!(matches!(action("Z Z"), KeyMatch::Perform(Action::Quit)));
@@ -498,25 +491,25 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_told_with_its_line() {
-        for (text, line, told) in [
+    fn an_invalid_keymap_is_reported_with_its_line() {
+        for (text, line, message) in [
             ("\npsuh = [\"c\"]", 2, "unknown action \"psuh\""),
-            ("push = [\n\"hyper-c\"]", 2, "no key \"hyper-c\""),
-            ("push = 3", 1, "takes a list of keys"),
+            ("push = [\n\"hyper-c\"]", 2, "unknown key \"hyper-c\""),
+            ("push = 3", 1, "must be a list of keys"),
             (
                 "push = [\"c\"]\n\ncreate = [\"c\"]",
                 3,
                 "collides with c of",
             ),
             ("push = [\"x\"]\ncreate = [\"x x\"]", 2, "collides with"),
-            ("push = [\"1-9\"]", 1, "1-9 is for host"),
-            ("host = [\"h\"]", 1, "1-9 is for host"),
+            ("push = [\"1-9\"]", 1, "1-9 must be the last key of host"),
+            ("host = [\"h\"]", 1, "1-9 must be the last key of host"),
             ("push = [", 1, "push"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains("/home/me/keymap.toml"), "{error}");
             assert!(error.contains(&format!("line {line}")), "{text:?}: {error}");
-            assert!(error.contains(told), "{text:?}: {error}");
+            assert!(error.contains(message), "{text:?}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The console: the screen an operator lives in. Holds an engine handle and nothing below it.
+//! The terminal console. It uses the engine and none of the crates below it.
 
 mod actions;
 mod all_hosts;

@@ -1,4 +1,4 @@
-//! What is known of the selected snapshot beyond the inventory: asked for when it is selected, and not before.
+//! Annotations and lineage of the selected snapshot, queried from the engine when it is selected.
 
 use super::actions::Pane;
 use super::app::{App, Command};
@@ -8,18 +8,16 @@ use super::tree::TreeRowKey;
 use snapdeck_engine::Link;
 use snapdeck_model::{AnnotationsPatch, HostName, Lineage, SnapshotName};
 
-/// A question about a snapshot. While it stays equal the answer is still true, as far as can be seen.
+/// A query about a snapshot. Its result is valid while [`App::lineage_query`] returns an equal query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LineageQuery {
-    /// The snapshot.
     pub name: SnapshotName,
-    /// The host it is compared with.
+    /// The host to compare with the bucket.
     pub host: Option<HostName>,
-    /// Its lengths on the host and in the bucket, the host's snapshots, and how often something was said here.
+    /// Bytes on the host and in the bucket, number of the host's snapshots, and of annotations edited by the console.
     fingerprint: (Option<u64>, Option<u64>, usize, u64),
 }
 
-/// An answer, or why there is none.
 #[derive(Debug)]
 pub(crate) struct LineageState {
     query: LineageQuery,
@@ -27,7 +25,7 @@ pub(crate) struct LineageState {
 }
 
 impl App {
-    /// What is to be asked about the selected snapshot or object.
+    /// Returns the query about the selected snapshot or object.
     pub(crate) fn lineage_query(&self) -> Option<LineageQuery> {
         let (name, host) = match self.list {
             Pane::Snapshots => {
@@ -49,62 +47,59 @@ impl App {
             return None;
         }
         let lists = host.and_then(|host| self.hosts.get(&host.name));
-        let here = lists.and_then(|lists| lists.index.size(name));
+        let local_bytes = lists.and_then(|lists| lists.index.size(name));
+        let object_bytes = self.index.size(name);
         let count = host.map_or(0, |host| host.snapshots.len());
         Some(LineageQuery {
             name: name.clone(),
             host: host.map(|host| host.name.clone()),
-            fingerprint: (here, self.index.size(name), count, self.annotation_edits),
+            fingerprint: (local_bytes, object_bytes, count, self.annotation_edits),
         })
     }
 
-    /// The question, where it is not answered yet.
+    /// Returns the query if it has no result yet.
     pub(crate) fn pending_query(&self) -> Option<LineageQuery> {
-        let asked = self.lineage_query()?;
-        let answered = self.lineage.as_ref().is_some_and(|kin| kin.query == asked);
-        (!answered).then_some(asked)
+        let query = self.lineage_query()?;
+        let state = self.lineage.as_ref();
+        (!state.is_some_and(|state| state.query == query)).then_some(query)
     }
 
-    /// Takes up an answer.
-    pub(crate) fn on_lineage(&mut self, asked: LineageQuery, found: Result<Lineage, String>) {
-        self.lineage = Some(LineageState {
-            query: asked,
-            result: found,
-        });
+    pub(crate) fn on_lineage(&mut self, query: LineageQuery, result: Result<Lineage, String>) {
+        self.lineage = Some(LineageState { query, result });
     }
 
-    /// What was found of the selected snapshot, be it that there is a newer question by now.
+    /// Returns the lineage of the selected snapshot, or the error of the query; perhaps outdated.
     pub(crate) fn lineage(&self) -> Option<Result<&Lineage, &str>> {
-        let asked = self.lineage_query()?;
-        let kin = self.lineage.as_ref()?;
-        let same = kin.query.name == asked.name && kin.query.host == asked.host;
-        same.then(|| kin.result.as_ref().map_err(String::as_str))
+        let query = self.lineage_query()?;
+        let state = self.lineage.as_ref()?;
+        let is_same = state.query.name == query.name && state.query.host == query.host;
+        is_same.then(|| state.result.as_ref().map_err(String::as_str))
     }
 }
 
-/// The selected snapshot with what is said of it, or why nothing can be said.
+/// Returns the lineage of the selected snapshot, or why its annotations cannot be edited.
 pub(crate) fn annotatable_lineage(app: &App) -> Result<&Lineage, String> {
-    let nothing = || "select a snapshot or an object first".to_owned();
-    app.lineage_query().ok_or_else(nothing)?;
+    if app.lineage_query().is_none() {
+        return Err("select a snapshot or an object first".to_owned());
+    }
     match app.lineage() {
-        Some(found) => found.map_err(str::to_owned),
+        Some(result) => result.map_err(str::to_owned),
         None => Err("its annotations are still loading".to_owned()),
     }
 }
 
-/// Changes what is said of the selected snapshot, wherever it is.
+/// Returns the command that edits the annotations of the selected snapshot, on the host and in the bucket.
 fn annotate_command(app: &App, change: AnnotationsPatch) -> Option<Command> {
-    let asked = app.lineage_query()?;
-    let (here, there, ..) = asked.fingerprint;
+    let query = app.lineage_query()?;
+    let (local_bytes, object_bytes, ..) = query.fingerprint;
     Some(Command::Annotate {
-        host: asked.host.filter(|_| here.is_some()),
-        bucket: there.is_some(),
-        name: asked.name,
+        host: query.host.filter(|_| local_bytes.is_some()),
+        bucket: object_bytes.is_some(),
+        name: query.name,
         change,
     })
 }
 
-/// Pins the selected snapshot, or takes its pin away.
 pub(crate) fn toggle_pin(app: &mut App) -> Vec<Command> {
     let Ok(lineage) = annotatable_lineage(app) else {
         return Vec::new();
@@ -113,7 +108,6 @@ pub(crate) fn toggle_pin(app: &mut App) -> Vec<Command> {
     annotate_command(app, change).into_iter().collect()
 }
 
-/// Opens the dialog for the note.
 pub(crate) fn open_note(app: &mut App) {
     let Ok(lineage) = annotatable_lineage(app) else {
         return;

@@ -1,5 +1,5 @@
-//! What a list remembers: selection, marks, sort and filter, all by identity and never by row number, so
-//! that they survive any refresh.
+//! The state of a list: selection, marks, sort order and filter. Items are identified by key, not by row number, so that
+//! the state survives a refresh.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -10,39 +10,29 @@ use jiff::Timestamp;
 use super::columns::{Column, Row};
 use super::query::{Match, Query};
 
-/// What can be done to a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Move the selection by so many rows.
     MoveBy(isize),
-    /// Select the first row.
     First,
-    /// Select the last row.
     Last,
-    /// Select this row, where there is one.
+    /// Select the row of this number, if it exists.
     Row(usize),
-    /// Mark the selected row or unmark it, and go on to the next.
+    /// Toggle the mark of the selected row, and select the next one.
     Mark,
-    /// Mark all rows from the one that was marked or unmarked last to the selected one.
+    /// Mark the rows from the last toggled one to the selected one.
     MarkRange,
-    /// Mark all rows.
     MarkAll,
-    /// Mark the rows that are not marked, and unmark the others.
     Invert,
-    /// Drop all marks.
     Unmark,
-    /// Show only what this lets through (see [`Query`]); empty: everything.
+    /// Show the rows that match (see [`Query`]); all rows if empty.
     Filter(String),
-    /// Put the rows in this order.
     Sort(Sort),
 }
 
-/// An order of rows. What is equal in it stands by name.
+/// A sort order. Equal rows are sorted by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sort {
-    /// By what.
     pub column: Column,
-    /// From the largest to the smallest.
     pub descending: bool,
 }
 
@@ -53,16 +43,16 @@ impl Default for Sort {
 }
 
 impl Sort {
-    /// By `field`, as one expects it: texts rising, numbers falling.
-    pub(crate) fn by(field: Column) -> Self {
+    /// Returns the usual order by `column`: texts ascending, numbers descending.
+    pub(crate) fn by(column: Column) -> Self {
         Self {
-            column: field,
-            descending: field.is_number(),
+            column,
+            descending: column.is_number(),
         }
     }
 }
 
-/// Which items are rows: all of them in their own order, or these in this one.
+/// The items shown: all in their own order, or these in this order.
 #[derive(Debug)]
 enum Rows {
     All(usize),
@@ -70,31 +60,30 @@ enum Rows {
 }
 
 impl Rows {
-    /// The row of an item.
     fn row_of(&self, item: usize) -> Option<usize> {
         match self {
             Self::All(count) => (item < *count).then_some(item),
-            Self::Some(rows) => rows.iter().position(|at| *at as usize == item),
+            Self::Some(rows) => rows.iter().position(|row| *row as usize == item),
         }
     }
 }
 
-/// A list's state, beside the items themselves, which belong to the view.
+/// A list's state. The items themselves are in the view.
 #[derive(Debug)]
 pub(crate) struct List<K> {
     selected: Option<K>,
     row: usize,
     rows: Rows,
     marks: HashSet<K>,
-    /// What was marked or unmarked last.
+    /// The item whose mark was toggled last.
     anchor: Option<K>,
     filter: String,
     query: Query,
     filter_error: Option<String>,
     sort: Sort,
-    /// All items in the order of `sort`; empty where that is their own.
+    /// All items in the order of `sort`; empty if sorted by name.
     order: Vec<u32>,
-    /// First row on screen when it was last drawn.
+    /// First visible row of the last frame.
     pub offset: usize,
 }
 
@@ -117,7 +106,8 @@ impl<K> Default for List<K> {
 }
 
 impl<K: Clone + Ord + Hash> List<K> {
-    /// Takes up new items, which stand by name. Where the selected one is gone its nearest neighbour is selected.
+    /// Updates the state for new items, which are sorted by name. If the selected item no longer exists its neighbour is
+    /// selected.
     pub(crate) fn update<R: Row<Key = K>>(&mut self, items: &[R]) {
         if !self.marks.is_empty() {
             let marks = std::mem::take(&mut self.marks);
@@ -128,7 +118,7 @@ impl<K: Clone + Ord + Hash> List<K> {
         self.apply_filter(items);
     }
 
-    /// Takes up items of which more are to come: what is selected or marked may be among those.
+    /// Updates the state for an incomplete list: keeps selection and marks of items that may follow.
     pub(crate) fn update_partial<R: Row<Key = K>>(&mut self, items: &[R]) {
         let selected = self.selected.clone();
         self.order(items);
@@ -136,21 +126,17 @@ impl<K: Clone + Ord + Hash> List<K> {
         self.selected = selected.or(self.selected.take());
     }
 
-    /// Puts all items in the order of `sort`.
     fn order<R: Row<Key = K>>(&mut self, items: &[R]) {
-        let Sort {
-            column: field,
-            descending: falling,
-        } = self.sort;
+        let Sort { column, descending } = self.sort;
         self.order.clear();
         if self.sort == Sort::default() {
             return;
         }
-        self.order.extend((0..items.len()).map(|at| at as u32));
-        let value = |at: &u32| items[*at as usize].value(field);
-        match (field, falling) {
+        self.order.extend((0..items.len()).map(|item| item as u32));
+        let value = |item: &u32| items[*item as usize].value(column);
+        match (column, descending) {
             (Column::Name, _) => self.order.reverse(),
-            // Both are stable: equals stay by name.
+            // Both sorts are stable: equal items stay sorted by name.
             (_, false) => self.order.sort_by_key(value),
             (_, true) => self
                 .order
@@ -158,26 +144,25 @@ impl<K: Clone + Ord + Hash> List<K> {
         }
     }
 
-    /// Finds the rows that the filter lets through. Under the order by name those that match as typed stand before those
-    /// with scattered letters.
+    /// Applies the filter and restores the selection. If sorted by name, exact matches come before fuzzy ones.
     fn apply_filter<R: Row<Key = K>>(&mut self, items: &[R]) {
-        let is_plain = self.order.is_empty();
-        self.rows = match (self.query.is_empty(), is_plain) {
+        let by_name = self.order.is_empty();
+        self.rows = match (self.query.is_empty(), by_name) {
             (true, true) => Rows::All(items.len()),
             (true, false) => Rows::Some(self.order.clone()),
             (false, _) => {
-                let (mut whole, mut scattered) = (Vec::new(), Vec::new());
-                let mut look = |at: u32| match self.query.find(&items[at as usize]) {
-                    Some(Match::Fuzzy) if is_plain => scattered.push(at),
-                    Some(_) => whole.push(at),
+                let (mut rows, mut fuzzy) = (Vec::new(), Vec::new());
+                let mut test = |item: u32| match self.query.find(&items[item as usize]) {
+                    Some(Match::Fuzzy) if by_name => fuzzy.push(item),
+                    Some(_) => rows.push(item),
                     None => {}
                 };
-                match is_plain {
-                    true => (0..items.len()).for_each(|at| look(at as u32)),
-                    false => self.order.iter().for_each(|at| look(*at)),
+                match by_name {
+                    true => (0..items.len()).for_each(|item| test(item as u32)),
+                    false => self.order.iter().for_each(|item| test(*item)),
                 }
-                whole.append(&mut scattered);
-                Rows::Some(whole)
+                rows.append(&mut fuzzy);
+                Rows::Some(rows)
             }
         };
         if self.len() == 0 {
@@ -187,19 +172,17 @@ impl<K: Clone + Ord + Hash> List<K> {
         let row = match &self.selected {
             None => Some(self.row),
             Some(old) => {
-                let next = || match is_plain {
+                let neighbour = || match by_name {
                     true => (0..self.len())
                         .find(|&row| self.key_at(items, row).is_some_and(|key| key > old)),
-                    // Its neighbours are what stands there now.
                     false => Some(self.row),
                 };
-                self.row_of(items, old).or_else(next)
+                self.row_of(items, old).or_else(neighbour)
             }
         };
         self.select(items, row.unwrap_or(usize::MAX));
     }
 
-    /// Does `change`.
     pub(crate) fn apply<R: Row<Key = K>>(&mut self, items: &[R], change: Change) {
         match change {
             Change::MoveBy(rows) => self.select(items, self.row.saturating_add_signed(rows)),
@@ -256,17 +239,16 @@ impl<K: Clone + Ord + Hash> List<K> {
         }
     }
 
-    /// The row of that identity.
+    /// Returns the row of the item with this key.
     pub(crate) fn row_of<R: Row<Key = K>>(&self, items: &[R], key: &K) -> Option<usize> {
-        // Most lists stand by name, and there it is looked up: each item is elsewhere in memory, and a keystroke has no time
-        // to look at a hundred thousand of them.
+        // Most lists are sorted by name: a linear search through 100,000 items is too slow for a keystroke.
         match items.binary_search_by(|item| item.key().cmp(key)) {
             Ok(at) => self.rows.row_of(at),
             Err(_) => (0..self.len()).find(|&row| self.key_at(items, row) == Some(key)),
         }
     }
 
-    /// An empty list with what an earlier run left: what was selected, what was marked, and the filter.
+    /// Restores the state of an earlier run before the items are known.
     pub(crate) fn restore(&mut self, selected: Option<K>, marks: Vec<K>, filter: String) {
         self.selected = selected;
         self.marks = marks.into_iter().collect();
@@ -274,17 +256,16 @@ impl<K: Clone + Ord + Hash> List<K> {
         self.filter = filter;
     }
 
-    /// What is selected, whether it is there or not.
+    /// Returns the selected key, whether the item exists or not.
     pub(crate) fn selected(&self) -> Option<&K> {
         self.selected.as_ref()
     }
 
-    /// What is marked, in no order.
+    /// Returns the marked keys, unsorted.
     pub(crate) fn marks(&self) -> impl Iterator<Item = &K> {
         self.marks.iter()
     }
 
-    /// An empty list with this order.
     pub(crate) fn with_sort(sort: Sort) -> Self {
         Self {
             sort,
@@ -292,17 +273,16 @@ impl<K: Clone + Ord + Hash> List<K> {
         }
     }
 
-    /// How the rows are ordered.
     pub(crate) fn sort(&self) -> Sort {
         self.sort
     }
 
-    /// What of the filter cannot be meant.
+    /// Returns why a term of the filter is ignored.
     pub(crate) fn filter_error(&self) -> Option<&str> {
         self.filter_error.as_deref()
     }
 
-    /// Selects the item of that identity, where it is a row.
+    /// Selects the item with this key if it is shown.
     pub(crate) fn select_key<R: Row<Key = K>>(&mut self, items: &[R], key: &K) {
         if let Some(row) = self.row_of(items, key) {
             self.select(items, row);
@@ -320,7 +300,7 @@ impl<K: Clone + Ord + Hash> List<K> {
         Some(items.get(self.item(row)?)?.key())
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub(crate) fn len(&self) -> usize {
         match &self.rows {
             Rows::All(count) => *count,
@@ -328,35 +308,32 @@ impl<K: Clone + Ord + Hash> List<K> {
         }
     }
 
-    /// Which item is this row?
+    /// Returns the index of the item in `row`.
     pub(crate) fn item(&self, row: usize) -> Option<usize> {
         match &self.rows {
             Rows::All(count) => (row < *count).then_some(row),
-            Rows::Some(rows) => rows.get(row).map(|at| *at as usize),
+            Rows::Some(rows) => rows.get(row).map(|item| *item as usize),
         }
     }
 
-    /// The selected row's number.
     pub(crate) fn row(&self) -> usize {
         self.row
     }
 
-    /// The selected item.
+    /// Returns the selected item.
     pub(crate) fn current<'a, R: Row<Key = K>>(&self, items: &'a [R]) -> Option<&'a R> {
         items.get(self.item(self.row)?)
     }
 
-    /// Is it marked?
     pub(crate) fn is_marked(&self, key: &K) -> bool {
         self.marks.contains(key)
     }
 
-    /// How many are marked.
     pub(crate) fn marked_count(&self) -> usize {
         self.marks.len()
     }
 
-    /// What an operation is about: all that is marked, else the selected one.
+    /// Returns the marked keys; the selected key if none is marked.
     pub(crate) fn chosen_keys<R: Row<Key = K>>(&self, items: &[R]) -> Vec<K> {
         if self.marks.is_empty() {
             return self
@@ -372,12 +349,11 @@ impl<K: Clone + Ord + Hash> List<K> {
         marked.cloned().collect()
     }
 
-    /// The filter's text.
     pub(crate) fn filter(&self) -> &str {
         &self.filter
     }
 
-    /// The rows to draw in `height` lines: the selected one is among them, and as little as possible moves.
+    /// Returns the rows to draw in `height` lines, with the selected one. It scrolls as little as possible.
     pub(crate) fn window(&self, height: usize) -> Range<usize> {
         let top = self
             .offset
@@ -413,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn the_selection_stays_on_the_same_thing_and_goes_to_its_neighbour_when_that_is_gone() {
+    fn the_selection_stays_on_its_item_or_moves_to_the_neighbour() {
         let mut list = List::default();
         let before = objects(&["b", "d", "f"]);
         list.update(&before);
@@ -434,30 +410,20 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_kept_by_name_and_end_with_their_object() {
+    fn marks_are_kept_by_name_until_the_item_disappears() {
         let mut list = List::default();
         let items = objects(&["a", "b", "c"]);
         list.update(&items);
         list.apply(&items, Change::Mark);
         list.apply(&items, Change::Mark);
-        let chosen: Vec<String> = list
-            .chosen_keys(&items)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(chosen, ["a", "b"]);
-        let later = objects(&["0", "b", "c"]);
-        list.update(&later);
-        let chosen: Vec<String> = list
-            .chosen_keys(&later)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(chosen, ["b"]);
+        assert_eq!(chosen(&list, &items), ["a", "b"]);
+        let items = objects(&["0", "b", "c"]);
+        list.update(&items);
+        assert_eq!(chosen(&list, &items), ["b"]);
     }
 
     #[test]
-    fn a_filter_hides_and_gives_back() {
+    fn a_filter_hides_rows_until_it_is_cleared() {
         let mut list = List::default();
         let items = objects(&["alpha", "beta", "Alphabet"]);
         list.update(&items);
@@ -483,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sorted_list_keeps_its_selection_and_its_order_under_a_filter() {
+    fn a_sorted_list_keeps_selection_and_order_when_filtered() {
         let mut list = List::default();
         let mut items = objects(&["a", "ab", "b", "ba"]);
         for (item, size) in items.iter_mut().zip([1, 3, 3, 2]) {
@@ -500,18 +466,18 @@ mod tests {
         list.update(&items);
         assert_eq!(names(&list, &items), ["ba", "a"]);
         assert_eq!(selected(&list, &items).as_deref(), Some("ba"));
-        let falling = Sort {
+        let descending = Sort {
             column: Column::Name,
             descending: true,
         };
-        list.apply(&items, Change::Sort(falling));
+        list.apply(&items, Change::Sort(descending));
         assert_eq!(names(&list, &items), ["ba", "a"]);
         list.apply(&items, Change::Filter(String::new()));
         assert_eq!(names(&list, &items), ["ba", "b", "a"]);
     }
 
     #[test]
-    fn what_matches_as_typed_stands_before_scattered_letters() {
+    fn exact_matches_come_before_fuzzy_ones() {
         let mut list = List::default();
         let items = objects(&["a-xb", "xab", "xb"]);
         list.update(&items);
@@ -520,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_all_and_the_others_are_marked_of_what_is_shown() {
+    fn marks_apply_to_visible_rows() {
         let mut list = List::default();
         let items = objects(&["a", "b", "c", "d", "e"]);
         list.update(&items);
@@ -540,7 +506,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_window_holds_the_selected_row_and_no_more_than_fits(
+        fn a_window_contains_the_selected_row_and_fits(
             rows in 0usize..60, row in 0usize..80, offset in 0usize..80, height in 0usize..30,
         ) {
             let names: Vec<String> = (0..rows).map(|i| format!("o{i:03}")).collect();

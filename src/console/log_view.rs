@@ -1,44 +1,39 @@
-//! The log pane's state: which lines it shows, and how far it is scrolled.
+//! The state of the log pane: level and scroll position.
 
 use std::fmt;
 
 use tui_logger::{LevelFilter, TuiWidgetEvent, TuiWidgetState};
 
-/// Which lines are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum LogFilter {
-    /// Errors, warnings and information; the pane is left out where the screen is small.
+    /// Information and above; hidden on a small screen.
     #[default]
     Auto,
-    /// Errors, warnings and information.
+    /// Information and above.
     Info,
-    /// Errors and warnings.
+    /// Warnings and errors.
     Warnings,
-    /// Everything that is kept.
     All,
-    /// No pane.
+    /// No log pane.
     Hidden,
 }
 
-/// The pane.
 #[derive(Default)]
 pub(crate) struct LogView {
-    /// Which lines.
     pub filter: LogFilter,
-    /// tui-logger's own state.
     pub state: TuiWidgetState,
 }
 
 impl fmt::Debug for LogView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogPane")
-            .field("shown", &self.filter)
+        f.debug_struct("LogView")
+            .field("filter", &self.filter)
             .finish_non_exhaustive()
     }
 }
 
 impl LogView {
-    /// The next form; `visible` says whether it is on screen now.
+    /// Switches to the next level. `visible`: the pane is on screen now.
     pub(crate) fn cycle_filter(&mut self, visible: bool) {
         self.filter = match self.filter {
             LogFilter::Auto if visible => LogFilter::Warnings,
@@ -55,7 +50,7 @@ impl LogView {
         self.state = TuiWidgetState::new().set_default_display_level(level);
     }
 
-    /// What its title says of the lines.
+    /// Returns the level for the pane's title.
     pub(crate) fn label(&self) -> &'static str {
         match self.filter {
             LogFilter::Warnings => "warnings",
@@ -64,7 +59,7 @@ impl LogView {
         }
     }
 
-    /// Scrolls back (negative) or forth by a page.
+    /// Scrolls back (negative) or forward by a page; to the end for `isize::MAX`.
     pub(crate) fn scroll(&mut self, by: isize) {
         self.state.transition(match by {
             isize::MAX => TuiWidgetEvent::EscapeKey,

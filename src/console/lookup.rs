@@ -1,4 +1,4 @@
-//! Looking things up in a view.
+//! Finds hosts, sandboxes, snapshots, objects and jobs in a view.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,6 @@ use std::time::Instant;
 use snapdeck_engine::{HostView, JobId, JobView, Link, View};
 use snapdeck_model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
 
-/// The host of that name.
 pub(crate) fn host<'a>(view: &'a View, name: &HostName) -> Option<&'a HostView> {
     view.hosts
         .iter()
@@ -15,26 +14,27 @@ pub(crate) fn host<'a>(view: &'a View, name: &HostName) -> Option<&'a HostView> 
         .find(|host| host.name == *name)
 }
 
-/// A sandbox of a host.
-pub(crate) fn sandbox<'a>(view: &'a View, on: &HostName, id: &SandboxId) -> Option<&'a Sandbox> {
-    host(view, on)?
+pub(crate) fn sandbox<'a>(
+    view: &'a View,
+    host_name: &HostName,
+    id: &SandboxId,
+) -> Option<&'a Sandbox> {
+    host(view, host_name)?
         .sandboxes
         .iter()
         .find(|sandbox| sandbox.id == *id)
 }
 
-/// A snapshot of a host.
 pub(crate) fn snapshot<'a>(
     view: &'a View,
-    on: &HostName,
+    host_name: &HostName,
     name: &SnapshotName,
 ) -> Option<&'a Snapshot> {
-    let snapshots = &host(view, on)?.snapshots;
-    let at = snapshots.binary_search_by(|snapshot| snapshot.name.cmp(name));
-    snapshots.get(at.ok()?)
+    let snapshots = &host(view, host_name)?.snapshots;
+    let index = snapshots.binary_search_by(|snapshot| snapshot.name.cmp(name));
+    snapshots.get(index.ok()?)
 }
 
-/// An object.
 pub(crate) fn object<'a>(view: &'a View, name: &SnapshotName) -> Option<&'a Object> {
     view.bucket
         .objects
@@ -42,37 +42,35 @@ pub(crate) fn object<'a>(view: &'a View, name: &SnapshotName) -> Option<&'a Obje
         .find(|object| object.name == *name)
 }
 
-/// A job.
 pub(crate) fn job(view: &View, id: JobId) -> Option<&Arc<JobView>> {
     view.jobs.iter().find(|job| job.id == id)
 }
 
-/// Are the rows of a host or the bucket only what was seen last, because it does not answer?
 pub(crate) fn is_unreachable(link: &Link) -> bool {
     matches!(link, Link::Down(_))
 }
 
-/// Are rows that were seen at `seen` only what was seen last? They are, too, while an answer is awaited for the first
-/// time: an earlier run saw them.
-pub(crate) fn is_stale(link: &Link, seen: Option<Instant>) -> bool {
+/// Returns whether the rows are only the last known ones: the place is unreachable, or it is connecting and the rows are
+/// those of an earlier run.
+pub(crate) fn is_stale(link: &Link, last_scan: Option<Instant>) -> bool {
     match link {
         Link::Down(_) => true,
-        Link::Connecting => seen.is_some(),
+        Link::Connecting => last_scan.is_some(),
         Link::Up | Link::Unconfigured => false,
     }
 }
 
-/// Is what is shown of the bucket what is there?
+/// Returns whether the list of objects is complete and current.
 pub(crate) fn is_bucket_known(view: &View) -> bool {
     view.bucket.link == Link::Up && view.bucket.last_listing.is_some()
 }
 
-/// What tells a list from any other that is alive.
+/// Returns the address of a list, which identifies it as long as it is alive.
 pub(crate) fn address<T>(items: &Arc<[T]>) -> usize {
     Arc::as_ptr(items).cast::<()>() as usize
 }
 
-/// Places and sizes by name of one list, made again only when that list has changed.
+/// Positions and sizes of a list's items by name, rebuilt only when the list changes.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     source_list: usize,
@@ -80,8 +78,9 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Takes up `items`; cheap where they are the ones from before. The caller keeps the list it gave
-    /// alive until it gives another one, so that an address stands for its content.
+    /// Updates the index for `items`; cheap if they are the same list. Returns whether they are another one.
+    ///
+    /// The caller keeps the previous list alive until then: lists are compared by address.
     pub(crate) fn update<T>(
         &mut self,
         items: &Arc<[T]>,
@@ -95,20 +94,19 @@ impl Index {
         self.entries = items
             .iter()
             .enumerate()
-            .map(|(at, item)| {
+            .map(|(index, item)| {
                 let (name, size) = entry(item);
-                (name.clone(), (at, size))
+                (name.clone(), (index, size))
             })
             .collect();
         true
     }
 
-    /// Which item of the list has that name, where there is one.
     pub(crate) fn position(&self, name: &SnapshotName) -> Option<usize> {
-        self.entries.get(name).map(|(at, _)| *at)
+        self.entries.get(name).map(|(index, _)| *index)
     }
 
-    /// Bytes of that name, where there is one.
+    /// Returns the size in bytes.
     pub(crate) fn size(&self, name: &SnapshotName) -> Option<u64> {
         self.entries.get(name).map(|(_, size)| *size)
     }

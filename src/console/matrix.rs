@@ -1,4 +1,4 @@
-//! The matrix: every snapshot that is known anywhere, and what each host and the bucket have of it.
+//! The matrix of the Locations page: a row for each snapshot, a column for the bucket and each host.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -12,26 +12,28 @@ use super::lookup;
 use snapdeck_engine::{JobView, Link, View};
 use snapdeck_model::{HostName, SnapshotName};
 
-/// The matrix's state.
 #[derive(Debug)]
 pub(crate) struct Matrix {
-    /// Its rows.
+    /// The state of the rows.
     pub list: List<SnapshotName>,
-    /// All names, in order.
+    /// All rows, sorted.
     pub names: Vec<SnapshotName>,
-    /// Its columns: the bucket, then the hosts.
+    /// The columns: the bucket, then the hosts.
     pub places: Vec<Place>,
     /// The current column.
     pub place: Place,
-    /// The first column on screen, of those that move.
+    /// The first visible one of the scrolling columns.
     pub first_column: usize,
-    /// The list it was opened from.
+    /// The list to return to.
     pub opened_from: Pane,
+    /// Marked cells.
     marks: HashSet<(SnapshotName, HostName)>,
-    /// The row that was marked or unmarked last.
+    /// The row whose mark was toggled last.
     anchor: Option<SnapshotName>,
+    /// The last job about each cell.
     jobs: HashMap<(SnapshotName, Place), Arc<JobView>>,
     source_lists: Vec<usize>,
+    /// Snapshots of active jobs.
     pending_names: Vec<SnapshotName>,
 }
 
@@ -54,7 +56,8 @@ impl Default for Matrix {
 }
 
 impl Matrix {
-    /// Takes up a view. The caller keeps the one before alive meanwhile.
+    /// Updates jobs, and rows and columns if a list has changed. The caller keeps the previous view alive: lists are
+    /// compared by address.
     pub(crate) fn update(&mut self, view: &View) {
         self.jobs = HashMap::new();
         for job in &view.jobs {
@@ -64,23 +67,23 @@ impl Matrix {
             let cells = places(&job.operation).map(|place| ((name.clone(), place), job.clone()));
             self.jobs.extend(cells);
         }
-        let lists = view
+        let addresses = view
             .hosts
             .iter()
             .map(|host| lookup::address(&host.snapshots));
-        let of: Vec<usize> = lists
+        let source_lists: Vec<usize> = addresses
             .chain([lookup::address(&view.bucket.objects)])
             .collect();
-        // A snapshot that is being pushed is nowhere yet; its row shows how far it is.
-        let coming = view.jobs.iter().filter(|job| !job.state.is_finished());
-        let coming = coming.filter(|job| places(&job.operation).next().is_some());
-        let promised: Vec<SnapshotName> = coming
+        // A snapshot that is being pushed exists nowhere yet; its row shows the progress.
+        let active = view.jobs.iter().filter(|job| !job.state.is_finished());
+        let active = active.filter(|job| places(&job.operation).next().is_some());
+        let pending_names: Vec<SnapshotName> = active
             .filter_map(|job| job.operation.snapshot().cloned())
             .collect();
-        if (&self.source_lists, &self.pending_names) == (&of, &promised) {
+        if (&self.source_lists, &self.pending_names) == (&source_lists, &pending_names) {
             return;
         }
-        (self.source_lists, self.pending_names) = (of, promised);
+        (self.source_lists, self.pending_names) = (source_lists, pending_names);
         let hosts = view.hosts.iter().map(|host| Place::Host(host.name.clone()));
         self.places = [Place::Bucket].into_iter().chain(hosts).collect();
         let objects = view.bucket.objects.iter().map(|object| &object.name);
@@ -93,13 +96,13 @@ impl Matrix {
         self.list.update(&self.names);
     }
 
-    /// Forgets what it was made of, so that nothing is compared with lists that are gone.
+    /// Clears the addresses of the lists, which are not kept alive while the matrix is closed.
     pub(crate) fn close(&mut self) {
         self.source_lists.clear();
         self.jobs.clear();
     }
 
-    /// Changes rows, or the marks of the current cell: in the bucket's column, of all hosts.
+    /// Applies `change`. Marks are those of the current column's cells; in the bucket's column, those of all hosts.
     pub(crate) fn change(&mut self, change: Change) {
         match change {
             Change::Mark => {
@@ -129,9 +132,9 @@ impl Matrix {
         }
     }
 
-    /// The cells of a row that a mark in the current column is about.
+    /// Returns the cells of a row that a mark in the current column marks.
     fn cells(&self, row: usize) -> Vec<(SnapshotName, HostName)> {
-        let name = self.list.item(row).and_then(|at| self.names.get(at));
+        let name = self.list.item(row).and_then(|item| self.names.get(item));
         let Some(name) = name else { return Vec::new() };
         match &self.place {
             Place::Host(host) => vec![(name.clone(), host.clone())],
@@ -158,12 +161,10 @@ impl Matrix {
         })
     }
 
-    /// How many cells are marked.
     pub(crate) fn marked_count(&self) -> usize {
         self.marks.len()
     }
 
-    /// Is that cell marked?
     pub(crate) fn is_marked(&self, name: &SnapshotName, place: &Place) -> bool {
         match place {
             Place::Bucket => false,
@@ -172,12 +173,12 @@ impl Matrix {
         }
     }
 
-    /// The current cell.
+    /// Returns the current cell.
     pub(crate) fn current(&self) -> Option<(&SnapshotName, &Place)> {
         Some((self.list.current(&self.names)?, &self.place))
     }
 
-    /// What an operation is about: all marked cells, else the current one.
+    /// Returns the marked cells; the current one if none is marked.
     pub(crate) fn chosen_cells(&self) -> Vec<(SnapshotName, Place)> {
         if self.marks.is_empty() {
             let current = self.current().into_iter();
@@ -193,13 +194,12 @@ impl Matrix {
             .collect()
     }
 
-    /// The current column's number.
+    /// Returns the number of the current column.
     pub(crate) fn column(&self) -> usize {
-        let at = self.places.iter().position(|place| *place == self.place);
-        at.unwrap_or(0)
+        let column = self.places.iter().position(|place| *place == self.place);
+        column.unwrap_or(0)
     }
 
-    /// Goes by so many columns.
     pub(crate) fn move_column(&mut self, by: isize) {
         let last = self.places.len().saturating_sub(1);
         let column = self.column().saturating_add_signed(by).min(last);
@@ -208,8 +208,9 @@ impl Matrix {
         }
     }
 
-    /// The columns to draw where there is room for `room` of them: the current one is among them. The
-    /// bucket's is always shown where there is room for another one beside it.
+    /// Returns whether to draw the bucket's column first, and the scrolling columns to draw, `room` in all.
+    ///
+    /// The current column is always among them; the bucket's column too, unless `room` is 1.
     pub(crate) fn window(&self, room: usize) -> (bool, Range<usize>) {
         let pinned = room > 1;
         let (from, room) = if pinned { (1, room - 1) } else { (0, room) };
@@ -223,39 +224,32 @@ impl Matrix {
 }
 
 impl App {
-    /// A cell of the open matrix.
+    /// Returns a cell of the open matrix.
     pub(crate) fn cell(&self, name: &SnapshotName, place: &Place) -> Cell<'_> {
         let view = &self.view;
         let job = self.matrix.jobs.get(&(name.clone(), place.clone()));
         match place {
             Place::Bucket => {
                 let bucket = &view.bucket;
-                let found = self
-                    .index
-                    .position(name)
-                    .and_then(|at| bucket.objects.get(at));
-                Cell::new(
-                    State::of_bucket(bucket, found),
-                    &bucket.link,
-                    bucket.last_listing,
-                    job,
-                )
+                let object = self.index.position(name);
+                let object = object.and_then(|index| bucket.objects.get(index));
+                let state = State::of_bucket(bucket, object);
+                Cell::new(state, &bucket.link, bucket.last_listing, job)
             }
-            Place::Host(on) => {
-                let (Some(host), Some(lists)) = (lookup::host(view, on), self.hosts.get(on)) else {
+            Place::Host(host_name) => {
+                let host = lookup::host(view, host_name);
+                let (Some(host), Some(lists)) = (host, self.hosts.get(host_name)) else {
                     return Cell::new(State::Unknown, &Link::Connecting, None, job);
                 };
-                let found = lists
-                    .index
-                    .position(name)
-                    .and_then(|at| host.snapshots.get(at));
-                let state = State::of_host(host, found, self.index.size(name));
+                let snapshot = lists.index.position(name);
+                let snapshot = snapshot.and_then(|index| host.snapshots.get(index));
+                let state = State::of_host(host, snapshot, self.index.size(name));
                 Cell::new(state, &host.link, host.last_scan, job)
             }
         }
     }
 
-    /// Opens the matrix at what is selected.
+    /// Opens the matrix at the selected item.
     pub(crate) fn open_matrix(&mut self) {
         let place = match (self.list, &self.host) {
             (Pane::Bucket, _) | (_, None) => Place::Bucket,
@@ -275,7 +269,9 @@ impl App {
                 (object.map(|object| object.name.clone()), place)
             }
             _ => match self.snapshot() {
-                Some((host, found)) => (Some(found.name.clone()), Place::Host(host.name.clone())),
+                Some((host, snapshot)) => {
+                    (Some(snapshot.name.clone()), Place::Host(host.name.clone()))
+                }
                 None => (None, place),
             },
         };
@@ -289,7 +285,6 @@ impl App {
         self.focus_on(Pane::Matrix);
     }
 
-    /// Goes back to the list the matrix was opened from.
     pub(crate) fn close_matrix(&mut self) {
         self.matrix.close();
         self.focus_on(self.matrix.opened_from);

@@ -1,4 +1,4 @@
-//! What each action does to the state.
+//! Applies actions to the state.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -6,7 +6,7 @@ use super::actions::{Action, Entry, LISTS, Pane};
 use super::app::{App, Command};
 use super::columns::Column;
 use super::dialog::{
-    CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, Layer, NewSandboxDialog, Palette,
+    CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, NewSandboxDialog, Palette,
     PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu, ScreenView, SnapshotLocations,
     SnapshotVerb, push_refusal,
 };
@@ -19,44 +19,46 @@ use super::log_view::LogFilter;
 use super::lookup;
 use super::table::ACTIONS;
 use super::verbs::{
-    base, pause_or_resume, reachable_sandboxes, run_verb, screen_target, verb_obstacle,
+    new_sandbox_defaults, pause_or_resume, reachable_sandboxes, run_verb, screen_target,
+    verb_obstacle,
 };
 use snapdeck_engine::{JobId, JobState, Link};
 use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
-/// What is told of what `--read-only` refuses.
 pub(crate) const READ_ONLY: &str = "disabled: the console was started with --read-only";
 
-/// Is it ctrl-c, which asks to leave: the dialog or filter one is in, else the console?
+pub(crate) const NO_BUCKET: &str = "no bucket configured: set [bucket] name in config.toml";
+
+/// Returns whether the key is ctrl-c, which closes a dialog or filter, else quits.
 pub(crate) fn is_interrupt(key: KeyEvent) -> bool {
     key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL)
 }
 
-/// Takes a key that no layer consumed.
+/// Handles a key that no dialog or filter has consumed.
 pub(crate) fn on_key(app: &mut App, key: KeyEvent) -> Vec<Command> {
-    let began = !app.pending_keys.is_empty();
+    let in_chord = !app.pending_keys.is_empty();
     match key.code {
-        KeyCode::Esc if began => {
+        KeyCode::Esc if in_chord => {
             app.pending_keys.clear();
             return Vec::new();
         }
-        KeyCode::Backspace if began => {
+        KeyCode::Backspace if in_chord => {
             app.pending_keys.pop();
             return Vec::new();
         }
         _ => app.pending_keys.push(Press::new(key)),
     }
-    let pressed = match app.keymap.look_up(&app.pending_keys, app.focus) {
-        KeyMatch::Incomplete => return Vec::new(),
-        pressed => pressed,
-    };
+    let key_match = app.keymap.look_up(&app.pending_keys, app.focus);
+    if matches!(key_match, KeyMatch::Incomplete) {
+        return Vec::new();
+    }
     let keys = std::mem::take(&mut app.pending_keys);
-    match pressed {
+    match key_match {
         KeyMatch::Perform(action) => return perform(app, action),
         KeyMatch::OtherPane(entry) => app.show_notice(other_pane_message(entry), false),
-        KeyMatch::Unbound if began => {
+        KeyMatch::Unbound if in_chord => {
             let names: Vec<String> = keys.iter().map(|press| press.name()).collect();
-            app.show_notice(format!("{} means nothing here", names.join(" ")), false);
+            app.show_notice(format!("no action has the keys {}", names.join(" ")), false);
         }
         KeyMatch::Unbound | KeyMatch::Incomplete => {}
     }
@@ -65,13 +67,13 @@ pub(crate) fn on_key(app: &mut App, key: KeyEvent) -> Vec<Command> {
 
 fn other_pane_message(entry: &Entry) -> String {
     format!(
-        "{} works in {} (tab goes there)",
+        "{} works in {} (tab changes the pane)",
         entry.name,
         entry.places()
     )
 }
 
-/// Why an action of the table cannot be done now, where one is.
+/// Returns why an action is not possible now, in the focused pane.
 pub(crate) fn refusal(app: &App, entry: &Entry) -> Option<String> {
     match entry.panes.contains(&app.focus) {
         true => obstacle(app, entry.action),
@@ -79,7 +81,7 @@ pub(crate) fn refusal(app: &App, entry: &Entry) -> Option<String> {
     }
 }
 
-/// Does an action that was chosen by its name.
+/// Performs an action that was chosen in the palette or a menu.
 pub(crate) fn perform_by_name(app: &mut App, action: Action) -> Vec<Command> {
     let entry = ACTIONS.iter().find(|entry| entry.action == action);
     match entry.filter(|entry| !entry.panes.contains(&app.focus)) {
@@ -91,15 +93,15 @@ pub(crate) fn perform_by_name(app: &mut App, action: Action) -> Vec<Command> {
     }
 }
 
-/// Why `action` cannot be done to what is selected now; the footer shows it dimmed then.
+/// Returns why `action` is not possible for the current selection.
 pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
-    let changes = || {
+    let is_mutating = || {
         ACTIONS
             .iter()
             .any(|entry| entry.action == action && entry.is_mutating)
     };
-    if app.read_only && (changes() || action == Action::Doctor) {
-        // The doctor writes and removes an object and a file to see that it can.
+    // The health checks write and remove a test object and a test file.
+    if app.read_only && (is_mutating() || action == Action::Doctor) {
         return Some(READ_ONLY.to_owned());
     }
     match action {
@@ -115,13 +117,13 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
             })
             .err(),
         Action::Pull => match app.chosen_snapshots().is_empty() {
-            true => Some("nothing to pull here".to_owned()),
+            true => Some("no snapshot is selected".to_owned()),
             false => require_bucket(app)
                 .and_then(|()| app.host.as_ref().map(|_| ()).ok_or_else(no_host))
                 .err(),
         },
         Action::Remove if app.chosen_snapshots().is_empty() => {
-            Some("nothing to remove here".to_owned())
+            Some("no snapshot is selected".to_owned())
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => screen_target(app).err(),
         Action::Note | Action::Pin => lineage::annotatable_lineage(app).err(),
@@ -133,18 +135,20 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::Sandbox => reachable_sandboxes(app).err(),
         Action::Cancel => match selected_job(app) {
             Some((_, JobState::Queued | JobState::Running)) => None,
-            Some((_, JobState::Cancelling)) => Some("this job is being cancelled".to_owned()),
-            Some(_) => Some("this job is over".to_owned()),
+            Some((_, JobState::Cancelling)) => {
+                Some("this job is already being cancelled".to_owned())
+            }
+            Some(_) => Some("this job is already finished".to_owned()),
             None if app.selected_interrupted().is_some() => {
                 Some("this job was interrupted: t resumes it, X discards it".to_owned())
             }
-            None => Some("there is no job".to_owned()),
+            None => Some(jobs::NO_JOB.to_owned()),
         },
         Action::Retry => jobs::retry(app).err(),
         Action::MoveJobUp | Action::MoveJobDown => jobs::shift(app, 0).err(),
         Action::AllHosts if app.view.hosts.len() < 2 => Some("there is only one host".to_owned()),
         Action::Dismiss if app.selected_interrupted().is_some() => None,
-        Action::Dismiss if finished_jobs(app).is_empty() => Some("no job is over".to_owned()),
+        Action::Dismiss if finished_jobs(app).is_empty() => Some("no job is finished".to_owned()),
         Action::CopyName if app.chosen_names().is_empty() => Some("nothing is selected".to_owned()),
         Action::Sort(Column::Host) if !app.all_hosts.is_shown => {
             Some("only available with all hosts (a)".to_owned())
@@ -156,35 +160,32 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
     }
 }
 
-/// What to say where there is none.
-pub(crate) fn no_host() -> String {
-    "there is no host".to_owned()
+fn no_host() -> String {
+    "no host is configured".to_owned()
 }
 
 fn require_bucket(app: &App) -> Result<(), String> {
-    match &app.view.bucket.link {
-        Link::Unconfigured => {
-            Err("no bucket configured: set [bucket] name in config.toml".to_owned())
-        }
+    match app.view.bucket.link {
+        Link::Unconfigured => Err(NO_BUCKET.to_owned()),
         _ => Ok(()),
     }
 }
 
-/// The sandbox an operation is about: the selected one, or the only marked one.
+/// Returns the only marked sandbox, or the selected one.
 fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
     let host = app.host.as_ref().ok_or_else(no_host)?;
     match app.chosen_sandboxes().as_slice() {
-        [one] => Ok(one.clone()),
-        [] if app.all_hosts.is_shown => Err("there is no sandbox on any host".to_owned()),
-        [] => Err(format!("there is no sandbox on {host}")),
-        many => Err(format!(
-            "{} sandboxes are marked: create and push take one (esc clears the marks)",
-            many.len()
+        [sandbox] => Ok(sandbox.clone()),
+        [] if app.all_hosts.is_shown => Err("no host has a sandbox".to_owned()),
+        [] => Err(format!("host {host} has no sandbox")),
+        marked => Err(format!(
+            "{} sandboxes are marked: create and push need one (esc clears the marks)",
+            marked.len()
         )),
     }
 }
 
-/// The job that is selected; in the matrix, the one that is about the current cell now.
+/// Returns the selected job; in the matrix, the last job about the current cell.
 fn selected_job(app: &App) -> Option<(JobId, &JobState)> {
     let job = match app.focus {
         Pane::Matrix => {
@@ -197,24 +198,21 @@ fn selected_job(app: &App) -> Option<(JobId, &JobState)> {
     Some((job.id, &job.state))
 }
 
-/// The jobs that dismissing is about.
+/// Returns the jobs to dismiss: the selected one in a list of jobs, else all finished ones.
 fn finished_jobs(app: &App) -> Vec<JobId> {
     let selected = selected_job(app).map(|(id, _)| id);
-    let jobs = app
-        .view
-        .jobs
-        .iter()
-        .filter(|job| job.state.is_finished())
-        .map(|job| job.id);
-    let one = matches!(app.focus, Pane::Jobs | Pane::JobsPage);
-    jobs.filter(|id| !one || selected == Some(*id)).collect()
+    let only_selected = matches!(app.focus, Pane::Jobs | Pane::JobsPage);
+    let finished = app.view.jobs.iter().filter(|job| job.state.is_finished());
+    finished
+        .map(|job| job.id)
+        .filter(|id| !only_selected || selected == Some(*id))
+        .collect()
 }
 
-/// Does `action`.
 pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
-    // What push and create are refused for is told by their dialog, which follows the sandbox's state.
-    let explains_itself = action == Action::Push && one_sandbox(app).is_ok() && !app.read_only;
-    if let Some(reason) = obstacle(app, action).filter(|_| !explains_itself) {
+    // The dialog of push shows the obstacle, and follows the sandbox's state.
+    let in_dialog = action == Action::Push && one_sandbox(app).is_ok() && !app.read_only;
+    if let Some(reason) = obstacle(app, action).filter(|_| !in_dialog) {
         app.show_notice(reason, true);
         return Vec::new();
     }
@@ -243,7 +241,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             open(app, Dialog::Prune(Box::new(prune)));
         }
         Action::New => {
-            if let (Some(host), base) = base(app) {
+            if let (Some(host), base) = new_sandbox_defaults(app) {
                 let (cpus, memory) = app.defaults;
                 let new = NewSandboxDialog::new(host, base, cpus, memory);
                 open(app, Dialog::NewSandbox(Box::new(new)));
@@ -266,12 +264,12 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         }
         Action::CopyVnc | Action::Viewer => {
             let open = action == Action::Viewer;
-            let of = |(host, sandbox)| Command::Viewer {
+            let command = |(host, sandbox)| Command::Viewer {
                 host,
                 sandbox,
                 open,
             };
-            return screen_target(app).ok().map(of).into_iter().collect();
+            return screen_target(app).ok().map(command).into_iter().collect();
         }
         Action::Doctor => {
             open(app, Dialog::Doctor(DoctorDialog));
@@ -296,17 +294,11 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::MarkRange => app.change(app.focus, Change::MarkRange),
         Action::MarkAll => app.change(app.focus, Change::MarkAll),
         Action::Invert => app.change(app.focus, Change::Invert),
-        Action::Sort(field) => app.sort(app.focus, Sort::by(field)),
+        Action::Sort(column) => app.sort(app.focus, Sort::by(column)),
         Action::Reverse => {
-            let sort = app.current_sort(app.focus);
-            let falling = !sort.descending;
-            app.sort(
-                app.focus,
-                Sort {
-                    descending: falling,
-                    ..sort
-                },
-            );
+            let mut sort = app.current_sort(app.focus);
+            sort.descending = !sort.descending;
+            app.sort(app.focus, sort);
         }
         Action::CopyName => return vec![Command::Copy(app.chosen_names().join("\n"))],
         Action::Focus(pane) => focus_pane(app, pane),
@@ -371,9 +363,9 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             return job.into_iter().collect();
         }
         Action::Dismiss if app.selected_interrupted().is_some() => {
-            let left = app.selected_interrupted().into_iter().collect();
+            let ids = app.selected_interrupted().into_iter().collect();
             app.drop_interrupted_row();
-            return vec![Command::DiscardInterrupted(left)];
+            return vec![Command::DiscardInterrupted(ids)];
         }
         Action::Dismiss => {
             return finished_jobs(app)
@@ -382,17 +374,10 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 .collect();
         }
         Action::Quit => {
-            let asked = matches!(
-                app.layers.last(),
-                Some(Layer {
-                    dialog: Dialog::Quit(_),
-                    ..
-                })
-            );
             if app.view.jobs.iter().all(|job| job.state.is_finished()) {
                 return vec![Command::Quit];
             }
-            if !asked {
+            if !matches!(app.dialog(), Some(Dialog::Quit(_))) {
                 let quit = QuitDialog {
                     can_leave: app.has_journal,
                 };
@@ -403,7 +388,6 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
     Vec::new()
 }
 
-/// Goes to a pane, from the matrix and with the log hidden, too.
 fn focus_pane(app: &mut App, pane: Pane) {
     if app.list == Pane::Matrix && LISTS.contains(&pane) {
         app.close_matrix();
@@ -414,7 +398,6 @@ fn focus_pane(app: &mut App, pane: Pane) {
     app.focus_on(pane);
 }
 
-/// Puts a dialog on top.
 pub(crate) fn open(app: &mut App, dialog: Dialog) {
     app.layers.push(dialog.into());
 }
@@ -446,7 +429,7 @@ fn go_back(app: &mut App) {
     }
 }
 
-/// Rows of a page in the focused pane.
+/// Returns the number of rows to scroll by a page in the focused pane.
 fn page(app: &App) -> isize {
     let area = app.areas.panes.iter().find(|(pane, ..)| *pane == app.focus);
     area.map_or(1, |(_, area, _)| isize::try_from(area.height).unwrap_or(1))
@@ -466,11 +449,11 @@ fn cycle_focus(app: &mut App, by: isize) {
     if app.is_log_visible() {
         panes.push(Pane::Log);
     }
-    let at = panes
+    let current = panes
         .iter()
         .position(|pane| *pane == app.focus)
         .unwrap_or(0);
-    let next = (at as isize + by).rem_euclid(panes.len() as isize) as usize;
+    let next = (current as isize + by).rem_euclid(panes.len() as isize) as usize;
     app.focus_on(panes[next]);
 }
 
@@ -483,7 +466,7 @@ fn move_sideways(app: &mut App, by: isize) {
     }
 }
 
-/// Goes round the hosts; where there are several, all of them together are one more stop.
+/// Cycles through the hosts; the lists of all hosts follow the last one, if there are several.
 fn cycle_host(app: &mut App, by: isize) {
     if app.focus == Pane::Matrix {
         return move_sideways(app, by);
@@ -494,9 +477,9 @@ fn cycle_host(app: &mut App, by: isize) {
         stops.push(None);
     }
     let current = app.host.clone().filter(|_| !app.all_hosts.is_shown);
-    let Some(at) = stops.iter().position(|stop| *stop == current) else {
+    let Some(current) = stops.iter().position(|stop| *stop == current) else {
         return;
     };
-    let next = (at as isize + by).rem_euclid(stops.len() as isize) as usize;
+    let next = (current as isize + by).rem_euclid(stops.len() as isize) as usize;
     app.show_host(stops[next].as_ref());
 }

@@ -1,4 +1,5 @@
-//! Pictures in a terminal: as pixels where it knows a protocol for them, else as half blocks, two pixels a cell.
+//! Draws pictures in a terminal: as pixels if the terminal has a protocol for them, else as half blocks, two pixels a
+//! cell.
 
 use std::fmt;
 
@@ -13,62 +14,63 @@ use ratatui_image::protocol::sixel::Sixel;
 use snapdeck_model::Picture;
 use snapdeck_model::settings::PictureStyle;
 
-/// Width and height of a cell in pixels, where the terminal does not tell.
+/// Default width and height of a cell, in pixels.
 const CELL: (u16, u16) = (10, 20);
-/// A placeholder of kitty's protocol knows no more rows and columns (kitty, "Unicode placeholders").
+/// Greatest number of rows and columns of kitty's protocol (kitty, "Unicode placeholders").
 const MAX_CELLS: u16 = 297;
-/// Terminals that draw pixels, by the beginning of their `TERM` (which SSH hands on) or `TERM_PROGRAM`.
+/// Prefixes of `TERM` (which SSH forwards) or `TERM_PROGRAM` of terminals that draw pixels.
 const KITTY: &[&str] = &["xterm-kitty", "xterm-ghostty", "ghostty"];
 const SIXEL: &[&str] = &["foot", "mlterm", "contour", "WezTerm"];
 
-/// How pictures are drawn on this terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Canvas {
-    style: Style,
-    /// A cell in pixels.
+    encoding: Encoding,
+    /// Width and height of a cell, in pixels.
     cell: (u16, u16),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
+enum Encoding {
     Kitty,
     Sixel,
     Blocks,
     None,
 }
 
-/// A picture made ready for some place on the screen.
+/// A picture encoded for an area of the terminal.
 pub(crate) struct EncodedImage {
-    /// Of which picture.
-    pub mark: u64,
-    /// Its place, in cells.
+    /// Fingerprint of the picture.
+    pub fingerprint: u64,
+    /// Size of the area, in cells.
     pub room: Size,
-    /// What it takes of that.
+    /// Size of the picture in it, in cells.
     pub size: Size,
-    /// What is written to the terminal.
+    /// Data for the terminal.
     pub protocol: Protocol,
 }
 
 impl fmt::Debug for EncodedImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Encoded({:x} in {})", self.mark, self.size)
+        write!(f, "EncodedImage({:x} in {})", self.fingerprint, self.size)
     }
 }
 
 impl Default for Canvas {
     fn default() -> Self {
         Self {
-            style: Style::Blocks,
+            encoding: Encoding::Blocks,
             cell: CELL,
         }
     }
 }
 
 impl Canvas {
-    /// As it is wished for, else as the terminal's name promises. Terminals are not asked: an answer that comes late
-    /// or never would hold up the first frame. `cell` is what the terminal says of a cell's pixels.
+    /// Returns the canvas for the configured style, or for the terminal's name with `auto`.
+    ///
+    /// Terminals are not queried: the first frame would have to wait for a response. `cell` is the size of a cell in
+    /// pixels, if the terminal reports it.
     pub(crate) fn detect(
-        wish: PictureStyle,
+        configured: PictureStyle,
         variable: impl Fn(&str) -> Option<String>,
         cell: Option<(u16, u16)>,
     ) -> Self {
@@ -79,45 +81,45 @@ impl Canvas {
                 .any(|value| names.iter().any(|name| value.starts_with(name)))
         };
         let no_colors = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
-        // What a multiplexer hands on is not known, and it knows nothing of what it hands on.
-        let wrapped = variable("TMUX").is_some() || variable("STY").is_some();
-        let style = match wish {
-            PictureStyle::Off => Style::None,
-            PictureStyle::Sixel => Style::Sixel,
-            // All others tell pixels by colours.
-            _ if no_colors => Style::None,
-            PictureStyle::Kitty => Style::Kitty,
-            PictureStyle::Auto if !wrapped && is(KITTY) => Style::Kitty,
-            PictureStyle::Auto if !wrapped && is(SIXEL) => Style::Sixel,
-            PictureStyle::Auto | PictureStyle::Blocks => Style::Blocks,
+        // The terminal behind a multiplexer is unknown, and the multiplexer does not track pixels.
+        let in_multiplexer = variable("TMUX").is_some() || variable("STY").is_some();
+        let encoding = match configured {
+            PictureStyle::Off => Encoding::None,
+            PictureStyle::Sixel => Encoding::Sixel,
+            // The others need colours.
+            _ if no_colors => Encoding::None,
+            PictureStyle::Kitty => Encoding::Kitty,
+            PictureStyle::Auto if !in_multiplexer && is(KITTY) => Encoding::Kitty,
+            PictureStyle::Auto if !in_multiplexer && is(SIXEL) => Encoding::Sixel,
+            PictureStyle::Auto | PictureStyle::Blocks => Encoding::Blocks,
         };
         let cell = cell.filter(|(width, height)| *width > 0 && *height > 0);
         Self {
-            style,
+            encoding,
             cell: cell.unwrap_or(CELL),
         }
     }
 
-    /// Are there pictures at all?
+    /// Returns whether pictures are drawn at all.
     pub(crate) fn is_enabled(self) -> bool {
-        self.style != Style::None
+        self.encoding != Encoding::None
     }
 
-    /// Can something be drawn over one, and the picture again afterwards? Pixels stand in no cell.
+    /// Returns whether a dialog can be drawn over a picture; pixels are not part of cells.
     pub(crate) fn is_text(self) -> bool {
-        self.style == Style::Blocks
+        self.encoding == Encoding::Blocks
     }
 
-    /// The largest place in `room` that has the picture's shape.
+    /// Returns the largest size in `room` with the picture's aspect ratio.
     pub(crate) fn fit(self, (width, height): (u32, u32), room: Size) -> Size {
         let (cell_width, cell_height) = (f64::from(self.cell.0), f64::from(self.cell.1));
         let room = Size::new(room.width.min(MAX_CELLS), room.height.min(MAX_CELLS));
         let (width, height) = (f64::from(width.max(1)), f64::from(height.max(1)));
         let scale = (f64::from(room.width) * cell_width / width)
             .min(f64::from(room.height) * cell_height / height);
-        let cells = |pixels: f64, cell: f64, most: u16| {
+        let cells = |pixels: f64, cell: f64, limit: u16| {
             let cells = (pixels * scale / cell).round() as u16;
-            cells.clamp(1, most.max(1))
+            cells.clamp(1, limit.max(1))
         };
         Size::new(
             cells(width, cell_width, room.width),
@@ -125,8 +127,7 @@ impl Canvas {
         )
     }
 
-    /// Makes `picture` ready for `room`. Takes a while: not for the thread that draws. `None` where there is nothing
-    /// to draw, or the terminal cannot.
+    /// Encodes `picture` for `room`; `None` if there is nothing to draw. Slow: not for the thread that draws.
     pub(crate) fn encode(self, picture: &Picture, room: Size) -> Option<EncodedImage> {
         if room.width == 0 || room.height == 0 {
             return None;
@@ -142,18 +143,18 @@ impl Canvas {
             );
             image.resize_exact(width, height, FilterType::Triangle)
         };
-        let protocol = match self.style {
-            Style::None => return None,
-            Style::Blocks => Protocol::Halfblocks(Halfblocks::new(image, size).ok()?),
-            Style::Sixel => Protocol::Sixel(Sixel::new(scaled(), size, false).ok()?),
-            // Always the same number: the terminal forgets the picture before.
-            Style::Kitty => {
+        let protocol = match self.encoding {
+            Encoding::None => return None,
+            Encoding::Blocks => Protocol::Halfblocks(Halfblocks::new(image, size).ok()?),
+            Encoding::Sixel => Protocol::Sixel(Sixel::new(scaled(), size, false).ok()?),
+            // Always the same id, so that the terminal replaces the previous picture.
+            Encoding::Kitty => {
                 let id = std::process::id() & 0x00ff_ffff | 1;
                 Protocol::Kitty(Kitty::new(scaled(), size, id, false, false).ok()?)
             }
         };
         Some(EncodedImage {
-            mark: picture.fingerprint,
+            fingerprint: picture.fingerprint,
             room,
             size,
             protocol,
@@ -166,36 +167,39 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn style(wish: PictureStyle, variables: &[(&str, &str)]) -> Style {
-        let find = |name: &str| {
-            let found = variables.iter().find(|(known, _)| *known == name);
+    fn encoding(style: PictureStyle, variables: &[(&str, &str)]) -> Encoding {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        Canvas::detect(wish, find, None).style
+        Canvas::detect(style, variable, None).encoding
     }
 
     #[test]
-    fn pixels_only_where_the_terminal_is_known_to_draw_them() {
-        let auto = |variables: &[(&str, &str)]| style(PictureStyle::Auto, variables);
-        assert_eq!(auto(&[("TERM", "xterm-256color")]), Style::Blocks);
-        assert_eq!(auto(&[("TERM", "xterm-kitty")]), Style::Kitty);
-        assert_eq!(auto(&[("TERM", "foot-extra")]), Style::Sixel);
+    fn the_encoding_depends_on_terminal_and_settings() {
+        let auto = |variables: &[(&str, &str)]| encoding(PictureStyle::Auto, variables);
+        assert_eq!(auto(&[("TERM", "xterm-256color")]), Encoding::Blocks);
+        assert_eq!(auto(&[("TERM", "xterm-kitty")]), Encoding::Kitty);
+        assert_eq!(auto(&[("TERM", "foot-extra")]), Encoding::Sixel);
         assert_eq!(
             auto(&[("TERM", "xterm-kitty"), ("TMUX", "/tmp/x")]),
-            Style::Blocks
+            Encoding::Blocks
         );
         assert_eq!(
             auto(&[("TERM", "xterm-kitty"), ("NO_COLOR", "1")]),
-            Style::None
+            Encoding::None
         );
         let no_color = [("NO_COLOR", "1")];
-        assert_eq!(style(PictureStyle::Sixel, &no_color), Style::Sixel);
-        assert_eq!(style(PictureStyle::Kitty, &[("TMUX", "x")]), Style::Kitty);
-        assert_eq!(style(PictureStyle::Off, &[]), Style::None);
+        assert_eq!(encoding(PictureStyle::Sixel, &no_color), Encoding::Sixel);
+        assert_eq!(
+            encoding(PictureStyle::Kitty, &[("TMUX", "x")]),
+            Encoding::Kitty
+        );
+        assert_eq!(encoding(PictureStyle::Off, &[]), Encoding::None);
     }
 
     #[test]
-    fn a_picture_keeps_its_shape_and_stays_in_its_place() {
+    fn a_picture_keeps_its_aspect_ratio() {
         let canvas = Canvas::detect(PictureStyle::Blocks, |_| None, Some((8, 16)));
         assert_eq!(
             canvas.fit((1024, 768), Size::new(100, 20)),
@@ -209,30 +213,30 @@ mod tests {
     }
 
     #[test]
-    fn each_protocol_writes_something_of_that_size() {
+    fn each_encoding_has_the_requested_size() {
         let picture = Picture {
             width: 8,
             height: 4,
             rgb: [255, 0, 0].repeat(32).into(),
             fingerprint: 7,
         };
-        for wish in [
+        for style in [
             PictureStyle::Blocks,
             PictureStyle::Sixel,
             PictureStyle::Kitty,
         ] {
-            let canvas = Canvas::detect(wish, |_| None, None);
+            let canvas = Canvas::detect(style, |_| None, None);
             let encoded = canvas.encode(&picture, Size::new(8, 3)).unwrap();
-            assert_eq!((encoded.mark, encoded.size), (7, Size::new(8, 2)));
+            assert_eq!((encoded.fingerprint, encoded.size), (7, Size::new(8, 2)));
             assert_eq!(encoded.protocol.size(), encoded.size);
         }
         let off = Canvas::detect(PictureStyle::Off, |_| None, None);
         assert!(off.encode(&picture, Size::new(8, 3)).is_none());
-        let torn = Picture {
+        let truncated = Picture {
             width: 900,
             ..picture
         };
         let blocks = Canvas::detect(PictureStyle::Blocks, |_| None, None);
-        assert!(blocks.encode(&torn, Size::new(8, 3)).is_none());
+        assert!(blocks.encode(&truncated, Size::new(8, 3)).is_none());
     }
 }

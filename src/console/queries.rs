@@ -1,7 +1,7 @@
-//! Asks the engine what a page or a dialog wants to know, beside all else.
+//! Queries of pages and dialogs to the engine, which run in the background.
 
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::commands::TaskResult;
 use super::dialog::Dialog;
@@ -11,150 +11,149 @@ use snapdeck_engine::{Engine, PruneRequest};
 use snapdeck_model::PrunePlan;
 
 impl Screen {
-    /// Takes what the engine answered.
-    pub(crate) fn on_answer(&mut self, done: TaskResult, engine: &Engine) {
-        match done {
+    pub(crate) fn on_query_result(&mut self, result: TaskResult, engine: &Engine) {
+        match result {
             TaskResult::Lineage(_, None) => {}
-            TaskResult::Lineage(asked, Some(found)) => {
-                let found = found.map_err(|error| error.to_string());
-                self.app.on_lineage(asked, found.map(|found| *found));
+            TaskResult::Lineage(query, Some(lineage)) => {
+                let lineage = lineage.map_err(|error| error.to_string());
+                self.app.on_lineage(query, lineage.map(|lineage| *lineage));
             }
-            TaskResult::Parents(mark, parents) => {
+            TaskResult::Parents(inputs, parents) => {
                 self.parents_query_inputs = None;
-                self.app.on_parents(mark, parents);
+                self.app.on_parents(inputs, parents);
             }
             TaskResult::PullCost(_, None) => {}
-            TaskResult::PullCost(pair, Some(cost)) => {
-                if let Some(Dialog::Pull(pull)) = self.app.dialog() {
-                    pull.on_cost(pair, cost.map_err(|error| error.to_string()));
+            TaskResult::PullCost(target, Some(cost)) => {
+                if let Some(Dialog::Pull(dialog)) = self.app.dialog() {
+                    dialog.on_cost(target, cost.map_err(|error| error.to_string()));
                 }
             }
-            TaskResult::PrunePlan(pruning, plan) => {
+            TaskResult::PrunePlan(request, plan) => {
                 if let Some(Dialog::Prune(dialog)) = self.app.dialog() {
-                    dialog.on_plan(&pruning, plan);
+                    dialog.on_plan(&request, plan);
                 }
             }
-            TaskResult::PruneApplied(Ok((plan, stayed))) => {
-                let stayed = match stayed.as_slice() {
-                    [] => String::new(),
-                    [one] => format!("; {one}"),
-                    many => format!("; {} things stay, see the log", many.len()),
-                };
+            TaskResult::PruneApplied(Ok((plan, skipped))) => {
                 let jobs = plan.operations();
-                let left = format::count(plan.leftovers.len(), "leftover");
-                let told = match (jobs.len(), plan.leftovers.len()) {
-                    (0, _) => format!("{left} removed{stayed}"),
-                    (jobs, 0) => format!("{} begun{stayed}", format::count(jobs, "removal")),
-                    (jobs, _) => format!(
-                        "{} begun, {left} removed{stayed}",
-                        format::count(jobs, "removal")
-                    ),
-                };
-                self.app.show_notice(told, !stayed.is_empty());
+                let mut parts = Vec::new();
+                if !jobs.is_empty() {
+                    parts.push(format!("started {}", format::count(jobs.len(), "removal")));
+                }
+                if !plan.leftovers.is_empty() || jobs.is_empty() {
+                    let leftovers = format::count(plan.leftovers.len(), "leftover");
+                    parts.push(format!("removed {leftovers}"));
+                }
+                match skipped.as_slice() {
+                    [] => {}
+                    [reason] => parts.push(reason.clone()),
+                    reasons => parts.push(format!("skipped {}, see the log", reasons.len())),
+                }
+                self.app.show_notice(parts.join("; "), !skipped.is_empty());
                 self.submit(engine, jobs);
                 engine.refresh();
             }
-            TaskResult::PruneApplied(Err(error)) => {
-                tracing::error!("{error}");
-                self.app.show_notice(error.to_string(), true);
-            }
-            TaskResult::Annotated(told, Ok(())) => {
+            TaskResult::PruneApplied(Err(error)) => self.show_error(&error),
+            TaskResult::Annotated(message, Ok(())) => {
                 self.app.annotation_edits += 1;
-                self.app.show_notice(told, false);
+                self.app.show_notice(message, false);
             }
             TaskResult::Annotated(_, Err(error)) => {
-                // One of two places may have it.
+                // The edit may have succeeded in one of two places.
                 self.app.annotation_edits += 1;
-                tracing::error!("{error}");
-                self.app.show_notice(error.to_string(), true);
+                self.show_error(&error);
             }
             TaskResult::Picture(_) | TaskResult::SavedInventory(_) | TaskResult::Viewer { .. } => {}
         }
     }
 
-    /// Asks about the selected snapshot, once it stays selected.
+    /// Queries the lineage of the selected snapshot once the selection has settled.
     pub(crate) fn query_lineage(&mut self, engine: &Engine) {
-        let Some(wanted) = self.app.pending_query() else {
-            self.lineage_query_task = None;
+        let Some((query, cancel)) =
+            next_query(self.app.pending_query(), &mut self.lineage_query_task)
+        else {
             return;
         };
-        if self
-            .lineage_query_task
-            .as_ref()
-            .is_some_and(|(asked, _)| *asked == wanted)
-        {
-            return;
-        }
-        let stop = CancellationToken::new();
-        self.lineage_query_task = Some((wanted.clone(), stop.clone().drop_guard()));
         let engine = engine.clone();
         self.tasks.spawn(async move {
-            let answer = async {
+            let lineage = async {
                 sleep(SELECTION_DEBOUNCE).await;
-                let found = engine.lineage(wanted.host.as_ref(), &wanted.name).await;
-                found.map(Box::new)
+                let lineage = engine.lineage(query.host.as_ref(), &query.name).await;
+                lineage.map(Box::new)
             };
-            let answer = stop.run_until_cancelled(answer).await;
-            TaskResult::Lineage(wanted, answer)
+            let lineage = cancel.run_until_cancelled(lineage).await;
+            TaskResult::Lineage(query, lineage)
         });
     }
 
-    /// Asks what a pull that is being asked about would bring.
+    /// Queries the cost of a pull in the open dialog.
     pub(crate) fn query_pull_cost(&mut self, engine: &Engine) {
-        let Some(wanted) = self.app.pending_cost_query() else {
-            self.cost_query_task = None;
+        let pending = self.app.pending_cost_query();
+        let Some((target, cancel)) = next_query(pending, &mut self.cost_query_task) else {
             return;
         };
-        if self
-            .cost_query_task
-            .as_ref()
-            .is_some_and(|(pair, _)| *pair == wanted)
-        {
-            return;
-        }
-        let stop = CancellationToken::new();
-        self.cost_query_task = Some((wanted.clone(), stop.clone().drop_guard()));
         let engine = engine.clone();
         self.tasks.spawn(async move {
-            let answer = engine.pull_cost(&wanted.0, &wanted.1);
-            let answer = stop.run_until_cancelled(answer).await;
-            TaskResult::PullCost(wanted, answer)
+            let cost = engine.pull_cost(&target.0, &target.1);
+            let cost = cancel.run_until_cancelled(cost).await;
+            TaskResult::PullCost(target, cost)
         });
     }
 
-    /// Asks what was made from what, while the tree is open; one answer at a time.
+    /// Queries the parents of all snapshots while the tree is open, one query at a time.
     pub(crate) fn query_parents(&mut self, engine: &Engine) {
-        if let (Some(mark), None) = (self.app.pending_parents_query(), &self.parents_query_inputs) {
-            self.parents_query_inputs = Some(mark.clone());
+        let pending = self.app.pending_parents_query();
+        if let (Some(inputs), None) = (pending, &self.parents_query_inputs) {
+            self.parents_query_inputs = Some(inputs.clone());
             let engine = engine.clone();
             self.tasks
-                .spawn(async move { TaskResult::Parents(mark, engine.parents().await) });
+                .spawn(async move { TaskResult::Parents(inputs, engine.parents().await) });
         }
     }
 }
 
-/// Looks again at what a rule let go, and removes what was left behind; the rest of what still goes is for jobs. Returns
-/// what goes, and what does not after all.
+/// Replaces the query in `task` by `pending`; cancels the replaced query. Returns the new query if it is another one.
+fn next_query<T: Clone + PartialEq>(
+    pending: Option<T>,
+    task: &mut Option<(T, DropGuard)>,
+) -> Option<(T, CancellationToken)> {
+    let Some(pending) = pending else {
+        *task = None;
+        return None;
+    };
+    if task
+        .as_ref()
+        .is_some_and(|(running, _)| *running == pending)
+    {
+        return None;
+    }
+    let cancel = CancellationToken::new();
+    *task = Some((pending.clone(), cancel.clone().drop_guard()));
+    Some((pending, cancel))
+}
+
+/// Checks the candidates again and removes the leftovers.
+///
+/// Returns the plan with the candidates that jobs are to remove and the leftovers removed, and why others were skipped.
 pub(crate) async fn apply_prune(
     engine: &Engine,
-    pruning: &PruneRequest,
+    request: &PruneRequest,
     plan: PrunePlan,
 ) -> snapdeck_model::Result<(PrunePlan, Vec<String>)> {
-    let before = plan.kept.len();
-    let mut plan = engine.recheck_prune(pruning, plan).await?;
-    let held = plan.kept.iter().skip(before);
-    let mut stayed: Vec<String> = held
-        .map(|one| format!("{} stays: {}", one.name, one.keep_reasons.join("; ")))
+    let kept_before = plan.kept.len();
+    let mut plan = engine.recheck_prune(request, plan).await?;
+    let kept = plan.kept.iter().skip(kept_before);
+    let mut skipped: Vec<String> = kept
+        .map(|one| format!("skipped {}: {}", one.name, one.keep_reasons.join("; ")))
         .collect();
     let mut removed = Vec::new();
     for leftover in plan.leftovers {
         match engine.remove_leftover(&leftover).await {
             Ok(true) => removed.push(leftover),
-            Ok(false) => stayed.push(format!("{} stays: it is in use again", leftover.path)),
-            Err(error) => stayed.push(error.to_string()),
+            Ok(false) => skipped.push(format!("skipped {}: it is in use", leftover.path)),
+            Err(error) => skipped.push(error.to_string()),
         }
     }
     plan.leftovers = removed;
-    stayed.iter().for_each(|line| tracing::warn!("{line}"));
-    Ok((plan, stayed))
+    skipped.iter().for_each(|line| tracing::warn!("{line}"));
+    Ok((plan, skipped))
 }

@@ -1,10 +1,10 @@
-//! The language of filters: words of a name, in any spelling that keeps their letters' order, and fields.
+//! The filter language: words of a name, which match fuzzily, and fields.
 //!
 //! ```text
-//! web 01          both words, each letter of a word in its order: `wsb` finds winserver-base
-//! state:running   a field's text contains that; `=` is the whole text
+//! web 01          both words; their letters may be scattered: `wsb` finds winserver-base
+//! state:running   the field contains the text; `=` compares the whole text
 //! size>10G        also <, >=, <=; memory, cpus, users, size, date>2026-01-31, age<7d
-//! !base:old       what does not match
+//! !base:old       rows that do not match
 //! ```
 
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use super::columns::{COLUMNS, Column, Row, Value};
 use super::format::parse_size;
 
-/// What a filter looks for.
+/// A parsed filter; rows match all its terms.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Query(Vec<Term>);
 
@@ -41,21 +41,20 @@ enum Comparison {
     More,
 }
 
-/// How well a row matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Match {
-    /// Every word stands in it as it is.
+    /// The row contains every word.
     Substring,
-    /// The letters of some word are scattered over it.
+    /// The row contains the letters of some word, scattered.
     Fuzzy,
 }
 
 impl Query {
-    /// Reads `text`. A field that is not finished yet counts as not written; the second part says what cannot be meant
-    /// and is left out.
+    /// Parses `text`. Fields without a value yet are ignored. The second part is the error of the first invalid term; invalid
+    /// terms are ignored.
     pub(crate) fn parse(text: &str, now: Timestamp) -> (Self, Option<String>) {
         let mut terms = Vec::new();
-        let mut complaint = None;
+        let mut first_error = None;
         for token in tokens(text) {
             let (negated, token) = match token.strip_prefix('!') {
                 Some(rest) => (true, rest),
@@ -63,23 +62,22 @@ impl Query {
             };
             match test(token, now) {
                 Ok(test) => terms.extend(test.map(|test| Term { negated, test })),
-                Err(why) => complaint = complaint.or(Some(why)),
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        (Self(terms), complaint)
+        (Self(terms), first_error)
     }
 
-    /// Does it let everything through?
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether and how well `row` matches.
+    /// Returns how `row` matches, if it does.
     pub(crate) fn find<R: Row>(&self, row: &R) -> Option<Match> {
-        let mut found = Match::Substring;
+        let mut quality = Match::Substring;
         for Term { negated, test } in &self.0 {
             let holds = match test {
-                // Nobody expects scattered letters to be missed.
+                // A negated word does not match fuzzily: it would hide unrelated rows.
                 Test::Word(word) if *negated => {
                     contains(row.text(), word) || contains(row.secondary_text(), word)
                 }
@@ -89,19 +87,19 @@ impl Query {
                     true
                 }
                 Test::Word(word) => {
-                    found = Match::Fuzzy;
+                    quality = Match::Fuzzy;
                     is_subsequence(row.text(), word)
                 }
-                Test::Contains(field, text) => match row.value(*field) {
+                Test::Contains(column, text) => match row.value(*column) {
                     Some(Value::Text(value)) => contains(value, text),
                     _ => false,
                 },
-                Test::Equals(field, text) => match row.value(*field) {
+                Test::Equals(column, text) => match row.value(*column) {
                     Some(Value::Text(value)) => value.eq_ignore_ascii_case(text),
                     _ => false,
                 },
-                Test::Number(field, sign, wanted) => match row.value(*field) {
-                    Some(Value::Number(value)) => sign.holds(value, *wanted),
+                Test::Number(column, comparison, operand) => match row.value(*column) {
+                    Some(Value::Number(value)) => comparison.holds(value, *operand),
                     _ => false,
                 },
             };
@@ -109,22 +107,22 @@ impl Query {
                 return None;
             }
         }
-        Some(found)
+        Some(quality)
     }
 }
 
 impl Comparison {
-    fn holds(self, value: u64, wanted: u64) -> bool {
+    fn holds(self, value: u64, operand: u64) -> bool {
         match self {
-            Self::Less => value < wanted,
-            Self::AtMost => value <= wanted,
-            Self::Equal => value == wanted,
-            Self::AtLeast => value >= wanted,
-            Self::More => value > wanted,
+            Self::Less => value < operand,
+            Self::AtMost => value <= operand,
+            Self::Equal => value == operand,
+            Self::AtLeast => value >= operand,
+            Self::More => value > operand,
         }
     }
 
-    /// Of an age, as of the moment it began.
+    /// Returns the comparison of times that is equivalent to this one of ages.
     fn reverse(self) -> Self {
         match self {
             Self::Less => Self::More,
@@ -136,7 +134,7 @@ impl Comparison {
     }
 }
 
-/// Words with spaces between; in quotes a space is one of the word.
+/// Splits `text` at spaces outside of quotes.
 fn tokens(text: &str) -> Vec<String> {
     let (mut tokens, mut token, mut quoted) = (Vec::new(), String::new(), false);
     for c in text.chars() {
@@ -152,11 +150,11 @@ fn tokens(text: &str) -> Vec<String> {
 }
 
 fn test(token: &str, now: Timestamp) -> Result<Option<Test>, String> {
-    let Some(at) = token.find([':', '<', '>', '=']) else {
+    let Some(sign_at) = token.find([':', '<', '>', '=']) else {
         let word = token.to_ascii_lowercase();
         return Ok((!word.is_empty()).then_some(Test::Word(word)));
     };
-    let (name, rest) = token.split_at(at);
+    let (name, rest) = token.split_at(sign_at);
     let name = name.to_ascii_lowercase();
     let signs = [
         ("<=", Comparison::AtMost),
@@ -166,50 +164,53 @@ fn test(token: &str, now: Timestamp) -> Result<Option<Test>, String> {
         ("=", Comparison::Equal),
         (":", Comparison::Equal),
     ];
-    let found = signs.iter().find(|(text, _)| rest.starts_with(text));
-    let (text, sign) = found.copied().unwrap_or((":", Comparison::Equal));
-    let value = rest[text.len()..].to_ascii_lowercase();
+    let sign = signs.iter().find(|(sign, _)| rest.starts_with(sign));
+    let (sign, comparison) = sign.copied().unwrap_or((":", Comparison::Equal));
+    let value = rest[sign.len()..].to_ascii_lowercase();
     let is_age = name == "age";
-    let Some(field) = Column::named(&name).or(is_age.then_some(Column::Modified)) else {
-        let known: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
+    let Some(column) = Column::named(&name).or(is_age.then_some(Column::Modified)) else {
+        let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
         return Err(format!(
-            "no field {name:?}; fields: {}, age",
-            known.join(", ")
+            "unknown field {name:?}: use {} or age",
+            names.join(", ")
         ));
     };
     if value.is_empty() {
         return Ok(None);
     }
-    let number = match field {
+    let number = match column {
         _ if is_age => age(&value)
             .map(|age| {
                 u64::try_from(now.as_second())
                     .unwrap_or(0)
                     .saturating_sub(age)
             })
-            .ok_or("such as 12h, 7d or 4w"),
+            .ok_or("an age such as 12h, 7d or 4w"),
         Column::Size | Column::Memory => {
             let bytes = value.parse().ok().or_else(|| parse_size(&value));
-            bytes.ok_or("such as 512M or 10G")
+            bytes.ok_or("a size such as 512M or 10G")
         }
-        Column::Modified => date(&value).ok_or("such as 2026-01-31"),
+        Column::Modified => date(&value).ok_or("a date such as 2026-01-31"),
         Column::Cpus | Column::Dependents => value.parse().map_err(|_| "a number"),
-        _ if matches!(sign, Comparison::Equal) => {
-            return Ok(Some(match text {
-                ":" => Test::Contains(field, value),
-                _ => Test::Equals(field, value),
+        _ if matches!(comparison, Comparison::Equal) => {
+            return Ok(Some(match sign {
+                ":" => Test::Contains(column, value),
+                _ => Test::Equals(column, value),
             }));
         }
-        _ => Err("a text: use : or ="),
+        _ => Err("a text, compared with : or ="),
     };
-    let sign = if is_age { sign.reverse() } else { sign };
+    let comparison = match is_age {
+        true => comparison.reverse(),
+        false => comparison,
+    };
     match number {
-        Ok(number) => Ok(Some(Test::Number(field, sign, number))),
-        Err(form) => Err(format!("{name} is {form}")),
+        Ok(number) => Ok(Some(Test::Number(column, comparison, number))),
+        Err(expected) => Err(format!("{name} must be {expected}")),
     }
 }
 
-/// The seconds of `90s`, `5m`, `12h`, `7d`, `4w`.
+/// Returns the seconds of `90s`, `5m`, `12h`, `7d` or `4w`.
 fn age(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len() - 1)?;
     let seconds = match unit {
@@ -229,7 +230,7 @@ fn date(text: &str) -> Option<u64> {
     midnight.timestamp().as_second().try_into().ok()
 }
 
-/// Does `text` contain `word`, which is lower case? Letter case does not count.
+/// Returns whether `text` contains `word`, which is lower case; ignores case.
 fn contains(text: &str, word: &str) -> bool {
     let [first, rest @ ..] = word.as_bytes() else {
         return true;
@@ -242,15 +243,16 @@ fn contains(text: &str, word: &str) -> bool {
     })
 }
 
-/// Do the letters of `word`, which is lower case, stand in `text` in their order? A score would tell the better match,
-/// but a keystroke over a hundred thousand names has no time for one.
+/// Returns whether the letters of `word`, which is lower case, are a subsequence of `text`; ignores case.
+///
+/// There is no score: it is too slow for a keystroke that filters 100,000 names.
 fn is_subsequence(text: &str, word: &str) -> bool {
     let mut letters = text.bytes();
     word.bytes()
-        .all(|wanted| letters.any(|letter| letter.to_ascii_lowercase() == wanted))
+        .all(|expected| letters.any(|letter| letter.to_ascii_lowercase() == expected))
 }
 
-/// How well `words` fit `text`: less is better; `None` where a letter is missing. For short lists.
+/// Returns how well `words` match `text`: less is better; `None` if they do not match. For short lists.
 pub(crate) fn rank(words: &str, text: &str) -> Option<u32> {
     let text = text.to_ascii_lowercase();
     let mut sum = 0;
@@ -279,13 +281,13 @@ mod tests {
     }
 
     fn matches<R: Row>(text: &str, row: &R) -> bool {
-        let (query, complaint) = Query::parse(text, now());
-        assert_eq!(complaint, None, "{text}");
+        let (query, error) = Query::parse(text, now());
+        assert_eq!(error, None, "{text}");
         query.find(row).is_some()
     }
 
     #[test]
-    fn words_match_in_any_case_and_scattered() {
+    fn words_match_fuzzily_and_ignore_case() {
         let base = object("winserver-base", 1);
         for text in ["WINSERVER", "base win", "wsb", "", "!old", "server !tools"] {
             assert!(matches(text, &base), "{text}");
@@ -293,11 +295,11 @@ mod tests {
         for text in ["bw", "basex", "win !base", "!winserver"] {
             assert!(!matches(text, &base), "{text}");
         }
-        assert!(matches("!wsb", &base), "scattered letters are not excluded");
+        assert!(matches("!wsb", &base), "negated words are not fuzzy");
     }
 
     #[test]
-    fn fields_compare_texts_sizes_dates_and_ages() {
+    fn fields_compare_texts_numbers_and_times() {
         let vm = sandbox("web-01", SandboxState::Running);
         for text in [
             "state:run",
@@ -320,7 +322,7 @@ mod tests {
         ] {
             assert!(!matches(text, &vm), "{text}");
         }
-        // Written at 2026-01-02T03:04:05Z.
+        // Modified at 2026-01-02T03:04:05Z.
         let base = snapshot("base", 10 << 30, &["a", "b"]);
         for text in [
             "users>1",
@@ -337,27 +339,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_half_typed_counts_as_not_written_and_nonsense_is_told() {
+    fn incomplete_terms_are_ignored_and_invalid_ones_reported() {
         let one = object("one", 1);
         for text in ["state:", "size>", "!", "on size<="] {
             assert!(matches(text, &one), "{text}");
         }
-        for (text, told) in [
-            ("stat:running", "no field \"stat\"; fields: name, host"),
-            ("size>10Q", "size is such as 512M"),
-            ("cpus>many", "cpus is a number"),
-            ("state>x", "state is a text"),
-            ("age<x", "age is such as 12h"),
-            ("date>soon", "date is such as 2026-01-31"),
+        for (text, message) in [
+            ("stat:running", "unknown field \"stat\": use name, host"),
+            ("size>10Q", "size must be a size such as 512M"),
+            ("cpus>many", "cpus must be a number"),
+            ("state>x", "state must be a text"),
+            ("age<x", "age must be an age such as 12h"),
+            ("date>soon", "date must be a date such as 2026-01-31"),
         ] {
-            let (query, complaint) = Query::parse(text, now());
+            let (query, error) = Query::parse(text, now());
             assert!(query.is_empty(), "{text}");
-            assert!(complaint.unwrap().contains(told), "{text}");
+            assert!(error.unwrap().contains(message), "{text}");
         }
     }
 
     #[test]
-    fn the_better_fit_ranks_first() {
+    fn better_matches_rank_first() {
         let ranks =
             ["push", "copy push", "xpush", "p-u-s-h", "pull"].map(|text| rank("push", text));
         assert_eq!(ranks, [Some(0), Some(1), Some(2), Some(4), None]);

@@ -1,4 +1,4 @@
-//! Rates of running jobs, from samples taken when the screen is drawn.
+//! Transfer rates of running jobs, sampled when the screen is drawn.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,16 +7,14 @@ use super::format::graph;
 use snapdeck_engine::{JobId, JobState, View};
 use snapdeck_model::{Phase, Progress};
 
-/// Samples closer together than this are left out: their noise is larger than what they tell.
+/// Samples at shorter intervals are skipped as too noisy.
 const MIN_SAMPLE_INTERVAL: Duration = Duration::from_millis(80);
-/// Half a rate's weight is older than about this.
+/// Time constant of the exponential moving average, in seconds.
 const SMOOTHING: f64 = 1.5;
-/// Rates remembered for the small graph.
+/// Number of rates in the graph.
 const HISTORY: usize = 8;
-/// How often a rate goes into the small graph.
 const HISTORY_STEP: Duration = Duration::from_secs(1);
 
-/// How fast one job moves.
 #[derive(Debug)]
 struct JobRate {
     phase: Phase,
@@ -27,12 +25,11 @@ struct JobRate {
     history_updated: Instant,
 }
 
-/// The meters of all running jobs.
 #[derive(Debug, Default)]
 pub(crate) struct JobRates(HashMap<JobId, JobRate>);
 
 impl JobRates {
-    /// Takes a sample of every running job.
+    /// Samples all running jobs.
     pub(crate) fn sample(&mut self, view: &View, now: Instant) {
         self.0.retain(|id, _| {
             view.jobs
@@ -53,25 +50,25 @@ impl JobRates {
                 history: VecDeque::new(),
                 history_updated: now,
             };
-            let meter = self.0.entry(job.id).or_insert_with(fresh);
-            if meter.phase != progress.phase || progress.done_bytes < meter.done_bytes {
-                *meter = fresh();
+            let rate = self.0.entry(job.id).or_insert_with(fresh);
+            if rate.phase != progress.phase || progress.done_bytes < rate.done_bytes {
+                *rate = fresh();
             }
-            meter.add_sample(progress, now);
+            rate.add_sample(progress, now);
         }
     }
 
-    /// Bytes a second of a job's present phase.
+    /// Returns the rate of the current phase, in bytes per second.
     pub(crate) fn rate(&self, id: JobId) -> Option<f64> {
         self.0.get(&id)?.rate
     }
 
-    /// Bytes a second of all jobs together.
+    /// Returns the sum of all rates, in bytes per second.
     pub(crate) fn total(&self) -> f64 {
-        self.0.values().filter_map(|meter| meter.rate).sum()
+        self.0.values().filter_map(|job| job.rate).sum()
     }
 
-    /// Time left in this phase at the present rate.
+    /// Returns the remaining time of the phase at the current rate.
     pub(crate) fn time_remaining(&self, id: JobId, progress: Progress) -> Option<Duration> {
         let rate = self.rate(id).filter(|rate| *rate >= 1.0)?;
         let bytes = progress.total_bytes.checked_sub(progress.done_bytes)?;
@@ -79,10 +76,10 @@ impl JobRates {
         (progress.total_bytes > 0 && seconds < 360_000.0).then(|| Duration::from_secs_f64(seconds))
     }
 
-    /// The last rates as a small graph, one column each.
+    /// Returns a graph of the last rates.
     pub(crate) fn graph(&self, id: JobId) -> String {
-        let meter = self.0.get(&id);
-        meter.map_or(String::new(), |meter| graph(&meter.history, 1.0))
+        let job = self.0.get(&id);
+        job.map_or(String::new(), |job| graph(&job.history, 1.0))
     }
 }
 
@@ -118,28 +115,28 @@ mod tests {
     use crate::fixture;
 
     #[test]
-    fn tells_rate_and_time_left_and_starts_anew_with_each_phase() {
+    fn rate_and_remaining_time_restart_with_each_phase() {
         let view = fixture::populated();
         let job = &view.jobs[0];
-        let mut meters = JobRates::default();
+        let mut rates = JobRates::default();
         let start = Instant::now();
         job.progress_cell.enter(Phase::Uploading, 1000 << 20);
         for tenths in 0..=50u32 {
             job.progress_cell.set_done(u64::from(tenths) * (10 << 20));
-            meters.sample(&view, start + Duration::from_millis(100) * tenths);
+            rates.sample(&view, start + Duration::from_millis(100) * tenths);
         }
-        let rate = meters.rate(job.id).unwrap();
+        let rate = rates.rate(job.id).unwrap();
         assert!((rate / f64::from(100 << 20) - 1.0).abs() < 0.01, "{rate}");
         assert_eq!(
-            meters
+            rates
                 .time_remaining(job.id, job.progress())
                 .unwrap()
                 .as_secs(),
             5
         );
-        assert_eq!(meters.graph(job.id), "█████");
+        assert_eq!(rates.graph(job.id), "█████");
         job.progress_cell.enter(Phase::CleaningUp, 0);
-        meters.sample(&view, start + Duration::from_secs(6));
-        assert_eq!(meters.rate(job.id), None);
+        rates.sample(&view, start + Duration::from_secs(6));
+        assert_eq!(rates.rate(job.id), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The table of actions for those outside who write it down: the README, the man page, `config/keymap.toml`.
+//! The table of actions for generated files: `docs/keys.md`, the man page, `config/keymap.toml`.
 
 use super::table::ACTIONS;
 
@@ -7,19 +7,19 @@ pub use super::keymap::file as keymap_file;
 /// An action with its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// Its keys, the one to show first.
+    /// Default keys.
     pub keys: &'static [&'static str],
-    /// What it is called in `keymap.toml`.
+    /// Id in `keymap.toml`.
     pub id: String,
-    /// One sentence.
+    /// One imperative sentence.
     pub sentence: &'static str,
-    /// Where it applies; `None`: everywhere.
+    /// Names of the panes in which it works; `None`: all.
     pub places: Option<String>,
-    /// Is it one of those that the footer shows?
+    /// The footer shows it.
     pub is_main: bool,
 }
 
-/// All actions, in the order of the help.
+/// Returns all actions, in the order of the help.
 pub fn keys() -> Vec<Reference> {
     let row = |entry: &super::actions::Entry| Reference {
         keys: entry.keys,

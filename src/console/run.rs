@@ -1,4 +1,5 @@
-//! The loop: waits for keys, views, log lines and, only while something moves, for time.
+//! The event loop. It wakes for keys, views and log lines, and regularly only while something on the screen changes
+//! with time.
 
 use std::future::pending;
 use std::path::{Path, PathBuf};
@@ -34,74 +35,73 @@ use snapdeck_model::settings::{ConsoleSettings, PictureStyle};
 use snapdeck_model::{Error, Kind};
 use snapdeck_settings::read_file;
 
-/// Between two frames of gauges.
+/// Interval between frames while jobs are active.
 const FRAME: Duration = Duration::from_millis(100);
-/// Between two frames that no key asked for.
+/// Least interval between frames that no key has caused.
 const MIN_DRAW_INTERVAL: Duration = Duration::from_millis(33);
-/// Events taken before a frame is drawn in between.
+/// Number of events handled before a frame is drawn.
 const BURST: usize = 256;
-/// A selection that moves on sooner is not asked about.
+/// Delay of queries about the selection.
 pub(crate) const SELECTION_DEBOUNCE: Duration = Duration::from_millis(200);
-/// What is left of a minute is waited for before ages are drawn anew.
+/// Interval at which ages are redrawn.
 const MINUTE: Duration = Duration::from_secs(60);
-/// The engine bounds its own end; past this the console does not wait for it.
+/// Safety limit of the wait for the engine, which limits its own shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// How long jobs that are left to the next start may take to clean up.
+/// Limit of the clean-up of jobs that can be resumed at the next start.
 const SUSPEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How it ends.
+/// Treatment of running jobs on exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExitMode {
-    /// What runs is cancelled.
     Cancel,
-    /// What runs is left to the next start.
+    /// Stop the jobs so that the next start can resume them.
     Leave,
 }
 
-/// How the console is started.
+/// Options of the console.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Where the log's lines are appended, and in whose directory a panic's report is written.
+    /// File to which log lines are appended. Panic reports are written to its directory.
     pub log_file: Option<PathBuf>,
-    /// Where `session.json` and `inventory.json` are kept for the next run; `None`: nothing is kept.
+    /// Directory of `session.json` and `inventory.json`; `None`: they are not written.
     pub state_dir: Option<PathBuf>,
-    /// Where the user's `keymap.toml` and `themes` are.
+    /// Directory of `keymap.toml` and `themes`.
     pub config_dir: Option<PathBuf>,
-    /// Nothing outside the console is changed.
+    /// Disable all actions that change hosts or the bucket.
     pub read_only: bool,
-    /// Lines of plain text: no borders, no graphs, ASCII signs.
+    /// Draw plain text: no borders, no graphs, ASCII signs.
     pub plain: bool,
-    /// Shown in the header: what sort of world this is, `demo` for instance.
+    /// Text in the header, `demo` for instance.
     pub banner: Option<String>,
 }
 
-/// Shows `engine` on the terminal until the operator leaves, or the process is told to end; then ends
-/// the engine. Draws before any host answers. The engine is told to follow its hosts and bucket.
+/// Runs the console until the operator quits or a signal ends it, then shuts down the engine.
+///
+/// It starts the engine's watch of hosts and bucket, and draws before any host has responded.
 ///
 /// # Errors
-/// Where the terminal or the log file cannot be used; `InvalidInput` for keys or a theme that cannot be meant.
+/// If the terminal or the log file cannot be used; `InvalidInput` for an invalid keymap or theme.
 pub async fn run(engine: Engine, options: Options) -> Result<()> {
-    let lines = logging::start(
+    let log_lines = logging::start(
         options.log_file.as_deref(),
         env_var("SNAPDECK_LOG").as_deref(),
     )?;
-    let wishes = engine.settings().console.clone();
-    let (keymap, conflicts) = keymap(options.config_dir.as_deref())?;
-    let theme = theme(&wishes, options.config_dir.as_deref())?;
+    let settings = engine.settings().console.clone();
+    let (keymap, reassigned) = keymap(options.config_dir.as_deref())?;
+    let theme = theme(&settings, options.config_dir.as_deref())?;
     report_panics(options.log_file.as_deref());
     let signals = Signals::new()?;
     let mut terminal =
-        Terminal::open(wishes.mouse_enabled).wrap_err("the console needs a terminal")?;
+        Terminal::open(settings.mouse_enabled).wrap_err("the console needs a terminal")?;
     let mut app = App::new(engine.view(), options.banner, Instant::now());
     app.keymap = keymap;
     app.theme = theme.unwrap_or_else(|| default_theme(background::is_light_in_env(env_var)));
     (app.read_only, app.plain) = (options.read_only, options.plain);
-    app.ascii = wishes.ascii_only;
-    app.notify_after = wishes.notification_threshold;
-    let picture = match options.plain || wishes.ascii_only {
+    app.ascii = settings.ascii_only;
+    app.notify_after = settings.notification_threshold;
+    let picture = match options.plain || settings.ascii_only {
         true => PictureStyle::Off,
-        false => wishes.picture,
+        false => settings.picture,
     };
     app.canvas = Canvas::detect(picture, env_var, cell_pixels());
     let sandbox = &engine.settings().sandbox;
@@ -111,13 +111,13 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     if let Some(session) = state_dir.and_then(session::load) {
         session.restore(&mut app);
     }
-    for conflict in &conflicts {
-        tracing::warn!("keymap.toml: {conflict}");
+    for key in &reassigned {
+        tracing::warn!("keymap.toml: {key}");
     }
-    if let [first, rest @ ..] = conflicts.as_slice() {
+    if let [first, rest @ ..] = reassigned.as_slice() {
         let more = match rest.len() {
             0 => String::new(),
-            more => format!(", and {more} more, see the log"),
+            count => format!(", and {count} more, see the log"),
         };
         app.show_notice(format!("keymap.toml: {first}{more}"), false);
     }
@@ -152,58 +152,64 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
             .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
     }
     screen.draw(&mut terminal)?;
-    let ended = screen
-        .run_loop(&mut terminal, &engine, &lines, signals)
+    let result = screen
+        .run_loop(&mut terminal, &engine, &log_lines, signals)
         .await;
     if let Some(dir) = state_dir
         && let Err(error) = session::save(dir, &Session::from_app(&screen.app), &engine.inventory())
     {
-        tracing::warn!("cannot keep the session in {}: {error}", dir.display());
+        tracing::warn!("cannot save the session in {}: {error}", dir.display());
     }
-    // Where the terminal is gone nobody can be asked either.
-    let ending = match &ended {
-        Ok(ending) => *ending,
-        Err(_) if engine.has_journal() => ExitMode::Leave,
-        Err(_) => ExitMode::Cancel,
+    let exit_mode = match &result {
+        Ok(exit_mode) => *exit_mode,
+        Err(_) => unattended_exit_mode(&engine),
     };
-    let cleaned = screen.shut_down(&mut terminal, &engine, ending).await;
+    let shutdown = screen.shut_down(&mut terminal, &engine, exit_mode).await;
     drop(terminal);
-    ended.and(cleaned)
+    result.and(shutdown)
 }
 
-/// The keys: the table's, and the user's from `keymap.toml`; with them what those took from the table's.
+/// Returns the exit mode if the operator cannot be asked: leave the jobs to the next start if it can resume them.
+fn unattended_exit_mode(engine: &Engine) -> ExitMode {
+    match engine.has_journal() {
+        true => ExitMode::Leave,
+        false => ExitMode::Cancel,
+    }
+}
+
+/// Reads the user's `keymap.toml`, if any. See [`Keymap::read`].
 fn keymap(dir: Option<&Path>) -> snapdeck_model::Result<(Keymap, Vec<String>)> {
     let Some(path) = dir.map(|dir| dir.join("keymap.toml")) else {
         return Ok((Keymap::default(), Vec::new()));
     };
-    match read_file("cannot read keys", &path, false)? {
+    match read_file("cannot read the keymap", &path, false)? {
         Some(text) => Keymap::read(&text, &path),
         None => Ok((Keymap::default(), Vec::new())),
     }
 }
 
-/// The theme that is wished for; `None`: as the background is. `NO_COLOR` wishes for none with colours.
-fn theme(wishes: &ConsoleSettings, dir: Option<&Path>) -> snapdeck_model::Result<Option<Theme>> {
+/// Returns the configured theme; `None` for `auto`. `NO_COLOR` selects `mono` for `auto`.
+fn theme(settings: &ConsoleSettings, dir: Option<&Path>) -> snapdeck_model::Result<Option<Theme>> {
     let no_colors = env_var("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let name = match &wishes.theme {
+    let name = match &settings.theme {
         Some(name) => name.as_str(),
         None if no_colors => "mono",
         None => return Ok(None),
     };
     let path = dir.map(|dir| dir.join("themes").join(format!("{name}.toml")));
-    let own = path
+    let text = path
         .as_deref()
         .map(|path| read_file("cannot read the theme", path, false));
-    match (own.transpose()?.flatten(), path) {
+    match (text.transpose()?.flatten(), path) {
         (Some(text), Some(path)) => Theme::read(&text, &path).map(Some),
         _ => match Theme::named(name) {
             Some(theme) => Ok(Some(theme)),
             None => {
-                let known: Vec<&str> = THEMES.iter().map(|(name, _)| *name).collect();
-                let error = Error::new(Kind::InvalidInput, format!("no theme {name:?}"));
+                let names: Vec<&str> = THEMES.iter().map(|(name, _)| *name).collect();
+                let error = Error::new(Kind::InvalidInput, format!("unknown theme {name:?}"));
                 Err(error.hint(format!(
-                    "[console] theme is auto, {}, or a file themes/{name}.toml beside config.toml",
-                    known.join(", ")
+                    "set [console] theme to auto, {}, or create themes/{name}.toml beside config.toml",
+                    names.join(", ")
                 )))
             }
         },
@@ -215,8 +221,6 @@ fn default_theme(is_light: bool) -> Theme {
     Theme::named(name).unwrap_or_default()
 }
 
-/// The signals that end the console as quitting does, the one by which a shell continues it, and the one that tells of
-/// another size.
 struct Signals {
     sigterm: Signal,
     sighup: Signal,
@@ -224,7 +228,6 @@ struct Signals {
     sigwinch: Signal,
 }
 
-/// What a signal means.
 enum SignalEvent {
     Terminate,
     Continue,
@@ -241,7 +244,6 @@ impl Signals {
         })
     }
 
-    /// Waits for one.
     async fn next_signal(&mut self) -> SignalEvent {
         tokio::select! {
             _ = self.sigterm.recv() => SignalEvent::Terminate,
@@ -252,24 +254,20 @@ impl Signals {
     }
 }
 
-/// The state, and when it is to be drawn.
+/// The console with its background tasks.
 pub(crate) struct Screen {
-    /// The state.
     pub app: App,
-    /// Finds what the terminal says of its background.
     background_probe: BackgroundProbe,
     last_draw: Instant,
-    /// When the next frame is to be drawn, where one is.
     next_draw: Option<Instant>,
-    /// What is being waited for while the console lives on.
     pub tasks: JoinSet<TaskResult>,
-    /// The picture that was last given to be made ready, and for which place.
+    /// The picture that was encoded last, and the size of its area in cells.
     pub last_picture: Option<(u64, Size)>,
-    /// What is being asked about the selected snapshot; no more, once this is dropped.
+    /// The last lineage query; cancelled when the guard is dropped.
     pub lineage_query_task: Option<(LineageQuery, DropGuard)>,
-    /// The pull whose cost is being asked for; no more, once this is dropped.
+    /// The last query of a pull's cost; cancelled when the guard is dropped.
     pub cost_query_task: Option<(PullTarget, DropGuard)>,
-    /// The lists whose parents are being asked for.
+    /// The inputs of the running query of parents.
     pub parents_query_inputs: Option<TreeInputs>,
 }
 
@@ -278,21 +276,21 @@ impl Screen {
         let now = Instant::now();
         let view = self.app.view.clone();
         self.app.rates.sample(&view, now);
-        let mut built = Duration::ZERO;
+        let mut build_time = Duration::ZERO;
         let areas = terminal.draw(|frame| {
-            let since = Instant::now();
+            let start = Instant::now();
             let areas = draw(&self.app, frame, now);
-            built = since.elapsed();
+            build_time = start.elapsed();
             areas
         })?;
-        tracing::trace!("a frame was built in {} us", built.as_micros());
+        tracing::trace!("a frame was built in {} us", build_time.as_micros());
         self.app.after_draw(areas.unwrap_or_default());
         self.last_draw = now;
         self.next_draw = self.next_draw_time(now);
         Ok(())
     }
 
-    /// When time alone changes the picture: gauges of running jobs, ages of what is away.
+    /// Returns when the next frame is due because of time alone: progress of active jobs, ages of unreachable hosts.
     fn next_draw_time(&self, now: Instant) -> Option<Instant> {
         if self.app.has_active_jobs() {
             return Some(now + FRAME);
@@ -304,17 +302,17 @@ impl Screen {
             (&host.link, host.last_scan.or(since))
         });
         let links = hosts.chain([(&view.bucket.link, view.bucket.last_listing)]);
-        let seen = links
-            .filter(|(link, seen)| lookup::is_stale(link, *seen) || **link == Link::Connecting)
-            .filter_map(|(_, seen)| seen);
-        let turn = |seen: Instant| {
-            let age = now.saturating_duration_since(seen);
+        let times = links
+            .filter(|(link, time)| lookup::is_stale(link, *time) || **link == Link::Connecting)
+            .filter_map(|(_, time)| time);
+        let next_minute = |time: Instant| {
+            let age = now.saturating_duration_since(time);
             now + MINUTE.saturating_sub(Duration::from_secs(age.as_secs() % 60))
         };
-        seen.map(turn).min()
+        times.map(next_minute).min()
     }
 
-    /// Asks for a frame soon; many changes at once are one frame.
+    /// Schedules a frame soon; changes until then are drawn in one frame.
     fn schedule_draw(&mut self) {
         let soon = Instant::now().max(self.last_draw + MIN_DRAW_INTERVAL);
         self.next_draw = Some(self.next_draw.map_or(soon, |due| due.min(soon)));
@@ -324,12 +322,12 @@ impl Screen {
         &mut self,
         terminal: &mut Terminal,
         engine: &Engine,
-        lines: &Arc<Notify>,
+        log_lines: &Arc<Notify>,
         mut signals: Signals,
     ) -> Result<ExitMode> {
         let mut views = engine.watch();
-        let mut lives = engine.metrics();
-        let mut events = Events::listen().wrap_err("cannot listen to the terminal")?;
+        let mut metrics = engine.metrics();
+        let mut events = Events::listen().wrap_err("cannot read from the terminal")?;
         let notify = engine.settings().console.notification;
         loop {
             engine.watch_sandbox(self.app.watch_target());
@@ -340,13 +338,9 @@ impl Screen {
             let due = self.next_draw;
             tokio::select! {
                 biased;
-                told = signals.next_signal() => match told {
-                    // Nobody is there to be asked: nothing is lost.
-                    SignalEvent::Terminate => return Ok(match engine.has_journal() {
-                        true => ExitMode::Leave,
-                        false => ExitMode::Cancel,
-                    }),
-                    // Whoever stopped us may have used the terminal.
+                signal = signals.next_signal() => match signal {
+                    SignalEvent::Terminate => return Ok(unattended_exit_mode(engine)),
+                    // Another program may have used the terminal meanwhile.
                     SignalEvent::Continue => {
                         terminal.reenter()?;
                         self.draw(terminal)?;
@@ -357,7 +351,7 @@ impl Screen {
                     }
                 },
                 event = events.next() => {
-                    let first = event.ok_or_else(|| eyre!("the terminal is gone"))?;
+                    let first = event.ok_or_else(|| eyre!("cannot read from the terminal: it was closed"))?;
                     let mut next = self.on_event(first?, terminal, engine);
                     for _ in 0..BURST {
                         if next != LoopControl::Continue {
@@ -367,11 +361,11 @@ impl Screen {
                         next = self.on_event(more?, terminal, engine);
                     }
                     match next {
-                        LoopControl::Exit(ending) => return Ok(ending),
+                        LoopControl::Exit(exit_mode) => return Ok(exit_mode),
                         LoopControl::Suspend => self.suspend(terminal, &mut signals.sigcont).await?,
                         LoopControl::Continue => {}
                     }
-                    // Under a flood of events this branch is always the first that is ready.
+                    // Many events would make this branch always the first ready one.
                     if views.has_changed().wrap_err("the engine has ended")? {
                         let view = views.borrow_and_update().clone();
                         self.app.on_view(view, Instant::now());
@@ -387,16 +381,17 @@ impl Screen {
                     self.send_notifications(terminal, notify);
                     self.schedule_draw();
                 }
-                changed = lives.changed() => {
+                changed = metrics.changed() => {
                     changed.wrap_err("the engine has ended")?;
-                    self.app.on_metrics(lives.borrow_and_update().clone());
+                    self.app.on_metrics(metrics.borrow_and_update().clone());
                     self.schedule_draw();
                 }
-                Some(done) = self.tasks.join_next() => {
-                    self.on_task_result(done.wrap_err("a task of the console crashed")?, terminal, engine);
+                Some(result) = self.tasks.join_next() => {
+                    let result = result.wrap_err("a task of the console crashed")?;
+                    self.on_task_result(result, terminal, engine);
                     self.schedule_draw();
                 }
-                () = lines.notified() => {
+                () = log_lines.notified() => {
                     tui_logger::move_events();
                     if self.app.is_log_visible() {
                         self.schedule_draw();
@@ -406,7 +401,6 @@ impl Screen {
         }
     }
 
-    /// Takes an event; tells what is next.
     fn on_event(&mut self, event: Event, terminal: &mut Terminal, engine: &Engine) -> LoopControl {
         let events = match self.background_probe.on_event(event) {
             ProbeResult::Events(events) => events,
@@ -427,20 +421,20 @@ impl Screen {
         LoopControl::Continue
     }
 
-    /// Shows the clean-up until the engine has ended.
+    /// Shuts down the engine, and shows the clean-up of its jobs meanwhile.
     async fn shut_down(
         &mut self,
         terminal: &mut Terminal,
         engine: &Engine,
-        ending: ExitMode,
+        exit_mode: ExitMode,
     ) -> Result<()> {
         self.app.is_shutting_down = true;
         self.app.layers.clear();
-        // The terminal may be what ended us: the clean-up goes on without it.
+        // Jobs clean up even if the terminal was closed.
         let _ = self.draw(terminal);
         let mut views = engine.watch();
         let shutdown = timeout(SHUTDOWN_TIMEOUT, async {
-            match ending {
+            match exit_mode {
                 ExitMode::Cancel => engine.shutdown().await,
                 ExitMode::Leave => engine.suspend(SUSPEND_TIMEOUT).await,
             }
@@ -449,8 +443,8 @@ impl Screen {
         loop {
             let due = self.next_draw;
             tokio::select! {
-                ended = &mut shutdown => {
-                    return ended.wrap_err("jobs did not end in time; see the log");
+                result = &mut shutdown => {
+                    return result.wrap_err("jobs did not clean up in time; see the log");
                 }
                 () = wait_until(due) => {
                     let _ = terminal.fit();
@@ -466,16 +460,16 @@ impl Screen {
     }
 }
 
-/// An environment variable, where it is Unicode.
+/// Returns an environment variable if it is Unicode.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a front end: TERM, COLORTERM and TMUX say what the terminal can do"
+    reason = "a front end: TERM, COLORTERM and TMUX describe the terminal"
 )]
 pub(crate) fn env_var(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Width and height of a cell in pixels, where the terminal tells.
+/// Returns width and height of a cell in pixels, if the terminal reports them.
 fn cell_pixels() -> Option<(u16, u16)> {
     let size = crossterm::terminal::window_size().ok()?;
     Some((

@@ -1,4 +1,4 @@
-//! What the lists show and what is chosen in them: the current host's rows, or those of all hosts together.
+//! Selection, marks and sort orders of the lists: those of the current host, or of all hosts.
 
 use super::actions::Pane;
 use super::app::App;
@@ -8,20 +8,14 @@ use super::lookup;
 use snapdeck_engine::HostView;
 use snapdeck_model::{HostName, Sandbox, SandboxId, Snapshot, SnapshotName};
 
-/// What the title of a list tells.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers<'a> {
-    /// Things there are.
     pub total: usize,
-    /// Rows the filter left of them.
+    /// Rows that match the filter.
     pub visible: usize,
-    /// Rows that are marked.
     pub marked: usize,
-    /// The filter's text.
     pub filter: &'a str,
-    /// What of it cannot be meant.
     pub filter_error: Option<&'a str>,
-    /// The order of the rows.
     pub sort: Sort,
 }
 
@@ -37,7 +31,7 @@ fn numbers<K: Clone + Ord + std::hash::Hash>(list: &List<K>, total: usize) -> Nu
 }
 
 impl App {
-    /// Numbers of the list in `pane`.
+    /// Returns the numbers for the title of `pane`.
     pub(crate) fn numbers(&self, pane: Pane) -> Numbers<'_> {
         let all = &self.all_hosts;
         match (pane, self.host_view(), self.host_lists()) {
@@ -64,7 +58,7 @@ impl App {
         }
     }
 
-    /// The selected sandbox, with its host.
+    /// Returns the selected sandbox with its host.
     pub(crate) fn sandbox(&self) -> Option<(&HostView, &Sandbox)> {
         let all = &self.all_hosts;
         if all.is_shown {
@@ -74,7 +68,7 @@ impl App {
         Some((host, lists.sandboxes.current(&host.sandboxes)?))
     }
 
-    /// The selected snapshot, with its host.
+    /// Returns the selected snapshot with its host.
     pub(crate) fn snapshot(&self) -> Option<(&HostView, &Snapshot)> {
         let all = &self.all_hosts;
         if all.is_shown {
@@ -84,7 +78,7 @@ impl App {
         Some((host, lists.snapshots.current(&host.snapshots)?))
     }
 
-    /// The sandboxes an operation is about: what is marked, else the selected one.
+    /// Returns the marked sandboxes; the selected one if none is marked.
     pub(crate) fn chosen_sandboxes(&self) -> Vec<(HostName, SandboxId)> {
         let all = &self.all_hosts;
         if all.is_shown {
@@ -101,36 +95,33 @@ impl App {
             .collect()
     }
 
-    /// The snapshots an operation is about, each with the place it is chosen in.
+    /// Returns the marked snapshots, or the selected one, each with the place in which it is selected.
     pub(crate) fn chosen_snapshots(&self) -> Vec<(SnapshotName, Place)> {
         let all = &self.all_hosts;
-        let on = |host: HostName| move |name| (name, Place::Host(host.clone()));
         match (self.list, self.host_view(), self.host_lists()) {
             (Pane::Matrix, ..) => self.matrix.chosen_cells(),
             (Pane::Tree, ..) => self.tree_snapshot().into_iter().collect(),
             (Pane::Bucket, ..) => {
-                let chosen = self.objects.chosen_keys(&self.view.bucket.objects);
-                chosen
+                let names = self.objects.chosen_keys(&self.view.bucket.objects);
+                names
                     .into_iter()
                     .map(|name| (name, Place::Bucket))
                     .collect()
             }
             (Pane::Snapshots, ..) if all.is_shown => {
-                let chosen = all.snapshots.chosen_keys(&all.snapshot_rows);
-                let placed = chosen.into_iter();
-                placed
-                    .map(|(name, host)| (name, Place::Host(host)))
-                    .collect()
+                let keys = all.snapshots.chosen_keys(&all.snapshot_rows).into_iter();
+                keys.map(|(name, host)| (name, Place::Host(host))).collect()
             }
             (Pane::Snapshots, Some(host), Some(lists)) => {
-                let chosen = lists.snapshots.chosen_keys(&host.snapshots);
-                chosen.into_iter().map(on(host.name.clone())).collect()
+                let names = lists.snapshots.chosen_keys(&host.snapshots).into_iter();
+                let place = Place::Host(host.name.clone());
+                names.map(|name| (name, place.clone())).collect()
             }
             _ => Vec::new(),
         }
     }
 
-    /// Changes the list in `pane`.
+    /// Applies `change` to the list in `pane`.
     pub(crate) fn change(&mut self, pane: Pane, change: Change) {
         let view = self.view.clone();
         let host = self
@@ -162,17 +153,15 @@ impl App {
         }
     }
 
-    /// What of the filter in `pane` cannot be meant.
     pub(crate) fn filter_error(&self, pane: Pane) -> Option<&str> {
         self.numbers(pane).filter_error
     }
 
-    /// The order of the rows in `pane`.
     pub(crate) fn current_sort(&self, pane: Pane) -> Sort {
         self.sorts.get(&pane).copied().unwrap_or_default()
     }
 
-    /// Puts the rows in `pane` in this order, on every host.
+    /// Sorts the rows in `pane`, for every host.
     pub(crate) fn sort(&mut self, pane: Pane, sort: Sort) {
         self.sorts.insert(pane, sort);
         let change = || Change::Sort(sort);
@@ -196,23 +185,23 @@ impl App {
         self.details = 0;
     }
 
-    /// The names of what is marked, else of what is selected.
+    /// Returns the names of the marked rows, or of the selected one.
     pub(crate) fn chosen_names(&self) -> Vec<String> {
         let mut names: Vec<String> = match self.list {
             Pane::Sandboxes => {
-                let chosen = self.chosen_sandboxes().into_iter();
-                chosen.map(|(_, id)| id.to_string()).collect()
+                let sandboxes = self.chosen_sandboxes().into_iter();
+                sandboxes.map(|(_, id)| id.to_string()).collect()
             }
             _ => {
-                let chosen = self.chosen_snapshots().into_iter();
-                chosen.map(|(name, _)| name.to_string()).collect()
+                let snapshots = self.chosen_snapshots().into_iter();
+                snapshots.map(|(name, _)| name.to_string()).collect()
             }
         };
         names.dedup();
         names
     }
 
-    /// Remembers the first row of `pane` on screen.
+    /// Stores the first visible row of `pane`.
     pub(crate) fn after_pane_draw(&mut self, pane: Pane, first: usize) {
         let lists = self.host.as_ref().and_then(|name| self.hosts.get_mut(name));
         let all = &mut self.all_hosts;
@@ -230,17 +219,18 @@ impl App {
         }
     }
 
-    /// Shows the rows of all hosts together, or of the host of what is selected there; the selection stays.
+    /// Switches between the lists of all hosts and those of the current host. In the lists of all hosts the rows that were
+    /// selected before are selected.
     pub(crate) fn show_all(&mut self, shown: bool) {
         if self.all_hosts.is_shown == shown {
             return;
         }
         let sandbox = self
             .sandbox()
-            .map(|(host, found)| (found.id.clone(), host.name.clone()));
+            .map(|(host, sandbox)| (sandbox.id.clone(), host.name.clone()));
         let snapshot = self
             .snapshot()
-            .map(|(host, found)| (found.name.clone(), host.name.clone()));
+            .map(|(host, snapshot)| (snapshot.name.clone(), host.name.clone()));
         let view = self.view.clone();
         let all = &mut self.all_hosts;
         all.is_shown = shown;
@@ -256,7 +246,7 @@ impl App {
         }
     }
 
-    /// Makes `name` the current host; `None` shows all together. In the matrix, goes to its column.
+    /// Makes `name` the current host, and its column the matrix's current one; `None` shows all hosts.
     pub(crate) fn show_host(&mut self, name: Option<&HostName>) {
         let Some(name) = name else {
             return self.show_all(true);
@@ -269,18 +259,18 @@ impl App {
         }
     }
 
-    /// From all hosts together to the one of the selected row, which stays selected; or the other way.
+    /// Switches from all hosts to the host of the selected row, which stays selected, or to all hosts.
     pub(crate) fn toggle_all_hosts(&mut self) {
-        let on = match self.list {
-            Pane::Snapshots => self.snapshot().map(|(host, _)| host.name.clone()),
-            _ => self.sandbox().map(|(host, _)| host.name.clone()),
-        };
         if !self.all_hosts.is_shown {
             return self.show_all(true);
         }
+        let selected_host = match self.list {
+            Pane::Snapshots => self.snapshot().map(|(host, _)| host.name.clone()),
+            _ => self.sandbox().map(|(host, _)| host.name.clone()),
+        };
         let sandbox = self.sandbox().map(|(_, sandbox)| sandbox.id.clone());
         let snapshot = self.snapshot().map(|(_, snapshot)| snapshot.name.clone());
-        let name = on.or_else(|| self.host.clone());
+        let name = selected_host.or_else(|| self.host.clone());
         self.show_host(name.as_ref());
         let view = self.view.clone();
         let host = self

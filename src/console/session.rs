@@ -1,4 +1,4 @@
-//! From one run to the next: what was shown, chosen, sorted and filtered, and the inventory as it was seen last.
+//! Saves the session (current list, selections, marks, sort orders, filters) and the last inventory for the next run.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -19,10 +19,9 @@ use snapdeck_model::{HostName, SandboxId, SnapshotName};
 
 const SESSION: &str = "session.json";
 const INVENTORY: &str = "inventory.json";
-/// Longest file that is read, in bytes: some hundred thousand objects.
+/// Largest file that is read, in bytes: enough for some 100,000 objects.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// What the operator left.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Session {
@@ -85,7 +84,6 @@ impl<K: Clone + Ord + Hash> SavedList<K> {
 }
 
 impl Session {
-    /// What there is to keep.
     pub(crate) fn from_app(app: &App) -> Self {
         let sorts = app.sorts.iter().map(|(pane, sort)| {
             let saved = SavedSort {
@@ -117,19 +115,15 @@ impl Session {
         }
     }
 
-    /// Puts it into a console that has just begun. What is no longer in the settings is left out.
+    /// Restores the session at the start. Hosts that are no longer in the settings are skipped.
     pub(crate) fn restore(self, app: &mut App) {
         let pane = |name: &str| LISTS.iter().copied().find(|pane| pane.name() == name);
         let sort = |(name, saved): (String, SavedSort)| {
-            let field = Column::named(&saved.field)?;
-            let falling = saved.descending;
-            Some((
-                pane(&name)?,
-                Sort {
-                    column: field,
-                    descending: falling,
-                },
-            ))
+            let sort = Sort {
+                column: Column::named(&saved.field)?,
+                descending: saved.descending,
+            };
+            Some((pane(&name)?, sort))
         };
         let sorts: HashMap<Pane, Sort> = self.sorts.into_iter().filter_map(sort).collect();
         for (name, saved) in self.hosts {
@@ -140,18 +134,18 @@ impl Session {
                 app.hosts.insert(name, lists);
             }
         }
-        let of = |pane| sorts.get(&pane).copied().unwrap_or_default();
-        app.all_hosts.sandboxes = List::with_sort(of(Pane::Sandboxes));
-        app.all_hosts.snapshots = List::with_sort(of(Pane::Snapshots));
-        app.objects = List::with_sort(of(Pane::Bucket));
+        let sort = |pane| sorts.get(&pane).copied().unwrap_or_default();
+        app.all_hosts.sandboxes = List::with_sort(sort(Pane::Sandboxes));
+        app.all_hosts.snapshots = List::with_sort(sort(Pane::Snapshots));
+        app.objects = List::with_sort(sort(Pane::Bucket));
         self.all_sandboxes
             .restore_into(&mut app.all_hosts.sandboxes);
         self.all_snapshots
             .restore_into(&mut app.all_hosts.snapshots);
         self.objects.restore_into(&mut app.objects);
         app.sorts = sorts;
-        let known = |name: &HostName| lookup::host(&app.view, name).is_some();
-        if let Some(host) = self.host.filter(known) {
+        let exists = |name: &HostName| lookup::host(&app.view, name).is_some();
+        if let Some(host) = self.host.filter(exists) {
             app.host = Some(host);
         }
         app.all_hosts.is_shown = self.all_hosts && app.view.hosts.len() > 1;
@@ -161,12 +155,12 @@ impl Session {
     }
 }
 
-/// The session of an earlier run; `None` where there is none that can be read: it is no great loss.
+/// Returns the session of an earlier run; `None` if there is none or it cannot be read.
 pub(crate) fn load(dir: &Path) -> Option<Session> {
     read(&dir.join(SESSION))
 }
 
-/// The inventory of an earlier run. May take a while: a hundred thousand objects are some 20 MiB.
+/// Returns the inventory of an earlier run. Slow: 100,000 objects are some 20 MiB.
 pub(crate) fn load_inventory(dir: &Path) -> Option<CachedInventory> {
     read(&dir.join(INVENTORY))
 }
@@ -174,7 +168,7 @@ pub(crate) fn load_inventory(dir: &Path) -> Option<CachedInventory> {
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let file = std::fs::File::open(path).ok()?;
     match serde_json::from_reader(BufReader::new(file.take(MAX_FILE_BYTES))) {
-        Ok(found) => Some(found),
+        Ok(content) => Some(content),
         Err(error) => {
             tracing::warn!("cannot read {}, ignoring it: {error}", path.display());
             None
@@ -182,10 +176,10 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     }
 }
 
-/// Keeps both for the next run.
+/// Saves both for the next run.
 ///
 /// # Errors
-/// What kept a file from being written; the one from before is there still.
+/// An I/O error. The previous file is kept then.
 pub(crate) fn save(dir: &Path, session: &Session, inventory: &CachedInventory) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
     write(dir, SESSION, session)?;

@@ -1,4 +1,4 @@
-//! The one table of actions: keymap, footer, help, palette, the README's keys and the man page are made from it.
+//! The table of actions. Keymap, footer, help, palette, `docs/keys.md` and the man page are generated from it.
 
 use super::actions::{Action, EVERYWHERE, Entry, LISTS, Pane};
 use super::columns::Column;
@@ -52,7 +52,7 @@ const fn mark_mutating(mut entry: Entry) -> Entry {
     entry
 }
 
-/// All actions, in the order of the help.
+/// All actions, in the order of the help. The ids in `keymap.toml` are the names with dashes.
 pub(crate) static ACTIONS: &[Entry] = &[
     mark_mutating(entry(
         Action::Create,
@@ -285,6 +285,27 @@ pub(crate) static ACTIONS: &[Entry] = &[
         &[Pane::Jobs, Pane::JobsPage, Pane::Matrix],
         "Cancel the selected job; it cleans up after itself.",
     ))),
+    mark_mutating(entry(
+        Action::Retry,
+        "retry",
+        &["t"],
+        JOBS,
+        "Retry the failed or cancelled job; resume the interrupted one.",
+    )),
+    mark_mutating(entry(
+        Action::MoveJobUp,
+        "move up",
+        &["+"],
+        JOBS,
+        "Move the queued job up.",
+    )),
+    mark_mutating(entry(
+        Action::MoveJobDown,
+        "move down",
+        &["-"],
+        JOBS,
+        "Move the queued job down.",
+    )),
     entry(
         Action::AllHosts,
         "all hosts",
@@ -313,27 +334,6 @@ pub(crate) static ACTIONS: &[Entry] = &[
         EVERYWHERE,
         "Toggle the Jobs page: running, queued, finished and interrupted jobs.",
     ),
-    mark_mutating(entry(
-        Action::Retry,
-        "retry",
-        &["t"],
-        JOBS,
-        "Retry the failed or cancelled job; resume the interrupted one.",
-    )),
-    mark_mutating(entry(
-        Action::MoveJobUp,
-        "move up",
-        &["+"],
-        JOBS,
-        "Move the queued job up.",
-    )),
-    mark_mutating(entry(
-        Action::MoveJobDown,
-        "move down",
-        &["-"],
-        JOBS,
-        "Move the queued job down.",
-    )),
     entry(
         Action::Dismiss,
         "dismiss",

@@ -1,4 +1,4 @@
-//! The terminal: taken over, and given back whatever happens.
+//! Sets up the terminal, and restores it on exit, on a panic and before a suspend.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -24,37 +24,36 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Frame, TerminalOptions, Viewport};
 
-/// Button presses and the wheel (1000) in SGR form (1006). crossterm's own command would also turn on
-/// 1003, which reports every motion of the mouse and so wakes the console all the time.
+/// Reports button presses and the wheel (1000) in SGR form (1006). crossterm's own command also enables 1003, which
+/// reports every motion of the mouse and so wakes the console all the time.
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
 
 static IS_ACTIVE: AtomicBool = AtomicBool::new(false);
-/// The thread that draws: only its panics end the console.
+/// The thread that draws. Only its panics end the console.
 static DRAW_THREAD: OnceLock<ThreadId> = OnceLock::new();
 
-/// The terminal while the console has it; dropping gives it back.
+/// The terminal in raw mode and on the alternate screen. It is restored on drop.
 ///
-/// ratatui's own drop is left out: it prints to stderr where the cursor cannot be shown, which panics
-/// when the terminal is gone. What it would do is done in [`restore_terminal`].
+/// ratatui's drop is not used: if the cursor cannot be shown it prints to stderr, which panics if the terminal was
+/// closed. [`restore_terminal`] does the same.
 pub(crate) struct Terminal {
     screen: ManuallyDrop<ratatui::Terminal<CrosstermBackend<OutputBuffer>>>,
     output: OutputBuffer,
     mouse: bool,
 }
 
-/// What is to be written, until it is sent: ratatui flushes within a frame, and a frame in pieces flickers over a slow
-/// link.
+/// Buffers a whole frame: ratatui flushes within a frame, which flickers over a slow connection.
 #[derive(Clone, Default)]
 struct OutputBuffer(Rc<RefCell<Vec<u8>>>);
 
 impl OutputBuffer {
     fn send(&self) -> io::Result<()> {
-        let mut held = self.0.borrow_mut();
+        let mut buffer = self.0.borrow_mut();
         let mut stdout = io::stdout().lock();
-        let sent = stdout.write_all(&held).and_then(|()| stdout.flush());
-        held.clear();
-        sent
+        let result = stdout.write_all(&buffer).and_then(|()| stdout.flush());
+        buffer.clear();
+        result
     }
 }
 
@@ -69,21 +68,20 @@ impl Write for OutputBuffer {
 }
 
 impl Terminal {
-    /// Takes the terminal over.
     pub(crate) fn open(mouse: bool) -> io::Result<Self> {
-        // Fixed: of a full screen ratatui asks the size before each frame, opening /dev/tty for it.
+        // A fixed viewport: for a full-screen one ratatui opens /dev/tty before each frame to get the size.
         let viewport = Viewport::Fixed(size()?);
-        let held = OutputBuffer::default();
-        let backend = CrosstermBackend::new(held.clone());
-        let terminal = ratatui::Terminal::with_options(backend, TerminalOptions { viewport })?;
+        let output = OutputBuffer::default();
+        let backend = CrosstermBackend::new(output.clone());
+        let screen = ratatui::Terminal::with_options(backend, TerminalOptions { viewport })?;
         DRAW_THREAD.get_or_init(|| thread::current().id());
-        let taken = Self {
-            screen: ManuallyDrop::new(terminal),
-            output: held,
+        let terminal = Self {
+            screen: ManuallyDrop::new(screen),
+            output,
             mouse,
         };
-        taken.enter()?;
-        Ok(taken)
+        terminal.enter()?;
+        Ok(terminal)
     }
 
     fn enter(&self) -> io::Result<()> {
@@ -98,23 +96,23 @@ impl Terminal {
         )
     }
 
-    /// Gives the terminal back until [`Self::again`].
+    /// Restores the terminal until [`Self::reenter`].
     pub(crate) fn leave(&self) {
         restore_terminal();
     }
 
-    /// Takes the terminal over again; what stood on it is drawn anew with the next frame.
+    /// Sets up the terminal again. The next frame redraws the whole screen.
     pub(crate) fn reenter(&mut self) -> io::Result<()> {
         self.enter()?;
         execute!(io::stdout(), Clear(ClearType::All))?;
         self.fit()?;
-        // Not `clear`: it asks for the cursor's place, and the answer would come among the keys. Both buffers are blank
-        // after this, as the screen is.
+        // Not `clear`: it queries the cursor's position, and the response would arrive among the keys. After this both
+        // buffers are blank, as the screen is.
         self.screen.swap_buffers();
         Ok(())
     }
 
-    /// Asks for the terminal's size and draws within it from now on.
+    /// Adapts to the terminal's current size.
     pub(crate) fn fit(&mut self) -> io::Result<()> {
         let size = size()?;
         if self.screen.get_frame().area() != size {
@@ -123,14 +121,14 @@ impl Terminal {
         Ok(())
     }
 
-    /// Draws a frame; a terminal that knows synchronized output shows it at once.
+    /// Draws a frame, with synchronized output for terminals that support it.
     pub(crate) fn draw<T>(&mut self, draw: impl FnOnce(&mut Frame) -> T) -> io::Result<Option<T>> {
-        let mut drawn = None;
+        let mut result = None;
         queue!(self.screen.backend_mut(), BeginSynchronizedUpdate)?;
-        self.screen.draw(|frame| drawn = Some(draw(frame)))?;
+        self.screen.draw(|frame| result = Some(draw(frame)))?;
         queue!(self.screen.backend_mut(), EndSynchronizedUpdate)?;
         self.output.send()?;
-        Ok(drawn)
+        Ok(result)
     }
 
     /// Sends a control sequence that draws nothing.
@@ -146,13 +144,12 @@ impl Drop for Terminal {
     }
 }
 
-/// The whole terminal.
 fn size() -> io::Result<Rect> {
     let (width, height) = crossterm::terminal::size()?;
     Ok(Rect::new(0, 0, width, height))
 }
 
-/// Gives the terminal back, once. What cannot be written now can be written nowhere else either.
+/// Restores the terminal, once. Write errors are ignored: they cannot be reported anywhere.
 fn restore_terminal() {
     if IS_ACTIVE.swap(false, Ordering::SeqCst) {
         let _ = execute!(
@@ -167,32 +164,33 @@ fn restore_terminal() {
     }
 }
 
-/// From now on a panic writes a report beside the log file. Where it ends the console the terminal is
-/// given back first and the report's path is printed; a panic on another thread (a job's, say) is
-/// told in the log, and the console goes on.
+/// Installs a panic hook that writes a report to the directory of the log file.
+///
+/// A panic of the drawing thread ends the console: the terminal is restored and the report's path printed. Panics of
+/// other threads (jobs) are logged.
 pub(crate) fn report_panics(log_file: Option<&Path>) {
     let directory = log_file.and_then(Path::parent).map(Path::to_path_buf);
     let hooks = HookBuilder::default().theme(Theme::new()).try_into_hooks();
     let Ok((hook, eyre)) = hooks else { return };
-    // The hook for errors can be set once, and main may have set it.
+    // The error hook can be installed only once; main may have done so.
     let _ = eyre.install();
     std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
         let report = hook.panic_report(info).to_string();
-        let written = directory
+        let path = directory
             .as_deref()
             .map(|directory| write_report(directory, &report));
-        let text = match written {
-            Some(Ok(path)) => format!("a report is in {}", path.display()),
+        let text = match path {
+            Some(Ok(path)) => format!("the report is in {}", path.display()),
             _ => report,
         };
-        let drawer = DRAW_THREAD
+        let draws = DRAW_THREAD
             .get()
-            .is_none_or(|drawer| *drawer == thread::current().id());
-        if IS_ACTIVE.load(Ordering::SeqCst) && !drawer {
+            .is_none_or(|id| *id == thread::current().id());
+        if IS_ACTIVE.load(Ordering::SeqCst) && !draws {
             tracing::error!("internal error: {text}");
         } else {
             restore_terminal();
-            // Not eprintln: it panics where stderr is gone, and a panic in here aborts.
+            // Not eprintln: it panics if stderr is closed, and a panic in the hook aborts.
             let _ = writeln!(io::stderr(), "internal error, snapdeck stopped: {text}");
         }
     }));

@@ -1,4 +1,4 @@
-//! The console without an engine: keys go in, screens come out; `keys` has what comes out as commands.
+//! Tests of the console without an engine: from keys to screens and commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod finding;
@@ -57,14 +57,13 @@ fn press(app: &mut App, code: KeyCode) -> Vec<Command> {
     app.on_event(Event::Key(KeyEvent::from(code)))
 }
 
-/// Types characters, one key each; gives back all commands.
+/// Types characters, one key each; returns all commands.
 fn keys(app: &mut App, text: &str) -> Vec<Command> {
     text.chars()
         .flat_map(|c| press(app, KeyCode::Char(c)))
         .collect()
 }
 
-/// The command that pulls each name to its host.
 fn pulls(pairs: &[(&str, &str)]) -> Command {
     let pull = |(name, host): &(&str, &str)| Operation::Pull {
         host: host.parse().unwrap(),
@@ -83,13 +82,13 @@ fn click(app: &mut App, column: u16, row: u16) -> Vec<Command> {
     }))
 }
 
-/// Column and row of `text` on the screen as it was drawn last.
-fn position_of(shown: &str, text: &str) -> (u16, u16) {
-    let (row, line) = shown
+/// Returns column and row of `text` on a screen.
+fn position_of(output: &str, text: &str) -> (u16, u16) {
+    let (row, line) = output
         .lines()
         .enumerate()
         .find(|(_, line)| line.contains(text))
-        .unwrap_or_else(|| panic!("no {text:?} in\n{shown}"));
+        .unwrap_or_else(|| panic!("no {text:?} in\n{output}"));
     let before = line.split(text).next().unwrap().trim_start_matches('"');
     (before.chars().count() as u16, row as u16)
 }
@@ -143,7 +142,7 @@ fn shot(name: &str, app: &mut App, now: Instant) {
 }
 
 #[test]
-fn the_first_frame_says_what_is_awaited() {
+fn the_first_frame_shows_connecting_hosts() {
     let mut app = app(empty());
     app.banner = Some("demo".to_owned());
     shot("start", &mut app, Instant::now());
@@ -151,7 +150,7 @@ fn the_first_frame_says_what_is_awaited() {
 }
 
 #[test]
-fn a_view_with_a_running_job() {
+fn running_and_failed_jobs_are_shown() {
     let mut app = app(populated());
     let start = Instant::now();
     let cell = app.view.jobs[0].progress_cell.clone();
@@ -169,7 +168,7 @@ fn a_view_with_a_running_job() {
 }
 
 #[test]
-fn create_tells_what_is_wrong_with_a_name_as_it_is_typed() {
+fn create_reports_an_invalid_name_while_typing() {
     let mut app = app(populated());
     keys(&mut app, "c");
     keys(&mut app, "my app;v1");
@@ -179,7 +178,7 @@ fn create_tells_what_is_wrong_with_a_name_as_it_is_typed() {
 }
 
 #[test]
-fn pull_acts_on_all_that_is_marked_and_drops_the_marks() {
+fn pull_applies_to_marked_rows_and_clears_the_marks() {
     let mut app = app(populated());
     press(&mut app, KeyCode::BackTab);
     app.focus_on(Pane::Bucket);
@@ -192,13 +191,13 @@ fn pull_acts_on_all_that_is_marked_and_drops_the_marks() {
 }
 
 #[test]
-fn remove_is_refused_while_sandboxes_need_the_file() {
+fn a_snapshot_in_use_cannot_be_removed() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
     keys(&mut app, "Gd");
     shot("remove_refused", &mut app, Instant::now());
     assert!(keys(&mut app, "y").is_empty());
-    // In the bucket alone nothing depends on it.
+    // No sandbox depends on the object in the bucket.
     keys(&mut app, " ");
     press(&mut app, KeyCode::Down);
     keys(&mut app, " ");
@@ -216,7 +215,7 @@ fn remove_is_refused_while_sandboxes_need_the_file() {
 }
 
 #[test]
-fn remove_of_one_of_two_copies_takes_a_y_and_of_both_the_name() {
+fn removing_the_last_copy_must_be_confirmed_by_typing() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
     press(&mut app, KeyCode::Down);
@@ -256,7 +255,7 @@ fn remove_of_one_of_two_copies_takes_a_y_and_of_both_the_name() {
 }
 
 #[test]
-fn help_names_every_key() {
+fn the_help_lists_all_actions() {
     let mut app = app(populated());
     keys(&mut app, "?");
     shot("help", &mut app, Instant::now());
@@ -278,7 +277,7 @@ fn help_names_every_key() {
 }
 
 #[test]
-fn the_doctor_shows_what_has_come_and_what_is_awaited() {
+fn finished_and_running_health_checks_are_shown() {
     let mut app = app(with_health_checks());
     assert_eq!(keys(&mut app, "D"), [Command::RunChecks]);
     insta::assert_snapshot!("doctor", screen(&mut app, 80, 24));
@@ -290,10 +289,10 @@ fn the_doctor_shows_what_has_come_and_what_is_awaited() {
 }
 
 #[test]
-fn a_host_that_went_away_keeps_its_rows_with_their_age() {
+fn an_unreachable_host_keeps_its_rows_with_their_age() {
     let now = Instant::now() + Duration::from_secs(3600);
     let mut app = app(unreachable_host_view(now, Duration::from_secs(200)));
-    shot("host_away", &mut app, now);
+    shot("host_unreachable", &mut app, now);
     let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
     terminal.draw(|frame| drop(draw(&app, frame, now))).unwrap();
     let cell = &terminal.backend().buffer()[(5, 3)];
@@ -301,7 +300,7 @@ fn a_host_that_went_away_keeps_its_rows_with_their_age() {
 }
 
 #[test]
-fn leaving_names_the_jobs_that_are_not_over() {
+fn quitting_lists_the_unfinished_jobs() {
     let mut app = app(populated());
     assert!(keys(&mut app, "q").is_empty());
     insta::assert_snapshot!("quit", screen(&mut app, 80, 24));
@@ -315,7 +314,7 @@ fn leaving_names_the_jobs_that_are_not_over() {
 }
 
 #[test]
-fn every_size_can_be_drawn() {
+fn every_size_is_drawn() {
     let mut views = vec![
         empty(),
         populated(),
@@ -360,7 +359,7 @@ fn every_size_can_be_drawn() {
 }
 
 #[test]
-fn of_a_hundred_thousand_objects_only_those_on_screen_are_built() {
+fn only_visible_rows_of_many_objects_are_built() {
     let mut view = populated();
     let objects = (0..100_000).map(|i| object(&format!("o{i:06}"), i));
     set_bucket(&mut view, |bucket| bucket.objects = objects.collect());
@@ -374,22 +373,25 @@ fn of_a_hundred_thousand_objects_only_those_on_screen_are_built() {
 }
 
 #[test]
-fn a_dialog_longer_than_the_screen_can_be_read_to_its_end() {
+fn a_dialog_longer_than_the_screen_scrolls() {
     let mut app = app(populated());
     keys(&mut app, "?");
-    let mut seen = screen(&mut app, 80, 12);
+    let mut output = screen(&mut app, 80, 12);
     for _ in 0..40 {
         press(&mut app, KeyCode::PageDown);
-        seen.push_str(&screen(&mut app, 80, 12));
+        output.push_str(&screen(&mut app, 80, 12));
     }
-    assert!(seen.contains("Quit; asks first while jobs run"), "{seen}");
+    assert!(
+        output.contains("Quit; asks first while jobs run"),
+        "{output}"
+    );
     assert!(
         matches!(app.layers.last(), Some(Layer { scroll, .. }) if *scroll == app.areas.layer.1)
     );
 }
 
 #[test]
-fn the_help_and_the_doctor_go_to_their_ends() {
+fn help_and_doctor_scroll_to_both_ends() {
     for key in ['?', 'D'] {
         let mut app = app(populated());
         app.on_view(
@@ -409,12 +411,12 @@ fn the_help_and_the_doctor_go_to_their_ends() {
 }
 
 #[test]
-fn the_smallest_screen_still_has_its_keys() {
+fn the_smallest_screen_shows_keys() {
     let mut app = app(populated());
-    let shown = screen(&mut app, 40, 10);
+    let output = screen(&mut app, 40, 10);
     assert!(
-        shown.contains("config-vm") && shown.contains("push sandbox"),
-        "{shown}"
+        output.contains("config-vm") && output.contains("push sandbox"),
+        "{output}"
     );
-    assert!(shown.contains("? help  q quit"), "{shown}");
+    assert!(output.contains("? help  q quit"), "{output}");
 }

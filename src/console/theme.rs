@@ -1,6 +1,6 @@
-//! Colours and attributes by what they mean. The themes are files of `config/themes`, compiled in; a user's own stand
-//! in `themes` beside `config.toml`. No meaning hangs on colour alone: crossterm drops colours under `NO_COLOR`,
-//! attributes (reverse, bold, dim) stay.
+//! Themes: a style for each role. The files of `config/themes` are compiled in; users put their own into `themes` beside
+//! `config.toml`. Themes do not rely on colours alone: with `NO_COLOR` crossterm drops colours and keeps attributes
+//! (reverse, bold, dim).
 
 use std::path::Path;
 use std::str::FromStr;
@@ -11,7 +11,6 @@ use toml::de::DeTable;
 use snapdeck_model::Result;
 use snapdeck_settings::SourceText;
 
-/// The themes that are compiled in, by name.
 pub(crate) const THEMES: &[(&str, &str)] = &[
     ("dark", include_str!("../../config/themes/dark.toml")),
     ("light", include_str!("../../config/themes/light.toml")),
@@ -22,26 +21,22 @@ pub(crate) const THEMES: &[(&str, &str)] = &[
     ("mono", include_str!("../../config/themes/mono.toml")),
 ];
 
-/// One style for each role on screen.
+/// A style for each role.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Theme {
-    /// Ordinary text.
     pub text: Style,
-    /// Less important, stale or not possible.
+    /// Less important, stale or disabled.
     pub dim: Style,
     /// Headings and names.
     pub title: Style,
-    /// Borders.
     pub border: Style,
-    /// The border and title of what has the focus.
+    /// Border and title of the focused pane.
     pub focus: Style,
     /// The selected row of the focused list.
     pub selected: Style,
-    /// The selected row of another list.
+    /// The selected row of other lists.
     pub selected_inactive: Style,
-    /// All is well.
     pub good: Style,
-    /// To be heeded.
     pub warn: Style,
     /// Failed or refused.
     pub bad: Style,
@@ -51,7 +46,6 @@ pub(crate) struct Theme {
 
 type Role = fn(&mut Theme) -> &mut Style;
 
-/// The roles by their name in a file.
 const ROLES: &[(&str, Role)] = &[
     ("text", |theme| &mut theme.text),
     ("dim", |theme| &mut theme.dim),
@@ -67,17 +61,17 @@ const ROLES: &[(&str, Role)] = &[
 ];
 
 impl Theme {
-    /// The theme of that name of those that are compiled in.
+    /// Returns a compiled-in theme.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        let (_, text) = THEMES.iter().find(|(known, _)| *known == name)?;
+        let (_, text) = THEMES.iter().find(|(other, _)| *other == name)?;
         Self::read(text, Path::new(name)).ok()
     }
 
-    /// Reads `text`, the content of `path`: each role a text such as `"bold #ff8800 on black"`. A role that is left out
-    /// looks like ordinary text.
+    /// Reads `text`, the content of `path`: a style for each role, such as `"bold #ff8800 on black"`. Roles that are left out
+    /// look like ordinary text.
     ///
     /// # Errors
-    /// `InvalidInput` with the line: a role, a colour or an attribute that is not known.
+    /// `InvalidInput` with the line: an unknown role, colour or attribute.
     pub(crate) fn read(text: &str, path: &Path) -> Result<Self> {
         let text = SourceText {
             error_summary: "cannot read the theme",
@@ -88,20 +82,20 @@ impl Theme {
             .map_err(|error| text.syntax_error(error.span(), error.message()))?;
         let mut theme = Self::default();
         for (name, value) in root.get_ref() {
-            let role = ROLES.iter().find(|(known, _)| known == name.get_ref());
-            let known = || ROLES.iter().map(|(known, _)| (*known).to_owned());
+            let role = ROLES.iter().find(|(role, _)| role == name.get_ref());
+            let roles = || ROLES.iter().map(|(role, _)| (*role).to_owned());
             let (_, role) = role.ok_or_else(|| {
-                text.unknown_name_error(name.span().start, "role", name.get_ref(), known())
+                text.unknown_name_error(name.span().start, "role", name.get_ref(), roles())
             })?;
             let at = value.span().start;
             let words = value.get_ref().as_str();
             let words = words.ok_or_else(|| {
-                text.error_at(at, format!("{name} takes a text, such as \"bold cyan\""))
+                text.error_at(at, format!("{name} must be a text, such as \"bold cyan\""))
             })?;
             *role(&mut theme) = style(words).map_err(|word| {
-                text.error_at(at, format!("{name}: there is no colour or attribute {word:?}")).hint(
-                    "colours are red, light-red, ..., 0 to 255, #rrggbb; attributes bold, dim, italic, underlined, \
-                     reverse; \"on COLOUR\" is the background",
+                text.error_at(at, format!("{name}: unknown colour or attribute {word:?}")).hint(
+                    "use red, light-red, ..., 0 to 255, #rrggbb; bold, dim, italic, underlined, reverse; \"on COLOUR\" for \
+                     the background",
                 )
             })?;
         }
@@ -109,10 +103,10 @@ impl Theme {
     }
 }
 
-/// The style that `words` tell of; the word that is none.
+/// Parses a style. The error is the invalid word.
 fn style(words: &str) -> std::result::Result<Style, String> {
     let mut style = Style::new();
-    let mut behind = false;
+    let mut is_background = false;
     for word in words.split_whitespace() {
         let attribute = match word {
             "bold" => Some(Modifier::BOLD),
@@ -122,29 +116,29 @@ fn style(words: &str) -> std::result::Result<Style, String> {
             "reverse" => Some(Modifier::REVERSED),
             _ => None,
         };
-        style = match (attribute, word, behind) {
+        style = match (attribute, word, is_background) {
             (Some(attribute), _, false) => style.add_modifier(attribute),
             (None, "on", false) => {
-                behind = true;
+                is_background = true;
                 continue;
             }
-            (_, color, behind) => {
+            (_, color, is_background) => {
                 let color = Color::from_str(color).map_err(|_| word.to_owned())?;
-                match behind {
+                match is_background {
                     true => style.bg(color),
                     false => style.fg(color),
                 }
             }
         };
-        behind = false;
+        is_background = false;
     }
-    match behind {
+    match is_background {
         true => Err("on".to_owned()),
         false => Ok(style),
     }
 }
 
-/// Is a background of that red, green and blue light? By its luminance (ITU-R BT.709).
+/// Returns whether a background of this red, green and blue is light, by its luminance (ITU-R BT.709).
 pub(crate) fn is_light((red, green, blue): (u8, u8, u8)) -> bool {
     let [red, green, blue] = [red, green, blue].map(f64::from);
     0.2126 * red + 0.7152 * green + 0.0722 * blue > 127.5
@@ -156,23 +150,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_theme_has_every_role_with_a_comment_and_a_selection_without_colours() {
+    fn each_theme_is_complete_documented_and_usable_without_colours() {
         for (name, text) in THEMES {
             let theme = Theme::named(name).unwrap_or_else(|| {
                 panic!("{}", Theme::read(text, Path::new(name)).unwrap_err());
             });
             for (role, _) in ROLES {
                 let lines: Vec<&str> = text.lines().collect();
-                let at = lines
+                let line = lines
                     .iter()
                     .position(|line| line.starts_with(&format!("{role} = ")));
-                let at = at.unwrap_or_else(|| panic!("{name} lacks {role}"));
+                let line = line.unwrap_or_else(|| panic!("{name} lacks {role}"));
                 assert!(
-                    lines[at - 1].starts_with("# "),
+                    lines[line - 1].starts_with("# "),
                     "{name}: {role} has no comment"
                 );
             }
-            // Under NO_COLOR only the attributes are left: what is selected must still be told from the rest.
+            // With NO_COLOR only attributes remain: they must distinguish these roles.
             for (role, attributes) in [
                 ("selected", theme.selected.add_modifier),
                 ("resting", theme.selected_inactive.add_modifier),
@@ -190,12 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn a_style_is_colours_and_attributes() {
-        let wanted = Style::new()
+    fn a_style_has_colours_and_attributes() {
+        let expected = Style::new()
             .fg(Color::Rgb(255, 136, 0))
             .bg(Color::Black)
             .add_modifier(Modifier::BOLD);
-        assert_eq!(style("bold #ff8800 on black"), Ok(wanted));
+        assert_eq!(style("bold #ff8800 on black"), Ok(expected));
         assert_eq!(style("light-red"), Ok(Style::new().fg(Color::LightRed)));
         for (words, wrong) in [
             ("bold oragne", "oragne"),
@@ -207,27 +201,27 @@ mod tests {
     }
 
     #[test]
-    fn a_theme_that_cannot_be_read_is_told_with_its_line() {
-        for (text, told) in [
+    fn an_invalid_theme_is_reported_with_its_line() {
+        for (text, message) in [
             (
                 "\nfokus = \"bold\"",
                 "mine.toml line 2: unknown role \"fokus\"; did you mean focus?",
             ),
             (
                 "text = \"pinkish\"",
-                "line 1: text: there is no colour or attribute \"pinkish\"",
+                "line 1: text: unknown colour or attribute \"pinkish\"",
             ),
-            ("text = 7", "text takes a text"),
+            ("text = 7", "text must be a text"),
         ] {
             let error = Theme::read(text, Path::new("mine.toml"))
                 .unwrap_err()
                 .to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(message), "{error}");
         }
     }
 
     #[test]
-    fn white_is_light_and_solarized_dark_is_not() {
+    fn light_and_dark_backgrounds_are_distinguished() {
         assert!(is_light((255, 255, 255)) && is_light((253, 246, 227)));
         assert!(!is_light((0, 0, 0)) && !is_light((0, 43, 54)));
     }

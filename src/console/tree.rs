@@ -1,4 +1,4 @@
-//! The tree of snapshots: what was made from what, wherever it is now, with the sandboxes that stand on them as leaves.
+//! The lineage tree: snapshots of all hosts and the bucket below their parents, with the sandboxes based on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,21 +12,16 @@ use super::lookup;
 use snapdeck_engine::{Link, Parents, View};
 use snapdeck_model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
 
-/// What tells a row from all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum TreeRowKey {
-    /// A snapshot.
     Snapshot(SnapshotName),
-    /// A sandbox on its host.
     Sandbox(HostName, SandboxId),
 }
 
-/// A row.
 #[derive(Debug, Clone)]
 pub(crate) struct TreeRow {
-    /// What it is.
     pub key: TreeRowKey,
-    /// The lines that lead to it.
+    /// The lines of the tree before the name.
     pub branch: String,
 }
 
@@ -43,7 +38,7 @@ impl Row for TreeRow {
     }
 }
 
-/// The lists a tree is made of: while they are the very same, so is the tree.
+/// The lists on which the parents depend. Compared by address.
 #[derive(Debug, Clone)]
 pub(crate) struct TreeInputs {
     snapshots: Vec<Arc<[Snapshot]>>,
@@ -59,18 +54,15 @@ impl PartialEq for TreeInputs {
     }
 }
 
-/// The tree's state.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    /// Its rows' state.
     pub list: List<TreeRowKey>,
-    /// Its rows, from the top.
     pub items: Vec<TreeRow>,
-    /// The list it was opened from.
+    /// The list to return to.
     pub opened_from: Pane,
-    /// What was made from what, and of which lists that is true.
+    /// The parents of all snapshots, and the lists for which they were queried.
     pub parents: Option<(TreeInputs, Parents)>,
-    /// What the rows were made of.
+    /// The lists from which the rows were built.
     source_lists: Option<(TreeInputs, Vec<Arc<[Sandbox]>>)>,
 }
 
@@ -86,7 +78,6 @@ impl Default for Tree {
     }
 }
 
-/// The lists that tell which snapshots there are.
 fn tree_inputs(view: &View) -> TreeInputs {
     let up = view.hosts.iter().filter(|host| host.link == Link::Up);
     TreeInputs {
@@ -96,22 +87,22 @@ fn tree_inputs(view: &View) -> TreeInputs {
 }
 
 impl Tree {
-    /// Takes up a view; the rows are made again only where they are others.
+    /// Rebuilds the rows if a list has changed.
     pub(crate) fn update(&mut self, view: &View) {
         let sandboxes: Vec<Arc<[Sandbox]>> = view
             .hosts
             .iter()
             .map(|host| host.sandboxes.clone())
             .collect();
-        let same = |(lists, before): &(TreeInputs, Vec<Arc<[Sandbox]>>)| {
-            *lists == tree_inputs(view)
-                && before.len() == sandboxes.len()
-                && before
+        let is_same = |(inputs, previous): &(TreeInputs, Vec<Arc<[Sandbox]>>)| {
+            *inputs == tree_inputs(view)
+                && previous.len() == sandboxes.len()
+                && previous
                     .iter()
                     .zip(&sandboxes)
                     .all(|(a, b)| Arc::ptr_eq(a, b))
         };
-        if !self.source_lists.as_ref().is_some_and(same) {
+        if !self.source_lists.as_ref().is_some_and(is_same) {
             self.source_lists = Some((tree_inputs(view), sandboxes));
             self.rebuild(view);
         }
@@ -123,7 +114,6 @@ impl Tree {
         self.list.update(&self.items);
     }
 
-    /// The selected row.
     pub(crate) fn current(&self) -> Option<&TreeRowKey> {
         self.list.current(&self.items).map(|item| &item.key)
     }
@@ -131,7 +121,7 @@ impl Tree {
 
 type Children<'a, T> = BTreeMap<&'a SnapshotName, BTreeSet<T>>;
 
-/// All rows, in the order in which they stand on screen.
+/// Returns all rows, from the top of the tree.
 fn rows(view: &View, parents: &BTreeMap<SnapshotName, SnapshotName>) -> Vec<TreeRow> {
     let objects = view.bucket.objects.iter().map(|object| &object.name);
     let snapshots = view.hosts.iter().flat_map(|host| host.snapshots.iter());
@@ -148,22 +138,22 @@ fn rows(view: &View, parents: &BTreeMap<SnapshotName, SnapshotName>) -> Vec<Tree
             }
         }
     }
-    // A parent that is nowhere any more still holds its children together.
-    let needed = parents.iter().filter(|(name, _)| names.contains(name));
-    let needed: Vec<&SnapshotName> = needed.map(|(_, parent)| parent).collect();
-    names.extend(needed);
+    // Show parents that no longer exist, too: they group their children.
+    let relations = parents.iter().filter(|(name, _)| names.contains(name));
+    let parent_names: Vec<&SnapshotName> = relations.map(|(_, parent)| parent).collect();
+    names.extend(parent_names);
     let mut children: Children<'_, &SnapshotName> = BTreeMap::new();
     let mut roots: BTreeSet<&SnapshotName> = names.clone();
     for name in &names {
         if let Some(parent) = parents.get(*name)
             && !is_cycle(name, parents)
         {
-            names_of(&mut children, parent).insert(name);
+            children.entry(parent).or_default().insert(*name);
             roots.remove(name);
         }
     }
     let mut rows = Vec::new();
-    // A stack in the place of recursion: lineages may be long.
+    // A stack instead of recursion: lineages may be long.
     let mut stack: Vec<(TreeRowKey, String, String)> = Vec::new();
     for root in roots.into_iter().rev() {
         stack.push((
@@ -177,12 +167,12 @@ fn rows(view: &View, parents: &BTreeMap<SnapshotName, SnapshotName>) -> Vec<Tree
             let leaves = sandboxes.get(name).into_iter().flatten();
             let leaves =
                 leaves.map(|(host, id)| TreeRowKey::Sandbox((*host).clone(), (*id).clone()));
-            let made = children.get(name).into_iter().flatten();
-            let made = made.map(|name| TreeRowKey::Snapshot((*name).clone()));
-            let all: Vec<TreeRowKey> = leaves.chain(made).collect();
-            let last = all.len().saturating_sub(1);
-            for (at, child) in all.into_iter().enumerate().rev() {
-                let (arm, rest) = if at == last {
+            let snapshots = children.get(name).into_iter().flatten();
+            let snapshots = snapshots.map(|name| TreeRowKey::Snapshot((*name).clone()));
+            let below_name: Vec<TreeRowKey> = leaves.chain(snapshots).collect();
+            let last = below_name.len().saturating_sub(1);
+            for (index, child) in below_name.into_iter().enumerate().rev() {
+                let (arm, rest) = if index == last {
                     ("└ ", "  ")
                 } else {
                     ("├ ", "│ ")
@@ -195,50 +185,42 @@ fn rows(view: &View, parents: &BTreeMap<SnapshotName, SnapshotName>) -> Vec<Tree
     rows
 }
 
-fn names_of<'a, 'b>(
-    children: &'b mut Children<'a, &'a SnapshotName>,
-    parent: &'a SnapshotName,
-) -> &'b mut BTreeSet<&'a SnapshotName> {
-    children.entry(parent).or_default()
-}
-
-/// Does following the parents lead round? Then nothing says which of them is the root.
+/// Returns whether the chain of parents is a cycle, which has no root.
 fn is_cycle(name: &SnapshotName, parents: &BTreeMap<SnapshotName, SnapshotName>) -> bool {
     let mut seen = BTreeSet::from([name]);
-    let mut at = name;
-    while let Some(parent) = parents.get(at) {
+    let mut current = name;
+    while let Some(parent) = parents.get(current) {
         if !seen.insert(parent) {
             return true;
         }
-        at = parent;
+        current = parent;
     }
     false
 }
 
 impl App {
-    /// The lists whose parents are to be asked for, where the tree is open and they are not known.
+    /// Returns the inputs of the query of parents that is due while the tree is open.
     pub(crate) fn pending_parents_query(&self) -> Option<TreeInputs> {
         if self.list != Pane::Tree {
             return None;
         }
-        let mark = tree_inputs(&self.view);
-        let known = self.tree.parents.as_ref();
-        (!known.is_some_and(|(known, _)| *known == mark)).then_some(mark)
+        let inputs = tree_inputs(&self.view);
+        let parents = self.tree.parents.as_ref();
+        (!parents.is_some_and(|(queried, _)| *queried == inputs)).then_some(inputs)
     }
 
-    /// Takes up what was made from what.
-    pub(crate) fn on_parents(&mut self, mark: TreeInputs, parents: Parents) {
-        self.tree.parents = Some((mark, parents));
+    pub(crate) fn on_parents(&mut self, inputs: TreeInputs, parents: Parents) {
+        self.tree.parents = Some((inputs, parents));
         let view = self.view.clone();
         self.tree.rebuild(&view);
     }
 
-    /// Opens the tree at what is selected, or goes back from it.
+    /// Opens the tree at the selected item, or returns to the list it was opened from.
     pub(crate) fn toggle_tree(&mut self) {
         if self.list == Pane::Tree {
             return self.focus_on(self.tree.opened_from);
         }
-        let at = match self.list {
+        let selected = match self.list {
             Pane::Sandboxes => self
                 .sandbox()
                 .map(|(host, sandbox)| TreeRowKey::Sandbox(host.name.clone(), sandbox.id.clone())),
@@ -260,13 +242,14 @@ impl App {
         };
         let view = self.view.clone();
         self.tree.update(&view);
-        if let Some(key) = at {
+        if let Some(key) = selected {
             self.tree.list.select_key(&self.tree.items, &key);
         }
         self.focus_on(Pane::Tree);
     }
 
-    /// The snapshot that is selected in the tree, and the nearest place that has it: the current host, else the bucket.
+    /// Returns the snapshot that is selected in the tree, and its place: the current host if it has the snapshot, else the
+    /// bucket.
     pub(crate) fn tree_snapshot(&self) -> Option<(SnapshotName, Place)> {
         let TreeRowKey::Snapshot(name) = self.tree.current()? else {
             return None;
@@ -284,7 +267,7 @@ mod tests {
     use super::*;
     use crate::fixture::populated;
 
-    fn drawn(parents: &[(&str, &str)]) -> Vec<String> {
+    fn row_texts(parents: &[(&str, &str)]) -> Vec<String> {
         let name = |name: &str| name.parse::<SnapshotName>().unwrap();
         let parents = parents.iter().map(|(of, from)| (name(of), name(from)));
         let rows = rows(&populated(), &parents.collect());
@@ -294,10 +277,10 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_stand_under_what_they_were_made_from_and_sandboxes_under_their_base() {
+    fn snapshots_are_below_their_parents_and_sandboxes_below_their_base() {
         let parents = [("myapp-v1.0", "winserver-base"), ("far-away", "myapp-v1.0")];
         assert_eq!(
-            drawn(&parents),
+            row_texts(&parents),
             [
                 "local-only",
                 "winserver-base",
@@ -312,11 +295,15 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_is_gone_stays_and_a_circle_has_no_root() {
-        let gone = drawn(&[("myapp-v1.0", "gone"), ("far-away", "gone")]);
-        assert_eq!(gone[..3], ["gone", "├ far-away", "└ myapp-v1.0"]);
-        let circle = drawn(&[("myapp-v1.0", "far-away"), ("far-away", "myapp-v1.0")]);
-        assert!(circle.contains(&"far-away".to_owned()), "{circle:?}");
-        assert!(circle.contains(&"myapp-v1.0".to_owned()), "{circle:?}");
+    fn removed_parents_are_shown_and_cycles_are_cut() {
+        let removed = row_texts(&[("myapp-v1.0", "removed"), ("far-away", "removed")]);
+        assert!(
+            removed
+                .join(" ")
+                .contains("removed ├ far-away └ myapp-v1.0")
+        );
+        let cycle = row_texts(&[("myapp-v1.0", "far-away"), ("far-away", "myapp-v1.0")]);
+        assert!(cycle.contains(&"far-away".to_owned()), "{cycle:?}");
+        assert!(cycle.contains(&"myapp-v1.0".to_owned()), "{cycle:?}");
     }
 }

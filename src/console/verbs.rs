@@ -1,4 +1,4 @@
-//! Which sandboxes a verb is about, and whether it can be done to them.
+//! Runs sandbox verbs on the marked or selected sandboxes.
 
 use super::actions::Pane;
 use super::app::{App, Command};
@@ -10,49 +10,54 @@ use super::perform::open;
 use snapdeck_engine::Link;
 use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxVerb, SnapshotName};
 
-/// The sandboxes a verb is about: all that are marked, else the selected one.
+const NO_SANDBOX: &str = "no sandbox is selected";
+
+fn unreachable_host(host: &HostName) -> String {
+    format!("host {host} is unreachable")
+}
+
+/// Returns the marked sandboxes, or the selected one; an error if a host is unreachable.
 pub(crate) fn reachable_sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
     if app.list != Pane::Sandboxes {
-        return Err("no sandbox is selected".to_owned());
+        return Err(NO_SANDBOX.to_owned());
     }
-    let mut found = Vec::new();
+    let mut sandboxes = Vec::new();
     for (host, id) in app.chosen_sandboxes() {
-        let on = lookup::host(&app.view, &host).filter(|host| host.link == Link::Up);
-        if on.is_none() {
-            return Err(format!("{host} does not answer"));
+        if lookup::host(&app.view, &host).is_none_or(|host| host.link != Link::Up) {
+            return Err(unreachable_host(&host));
         }
-        found.extend(lookup::sandbox(&app.view, &host, &id));
+        sandboxes.extend(lookup::sandbox(&app.view, &host, &id));
     }
-    match found.is_empty() {
-        true => Err("no sandbox is selected".to_owned()),
-        false => Ok(found),
+    match sandboxes.is_empty() {
+        true => Err(NO_SANDBOX.to_owned()),
+        false => Ok(sandboxes),
     }
 }
 
-/// Why `verb` can be done to none of them.
+/// Returns why `verb` is possible for none of the sandboxes.
 pub(crate) fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
-    let chosen = match reachable_sandboxes(app) {
-        Ok(chosen) => chosen,
-        Err(why) => return Some(why),
+    let sandboxes = match reachable_sandboxes(app) {
+        Ok(sandboxes) => sandboxes,
+        Err(error) => return Some(error),
     };
-    let mut refused = chosen
+    let mut obstacles = sandboxes
         .iter()
-        .map(|sandbox| verb.obstacle(sandbox.state).map(|why| (&sandbox.id, why)));
-    let (id, why) = refused.next()??;
-    let all = refused.all(|refused| refused.is_some());
-    all.then(|| format!("cannot {} {id}: {why}", verb.as_str()))
+        .map(|sandbox| Some((&sandbox.id, verb.obstacle(sandbox.state)?)));
+    let (id, obstacle) = obstacles.next()??;
+    let none_possible = obstacles.all(|obstacle| obstacle.is_some());
+    none_possible.then(|| format!("cannot {} {id}: {obstacle}", verb.as_str()))
 }
 
-/// What the key for both means now.
+/// Returns the verb of the pause key: resume if no sandbox can be paused.
 pub(crate) fn pause_or_resume(app: &App) -> SandboxVerb {
     let can_pause = |sandbox: &&Sandbox| SandboxVerb::Pause.obstacle(sandbox.state).is_none();
     match reachable_sandboxes(app) {
-        Ok(chosen) if !chosen.iter().any(can_pause) => SandboxVerb::Resume,
+        Ok(sandboxes) if !sandboxes.iter().any(can_pause) => SandboxVerb::Resume,
         _ => SandboxVerb::Pause,
     }
 }
 
-/// Does `verb` to them, or asks.
+/// Runs `verb`, or opens its confirmation.
 pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
     match confirm_or_run(verb, app.chosen_sandboxes(), &app.view.clone()) {
         DialogReply::Close(commands) => {
@@ -67,9 +72,8 @@ pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
     }
 }
 
-/// Where a new sandbox is likely to be, and on which snapshot: the selected one, or what the selected sandbox stands
-/// on.
-pub(crate) fn base(app: &App) -> (Option<HostName>, Option<SnapshotName>) {
+/// Returns the default host and snapshot of a new sandbox: the selected snapshot, or the base of the selected sandbox.
+pub(crate) fn new_sandbox_defaults(app: &App) -> (Option<HostName>, Option<SnapshotName>) {
     let current = app.host.clone();
     match app.list {
         Pane::Bucket => {
@@ -92,14 +96,14 @@ pub(crate) fn base(app: &App) -> (Option<HostName>, Option<SnapshotName>) {
     }
 }
 
-/// The sandbox whose screen is meant: the selected one.
+/// Returns the selected sandbox, or why it has no screen.
 pub(crate) fn screen_target(app: &App) -> Result<(HostName, SandboxId), String> {
     if let Some((host, sandbox)) = app.watched_sandbox() {
         return Ok((host.name.clone(), sandbox.id.clone()));
     }
     match app.sandbox().filter(|_| app.list == Pane::Sandboxes) {
-        None => Err("no sandbox is selected".to_owned()),
-        Some((host, _)) if host.link != Link::Up => Err(format!("{} does not answer", host.name)),
+        None => Err(NO_SANDBOX.to_owned()),
+        Some((host, _)) if host.link != Link::Up => Err(unreachable_host(&host.name)),
         Some((_, sandbox)) => Err(format!(
             "{} is {}: it has no screen",
             sandbox.id,

@@ -1,22 +1,24 @@
-//! From a sandbox's VNC address to a viewer: onto the clipboard, and into a program.
+//! Copies text to the clipboard, and starts VNC viewers.
 
 use std::process::Stdio;
 
 use crossterm::Command as _;
 use crossterm::clipboard::CopyToClipboard;
 
-/// Viewers that are looked for where the settings name none, with their arguments.
+/// Viewers tried if the settings name none, with their arguments.
 const KNOWN_VIEWERS: &[&str] = &[
     "remote-viewer {url}",
     "vncviewer {host}::{port}",
     "gvncviewer {host}:{display}",
 ];
 
-/// What makes a terminal put `text` on its clipboard (OSC 52). tmux swallows that unless it is told otherwise, and
-/// hands on what is wrapped for it, unless it is told otherwise: there both are sent.
+/// Returns the sequence that copies `text` to the terminal's clipboard (OSC 52).
+///
+/// For tmux it is sent plain and wrapped: depending on its settings tmux handles the first (`set-clipboard`) or passes on
+/// the second (`allow-passthrough`).
 pub(crate) fn clipboard_sequence(text: &str, in_tmux: bool) -> String {
     let mut plain = String::new();
-    // It writes to a string, which cannot fail.
+    // Writing to a string cannot fail.
     let _ = CopyToClipboard::to_clipboard_from(text).write_ansi(&mut plain);
     match in_tmux {
         true => format!("{plain}{}", wrap_for_tmux(&plain, true)),
@@ -24,7 +26,7 @@ pub(crate) fn clipboard_sequence(text: &str, in_tmux: bool) -> String {
     }
 }
 
-/// `sequence` so that tmux hands it on to its own terminal.
+/// Wraps `sequence` so that tmux passes it on to its terminal.
 pub(crate) fn wrap_for_tmux(sequence: &str, in_tmux: bool) -> String {
     match in_tmux {
         true => format!("\x1bPtmux;{}\x1b\\", sequence.replace('\x1b', "\x1b\x1b")),
@@ -32,28 +34,27 @@ pub(crate) fn wrap_for_tmux(sequence: &str, in_tmux: bool) -> String {
     }
 }
 
-/// The command that shows `url` (`vnc://HOST:PORT`): `wish` from the settings, else the first viewer that is
-/// installed.
+/// Returns the command that shows `url` (`vnc://HOST:PORT`) in the `configured` viewer, else in the first installed one.
 ///
 /// # Errors
-/// Why there is none.
+/// If there is no display or no viewer.
 pub(crate) fn command(
-    wish: Option<&str>,
+    configured: Option<&str>,
     url: &str,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<String>, String> {
     if variable("DISPLAY").is_none() && variable("WAYLAND_DISPLAY").is_none() {
-        return Err("no display for a viewer".to_owned());
+        return Err("cannot start a viewer: DISPLAY and WAYLAND_DISPLAY are not set".to_owned());
     }
     let path = variable("PATH").unwrap_or_default();
     let is_installed = |line: &&str| {
         let program = line.split(' ').next().unwrap_or_default();
         std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
     };
-    let line = match wish {
+    let line = match configured {
         Some(line) => line,
         None => KNOWN_VIEWERS.iter().copied().find(is_installed).ok_or(
-            "no viewer installed: install virt-viewer or a vncviewer, or set [console] viewer",
+            "no VNC viewer is installed: install virt-viewer or vncviewer, or set [console] viewer",
         )?,
     };
     let address = url.trim_start_matches("vnc://");
@@ -68,21 +69,21 @@ pub(crate) fn command(
     Ok(line.split_whitespace().map(fill).collect())
 }
 
-/// Starts a viewer, which goes on by itself.
+/// Starts a viewer in the background.
 ///
 /// # Errors
-/// Why it could not be started.
+/// If the program cannot be started.
 pub(crate) fn start(argv: &[String]) -> Result<(), String> {
     let (program, args) = argv.split_first().ok_or("the viewer's command is empty")?;
-    let started = tokio::process::Command::new(program)
+    let child = tokio::process::Command::new(program)
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // A ctrl-c in our terminal is not meant for it.
+        // A group of its own: ctrl-c in this terminal must not reach it.
         .process_group(0)
         .spawn();
-    let mut child = started.map_err(|error| format!("cannot start {program}: {error}"))?;
+    let mut child = child.map_err(|error| format!("cannot start {program}: {error}"))?;
     tokio::spawn(async move { child.wait().await });
     Ok(())
 }
@@ -93,22 +94,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_in_a_terminal_and_through_tmux() {
+    fn the_clipboard_sequence_is_also_wrapped_for_tmux() {
         // base64 of vnc://127.0.0.1:5901
         let plain = "\x1b]52;c;dm5jOi8vMTI3LjAuMC4xOjU5MDE=";
-        let alone = clipboard_sequence("vnc://127.0.0.1:5901", false);
-        assert!(alone.starts_with(plain), "{alone:?}");
-        let wrapped = clipboard_sequence("vnc://127.0.0.1:5901", true);
-        assert!(wrapped.starts_with(&alone), "{wrapped:?}");
-        assert!(
-            wrapped.contains(&format!("\x1bPtmux;\x1b{plain}")),
-            "{wrapped:?}"
-        );
-        assert!(wrapped.ends_with("\x1b\\"), "{wrapped:?}");
+        let direct = clipboard_sequence("vnc://127.0.0.1:5901", false);
+        assert!(direct.starts_with(plain), "{direct:?}");
+        let both = clipboard_sequence("vnc://127.0.0.1:5901", true);
+        assert!(both.starts_with(&direct), "{both:?}");
+        let wrapped = format!("\x1bPtmux;\x1b{plain}");
+        assert!(both.contains(&wrapped), "{both:?}");
+        assert!(both.ends_with("\x1b\\"), "{both:?}");
     }
 
     #[test]
-    fn finds_a_viewer_or_says_why_not() {
+    fn the_configured_or_first_installed_viewer_is_used() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("vncviewer"), "").unwrap();
         let path = dir.path().to_str().unwrap().to_owned();
@@ -117,17 +116,17 @@ mod tests {
             move |name: &str| names.contains(&name).then(|| path.clone())
         };
         let url = "vnc://127.0.0.1:5901";
-        let found = command(None, url, with(&["PATH", "DISPLAY"])).unwrap();
-        assert_eq!(found, ["vncviewer", "127.0.0.1::5901"]);
-        let wished = command(
+        let installed = command(None, url, with(&["PATH", "DISPLAY"])).unwrap();
+        assert_eq!(installed, ["vncviewer", "127.0.0.1::5901"]);
+        let configured = command(
             Some("my-viewer --at {url} {display}"),
             url,
             with(&["DISPLAY"]),
         );
-        assert_eq!(wished.unwrap(), ["my-viewer", "--at", url, "1"]);
+        assert_eq!(configured.unwrap(), ["my-viewer", "--at", url, "1"]);
         let none = command(None, url, with(&["DISPLAY"])).unwrap_err();
         assert!(none.contains("virt-viewer"), "{none}");
-        let blind = command(None, url, with(&["PATH"])).unwrap_err();
-        assert!(blind.contains("no display"), "{blind}");
+        let no_display = command(None, url, with(&["PATH"])).unwrap_err();
+        assert!(no_display.contains("DISPLAY"), "{no_display}");
     }
 }

@@ -1,5 +1,5 @@
-//! The embedded world of `snapdeck demo`: an S3 server in this process, libvirt's QEMU driver in this process,
-//! a base image and three sandboxes on it. All of it in one directory, which goes when the world ends.
+//! The environment of `snapdeck demo`: an S3 server and libvirt's QEMU driver in this process, a base image and three
+//! sandboxes based on it, all in one temporary directory.
 
 mod s3_server;
 
@@ -22,32 +22,31 @@ use snapdeck_model::{
 };
 use snapdeck_settings::DEFAULT_DOMAIN_XML;
 
-/// What each program we need comes in.
+/// Programs and their Debian packages.
 const PROGRAMS: [(&str, &str); 2] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("qemu-img", "qemu-utils"),
 ];
-/// Where libvirt's own log goes: the embedded driver would write it across the screen.
+/// The embedded driver would log to the terminal.
 const LIBVIRT_LOG_ENV: (&str, &str) = ("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null");
 const BUCKET_NAME: &str = "demo";
 const BASE_NAME: &str = "winserver-base";
-/// Only in the bucket, so that there is something to pull.
+/// Only in the bucket, so that it can be pulled.
 const TOOLS_NAME: &str = "winserver-tools-v1";
-/// Random bytes in the images: enough for a gauge to be seen moving.
+/// Random bytes in the images, enough to see progress.
 const BASE_BYTES: u64 = 256 << 20;
 const TOOLS_BYTES: u64 = 96 << 20;
 const DISK_BYTES: u64 = 4 << 30;
-/// The sandboxes, and whether each is started and then paused.
+/// Name, and whether it is started and paused.
 const SANDBOXES: [(&str, bool, bool); 3] = [
     ("web-01", true, false),
     ("build-02", false, false),
     ("test-03", true, true),
 ];
-/// For QEMU's processes to end and the directory to go.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Ends the guests and removes the directory once its stdin ends, however we ended. Until the directory is
-/// gone, for what libvirt still writes while its guests die.
+/// Kills the guests and removes the directory at the end of stdin, which also comes when this process is killed. Retries,
+/// because libvirt writes files while its guests end.
 const CLEANER_SCRIPT: &str = r#"
 trap '' HUP INT TERM
 cd /
@@ -65,30 +64,26 @@ while ! rm -rf -- "$dir" || [ -e "$dir" ]; do
 done
 "#;
 
-/// The demo's world while it stands.
+/// A running demo environment.
 pub struct DemoEnvironment {
     dir: PathBuf,
     settings: Settings,
-    /// Kept: the embedded driver may end with its last connection.
+    /// Keeps a connection open: the embedded driver may end with the last one.
     host: Host,
     cleaner: Child,
 }
 
-/// Starts this program again where libvirt's log would go to the terminal: libvirt reads that from the
-/// environment alone.
+/// Restarts this program with libvirt's log off, which only an environment variable can do.
 ///
 /// # Errors
-/// `Failed` where it cannot be started again.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "libvirt reads the environment, too"
-)]
+/// `Failed` where it cannot be restarted.
+#[expect(clippy::disallowed_methods, reason = "libvirt reads the environment")]
 pub fn reexec_with_quiet_libvirt() -> Result<()> {
     if std::env::var_os(LIBVIRT_LOG_ENV.0).is_some() {
         return Ok(());
     }
     let failed =
-        |error| Error::new(Kind::Failed, "cannot start the demo's process").with_cause(error);
+        |error| Error::new(Kind::Failed, "cannot restart snapdeck for the demo").with_cause(error);
     let program = std::env::current_exe().map_err(failed)?;
     let error = Command::new(program)
         .args(std::env::args_os().skip(1))
@@ -98,17 +93,17 @@ pub fn reexec_with_quiet_libvirt() -> Result<()> {
 }
 
 impl DemoEnvironment {
-    /// Makes the world, in a second or two. Its running sandboxes are started in the background: the first
-    /// start on a fresh host takes QEMU some seconds.
+    /// Creates the environment in about 2 s. Sandboxes are started in the background: the first start of QEMU on a
+    /// machine takes some seconds.
     ///
     /// # Errors
-    /// `Failed` with the system package that is missing; what was made until an error is gone again.
+    /// `Failed`, with the missing system package if any; the directory is removed then.
     pub async fn create() -> Result<Self> {
         check_programs()?;
         let dir = tempfile::Builder::new()
             .prefix("snapdeck-demo-")
             .tempdir_in(short_temp_dir())
-            .map_err(|error| demo_error("make a directory").with_cause(error))?
+            .map_err(|error| demo_error("create its directory").with_cause(error))?
             .keep();
         let cleaner = spawn_cleaner(&dir)?;
         let keys = Credentials {
@@ -121,35 +116,35 @@ impl DemoEnvironment {
         create_dir(&dir.join("s3").join(BUCKET_NAME))?;
         let endpoint = s3_server::serve(&dir.join("s3"), &keys).await?;
         let host = build_host_settings(&dir)?;
-        let world = Self {
+        let demo = Self {
             host: Host::new(host.clone())?,
             settings: build_settings(host, format!("http://{endpoint}"), keys),
             dir,
             cleaner,
         };
-        world.populate().await?;
-        Ok(world)
+        demo.populate().await?;
+        Ok(demo)
     }
 
-    /// The settings that lead into this world.
+    /// Returns the settings of the environment.
     pub fn settings(&self) -> Settings {
         self.settings.clone()
     }
 
-    /// Where all of it lies.
+    /// Returns its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Ends the guests and removes the directory.
+    /// Kills the guests and removes the directory.
     ///
     /// # Errors
-    /// `Failed` where something of it is still there after 10 s.
+    /// `Failed` where that takes more than 10 s.
     pub async fn shut_down(mut self) -> Result<()> {
         drop(self.cleaner.stdin.take());
         let mut cleaner = self.cleaner;
-        let ended = tokio::task::spawn_blocking(move || cleaner.wait());
-        match tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await {
+        let status = tokio::task::spawn_blocking(move || cleaner.wait());
+        match tokio::time::timeout(SHUTDOWN_TIMEOUT, status).await {
             Ok(Ok(Ok(status))) if status.success() => Ok(()),
             _ => Err(demo_error("clean up").hint(format!("remove {} by hand", self.dir.display()))),
         }
@@ -161,21 +156,22 @@ impl DemoEnvironment {
             .map_err(|error| demo_error("write qemu.conf").with_cause(error))?;
         let base = host.snapshot_path(&BASE_NAME.parse()?);
         let tools = format!("{}/{TOOLS_NAME}.qcow2", host.settings().temp_dir);
-        let (images, opened) = tokio::join!(
+        let (images, inventory) = tokio::join!(
             async {
                 create_image(&self.dir, &base, BASE_BYTES).await?;
                 create_image(&self.dir, &tools, TOOLS_BYTES).await
             },
-            // libvirt takes a moment to come up: both at once.
+            // The start of libvirt takes a moment.
             host.inventory().scan(),
         );
         images?;
-        opened.map_err(|error| error.hint("is libvirt-daemon-driver-qemu installed?"))?;
+        inventory
+            .map_err(|error| error.hint("check that libvirt-daemon-driver-qemu is installed"))?;
         let name: SnapshotName = TOOLS_NAME.parse()?;
         self.upload(host, &tools, &name).await?;
         host.fs().remove_file(&tools).await?;
         let mut starts = Vec::new();
-        for (name, started, paused) in SANDBOXES {
+        for (name, is_started, is_paused) in SANDBOXES {
             let id: SandboxId = name.parse()?;
             let disk = format!("{}/{id}.qcow2", host.settings().sandboxes_dir);
             run_qemu_img(&[
@@ -183,15 +179,15 @@ impl DemoEnvironment {
             ])
             .await?;
             host.sandboxes().define(domain_xml(&id, &disk)).await?;
-            if started {
-                starts.push((id, paused));
+            if is_started {
+                starts.push((id, is_paused));
             }
         }
         let host = host.clone();
         tokio::spawn(async move {
-            for (id, paused) in starts {
-                if let Err(error) = start_sandbox(&host, &id, paused).await {
-                    tracing::error!("the demo's sandbox {id}: {error}");
+            for (id, is_paused) in starts {
+                if let Err(error) = start_sandbox(&host, &id, is_paused).await {
+                    tracing::error!("cannot start the demo sandbox {id}: {error}");
                 }
             }
         });
@@ -211,21 +207,21 @@ impl DemoEnvironment {
     }
 }
 
-async fn start_sandbox(host: &Host, id: &SandboxId, paused: bool) -> Result<()> {
+async fn start_sandbox(host: &Host, id: &SandboxId, is_paused: bool) -> Result<()> {
     host.sandboxes().start(id).await?;
-    if paused {
+    if is_paused {
         host.sandboxes().suspend(id).await?;
     }
     Ok(())
 }
 
-fn demo_error(what: &str) -> Error {
-    Error::new(Kind::Failed, format!("the demo cannot {what}"))
+fn demo_error(action: &str) -> Error {
+    Error::new(Kind::Failed, format!("the demo cannot {action}"))
 }
 
 fn create_dir(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path)
-        .map_err(|error| demo_error(&format!("make {}", path.display())).with_cause(error))
+        .map_err(|error| demo_error(&format!("create {}", path.display())).with_cause(error))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a front end may read PATH")]
@@ -247,11 +243,11 @@ fn check_programs() -> Result<()> {
         )))
 }
 
-/// Unix sockets lie in the world's directory, and their paths have room for 107 bytes.
+/// Unix sockets are created in the directory of the demo, and their paths are limited to 107 bytes.
 fn short_temp_dir() -> PathBuf {
-    let given = std::env::temp_dir();
-    if given.as_os_str().len() <= 24 {
-        given
+    let temp_dir = std::env::temp_dir();
+    if temp_dir.as_os_str().len() <= 24 {
+        temp_dir
     } else {
         "/tmp".into()
     }
@@ -259,7 +255,7 @@ fn short_temp_dir() -> PathBuf {
 
 fn spawn_cleaner(dir: &Path) -> Result<Child> {
     use std::io::Write;
-    let posted = || -> std::io::Result<Child> {
+    let spawn = || -> std::io::Result<Child> {
         let mut child = Command::new("sh")
             .args(["-c", CLEANER_SCRIPT, "snapdeck-demo-cleaner"])
             .stdin(Stdio::piped())
@@ -272,7 +268,7 @@ fn spawn_cleaner(dir: &Path) -> Result<Child> {
         }
         Ok(child)
     };
-    posted().map_err(|error| {
+    spawn().map_err(|error| {
         let _ = std::fs::remove_dir_all(dir);
         demo_error("start its cleaner").with_cause(error)
     })
@@ -282,21 +278,21 @@ fn random_secret() -> Result<String> {
     let mut bytes = [0; 12];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut bytes))
-        .map_err(|error| demo_error("make a key").with_cause(error))?;
+        .map_err(|error| demo_error("create a key").with_cause(error))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn build_host_settings(dir: &Path) -> Result<HostSettings> {
-    let at = |part: &str| format!("{}/{part}", dir.display());
+    let path = |part: &str| format!("{}/{part}", dir.display());
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     Ok(HostSettings {
         name: "demo".parse()?,
-        uri: format!("qemu:///embed?root={}", at("host")),
-        snapshots_dir: at("snapshots"),
-        sandboxes_dir: at("sandboxes"),
-        nvram_dir: at("nvram"),
+        uri: format!("qemu:///embed?root={}", path("host")),
+        snapshots_dir: path("snapshots"),
+        sandboxes_dir: path("sandboxes"),
+        nvram_dir: path("nvram"),
         owner: format!("{uid}:{gid}"),
-        temp_dir: at("temp"),
+        temp_dir: path("temp"),
         reconnect_timeout: Duration::ZERO,
         running_methods: vec![Method::Backup, Method::Copy, Method::Convert],
     })
@@ -337,14 +333,14 @@ fn build_settings(host: HostSettings, endpoint: String, keys: Credentials) -> Se
     }
 }
 
-/// QEMU as ourselves, with nothing that needs more than a directory.
+/// Runs QEMU as the current user, without features that need root.
 fn build_qemu_conf() -> String {
     let ids = format!(
         "user = \"+{}\"\ngroup = \"+{}\"\n",
         nix::unistd::getuid(),
         nix::unistd::getgid()
     );
-    // Ports of its own for the guests' screens: two libvirts that look for free ones at once may find the same.
+    // Separate VNC ports: two libvirts that search for free ports at the same time may find the same one.
     let first = 5900 + std::process::id() % 40 * 100;
     let ports = format!(
         "remote_display_port_min = {first}\nremote_display_port_max = {}\n",
@@ -355,7 +351,7 @@ fn build_qemu_conf() -> String {
            stdio_handler = \"file\"\n"
 }
 
-/// A guest of firmware alone: small, quick, and with a real QEMU that holds its disk.
+/// A guest that runs only its firmware, in a real QEMU process that locks its disk.
 fn domain_xml(id: &SandboxId, disk: &str) -> String {
     format!(
         "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
@@ -366,12 +362,12 @@ fn domain_xml(id: &SandboxId, disk: &str) -> String {
     )
 }
 
-/// A standalone image with `bytes` of random content.
+/// Creates a standalone image with `bytes` of random data.
 async fn create_image(dir: &Path, path: &str, bytes: u64) -> Result<()> {
     let raw = dir.join("temp/random.raw");
-    let made = raw.clone();
+    let raw_file = raw.clone();
     tokio::task::spawn_blocking(move || -> std::io::Result<()> {
-        let mut file = std::fs::File::create(&made)?;
+        let mut file = std::fs::File::create(&raw_file)?;
         std::io::copy(
             &mut std::fs::File::open("/dev/urandom")?.take(bytes),
             &mut file,
@@ -379,11 +375,11 @@ async fn create_image(dir: &Path, path: &str, bytes: u64) -> Result<()> {
         file.set_len(DISK_BYTES)
     })
     .await
-    .map_err(|error| demo_error("make an image").with_cause(error))?
-    .map_err(|error| demo_error("make an image").with_cause(error))?;
+    .map_err(|error| demo_error("create an image").with_cause(error))?
+    .map_err(|error| demo_error("create an image").with_cause(error))?;
     let raw = raw.display().to_string();
     run_qemu_img(&["convert", "-q", "-f", "raw", "-O", "qcow2", &raw, path]).await?;
-    std::fs::remove_file(raw).map_err(|error| demo_error("make an image").with_cause(error))
+    std::fs::remove_file(raw).map_err(|error| demo_error("create an image").with_cause(error))
 }
 
 async fn run_qemu_img(args: &[&str]) -> Result<()> {
@@ -396,6 +392,6 @@ async fn run_qemu_img(args: &[&str]) -> Result<()> {
             Err(demo_error("run qemu-img").with_cause(String::from_utf8_lossy(&output.stderr)))
         }
         Ok(Err(error)) => Err(demo_error("run qemu-img").with_cause(error)),
-        Err(_) => Err(demo_error("run qemu-img").with_cause("it does not end")),
+        Err(_) => Err(demo_error("run qemu-img").with_cause("it timed out")),
     }
 }

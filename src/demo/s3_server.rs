@@ -1,4 +1,4 @@
-//! An S3 server in this process, on a free port of the loopback interface.
+//! An S3 server in this process, on a free loopback port.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,13 +12,13 @@ use tokio::net::TcpListener;
 use snapdeck_model::settings::Credentials;
 use snapdeck_model::{Error, Kind, Result};
 
-/// Serves what lies under `root`, a bucket a directory, to whoever has `keys`, until the runtime ends.
+/// Serves the directories under `root` as buckets until the runtime ends; clients authenticate with `keys`.
 ///
 /// # Errors
 /// `Failed` where `root` cannot be served or no port is free.
 pub(crate) async fn serve(root: &Path, keys: &Credentials) -> Result<SocketAddr> {
-    let failed = |why: String| {
-        Error::new(Kind::Failed, "cannot start the S3 server of the demo").with_cause(why)
+    let failed = |cause: String| {
+        Error::new(Kind::Failed, "cannot start the S3 server of the demo").with_cause(cause)
     };
     let files = s3s_fs::FileSystem::new(root).map_err(|error| failed(format!("{error:?}")))?;
     let mut service = S3ServiceBuilder::new(files);
@@ -40,9 +40,9 @@ pub(crate) async fn serve(root: &Path, keys: &Credentials) -> Result<SocketAddr>
                     let connection = http.serve_connection(TokioIo::new(socket), service.clone());
                     tokio::spawn(connection.into_owned());
                 }
-                // Out of file descriptors, say: it passes.
+                // Such as no free file descriptors, which is temporary.
                 Err(error) => {
-                    tracing::warn!("the S3 server of the demo: {error}");
+                    tracing::warn!("the S3 server of the demo cannot accept a connection: {error}");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             }

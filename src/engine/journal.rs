@@ -20,7 +20,7 @@ use super::view::{InterruptedId, JobId};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, Kind, Operation, Result};
 
-/// Older entries are reported and dropped: nobody waits for their result.
+/// Older entries are reported and dropped: no client waits for their result.
 const MAX_ENTRY_AGE: SignedDuration = SignedDuration::from_hours(24);
 const MAX_ENTRY_BYTES: u64 = 64 * 1024;
 const MAX_ENTRIES: usize = 1000;

@@ -18,13 +18,13 @@ pub fn operation_title(operation: &Operation) -> String {
         Operation::Push { sandbox, name, .. } => format!("push {sandbox} → {name}"),
         Operation::Pull { host, name, .. } => format!("pull {name} → {host}"),
         Operation::Verify { host, name, repair } => {
-            let place = host.as_ref().map_or("bucket", HostName::as_str);
+            let location = host.as_ref().map_or("bucket", HostName::as_str);
             let verb = if *repair {
                 "verify and repair"
             } else {
                 "verify"
             };
-            format!("{verb} {name} in {place}")
+            format!("{verb} {name} in {location}")
         }
         Operation::Remove {
             host,
@@ -32,12 +32,12 @@ pub fn operation_title(operation: &Operation) -> String {
             from_bucket,
             ..
         } => {
-            let places: Vec<&str> = host
+            let locations: Vec<&str> = host
                 .iter()
                 .map(HostName::as_str)
                 .chain(from_bucket.then_some("bucket"))
                 .collect();
-            format!("remove {name} from {}", places.join(" and "))
+            format!("remove {name} from {}", locations.join(" and "))
         }
         Operation::CreateSandbox { id, spec, .. } => format!("new {id} on {}", spec.snapshot),
         Operation::Sandbox { id, verb, .. } => format!("{} {id}", verb.as_str()),

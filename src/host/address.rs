@@ -52,7 +52,7 @@ const URI_HINT: &str = "use qemu+ssh://USER@HOST/system, or qemu:///system on th
 /// # Errors
 /// The URI is invalid or not supported.
 pub(crate) fn parse(uri: &str) -> Result<Address, AddressError> {
-    let unsupported = |why: String| Err((why, URI_HINT));
+    let unsupported = |cause: String| Err((cause, URI_HINT));
     let url = match Url::parse(uri) {
         Ok(url) => url,
         Err(error) => return unsupported(error.to_string()),
@@ -94,7 +94,7 @@ pub(crate) fn parse(uri: &str) -> Result<Address, AddressError> {
             "known_hosts" => address.known_hosts = Some(value),
             "socket" => address.socket = Some(value),
             "no_verify" => address.no_verify = value != "0",
-            // snapdeck never asks on the terminal.
+            // snapdeck never prompts on the terminal.
             "no_tty" => {}
             other => return unsupported(format!("unknown parameter {other:?}")),
         }

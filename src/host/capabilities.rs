@@ -1,10 +1,10 @@
-//! What a host has to give: firmware, a TPM, memory, and a KVM that runs a guest.
+//! Capabilities of a host: firmware, TPM, memory, and whether guests run under KVM.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use roxmltree::Document;
 use virt::connect::Connect;
-use virt::error::ErrorNumber;
+use virt::error::{Error as VirtError, ErrorNumber};
 
 use super::domain_xml::HYPERV;
 use super::libvirt::Libvirt;
@@ -12,71 +12,71 @@ use super::{CALL_TIMEOUT, backup};
 use snapdeck_model::settings::Accel;
 use snapdeck_model::{Result, SandboxId};
 
-/// For what libvirt tells after it has probed QEMU's capabilities, and for the start of the smallest guest.
-const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a guest under KVM has to show that it runs; one by emulation takes 3 s for the same.
+/// libvirt probes QEMU the first time, for the domain capabilities or the start of a guest.
+pub(super) const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const READ_CAPABILITIES: &str = "read the domain capabilities";
+/// For the probe guest to end itself; in emulation it takes 3 s.
 const KVM_PROBE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often that is looked for.
 const KVM_PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the host's libvirt and QEMU can give a sandbox.
+/// Devices and firmware that the host's libvirt and QEMU support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostCapabilities {
-    /// UEFI.
+    /// UEFI firmware.
     pub has_uefi: bool,
-    /// UEFI that can secure its boot.
+    /// UEFI firmware with Secure Boot.
     pub has_secure_boot: bool,
-    /// A TPM by emulation (swtpm).
+    /// An emulated TPM (swtpm).
     pub has_tpm: bool,
 }
 
-/// A host's memory, in bytes.
+/// The memory of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostMemory {
-    /// All of it.
+    /// Installed memory.
     pub total_bytes: u64,
-    /// What guests could have now, the page cache given up for them.
+    /// Memory available to guests, including the page cache.
     pub available_bytes: u64,
 }
 
 impl Libvirt {
-    /// What the host can give a sandbox.
+    /// Returns what the host offers to sandboxes.
     ///
     /// # Errors
-    /// `Unreachable`; `Failed` where its QEMU has no machine of the kind we need.
+    /// `Unreachable`; `Failed` if its QEMU has no q35 machine for x86_64.
     pub async fn capabilities(&self) -> Result<HostCapabilities> {
-        let ask = |connect: &Connect| {
+        let query = |connect: &Connect| {
             connect.domain_capabilities(None, Some("x86_64"), Some("q35"), Some("qemu"), 0)
         };
-        let told = self
-            .call("ask what it offers", CAPABILITIES_TIMEOUT, ask)
-            .await?;
-        Ok(parse_capabilities(&told))
+        let xml = self.call(READ_CAPABILITIES, CAPABILITIES_TIMEOUT, query);
+        Ok(parse_capabilities(&xml.await?))
     }
 
-    /// The host's memory.
+    /// Returns the memory of the host.
     ///
     /// # Errors
     /// `Unreachable`.
     pub async fn memory(&self) -> Result<HostMemory> {
-        let ask = |connect: &Connect| {
+        let query = |connect: &Connect| {
             Ok((
                 connect.node_info()?.memory,
                 snapdeck_libvirt::memory_stats(connect)?,
             ))
         };
-        let (total_kib, stats) = self.call("look at the memory", CALL_TIMEOUT, ask).await?;
-        let of = |field: &str| {
+        let (total_kib, stats) = self
+            .call("read the memory statistics", CALL_TIMEOUT, query)
+            .await?;
+        let kib = |field: &str| {
             let stat = stats.iter().find(|(name, _)| name == field);
             stat.map_or(0, |(_, kib)| *kib)
         };
         Ok(HostMemory {
             total_bytes: total_kib << 10,
-            available_bytes: (of("free") + of("buffers") + of("cached")) << 10,
+            available_bytes: (kib("free") + kib("buffers") + kib("cached")) << 10,
         })
     }
 
-    /// Is a sandbox to run under KVM? `Auto` is found out by running a guest: `/dev/kvm` alone tells nothing.
+    /// Can sandboxes run under KVM? `Auto` starts a probe guest, because `/dev/kvm` alone proves nothing.
     ///
     /// # Errors
     /// `Unreachable`.
@@ -92,20 +92,20 @@ impl Libvirt {
         }
     }
 
-    /// Can its QEMU back up running sandboxes, as far as libvirt knows?
+    /// Does libvirt offer backup jobs of running sandboxes?
     ///
     /// # Errors
     /// `Unreachable`.
     pub async fn supports_backup(&self) -> Result<bool> {
         let query = |connect: &Connect| connect.domain_capabilities(None, None, None, None, 0);
-        let capabilities = self.call("read the domain capabilities", CAPABILITIES_TIMEOUT, query);
-        Ok(backup::offers_backup(&capabilities.await?))
+        let xml = self.call(READ_CAPABILITIES, CAPABILITIES_TIMEOUT, query);
+        Ok(backup::offers_backup(&xml.await?))
     }
 
-    /// Runs a guest that finds nothing to boot and ends itself by a reset: proof that its CPU really ran, with what a
-    /// sandbox asks of its hypervisor.
+    /// Runs a guest that finds nothing to boot and ends itself by a reset, with the hypervisor features of a sandbox. This
+    /// proves that its CPU ran.
     async fn probe_kvm(&self) -> Result<bool> {
-        // Another snapdeck may be at it, too.
+        // Another snapdeck may run a probe, too.
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -113,14 +113,14 @@ impl Libvirt {
         let xml = PROBE_XML
             .replace("{id}", id.as_str())
             .replace("{hyperv}", HYPERV);
-        // libvirt ends the guest with the connection that started it: all is asked on one.
-        let prove = move |connect: &Connect| run_probe_guest(connect, id.as_str(), &xml);
-        let limit = CAPABILITIES_TIMEOUT + KVM_PROBE_TIMEOUT;
-        let proven = self
-            .call_long("run a guest under KVM", limit, prove)
+        // In one call, because libvirt ends the guest with the connection that started it.
+        let probe = move |connect: &Connect| run_probe_guest(connect, id.as_str(), &xml);
+        let deadline = CAPABILITIES_TIMEOUT + KVM_PROBE_TIMEOUT;
+        let result = self
+            .call_long("run a guest under KVM", deadline, probe)
             .await?;
         let host = self.host();
-        match &proven {
+        match &result {
             KvmProbeResult::StartFailed(why) => {
                 tracing::info!(
                     "KVM does not work on host {host} ({why}): the guest runs in emulation, 10 to 20 times slower"
@@ -128,32 +128,26 @@ impl Libvirt {
             }
             KvmProbeResult::TimedOut => {
                 tracing::info!(
-                    "KVM probe guest on {host} did not finish: the guest runs in emulation, 10 to 20 times slower"
+                    "KVM probe guest on host {host} did not finish: the guest runs in emulation, 10 to 20 times slower"
                 );
             }
             KvmProbeResult::Working => {}
         }
-        Ok(proven == KvmProbeResult::Working)
+        Ok(result == KvmProbeResult::Working)
     }
 }
 
-/// What became of the guest that is to prove KVM.
 #[derive(PartialEq)]
 enum KvmProbeResult {
-    /// It ran and ended itself.
     Working,
-    /// It was started, and is ended.
+    /// It started but did not end itself; it is ended.
     TimedOut,
-    /// It could not be started, and why.
+    /// libvirt's message.
     StartFailed(String),
 }
 
-/// Blocks until it is known.
-fn run_probe_guest(
-    connect: &Connect,
-    name: &str,
-    xml: &str,
-) -> std::result::Result<KvmProbeResult, virt::error::Error> {
+/// Blocks until the guest has ended.
+fn run_probe_guest(connect: &Connect, name: &str, xml: &str) -> Result<KvmProbeResult, VirtError> {
     let flags = virt_sys::VIR_DOMAIN_START_AUTODESTROY;
     if let Err(error) = connect.create_domain_xml(xml, flags) {
         return match connect.is_alive() {
@@ -161,11 +155,11 @@ fn run_probe_guest(
             _ => Err(error),
         };
     }
-    let is_gone = |error: &virt::error::Error| error.code().is(ErrorNumber::NoDomain);
-    let since = Instant::now();
-    while since.elapsed() < KVM_PROBE_TIMEOUT {
+    let has_ended = |error: &VirtError| error.code().is(ErrorNumber::NoDomain);
+    let started_at = Instant::now();
+    while started_at.elapsed() < KVM_PROBE_TIMEOUT {
         match connect.lookup_domain_by_name(name) {
-            Err(error) if is_gone(&error) => return Ok(KvmProbeResult::Working),
+            Err(error) if has_ended(&error) => return Ok(KvmProbeResult::Working),
             Err(error) if !connect.is_alive().unwrap_or(false) => return Err(error),
             _ => std::thread::sleep(KVM_PROBE_INTERVAL),
         }
@@ -174,12 +168,12 @@ fn run_probe_guest(
         .lookup_domain_by_name(name)
         .and_then(|guest| guest.destroy())
     {
-        Err(error) if !is_gone(&error) => Err(error),
+        Err(error) if !has_ended(&error) => Err(error),
         _ => Ok(KvmProbeResult::TimedOut),
     }
 }
 
-/// A guest with nothing to boot, whose firmware resets it at once, which ends it.
+/// A guest whose firmware finds nothing to boot and resets it at once, which ends it.
 const PROBE_XML: &str = "<domain type='kvm'><name>{id}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
     <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/><bios rebootTimeout='0'/></os>\
     <features><acpi/><apic/>{hyperv}</features><cpu mode='host-passthrough'/><on_reboot>destroy</on_reboot>\
@@ -193,17 +187,17 @@ fn parse_capabilities(xml: &str) -> HostCapabilities {
             document.descendants().any(|node| {
                 node.has_tag_name("value")
                     && node.text() == Some(value)
-                    && node.ancestors().any(|above| {
-                        above.has_tag_name("enum") && above.attribute("name") == Some(list)
+                    && node.ancestors().any(|parent| {
+                        parent.has_tag_name("enum") && parent.attribute("name") == Some(list)
                     })
-                    && node.ancestors().any(|above| above.has_tag_name(element))
+                    && node.ancestors().any(|parent| parent.has_tag_name(element))
             })
         })
     };
-    let uefi = has("os", "firmware", "efi");
+    let has_uefi = has("os", "firmware", "efi");
     HostCapabilities {
-        has_uefi: uefi,
-        has_secure_boot: uefi && has("loader", "secure", "yes"),
+        has_uefi,
+        has_secure_boot: has_uefi && has("loader", "secure", "yes"),
         has_tpm: has("tpm", "backendModel", "emulator"),
     }
 }
@@ -213,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_a_host_offers() {
+    fn reads_firmware_and_tpm_from_the_domain_capabilities() {
         let capabilities = |firmware: &str, secure: &str, tpm: &str| {
             format!(
                 "<domainCapabilities><os supported='yes'><enum name='firmware'>{firmware}</enum>\
@@ -222,20 +216,20 @@ mod tests {
                  </tpm></devices></domainCapabilities>"
             )
         };
-        let offer = |uefi, secure_uefi, tpm| HostCapabilities {
-            has_uefi: uefi,
-            has_secure_boot: secure_uefi,
-            has_tpm: tpm,
+        let expected = |has_uefi, has_secure_boot, has_tpm| HostCapabilities {
+            has_uefi,
+            has_secure_boot,
+            has_tpm,
         };
         let (efi, yes) = ("<value>efi</value>", "<value>yes</value>");
         let swtpm = "<value>emulator</value>";
-        for (told, offered) in [
-            (capabilities(efi, yes, swtpm), offer(true, true, true)),
-            (capabilities(efi, "", ""), offer(true, false, false)),
-            (capabilities("", yes, ""), offer(false, false, false)),
-            ("no xml".to_owned(), offer(false, false, false)),
+        for (xml, expected) in [
+            (capabilities(efi, yes, swtpm), expected(true, true, true)),
+            (capabilities(efi, "", ""), expected(true, false, false)),
+            (capabilities("", yes, ""), expected(false, false, false)),
+            ("no xml".to_owned(), expected(false, false, false)),
         ] {
-            assert_eq!(parse_capabilities(&told), offered, "{told}");
+            assert_eq!(parse_capabilities(&xml), expected, "{xml}");
         }
     }
 }

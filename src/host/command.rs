@@ -13,7 +13,7 @@ use super::quote::quote_words;
 use super::ssh::{Master, Ssh};
 use snapdeck_model::{Error, HostName, Kind, Result};
 
-/// Bytes kept of a command's output, unless the caller wants more.
+/// Limit of a command's output, unless the caller sets another.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// For a remote command to exit after the end of its stdin.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(3);

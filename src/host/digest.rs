@@ -1,16 +1,18 @@
-//! SHA-256 of blocks. One library that is widely used does it: golden images depend on it, and with the CPU's
+//! SHA-256 of blocks, by a widely used library: the integrity of golden images depends on it. With the CPU's SHA
 //! instructions it is faster than any store.
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 
 use snapdeck_model::Digest;
 
-/// Returns the digest of one block. Takes milliseconds per MiB: not for an async worker.
+/// Returns the digest of one block.
+///
+/// This takes milliseconds per MiB: do not call it on an async worker.
 pub fn hash_block(block: &[u8]) -> Digest {
     to_digest(digest(&SHA256, block))
 }
 
-/// A block that is hashed piece by piece.
+/// Hashes a block in chunks.
 pub(crate) struct BlockHasher(Context);
 
 impl Default for BlockHasher {
@@ -30,11 +32,9 @@ impl BlockHasher {
 }
 
 fn to_digest(hashed: aws_lc_rs::digest::Digest) -> Digest {
+    // The library returns the 32 bytes as a slice.
     let mut bytes = [0; 32];
-    // The library gives the length by a slice only.
-    for (byte, hashed) in bytes.iter_mut().zip(hashed.as_ref()) {
-        *byte = *hashed;
-    }
+    bytes.copy_from_slice(hashed.as_ref());
     Digest(bytes)
 }
 
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_the_same_in_one_piece_and_in_many() {
+    fn chunks_have_the_digest_of_the_whole_block() {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let mut hasher = BlockHasher::default();
         hasher.update(b"a");

@@ -9,7 +9,7 @@ use virt::error::{Error, ErrorNumber};
 
 use snapdeck_model::SandboxState;
 
-/// Bound of domains that are read.
+/// Domains that are read at most.
 const MAX_DOMAINS: usize = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,12 +80,21 @@ fn map_state(domain: &Domain, info: &DomainInfo) -> Result<SandboxState, Error> 
 
 /// A guest that panicked and is preserved is paused, too.
 fn is_crashed(domain: &Domain) -> Result<bool, Error> {
+    is_paused_for(domain, DomainPausedReason::Crashed)
+}
+
+fn is_paused_for(domain: &Domain, expected: DomainPausedReason) -> Result<bool, Error> {
     let (_, reason) = domain.state()?;
     Ok(matches!(
         reason,
-        DomainStateReasonEnum::Known(DomainStateReason::Paused(paused))
-            if paused.is(DomainPausedReason::Crashed)
+        DomainStateReasonEnum::Known(DomainStateReason::Paused(reason)) if reason.is(expected)
     ))
+}
+
+/// Has QEMU paused the guest after a failed write?
+pub(crate) fn is_paused_on_io_error(domain: &Domain) -> Result<bool, Error> {
+    Ok(domain.info()?.state.is(DomainState::Paused)
+        && is_paused_for(domain, DomainPausedReason::IOError)?)
 }
 
 /// Returns the disks of a domain in their order, and the file of its UEFI variables; nothing for invalid XML.
@@ -131,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_disks_and_uefi_variables_but_no_removable_media() {
+    fn reads_disks_and_uefi_variables_but_not_removable_media() {
         let (disks, nvram_path) = parse_files(
             "<domain><os firmware='efi'><nvram template='/t'> /n/a_VARS.fd </nvram></os><devices>
                <disk type='file' device='cdrom'><source file='/iso'/></disk>

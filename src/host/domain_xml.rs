@@ -1,4 +1,4 @@
-//! From a template of libvirt's XML to a sandbox's own.
+//! Domain XML of new sandboxes, rendered from a template.
 
 use std::fmt::Write;
 
@@ -7,58 +7,57 @@ use roxmltree::Document;
 use snapdeck_model::settings::{Firmware, Network};
 use snapdeck_model::{Error, Kind, Result, SandboxId};
 
-/// What a new sandbox is made of.
+/// Values for the placeholders of the template.
 #[derive(Debug, Clone)]
 pub struct DomainTemplate<'a> {
-    /// Its id.
+    /// Id and domain name.
     pub id: &'a SandboxId,
-    /// Path of its overlay.
+    /// Path of the overlay.
     pub disk: &'a str,
-    /// Path of its UEFI variables, whether they are there already or not.
+    /// Path of the UEFI variables; the file need not exist.
     pub variables: &'a str,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Memory, in bytes.
     pub memory_bytes: u64,
-    /// Does it run under KVM, or by emulation?
+    /// Does it run under KVM instead of in emulation?
     pub is_kvm: bool,
-    /// What it boots with.
+    /// Firmware it boots with.
     pub firmware: Firmware,
-    /// What it is connected to.
+    /// Network it is connected to.
     pub network: &'a Network,
-    /// Has it a TPM?
+    /// Does it have a TPM?
     pub has_tpm: bool,
 }
 
-/// What Windows gains by knowing its hypervisor (libvirt, "Hypervisor features").
+/// Enlightenments for Windows guests (libvirt, "Hypervisor features").
 pub(super) const HYPERV: &str = "<hyperv mode='custom'><relaxed state='on'/><vapic state='on'/>\
     <spinlocks state='on' retries='8191'/><vpindex state='on'/><runtime state='on'/><synic state='on'/>\
     <stimer state='on'/><frequencies state='on'/></hyperv>";
 
 impl DomainTemplate<'_> {
-    /// Fills `template` in.
+    /// Renders the template.
     ///
     /// # Errors
-    /// `InvalidInput` for a placeholder that is not known, for what is then no XML, or another sandbox than this one.
+    /// `InvalidInput` for an unknown placeholder, or if the result is not the domain XML of this sandbox.
     pub fn fill(&self, template: &str) -> Result<String> {
         let mut xml = String::with_capacity(template.len() + 1024);
         let mut rest = template;
         while let Some((before, after)) = rest.split_once("{{") {
-            let (name, behind) = after
+            let (name, remaining) = after
                 .split_once("}}")
                 .ok_or_else(|| template_error("a {{ has no }}".to_owned()))?;
             xml.push_str(before);
             xml.push_str(&self.resolve_placeholder(name)?);
-            rest = behind;
+            rest = remaining;
         }
         xml.push_str(rest);
         self.validate(&xml)?;
         Ok(xml)
     }
 
-    /// What stands for a placeholder.
     fn resolve_placeholder(&self, name: &str) -> Result<String> {
-        let or_nothing = |there: bool, element: &str| match there {
+        let if_enabled = |is_enabled: bool, element: &str| match is_enabled {
             true => element.to_owned(),
             false => String::new(),
         };
@@ -75,10 +74,10 @@ impl DomainTemplate<'_> {
                 false => "<cpu mode='maximum'/>",
             }
             .to_owned(),
-            "hyperv" => or_nothing(self.is_kvm, HYPERV),
-            "hypervclock" => or_nothing(self.is_kvm, "<timer name='hypervclock' present='yes'/>"),
+            "hyperv" => if_enabled(self.is_kvm, HYPERV),
+            "hypervclock" => if_enabled(self.is_kvm, "<timer name='hypervclock' present='yes'/>"),
             "network" => self.render_interface(),
-            "tpm" => or_nothing(
+            "tpm" => if_enabled(
                 self.has_tpm,
                 "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>",
             ),
@@ -117,19 +116,20 @@ impl DomainTemplate<'_> {
         )
     }
 
-    /// What came of the template must be this sandbox and no other.
     fn validate(&self, xml: &str) -> Result<()> {
         let document = Document::parse(xml)
             .map_err(|error| template_error(format!("it is not XML: {error}")))?;
         let root = document.root_element();
         let child = |name: &str| root.children().find(|node| node.has_tag_name(name));
         if !root.has_tag_name("domain") {
-            return Err(template_error("its root is no <domain>".to_owned()));
+            return Err(template_error(
+                "its root element is not <domain>".to_owned(),
+            ));
         }
         if child("uuid").is_some() {
-            // With the uuid of another domain, that one would be redefined.
+            // libvirt would redefine the domain with that uuid.
             return Err(template_error(
-                "it has a <uuid>, and every sandbox needs its own".to_owned(),
+                "it has a <uuid>, which must be unique to each sandbox".to_owned(),
             ));
         }
         if child("name").and_then(|name| name.text()) != Some(self.id.as_str()) {
@@ -150,13 +150,13 @@ impl DomainTemplate<'_> {
 fn template_error(why: String) -> Error {
     Error::new(
         Kind::InvalidInput,
-        "the template of new sandboxes cannot be used",
+        "cannot use the template of new sandboxes",
     )
     .with_cause(why)
     .hint("check template in [sandbox] of the settings")
 }
 
-/// `text` inside an element or an attribute (XML 1.0, section 2.4).
+/// Escapes `text` for an element or an attribute (XML 1.0, section 2.4).
 pub(crate) fn escape_xml(text: &str) -> String {
     text.chars().fold(String::new(), |mut escaped, c| {
         match c {
@@ -165,7 +165,7 @@ pub(crate) fn escape_xml(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '\'' => escaped.push_str("&apos;"),
             '"' => escaped.push_str("&quot;"),
-            // As they are they would become blanks in an attribute.
+            // In an attribute these would be read as blanks.
             '\t' | '\n' | '\r' => {
                 let _ = write!(escaped, "&#{};", u32::from(c));
             }
@@ -184,7 +184,7 @@ mod tests {
 
     fn render(template: &str, change: impl FnOnce(&mut DomainTemplate<'_>)) -> Result<String> {
         let id = "a".parse().unwrap();
-        let mut plan = DomainTemplate {
+        let mut domain = DomainTemplate {
             id: &id,
             disk: "/s/<&'\">/a.qcow2",
             variables: "/n/a_VARS.fd",
@@ -195,12 +195,12 @@ mod tests {
             network: &Network::None,
             has_tpm: true,
         };
-        change(&mut plan);
-        plan.fill(template)
+        change(&mut domain);
+        domain.fill(template)
     }
 
     #[test]
-    fn a_value_stays_a_value() {
+    fn values_are_escaped() {
         let xml = render(TEMPLATE, |_| {}).unwrap();
         let document = Document::parse(&xml).unwrap();
         let mut sources = document.descendants();
@@ -209,10 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_has_decides_what_is_in_it() {
-        let bridge = Network::Bridge("br0".into());
-        type TemplateChange<'a> = Box<dyn FnOnce(&mut DomainTemplate<'_>) + 'a>;
-        let cases: Vec<(TemplateChange<'_>, &[&str], &[&str])> = vec![
+    fn elements_follow_accelerator_firmware_network_and_tpm() {
+        let bridge: &Network = Box::leak(Box::new(Network::Bridge("br0".into())));
+        type TemplateChange = Box<dyn FnOnce(&mut DomainTemplate<'_>)>;
+        let cases: Vec<(TemplateChange, &[&str], &[&str])> = vec![
             (
                 Box::new(|_| {}),
                 &[
@@ -226,46 +226,34 @@ mod tests {
                 &["<interface"],
             ),
             (
-                Box::new(|plan| {
-                    plan.is_kvm = false;
-                    plan.has_tpm = false;
-                    plan.firmware = Firmware::Bios;
+                Box::new(|domain| {
+                    domain.is_kvm = false;
+                    domain.has_tpm = false;
+                    domain.firmware = Firmware::Bios;
                 }),
                 &["type='qemu'", "mode='maximum'"],
                 &["<hyperv", "'hypervclock'", "<tpm", "<nvram", "firmware="],
             ),
             (
-                Box::new(|plan| plan.firmware = Firmware::Uefi),
+                Box::new(|domain| domain.network = bridge),
+                &["<source bridge='br0'/>"],
+                &[],
+            ),
+            (
+                Box::new(|domain| domain.firmware = Firmware::Uefi),
                 &["<nvram>/n/a_VARS.fd</nvram>", "'no' name='secure-boot'"],
                 &["'yes' name='secure-boot'"],
             ),
         ];
-        for (change, there, absent) in cases {
+        for (change, present, absent) in cases {
             let xml = render(TEMPLATE, change).unwrap();
-            assert!(there.iter().all(|part| xml.contains(part)), "{xml}");
+            assert!(present.iter().all(|part| xml.contains(part)), "{xml}");
             assert!(!absent.iter().any(|part| xml.contains(part)), "{xml}");
         }
-        let id = "a".parse().unwrap();
-        let plan = DomainTemplate {
-            id: &id,
-            disk: "/d",
-            variables: "/v",
-            cpus: 1,
-            memory_bytes: 1,
-            is_kvm: false,
-            firmware: Firmware::Bios,
-            network: &bridge,
-            has_tpm: false,
-        };
-        assert!(
-            plan.fill(TEMPLATE)
-                .unwrap()
-                .contains("<source bridge='br0'/>")
-        );
     }
 
     #[test]
-    fn a_brace_that_stays_open_is_no_template() {
+    fn an_unclosed_placeholder_is_invalid() {
         let error = render("<domain>{{id</domain>", |_| {}).unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidInput);
     }

@@ -1,5 +1,6 @@
 //! `qemu-img` on a host.
 
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -17,7 +18,7 @@ const MEASURE_TIMEOUT: Duration = Duration::from_secs(120);
 const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Reads every table of the image.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-/// A conversion that has not come one step (0.01 %... 1 %, as QEMU likes) further for so long hangs.
+/// A conversion without progress for this long hangs; qemu-img reports steps of 0.01 % to 1 %.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// `qemu-img` on a host.
@@ -35,8 +36,8 @@ impl<'a> Images<'a> {
         }
     }
 
-    /// Returns the bytes that a flattened copy of `disk` takes at most (`qemu-img measure`); `shared` while QEMU has the
-    /// disk open.
+    /// Returns the maximum size of a flattened copy of `disk` in bytes (`qemu-img measure`); `shared` while QEMU has
+    /// the disk open.
     ///
     /// # Errors
     /// `Failed` with qemu-img's message; `Unreachable`.
@@ -61,30 +62,69 @@ impl<'a> Images<'a> {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let runner = self.runner;
-        convert(
-            runner,
-            disk,
-            target,
-            shared,
-            expected_bytes,
-            progress,
-            cancel,
-        )
-        .await
+        let what = || format!("cannot convert {disk} on host {}", runner.host());
+        let mut argv = vec!["qemu-img", "convert", "-p", "-f", "qcow2", "-O", "qcow2"];
+        argv.extend(share_flags(shared));
+        argv.extend([disk, target]);
+        progress.enter(Phase::Converting, expected_bytes);
+        let mut child = runner.start(&argv, Input::None).await?;
+        let (mut stdout, stderr) = (child.stdout(), child.stderr());
+
+        let read_progress = async {
+            let mut percent = PercentParser::default();
+            let mut buffer = [0; 4096];
+            while let Some(stdout) = &mut stdout {
+                match tokio::time::timeout(STALL_TIMEOUT, stdout.read(&mut buffer)).await {
+                    Err(_) => return false,
+                    Ok(Ok(0) | Err(_)) => break,
+                    Ok(Ok(length)) => {
+                        let bytes = buffer.iter().take(length);
+                        let fractions = bytes.filter_map(|byte| percent.push_byte(*byte));
+                        if let Some(fraction) = fractions.last() {
+                            progress.set_done((expected_bytes as f64 * fraction) as u64);
+                        }
+                    }
+                }
+            }
+            true
+        };
+        let run = async {
+            let (has_progress, stderr) = tokio::join!(read_progress, read_text(stderr));
+            if !has_progress {
+                return Err(Error::new(Kind::Failed, what()).with_cause(format!(
+                    "qemu-img made no progress for {} minutes",
+                    STALL_TIMEOUT.as_secs() / 60
+                )));
+            }
+            let status = runner.wait(&mut child).await?;
+            if status.success() {
+                return Ok(());
+            }
+            Err(explain(what(), status, &stderr))
+        };
+        let result = tokio::select! {
+            result = run => result,
+            () = cancel.cancelled() => Err(Error::cancelled("qemu-img convert")),
+        };
+        if result.is_err() {
+            // Waits for its exit, since the caller removes the file that it writes.
+            child.terminate().await;
+        }
+        result
     }
 
     /// Checks an image (`qemu-img check`); `Some` with a warning if it has leaked clusters only.
     ///
     /// # Errors
-    /// `Damaged` if it is not consistent; `Cancelled`; `Failed` if qemu-img cannot tell; `Unreachable`.
+    /// `Damaged` if it is not consistent; `Cancelled`; `Failed` if the check cannot be done; `Unreachable`.
     pub async fn check(self, path: &str, cancel: &CancellationToken) -> Result<Option<String>> {
         self.retry_policy
             .call(|| check(self.runner, path, cancel))
             .await
     }
 
-    /// Makes the existing file `overlay` an empty overlay on `base`, both qcow2; `size_bytes` if its disk has another size
-    /// than the base's.
+    /// Makes the existing file `overlay` an empty overlay on `base`, both qcow2; with `size_bytes` if its disk is
+    /// larger than the base's.
     ///
     /// # Errors
     /// `Failed` with qemu-img's message; `NoSpace`; `Unreachable`.
@@ -105,13 +145,12 @@ fn share_flags(shared: bool) -> &'static [&'static str] {
     if shared { &["-U"] } else { &[] }
 }
 
-/// Bytes a flattened copy of `disk` may take at most, compressible or not.
-async fn measure(place: &CommandRunner, disk: &str, shared: bool) -> Result<u64> {
+async fn measure(runner: &CommandRunner, disk: &str, shared: bool) -> Result<u64> {
     #[derive(Deserialize)]
     struct MeasureOutput {
         required: u64,
     }
-    let what = || format!("cannot measure {disk} on host {}", place.host());
+    let what = || format!("cannot measure {disk} on host {}", runner.host());
     let mut argv = vec![
         "qemu-img",
         "measure",
@@ -123,13 +162,13 @@ async fn measure(place: &CommandRunner, disk: &str, shared: bool) -> Result<u64>
     ];
     argv.extend(share_flags(shared));
     argv.push(disk);
-    let said = place
+    let output = runner
         .run(&argv, MEASURE_TIMEOUT, &CancellationToken::new())
         .await?;
-    if !said.status.success() {
-        return Err(explain(what(), &said));
+    if !output.status.success() {
+        return Err(explain(what(), output.status, &output.stderr));
     }
-    serde_json::from_str(&said.stdout)
+    serde_json::from_str(&output.stdout)
         .map(|measured: MeasureOutput| measured.required)
         .map_err(|error| {
             Error::new(Kind::Failed, what())
@@ -137,129 +176,62 @@ async fn measure(place: &CommandRunner, disk: &str, shared: bool) -> Result<u64>
         })
 }
 
-/// Makes an empty overlay on `base`; `size_bytes`: of its disk, where that is not the base's.
 async fn make_overlay(
-    place: &CommandRunner,
+    runner: &CommandRunner,
     base: &str,
     overlay: &str,
     size_bytes: Option<u64>,
 ) -> Result<()> {
-    // The format is named, so that nobody ever guesses it from bytes that a guest wrote.
+    // With the backing format recorded, QEMU never probes it from bytes that a guest has written.
     let mut argv = vec![
         "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay,
     ];
     let size = size_bytes.map(|bytes| bytes.to_string());
     argv.extend(size.as_deref());
-    create(place, &argv, overlay).await
+    create(runner, &argv, overlay).await
 }
 
-/// Makes an empty image of `size_bytes` that `owner` (USER:GROUP) may write, and nobody else.
+/// Creates an empty image of `size_bytes`, mode 0600, that belongs to `owner` (USER:GROUP).
 pub(crate) async fn make_scratch(
-    place: &CommandRunner,
+    runner: &CommandRunner,
     path: &str,
     size_bytes: u64,
     owner: &str,
 ) -> Result<()> {
     let script = r#"umask 077 && qemu-img create -q -f qcow2 "$1" "$2" && chown -- "$3" "$1""#;
     let size = size_bytes.to_string();
-    create(place, &["sh", "-c", script, "sh", path, &size, owner], path).await
+    create(
+        runner,
+        &["sh", "-c", script, "sh", path, &size, owner],
+        path,
+    )
+    .await
 }
 
-async fn create(place: &CommandRunner, argv: &[&str], path: &str) -> Result<()> {
-    let said = place
+async fn create(runner: &CommandRunner, argv: &[&str], path: &str) -> Result<()> {
+    let output = runner
         .run(argv, CREATE_TIMEOUT, &CancellationToken::new())
         .await?;
-    match said.status.success() {
+    match output.status.success() {
         true => Ok(()),
         false => Err(explain(
-            format!("cannot create {path} on host {}", place.host()),
-            &said,
+            format!("cannot create {path} on host {}", runner.host()),
+            output.status,
+            &output.stderr,
         )),
     }
 }
 
-/// Flattens `disk` into the new file `target`. `expected_bytes`, as measured, is what progress counts to.
-async fn convert(
-    place: &CommandRunner,
-    disk: &str,
-    target: &str,
-    shared: bool,
-    expected_bytes: u64,
-    progress: &ProgressCell,
-    cancel: &CancellationToken,
-) -> Result<()> {
-    let what = || format!("cannot convert {disk} on host {}", place.host());
-    let mut argv = vec!["qemu-img", "convert", "-p", "-f", "qcow2", "-O", "qcow2"];
-    argv.extend(share_flags(shared));
-    argv.extend([disk, target]);
-    progress.enter(Phase::Converting, expected_bytes);
-    let mut child = place.start(&argv, Input::None).await?;
-    let (mut stdout, stderr) = (child.stdout(), child.stderr());
-
-    let told = async {
-        let mut percent = PercentParser::default();
-        let mut buffer = [0; 4096];
-        while let Some(stdout) = &mut stdout {
-            match tokio::time::timeout(STALL_TIMEOUT, stdout.read(&mut buffer)).await {
-                Err(_) => return false,
-                Ok(Ok(0) | Err(_)) => break,
-                Ok(Ok(length)) => {
-                    let said = buffer.iter().take(length);
-                    if let Some(part) = said.filter_map(|byte| percent.push_byte(*byte)).last() {
-                        progress.set_done((expected_bytes as f64 * part) as u64);
-                    }
-                }
-            }
-        }
-        true
-    };
-    let ended = async {
-        let (moving, stderr) = tokio::join!(told, read_text(stderr));
-        if !moving {
-            return Err(Error::new(Kind::Failed, what()).with_cause(format!(
-                "qemu-img made no progress for {} minutes",
-                STALL_TIMEOUT.as_secs() / 60
-            )));
-        }
-        let status = place.wait(&mut child).await?;
-        if status.success() {
-            return Ok(());
-        }
-        let stdout = String::new();
-        Err(explain(
-            what(),
-            &TextOutput {
-                status,
-                stdout,
-                stderr,
-            },
-        ))
-    };
-    let ended = tokio::select! {
-        ended = ended => ended,
-        () = cancel.cancelled() => Err(Error::cancelled("qemu-img convert")),
-    };
-    if ended.is_err() {
-        // Waits until it is gone: it must not go on writing what is about to be removed.
-        child.terminate().await;
-    }
-    ended
-}
-
-/// Is the image consistent? `Some` with a warning where it is but for leaked clusters, which waste space only.
-///
-/// # Errors
-/// `Damaged` where it is not; `Failed` where that could not be found out.
-pub(crate) async fn check(
-    place: &CommandRunner,
+async fn check(
+    runner: &CommandRunner,
     path: &str,
     cancel: &CancellationToken,
 ) -> Result<Option<String>> {
-    let what = || format!("cannot check {path} on host {}", place.host());
+    let what = || format!("cannot check {path} on host {}", runner.host());
     let argv = ["qemu-img", "check", "-f", "qcow2", path];
-    let said = place.run(&argv, CHECK_TIMEOUT, cancel).await?;
+    let output = runner.run(&argv, CHECK_TIMEOUT, cancel).await?;
     // QEMU, docs/tools/qemu-img, "check": the meaning of its exit codes.
-    match said.status.code() {
+    match output.status.code() {
         Some(0) => Ok(None),
         Some(3) => Ok(Some(format!(
             "{path} has leaked clusters: its data is intact, some space is wasted"
@@ -268,23 +240,23 @@ pub(crate) async fn check(
             Kind::Damaged,
             format!(
                 "qemu-img check failed: {path} on host {} is damaged",
-                place.host()
+                runner.host()
             ),
         )
-        .with_cause(find_error_line(&said))),
-        Some(1) if !is_access_error(&said.stderr) => Err(Error::new(
+        .with_cause(find_error_line(&output))),
+        Some(1) if !is_access_error(&output.stderr) => Err(Error::new(
             Kind::Damaged,
             format!(
                 "qemu-img check failed: {path} on host {} cannot be read as qcow2",
-                place.host()
+                runner.host()
             ),
         )
-        .with_cause(last_line(&said.stderr))),
-        _ => Err(explain(what(), &said)),
+        .with_cause(last_line(&output.stderr))),
+        _ => Err(explain(what(), output.status, &output.stderr)),
     }
 }
 
-/// Failures of exit code 1 that say nothing about the image.
+/// Is this error of exit code 1 independent of the image's content?
 fn is_access_error(stderr: &str) -> bool {
     [
         "Permission denied",
@@ -294,18 +266,18 @@ fn is_access_error(stderr: &str) -> bool {
         "Cannot allocate memory",
     ]
     .iter()
-    .any(|words| stderr.contains(words))
+    .any(|message| stderr.contains(message))
 }
 
-/// How QEMU says that another process holds an image's locks.
+/// Part of QEMU's message if another process holds the locks of an image.
 const LOCK_MESSAGE: &str = "Is another process using";
 
-/// The line of a check's output that counts the errors, else the last one.
-fn find_error_line(said: &TextOutput) -> String {
+/// Returns the line of a check's output that counts the errors, else the last line of stderr.
+fn find_error_line(output: &TextOutput) -> String {
     let counts = |line: &&str| line.contains("errors were found");
-    match said.stdout.lines().find(counts) {
+    match output.stdout.lines().find(counts) {
         Some(line) => line.to_owned(),
-        None => last_line(&said.stderr).to_owned(),
+        None => last_line(&output.stderr).to_owned(),
     }
 }
 
@@ -313,11 +285,10 @@ fn last_line(text: &str) -> &str {
     text.lines()
         .rev()
         .find(|line| !line.trim().is_empty())
-        .unwrap_or("it said nothing")
+        .unwrap_or("no error message")
 }
 
-fn explain(what: String, said: &TextOutput) -> Error {
-    let stderr = &said.stderr;
+fn explain(what: String, status: ExitStatus, stderr: &str) -> Error {
     if stderr.contains("No space left") || stderr.contains("Disk quota exceeded") {
         return Error::new(Kind::NoSpace, what)
             .with_cause(last_line(stderr))
@@ -329,13 +300,13 @@ fn explain(what: String, said: &TextOutput) -> Error {
             "another program has the image open: wait for it, or pause the sandbox rather than stop it",
         );
     }
-    match said.status.code() {
+    match status.code() {
         Some(_) => error.with_cause(last_line(stderr)),
-        None => error.with_cause(format!("qemu-img was killed by a signal ({})", said.status)),
+        None => error.with_cause(format!("qemu-img was killed by a signal ({status})")),
     }
 }
 
-/// Reads `(12.34/100%)` out of what `qemu-img -p` says, byte by byte.
+/// Parses `(12.34/100%)` in the output of `qemu-img -p`, byte by byte.
 #[derive(Default)]
 struct PercentParser {
     digits: String,
@@ -343,7 +314,7 @@ struct PercentParser {
 }
 
 impl PercentParser {
-    /// The part done, 0 to 1, at the byte that completes it.
+    /// Returns the fraction done, from 0 to 1, at the byte that completes a report.
     fn push_byte(&mut self, byte: u8) -> Option<f64> {
         match byte {
             b'(' => {
@@ -369,19 +340,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_progress_as_qemu_img_writes_it() {
+    fn progress_of_qemu_img_is_parsed() {
         let mut percent = PercentParser::default();
-        let told: Vec<f64> = b"    (0.00/100%)\r    (50.25/100%)\r    (100.00/100%)\r\n"
+        let fractions: Vec<f64> = b"    (0.00/100%)\r    (50.25/100%)\r    (100.00/100%)\r\n"
             .iter()
             .filter_map(|byte| percent.push_byte(*byte))
             .collect();
-        assert_eq!(told, [0.0, 0.5025, 1.0]);
+        assert_eq!(fractions, [0.0, 0.5025, 1.0]);
     }
 
     #[test]
-    fn noise_is_no_progress() {
+    fn other_output_is_ignored() {
         let mut percent = PercentParser::default();
-        let noise = b"(x) 12/100% ((..) (123456789123456789";
-        assert!(noise.iter().all(|byte| percent.push_byte(*byte).is_none()));
+        let output = b"(x) 12/100% ((..) (123456789123456789";
+        assert!(output.iter().all(|byte| percent.push_byte(*byte).is_none()));
     }
 }

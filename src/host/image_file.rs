@@ -1,27 +1,26 @@
-//! Looking at one image file: its length, its stamp and its header.
+//! Metadata of an image file: its length, stamp and header.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use snapdeck_model::{FileStamp, ImageFacts};
 use snapdeck_qcow2::{HEADER_BYTES, HeaderError, read_header};
 
-/// What an image file is, as `stat` and its header say.
+/// The metadata of an image file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFile {
     /// Length in bytes.
     pub size_bytes: u64,
-    /// Bytes it takes on the disk.
+    /// Bytes allocated on the disk.
     pub allocated_bytes: u64,
-    /// Equal while nobody has written the file.
+    /// Unchanged as long as the file is not written.
     pub stamp: FileStamp,
-    /// The header's facts, or why there are none.
+    /// The facts in its header, or why that is not valid.
     pub facts: Result<ImageFacts, String>,
 }
 
-/// The stamp of a file that looks so.
 pub(crate) fn file_stamp(metadata: &Metadata) -> FileStamp {
     FileStamp {
         inode: metadata.ino(),
@@ -31,25 +30,27 @@ pub(crate) fn file_stamp(metadata: &Metadata) -> FileStamp {
     }
 }
 
-/// Looks at the file `path`. Blocks.
+/// Cause of the error for a path that is neither a regular file nor a block device.
+pub(crate) const NOT_A_FILE: &str = "it is not a regular file";
+/// Cause of missing facts of an image that is shorter than its header.
+pub(crate) const TRUNCATED_HEADER: &str = "its header is truncated";
+
+/// Reads the metadata of the file `path`. Blocks.
 ///
 /// # Errors
-/// The system's; `InvalidInput` for what is neither a regular file nor a block device.
+/// An I/O error; `InvalidInput` if it is neither a regular file nor a block device.
 pub(crate) fn inspect(path: &Path) -> io::Result<ImageFile> {
-    // Not blocking: a FIFO with an image's name would hang the opening for ever.
-    let file = OpenOptions::new()
+    // Opening a FIFO would block without this flag.
+    let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
         .open(path)?;
     let metadata = file.metadata()?;
     if !(metadata.is_file() || metadata.file_type().is_block_device()) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is no regular file",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_A_FILE));
     }
-    let facts = match parse_header(&read_prefix(&file, HEADER_BYTES)?) {
-        Err(needed_bytes) => parse_header(&read_prefix(&file, needed_bytes)?),
+    let facts = match parse_header(&read_prefix(&mut file, HEADER_BYTES)?) {
+        Err(needed_bytes) => parse_header(&read_prefix(&mut file, needed_bytes)?),
         facts => facts,
     };
     Ok(ImageFile {
@@ -60,13 +61,10 @@ pub(crate) fn inspect(path: &Path) -> io::Result<ImageFile> {
     })
 }
 
-/// What is said of an image that is shorter than its header.
-pub(crate) const TRUNCATED_HEADER: &str = "its header is cut off";
-
-/// The facts in the bytes an image begins with, or why there are none.
+/// Parses the first bytes of an image; returns its facts, or why they are not a valid header.
 ///
 /// # Errors
-/// How many bytes it takes to tell.
+/// The length of the header in bytes, if `start` is shorter.
 pub(crate) fn parse_header(start: &[u8]) -> Result<Result<ImageFacts, String>, usize> {
     match read_header(start) {
         Ok(facts) => Ok(Ok(facts)),
@@ -75,18 +73,10 @@ pub(crate) fn parse_header(start: &[u8]) -> Result<Result<ImageFacts, String>, u
     }
 }
 
-/// The first `length` bytes, or the whole of a shorter file.
-fn read_prefix(file: &File, length: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; length];
-    let mut filled = 0;
-    while filled < length {
-        match file.read_at(&mut bytes[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    bytes.truncate(filled);
+/// Reads the first `length` bytes, or all of a shorter file.
+fn read_prefix(file: &mut File, length: usize) -> io::Result<Vec<u8>> {
+    file.rewind()?;
+    let mut bytes = Vec::with_capacity(length);
+    file.take(length as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! What operations that broke off have left on a host, where nobody has touched it for a day.
+//! Leftovers of interrupted operations on a host: files and directories not modified for a day.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use super::fs::system_error;
 use snapdeck_model::{Error, Kind, Leftover, LeftoverKind, Result, SnapshotName};
 
 const SCRIPT: &str = include_str!("leftovers.sh");
-/// For looking through two directories and all open files, or for removing one directory.
+/// For searching two directories and all open files, or for removing one directory.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
-/// Bytes that the list may have: some ten thousand leftovers.
+/// Most output of the script: some ten thousand leftovers.
 const MAX_OUTPUT_BYTES: usize = 2 << 20;
 
-/// The snapshot that a part of a pull was to become.
+/// Returns the snapshot of a partial file.
 fn parse_partial_name(path: &str) -> Option<SnapshotName> {
     let name = path.rsplit('/').next()?.strip_prefix('.')?;
     name.strip_suffix(".qcow2.partial")?.parse().ok()
 }
 
-/// What interrupted operations have left on a host.
+/// The leftovers of interrupted operations on a host.
 #[derive(Clone, Copy)]
 pub struct Leftovers<'a> {
     host: &'a Host,
@@ -35,20 +35,20 @@ impl<'a> Leftovers<'a> {
 }
 
 impl Leftovers<'_> {
-    /// Parts of pulls in the snapshots directory and directories of ours under `temp_dir` that nobody has touched for
-    /// a day, has open, or has locked.
+    /// Returns the partial files of pulls in the snapshots directory and snapdeck's directories in `temp_dir` that are
+    /// neither open nor locked and were not modified for a day.
     ///
     /// # Errors
-    /// The system's; `Unreachable`.
+    /// An I/O error; `Unreachable`.
     pub async fn list(self) -> Result<Vec<Leftover>> {
         let dirs = [
             &*self.host.settings.snapshots_dir,
             &*self.host.settings.temp_dir,
         ];
-        let said = self.run_script("list", &dirs).await?;
-        let mut fields = said.stdout.split(|byte| *byte == 0);
-        let mut found = Vec::new();
-        while let [Some(kind), Some(bytes), Some(at), Some(path)] =
+        let output = self.run_script("list", &dirs).await?;
+        let mut fields = output.stdout.split(|byte| *byte == 0);
+        let mut leftovers = Vec::new();
+        while let [Some(kind), Some(bytes), Some(modified), Some(path)] =
             std::array::from_fn(|_| fields.next())
         {
             let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
@@ -57,34 +57,33 @@ impl Leftovers<'_> {
                 b"partial" => LeftoverKind::Partial,
                 _ => LeftoverKind::Directory,
             };
-            // A name that is no text is none that we gave.
+            // snapdeck does not create names that are not valid text.
             let Some(path) = text(path) else { continue };
             if path.chars().any(char::is_control) {
                 continue;
             }
-            let at = number(at).and_then(|seconds| i64::try_from(seconds).ok());
-            found.push(Leftover {
+            let modified = number(modified).and_then(|seconds| i64::try_from(seconds).ok());
+            leftovers.push(Leftover {
                 kind,
                 host: Some(self.host.name().clone()),
                 name: parse_partial_name(&path),
                 path,
                 upload_id: None,
                 size_bytes: number(bytes).unwrap_or(0),
-                modified: at.and_then(|seconds| Timestamp::from_second(seconds).ok()),
+                modified: modified.and_then(|seconds| Timestamp::from_second(seconds).ok()),
             });
         }
-        Ok(found)
+        Ok(leftovers)
     }
 
-    /// Removes one that [`Leftovers::list`] has listed; tells whether it went: what somebody has taken up meanwhile
-    /// stays.
+    /// Removes a leftover and returns whether it did: one that is in use again stays.
     ///
     /// # Errors
-    /// `Unsupported` while somebody works on that snapshot; the system's; `Unreachable`.
+    /// `Conflict` if another process has locked the snapshot; an I/O error; `Unreachable`.
     pub async fn remove(self, leftover: &Leftover) -> Result<bool> {
         let (dir, verb) = match leftover.kind {
-            LeftoverKind::Partial => (&self.host.settings.snapshots_dir, "partial"),
-            LeftoverKind::Directory => (&self.host.settings.temp_dir, "directory"),
+            LeftoverKind::Partial => (&self.host.settings.snapshots_dir, "remove_partial"),
+            LeftoverKind::Directory => (&self.host.settings.temp_dir, "remove_directory"),
             LeftoverKind::Upload => return Ok(false),
         };
         let name = leftover.path.strip_prefix(dir.as_str());
@@ -99,38 +98,35 @@ impl Leftovers<'_> {
         };
         let lock = match &parse_partial_name(name) {
             Some(snapshot) => {
-                let wants = vec![self.host.locks().snapshot(snapshot, true)];
+                let locks = self.host.locks();
+                let requests = vec![locks.snapshot(snapshot, true)];
                 let work = format!("remove {}", leftover.path);
-                // It goes within one call: there is nothing to stop when the lock is lost.
-                Some(
-                    self.host
-                        .locks()
-                        .acquire(wants, &work, CancellationToken::new())
-                        .await?,
-                )
+                // One command removes it: nothing can be stopped when the lock is lost.
+                let lost = CancellationToken::new();
+                Some(locks.acquire(requests, &work, lost).await?)
             }
             None => None,
         };
-        let said = self.run_script(verb, &[dir, name]).await;
+        let output = self.run_script(verb, &[dir, name]).await;
         if let Some(lock) = lock {
             lock.release().await;
         }
-        Ok(said?.stdout.starts_with(b"removed"))
+        Ok(output?.stdout.starts_with(b"removed"))
     }
 
     async fn run_script(self, verb: &str, args: &[&str]) -> Result<Output> {
         let argv = [&["sh", "-c", SCRIPT, "snapdeck", verb], args].concat();
         let never = CancellationToken::new();
-        let said = self
+        let output = self
             .host
             .runner
             .run_raw(&argv, MAX_OUTPUT_BYTES, SCRIPT_TIMEOUT, &never)
             .await?;
-        match said.status.success() {
-            true => Ok(said),
+        match output.status.success() {
+            true => Ok(output),
             false => {
                 let what = format!("cannot search for leftovers on host {}", self.host.name());
-                Err(system_error(what, &said.stderr))
+                Err(system_error(what, &output.stderr))
             }
         }
     }

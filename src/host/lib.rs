@@ -63,7 +63,7 @@ const SCAN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// A libvirt host. Cheap to clone; connects when it is first used.
 ///
-/// What can be done on it is in its parts: [`Host::fs`], [`Host::sandboxes`], [`Host::snapshots`] and so on.
+/// The operations on it are methods of its parts: [`Host::fs`], [`Host::sandboxes`], [`Host::snapshots`] and so on.
 #[derive(Clone)]
 pub struct Host {
     settings: Arc<HostSettings>,
@@ -80,10 +80,10 @@ impl Host {
     /// `InvalidInput` for a URI or path that is not supported.
     pub fn new(settings: HostSettings) -> Result<Self> {
         let name = &settings.name;
-        let address = address::parse(&settings.uri).map_err(|(why, hint)| {
+        let address = address::parse(&settings.uri).map_err(|(cause, hint)| {
             let what = format!("unsupported uri of host {name}: {}", settings.uri);
             Error::new(Kind::InvalidInput, what)
-                .with_cause(why)
+                .with_cause(cause)
                 .hint(hint)
         })?;
         let texts = [
@@ -132,7 +132,7 @@ impl Host {
         }
     }
 
-    /// Is it reached over SSH?
+    /// Returns whether it is reached over SSH.
     pub fn is_remote(&self) -> bool {
         self.runner.ssh().is_some()
     }
@@ -167,7 +167,7 @@ impl Host {
         Inventory::new(self)
     }
 
-    /// Returns its snapshots and what is stored beside them.
+    /// Returns its snapshots, with their manifests, annotations and records of damage.
     pub fn snapshots(&self) -> Snapshots<'_> {
         Snapshots::new(self)
     }
@@ -187,12 +187,12 @@ impl Host {
         Watchdogs::new(self)
     }
 
-    /// Returns the locks that keep several snapdecks apart.
+    /// Returns its locks, which keep the jobs of several snapdeck processes apart.
     pub fn locks(&self) -> Locks<'_> {
         Locks::new(self)
     }
 
-    /// Returns what interrupted operations have left behind.
+    /// Returns the leftovers of interrupted operations.
     pub fn leftovers(&self) -> Leftovers<'_> {
         Leftovers::new(self)
     }

@@ -1,6 +1,7 @@
-//! Locks on a host: what keeps the jobs of several snapdecks apart. A lock is a hidden file beside what it is for, held
-//! by flock(2), so that it goes with its holder, however that ends; its text says who that is. Whoever reaches the
-//! directory, by whatever path or from whatever machine, meets it.
+//! Locks on a host, which keep the jobs of several snapdeck processes apart.
+//!
+//! A lock is a hidden file beside the locked one, held by flock(2), so that it is released however its holder ends; its
+//! text names the holder. It is effective for every process and machine that shares the directory.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -21,27 +22,27 @@ use super::fs::{HostFiles, system_error};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SnapshotName};
 
 const SCRIPT: &str = include_str!("lock.sh");
-/// For taking and giving back.
+/// For acquiring or releasing locks.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often a holder there is shown that we are; it gives up after 20 s without.
+/// The holder on a remote host exits after 20 s without a byte.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// How often a lock that was lost with the connection is asked for again.
+/// Between tries to acquire a lock that was lost with the connection.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// How long our own holder there may not know yet that we lost it.
+/// After a lost connection its holder keeps the lock for up to 20 s.
 const STALE_HOLDER_TIMEOUT: Duration = Duration::from_secs(24);
-/// Longest text of a lock, in bytes.
+/// Longest text of a lock file.
 const MAX_HOLDER_BYTES: u64 = 500;
 
-/// A lock that is wanted.
+/// A request for one lock.
 #[derive(Debug, Clone)]
 pub struct LockRequest {
-    /// What it is for, in words the operator reads.
+    /// The locked object, such as "snapshot base on host alpha".
     description: String,
     path: String,
     is_exclusive: bool,
 }
 
-/// Locks that are held until this is dropped or given back.
+/// Locks held until they are released or this is dropped.
 pub struct LockGuard(LockHolder);
 
 enum LockHolder {
@@ -62,7 +63,7 @@ impl<'a> Locks<'a> {
 }
 
 impl Locks<'_> {
-    /// The lock of a sandbox.
+    /// Returns the request for the exclusive lock of a sandbox.
     pub fn sandbox(self, id: &SandboxId) -> LockRequest {
         LockRequest {
             description: format!("sandbox {id} on host {}", self.host.name()),
@@ -71,7 +72,7 @@ impl Locks<'_> {
         }
     }
 
-    /// The lock of a snapshot: for one who writes it, or for many who only need it to stay.
+    /// Returns the request for the lock of a snapshot: exclusive to write or remove it, shared to keep it in place.
     pub fn snapshot(self, name: &SnapshotName, exclusive: bool) -> LockRequest {
         LockRequest {
             description: format!("snapshot {name} on host {}", self.host.name()),
@@ -84,36 +85,36 @@ impl Locks<'_> {
         }
     }
 
-    /// Takes locks, two at most, all or none, for `work`. One that is lost with the connection to the host is taken
-    /// again; `lost` fires where somebody else has it by then.
+    /// Acquires one or two locks, all or none, for `work`, which a conflicting process is shown.
+    ///
+    /// Locks lost with the connection to the host are acquired again; `lost` is cancelled if another process got one.
     ///
     /// # Errors
-    /// `Unsupported`, saying who has it; the system's; `Unreachable`.
+    /// `Conflict` with the holder; an I/O error; `Unreachable`.
     pub async fn acquire(
         self,
-        wants: Vec<LockRequest>,
+        requests: Vec<LockRequest>,
         work: &str,
         lost: CancellationToken,
     ) -> Result<LockGuard> {
-        let who = format!("{work}, {}", describe_self());
+        let holder = format!("{work}, {}", describe_self());
         match &self.host.files {
-            HostFiles::Local(files) => {
-                let taken = files
-                    .run("take a lock".into(), LOCK_TIMEOUT, move || {
-                        acquire_local(&wants, &who)
-                    })
-                    .await?;
-                taken.map(|held| LockGuard(LockHolder::Local(held)))
+            HostFiles::Local(fs) => {
+                let acquired = fs.run("acquire a lock".into(), LOCK_TIMEOUT, move || {
+                    acquire_local(&requests, &holder)
+                });
+                let locks = acquired.await??;
+                Ok(LockGuard(LockHolder::Local(locks)))
             }
             HostFiles::Remote(_) => {
-                let taking = RemoteLock {
+                let lock = RemoteLock {
                     runner: self.host.runner.clone(),
-                    requests: wants,
-                    holder: who,
+                    requests,
+                    holder,
                 };
-                let post = self.host.retry_policy.call(|| taking.acquire()).await?;
+                let process = self.host.retry_policy.call(|| lock.acquire()).await?;
                 let (release, released) = oneshot::channel();
-                tokio::spawn(maintain(taking, post, released, lost));
+                tokio::spawn(maintain(lock, process, released, lost));
                 Ok(LockGuard(LockHolder::Remote(release)))
             }
         }
@@ -121,21 +122,21 @@ impl Locks<'_> {
 }
 
 impl LockGuard {
-    /// Gives the locks back; they are free when this returns.
+    /// Releases the locks; they are free when this returns.
     pub async fn release(self) {
         match self.0 {
-            LockHolder::Local(held) => drop(held),
+            LockHolder::Local(locks) => drop(locks),
             LockHolder::Remote(release) => {
-                let (done, is_done) = oneshot::channel();
+                let (done, released) = oneshot::channel();
                 if release.send(done).is_ok() {
-                    let _ = timeout(LOCK_TIMEOUT, is_done).await;
+                    let _ = timeout(LOCK_TIMEOUT, released).await;
                 }
             }
         }
     }
 }
 
-/// Who we are, for those who find the lock taken.
+/// Returns the description of this process that is written to lock files.
 fn describe_self() -> String {
     let user = User::from_uid(geteuid()).ok().flatten();
     let user = user.map_or_else(|| geteuid().to_string(), |user| user.name);
@@ -147,7 +148,7 @@ fn describe_self() -> String {
     )
 }
 
-fn conflict_error(want: &LockRequest, holder: &str) -> Error {
+fn conflict_error(request: &LockRequest, holder: &str) -> Error {
     let holder: String = holder
         .lines()
         .next()
@@ -157,16 +158,15 @@ fn conflict_error(want: &LockRequest, holder: &str) -> Error {
         .collect();
     let what = format!(
         "another snapdeck process is working on {}",
-        want.description
+        request.description
     );
-    let error = Error::new(Kind::Conflict, what).hint("wait until it is over");
+    let error = Error::new(Kind::Conflict, what).hint("wait until it has finished");
     match holder.is_empty() {
         true => error,
         false => error.with_cause(holder),
     }
 }
 
-/// A lock on this machine.
 struct LocalLock {
     path: PathBuf,
     file: File,
@@ -174,9 +174,9 @@ struct LocalLock {
 
 impl Drop for LocalLock {
     fn drop(&mut self) {
-        // Whoever has it for himself alone is the last one, and removes it.
+        // The last holder, which gets the lock exclusively, removes the file.
         if self.file.try_lock().is_ok() && is_same_file(&self.file, &self.path).unwrap_or(false) {
-            // One that stays is taken and removed by the next.
+            // If this fails, the next holder removes it.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -185,26 +185,26 @@ impl Drop for LocalLock {
 fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match std::fs::metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
+        Ok(current) => Ok((current.dev(), current.ino()) == (open.dev(), open.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn acquire_local(wants: &[LockRequest], who: &str) -> io::Result<Result<Vec<LocalLock>>> {
-    let mut all = Vec::new();
-    for want in wants {
-        match lock_file(want, who)? {
-            Ok(held) => all.extend(held),
+fn acquire_local(requests: &[LockRequest], holder: &str) -> io::Result<Result<Vec<LocalLock>>> {
+    let mut locks = Vec::new();
+    for request in requests {
+        match lock_file(request, holder)? {
+            Ok(lock) => locks.extend(lock),
             Err(error) => return Ok(Err(error)),
         }
     }
-    Ok(Ok(all))
+    Ok(Ok(locks))
 }
 
-/// `None` where the directory does not exist: what is not there has no writers.
-fn lock_file(want: &LockRequest, who: &str) -> io::Result<Result<Option<LocalLock>>> {
-    let path = PathBuf::from(&want.path);
+/// Returns `None` if the directory does not exist: files in it have no writers.
+fn lock_file(request: &LockRequest, holder: &str) -> io::Result<Result<Option<LocalLock>>> {
+    let path = PathBuf::from(&request.path);
     loop {
         let opened = OpenOptions::new()
             .read(true)
@@ -219,167 +219,158 @@ fn lock_file(want: &LockRequest, who: &str) -> io::Result<Result<Option<LocalLoc
             Err(error) => {
                 return Err(io::Error::new(
                     error.kind(),
-                    format!("{}: {error}", want.path),
+                    format!("{}: {error}", request.path),
                 ));
             }
         };
-        let locked = match want.is_exclusive {
+        let locked = match request.is_exclusive {
             true => file.try_lock(),
             false => file.try_lock_shared(),
         };
         match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = Vec::new();
-                file.take(MAX_HOLDER_BYTES).read_to_end(&mut holder)?;
-                return Ok(Err(conflict_error(want, &String::from_utf8_lossy(&holder))));
+                let mut text = Vec::new();
+                file.take(MAX_HOLDER_BYTES).read_to_end(&mut text)?;
+                let other = String::from_utf8_lossy(&text);
+                return Ok(Err(conflict_error(request, &other)));
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Its last holder may have removed it between our opening and the lock.
+        // Between open and lock, its last holder may have removed it.
         if is_same_file(&file, &path)? {
-            // A full disk must not keep anybody from removing things: the text is for people only.
+            // Errors are ignored, since a full disk must not prevent removals: the text is for operators only.
             let _ = file
                 .set_len(0)
                 .and_then(|()| file.rewind())
-                .and_then(|()| writeln!(file, "{who}"));
+                .and_then(|()| writeln!(file, "{holder}"));
             return Ok(Ok(Some(LocalLock { path, file })));
         }
     }
 }
 
-/// What is taken on another machine.
 struct RemoteLock {
     runner: CommandRunner,
     requests: Vec<LockRequest>,
     holder: String,
 }
 
-/// A holder there.
+/// The process on a remote host that holds the locks.
 struct LockProcess {
     command: RunningCommand,
     stdin: ChildStdin,
 }
 
-/// Why there is none.
 enum LockError {
-    Contended(Error, String),
+    /// With the holder's description.
+    Conflict(Error, String),
     Other(Error),
 }
 
 impl RemoteLock {
-    /// Takes the locks. One that we have ourselves is still held by somebody who does not know yet that he lost us.
+    /// Acquires the locks. One that this process holds already belongs to a lost connection and is waited for.
     async fn acquire(&self) -> Result<LockProcess> {
-        let since = Instant::now();
+        let started_at = Instant::now();
         loop {
             match self.try_acquire().await {
-                Ok(post) => return Ok(post),
-                Err(LockError::Contended(_, holder))
-                    if holder == self.holder && since.elapsed() < STALE_HOLDER_TIMEOUT =>
+                Ok(process) => return Ok(process),
+                Err(LockError::Conflict(_, holder))
+                    if holder == self.holder && started_at.elapsed() < STALE_HOLDER_TIMEOUT =>
                 {
                     sleep(RETRY_INTERVAL).await;
                 }
-                Err(LockError::Contended(error, _) | LockError::Other(error)) => return Err(error),
+                Err(LockError::Conflict(error, _) | LockError::Other(error)) => return Err(error),
             }
         }
     }
 
     async fn try_acquire(&self) -> Result<LockProcess, LockError> {
-        let other = LockError::Other;
         let what = format!("cannot acquire a lock on host {}", self.runner.host());
         let failed = || Error::new(Kind::Failed, &*what);
         let mut argv = vec!["sh", "-c", SCRIPT, "snapdeck", &self.holder];
-        for want in &self.requests {
-            argv.push(if want.is_exclusive {
-                "exclusive"
-            } else {
-                "shared"
+        for request in &self.requests {
+            argv.push(match request.is_exclusive {
+                true => "exclusive",
+                false => "shared",
             });
-            argv.push(&want.path);
+            argv.push(&request.path);
         }
-        let mut running = self
+        let mut command = self
             .runner
             .start(&argv, Input::Piped)
             .await
-            .map_err(other)?;
-        let stderr = running.stderr();
-        let (Some(line), Some(stdout)) = (running.stdin(), running.stdout()) else {
-            return Err(other(failed()));
+            .map_err(LockError::Other)?;
+        let stderr = command.stderr();
+        let (Some(stdin), Some(stdout)) = (command.stdin(), command.stdout()) else {
+            return Err(LockError::Other(failed()));
         };
-        let mut said = String::new();
+        let mut reply = String::new();
         let mut stdout = BufReader::new(stdout);
-        match timeout(LOCK_TIMEOUT, stdout.read_line(&mut said)).await {
-            Ok(Ok(_)) if said.trim() == "held" => Ok(LockProcess {
-                command: running,
-                stdin: line,
-            }),
-            Ok(Ok(_)) if said.starts_with("taken") => {
-                let holder = said.trim_start_matches("taken").trim().to_owned();
-                let want = self.requests.iter().find(|want| want.is_exclusive);
-                let error = want
+        let error = match timeout(LOCK_TIMEOUT, stdout.read_line(&mut reply)).await {
+            Ok(Ok(_)) if reply.trim() == "acquired" => return Ok(LockProcess { command, stdin }),
+            Ok(Ok(_)) if reply.starts_with("conflict") => {
+                let holder = reply.trim_start_matches("conflict").trim().to_owned();
+                let exclusive = self.requests.iter().find(|request| request.is_exclusive);
+                let error = exclusive
                     .or(self.requests.first())
-                    .map_or_else(failed, |want| conflict_error(want, &holder));
-                Err(LockError::Contended(error, holder))
+                    .map_or_else(failed, |request| conflict_error(request, &holder));
+                return Err(LockError::Conflict(error, holder));
             }
             Ok(Ok(_)) => {
-                drop(line);
-                let ended =
-                    async { tokio::join!(read_text(stderr), self.runner.wait(&mut running)) };
-                Err(other(match timeout(LOCK_TIMEOUT, ended).await {
-                    // The connection may have gone, which says so itself.
+                drop(stdin);
+                let exit =
+                    async { tokio::join!(read_text(stderr), self.runner.wait(&mut command)) };
+                match timeout(LOCK_TIMEOUT, exit).await {
                     Ok((_, Err(lost))) => lost,
-                    Ok((said, Ok(_))) => system_error(what, &said),
-                    Err(_) => failed().with_cause("it did not end"),
-                }))
+                    Ok((message, Ok(_))) => system_error(what, &message),
+                    Err(_) => failed().with_cause("its process does not exit"),
+                }
             }
-            Ok(Err(error)) => Err(other(failed().with_cause(error))),
-            Err(_) => Err(other(
-                Error::new(Kind::Unreachable, what)
-                    .with_cause(format!("no answer for {} s", LOCK_TIMEOUT.as_secs()))
-                    .retryable(),
-            )),
-        }
+            Ok(Err(error)) => failed().with_cause(error),
+            Err(_) => Error::new(Kind::Unreachable, what)
+                .with_cause(format!("no answer for {} s", LOCK_TIMEOUT.as_secs()))
+                .retryable(),
+        };
+        Err(LockError::Other(error))
     }
 }
 
-/// Keeps the locks until they are given back, or the one who took them is gone.
+/// Keeps the locks until they are released or the guard is dropped.
 async fn maintain(
-    taking: RemoteLock,
-    post: LockProcess,
+    lock: RemoteLock,
+    process: LockProcess,
     mut released: oneshot::Receiver<oneshot::Sender<()>>,
     lost: CancellationToken,
 ) {
-    let mut post = Some(post);
-    let mut beat = interval(HEARTBEAT_INTERVAL);
+    let mut process = Some(process);
+    let mut heartbeat = interval(HEARTBEAT_INTERVAL);
     loop {
         tokio::select! {
             done = &mut released => {
-                if let Some(LockProcess { command: mut running, stdin: line }) = post {
-                    drop(line);
-                    let _ = timeout(LOCK_TIMEOUT, running.wait_status()).await;
+                if let Some(LockProcess { mut command, stdin }) = process {
+                    drop(stdin);
+                    let _ = timeout(LOCK_TIMEOUT, command.wait_status()).await;
                 }
                 if let Ok(done) = done {
                     let _ = done.send(());
                 }
                 return;
             }
-            _ = beat.tick() => {}
+            _ = heartbeat.tick() => {}
         }
-        let alive = match &mut post {
-            Some(post) => post.stdin.write_all(b".").await.is_ok(),
-            None => false,
-        };
-        if alive {
+        if let Some(process) = &mut process
+            && process.stdin.write_all(b".").await.is_ok()
+        {
             continue;
         }
-        post = None;
-        match taking.try_acquire().await {
-            Ok(taken) => post = Some(taken),
-            Err(LockError::Contended(_, holder)) if holder != taking.holder => {
-                tracing::warn!("a lock was lost with the connection and is now held {holder}");
+        process = None;
+        match lock.try_acquire().await {
+            Ok(acquired) => process = Some(acquired),
+            Err(LockError::Conflict(_, holder)) if holder != lock.holder => {
+                tracing::warn!("a lock was lost with the connection; its new holder: {holder}");
                 return lost.cancel();
             }
-            Err(_) => beat.reset_after(RETRY_INTERVAL),
+            Err(_) => heartbeat.reset_after(RETRY_INTERVAL),
         }
     }
 }
@@ -398,22 +389,22 @@ mod tests {
         }
     }
 
-    fn acquire_one(want: &LockRequest, who: &str) -> Result<Vec<LocalLock>> {
-        acquire_local(std::slice::from_ref(want), who).unwrap()
+    fn acquire_one(request: &LockRequest, holder: &str) -> Result<Vec<LocalLock>> {
+        acquire_local(std::slice::from_ref(request), holder).unwrap()
     }
 
     #[test]
-    fn one_writer_or_many_readers_and_the_last_removes_it() {
+    fn one_writer_or_many_readers_hold_it_and_the_last_one_removes_it() {
         let dir = tempfile::tempdir().unwrap();
         let (write, read) = (request(dir.path(), true), request(dir.path(), false));
-        let writer = acquire_one(&write, "pull base, by me").unwrap();
+        let writer = acquire_one(&write, "pull base, by a").unwrap();
         for other in [&write, &read] {
-            let error = acquire_one(other, "me, too").err().unwrap();
+            let error = acquire_one(other, "push base, by b").err().unwrap();
             assert_eq!(error.kind(), Kind::Conflict);
             assert!(
                 error
                     .to_string()
-                    .contains("snapshot base on host alpha: pull base, by me")
+                    .contains("snapshot base on host alpha: pull base, by a")
             );
         }
         drop(writer);
@@ -423,7 +414,10 @@ mod tests {
         ];
         let [first, second] = readers;
         drop(first);
-        assert!(acquire_one(&write, "c").is_err(), "one reader is left");
+        assert!(
+            acquire_one(&write, "c").is_err(),
+            "the second reader holds it"
+        );
         drop(second);
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
         assert!(acquire_one(&write, "c").is_ok());
@@ -436,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn its_script_and_this_machine_hold_each_other_off() {
+    fn the_script_and_this_process_exclude_each_other() {
         let dir = tempfile::tempdir().unwrap();
         let write = request(dir.path(), true);
         let script = |mode: &str| {
@@ -445,7 +439,7 @@ mod tests {
                 "-c",
                 SCRIPT,
                 "snapdeck",
-                "push a, by you",
+                "push base, by b",
                 mode,
                 &write.path,
             ]);
@@ -453,22 +447,22 @@ mod tests {
             command.spawn().unwrap()
         };
         let first_line = |child: &mut std::process::Child| {
-            let mut said = String::new();
+            let mut line = String::new();
             let stdout = child.stdout.take().unwrap();
-            io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut said).unwrap();
-            said
+            io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
+            line
         };
-        let ours = acquire_one(&write, "pull base, by me").unwrap();
-        let mut theirs = script("shared");
-        assert_eq!(first_line(&mut theirs), "taken pull base, by me\n");
-        theirs.wait().unwrap();
-        drop(ours);
-        let mut theirs = script("exclusive");
-        assert_eq!(first_line(&mut theirs), "held\n");
-        let error = acquire_one(&write, "me").err().unwrap();
-        assert!(error.to_string().contains("push a, by you"), "{error}");
-        drop(theirs.stdin.take());
-        theirs.wait().unwrap();
+        let own = acquire_one(&write, "pull base, by a").unwrap();
+        let mut other = script("shared");
+        assert_eq!(first_line(&mut other), "conflict pull base, by a\n");
+        other.wait().unwrap();
+        drop(own);
+        let mut other = script("exclusive");
+        assert_eq!(first_line(&mut other), "acquired\n");
+        let error = acquire_one(&write, "c").err().unwrap();
+        assert!(error.to_string().contains("push base, by b"), "{error}");
+        drop(other.stdin.take());
+        other.wait().unwrap();
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
     }
 }

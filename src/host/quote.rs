@@ -1,10 +1,10 @@
-//! Quoting of command lines for POSIX shells on hosts and for operators; the only place of it.
+//! Quotes command lines for POSIX shells on hosts, and for operators to copy.
 
 /// Returns one line of POSIX shell that is exactly `words`.
 ///
-/// They contain no NUL: no argument of a process can.
+/// They contain no NUL, as arguments of a process cannot.
 pub(crate) fn quote_words<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    // A NUL is the only error, and allowed: starting the command refuses it.
+    // A NUL is the only error; it is allowed here, and starting the command fails then.
     let quoter = shlex::Quoter::new().allow_nul(true);
     quoter.join(words).unwrap_or_default()
 }

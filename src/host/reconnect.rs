@@ -72,7 +72,7 @@ impl RetryPolicy {
     /// Repeats `call` until it succeeds, fails with an error that is not retried, or the limit is reached.
     ///
     /// # Errors
-    /// The last try's.
+    /// The error of the last try.
     pub async fn call<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send,
@@ -89,7 +89,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Notes that the host has answered.
+    /// Records that the host has answered.
     pub fn mark_reachable(&self) {
         self.has_connected.store(true, Relaxed);
         self.is_exhausted.store(false, Relaxed);
@@ -133,8 +133,8 @@ impl Retry<'_> {
         }
         let started_at = *self.started_at.get_or_insert_with(|| {
             if !is_waiting.swap(true, Relaxed) {
-                let (why, limit) = (error.message(), limit.as_secs());
-                on_change(true, format!("{why}; retrying for up to {limit} s"));
+                let (cause, limit) = (error.message(), limit.as_secs());
+                on_change(true, format!("{cause}; retrying for up to {limit} s"));
             }
             Instant::now()
         });

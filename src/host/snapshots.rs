@@ -1,4 +1,4 @@
-//! Snapshots of a host, and what is stored beside them: manifests with annotations, and records of damage.
+//! Snapshots of a host and the files beside them: manifests with annotations, and records of damage.
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -115,7 +115,7 @@ impl<'a> Snapshots<'a> {
         }))
     }
 
-    /// Writes the manifest beside its snapshot atomically; annotations of the one it replaces are kept.
+    /// Writes the manifest beside its snapshot atomically, with the annotations of the one it replaces.
     ///
     /// # Errors
     /// An I/O error; `Unreachable`.
@@ -151,8 +151,7 @@ impl<'a> Snapshots<'a> {
         self.host.fs().write_file(&path, json).await
     }
 
-    /// Returns the annotations in the manifest beside a snapshot, whatever image the manifest describes; `None` without
-    /// a manifest.
+    /// Returns the annotations in the manifest beside a snapshot, even if that is of another image; `None` without one.
     ///
     /// # Errors
     /// An I/O error; `Unreachable`.
@@ -173,10 +172,10 @@ impl<'a> Snapshots<'a> {
     ) -> Result<Annotations> {
         let locks = self.host.locks();
         let requests = vec![locks.snapshot(name, true)];
-        // One call writes the file: nothing can be stopped when the lock is lost.
+        // One command writes the file: nothing can be stopped when the lock is lost.
         let lost = CancellationToken::new();
         let guard = locks
-            .acquire(requests, &format!("note {name}"), lost)
+            .acquire(requests, &format!("annotate {name}"), lost)
             .await?;
         let result = self.annotate_locked(name, patch).await;
         guard.release().await;

@@ -258,7 +258,7 @@ impl Ssh {
 }
 
 impl Master {
-    /// Is it connected, as far as is known?
+    /// Returns whether the connection was not found to be lost.
     pub(crate) fn is_up(&self) -> bool {
         !self.is_dead.load(Relaxed)
     }
@@ -291,7 +291,7 @@ impl Master {
     /// Writes a script that replaces ssh for libvirt's own transport and uses this connection.
     ///
     /// # Errors
-    /// The system's.
+    /// An I/O error.
     pub(crate) fn write_ssh_wrapper(&self) -> std::io::Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt;
         let (path, new) = (self.dir.path().join("ssh"), self.dir.path().join("ssh.new"));

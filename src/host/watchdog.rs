@@ -15,8 +15,7 @@ use snapdeck_model::{Error, Kind, Result, SandboxId};
 
 const SCRIPT: &str = include_str!("watchdog.sh");
 const START_STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Heartbeat to a remote watchdog, and the silence after which it takes snapdeck for gone: a link can die without
-/// either end noticing.
+/// Heartbeats to a remote watchdog, and its timeout: neither end may notice that the network has failed.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same while a sandbox may be paused: it has to run again within 5 s of snapdeck's end.
@@ -33,7 +32,7 @@ struct WatchdogConfig {
     pub dir: String,
     /// The sandbox about to be paused. Such a watchdog does not remove `dir`, unless it is a backup's.
     pub pause: Option<GuardedPause>,
-    /// How long `dir` is kept for the next watchdog, when the connection to a remote host is lost.
+    /// Time that `dir` is kept for the next watchdog after the connection to a remote host was lost.
     pub grace: Duration,
 }
 
@@ -59,7 +58,7 @@ impl<'a> Watchdogs<'a> {
         Self { host }
     }
 
-    /// Starts a watchdog over a directory made by [`HostFs::make_temp_dir`](crate::HostFs::make_temp_dir).
+    /// Starts a watchdog for a directory made by [`HostFs::make_temp_dir`](crate::HostFs::make_temp_dir).
     ///
     /// # Errors
     /// `Failed` if it does not start; `Unreachable`.
@@ -71,9 +70,9 @@ impl<'a> Watchdogs<'a> {
             .await
     }
 
-    /// Starts a watchdog over the coming pause of a sandbox, whose disk is copied to a directory made by
-    /// [`HostFs::make_temp_dir`](crate::HostFs::make_temp_dir); `None` for a guest of the embedded driver, which no other
-    /// process can reach.
+    /// Starts a watchdog for the coming pause of a sandbox, whose disk is copied to a directory made by
+    /// [`HostFs::make_temp_dir`](crate::HostFs::make_temp_dir); `None` for a guest of the embedded driver, which no
+    /// other process can reach.
     ///
     /// # Errors
     /// `Failed` if it does not start: nothing may be paused then; `Unreachable`.
@@ -81,8 +80,8 @@ impl<'a> Watchdogs<'a> {
         self.spawn(id, dir, false, false).await
     }
 
-    /// Starts a watchdog over a backup, its directory, which it removes, and the coming pause; with `thaw` over frozen file
-    /// systems, too.
+    /// Starts a watchdog for a backup, its directory, which it removes, and the coming pause; with `thaw`, for frozen
+    /// file systems, too.
     ///
     /// # Errors
     /// As [`Watchdogs::spawn_for_pause`].
@@ -159,13 +158,13 @@ impl Watchdog {
         })
     }
 
-    /// Tells the watchdog that the sandbox runs again: a later pause is another client's.
+    /// Notifies the watchdog that the sandbox runs again: it leaves a later pause, by another client, alone.
     pub fn mark_running(&self) {
         // A watchdog that has ended needs no message.
         let _ = self.commands.send(WatchdogCommand::WriteLine(RUNNING));
     }
 
-    /// Tells the watchdog that the sandbox's file systems are thawed.
+    /// Notifies the watchdog that the sandbox's file systems are thawed.
     pub fn mark_thawed(&self) {
         let _ = self.commands.send(WatchdogCommand::WriteLine(THAWED));
     }
@@ -191,7 +190,7 @@ impl Watchdog {
     }
 }
 
-/// Feeds the watchdog, and starts it again if it is lost, until it is released or its handle is dropped.
+/// Sends heartbeats and restarts a lost watchdog, until it is released or its handle is dropped.
 async fn supervise(
     runner: CommandRunner,
     config: WatchdogConfig,
@@ -217,8 +216,8 @@ async fn supervise(
                         None => Ok(()),
                     };
                     let _ = answer.send(match released {
-                        Err(why) if is_remote => {
-                            tracing::debug!("watchdog of {}: {why}", config.dir);
+                        Err(cause) if is_remote => {
+                            tracing::debug!("watchdog of {}: {cause}", config.dir);
                             Ok(())
                         }
                         released => released,
@@ -277,13 +276,14 @@ impl WatchdogProcess {
             Some(pause) => (&*pause.uri, pause.id.as_str(), pause.script_flags()),
             None => ("", "", ""),
         };
-        let (silence, later, grace) = match (runner.ssh(), &config.pause) {
+        let (silence, running_silence, grace) = match (runner.ssh(), &config.pause) {
             (Some(_), Some(_)) => (HEARTBEAT_TIMEOUT_PAUSED, HEARTBEAT_TIMEOUT, config.grace),
             (Some(_), None) => (HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT, config.grace),
             (None, _) => Default::default(),
         };
-        let [silence, later, grace] = [silence, later, grace].map(|time| time.as_secs());
-        let lines = format!("{dir}\n{uri}\n{id}\n{flags}\n{silence}\n{later}\n{grace}\n");
+        let [silence, running_silence, grace] =
+            [silence, running_silence, grace].map(|time| time.as_secs());
+        let lines = format!("{dir}\n{uri}\n{id}\n{flags}\n{silence}\n{running_silence}\n{grace}\n");
         let mut answer = String::new();
         let handshake = async {
             stdin.write_all(lines.as_bytes()).await?;

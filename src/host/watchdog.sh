@@ -2,22 +2,22 @@
 #
 # It reads its configuration from stdin, one value a line, so that its own arguments do not contain the directory by
 # which it finds processes to kill:
-#   dir      temporary directory
-#   uri, id  libvirt URI and name of the sandbox that is about to be paused; empty for none
-#   flags    "backup": the sandbox's disk is backed up into dir; "thaw": its file systems are frozen first
-#   silence  seconds without a line after which snapdeck counts as gone, while the sandbox may be paused; 0: never
-#   later    the same, once the sandbox runs
-#   grace    seconds that dir is kept then, so that another watchdog can take it over
+#   dir              temporary directory
+#   uri, id          libvirt URI and name of the sandbox that is about to be paused; empty for none
+#   flags            "backup": the sandbox's disk is backed up into dir; "thaw": its file systems are frozen first
+#   silence          seconds without a line after which snapdeck is assumed dead while the sandbox may be paused, or 0
+#   running_silence  the same while the sandbox runs
+#   grace            seconds that dir is kept then, so that another watchdog can adopt it
 # Lines after that: "running" and "thawed" (the sandbox, its file systems are resumed), "release" (exit, do nothing).
 #
-# At the end of stdin or after that silence it kills qemu-img processes that use dir, resumes the sandbox, thaws its file
-# systems, aborts the backup job and removes dir, in this order.
+# At the end of stdin or after that silence it kills qemu-img processes that use dir, resumes the sandbox, thaws its
+# file systems, aborts the backup job and removes dir, in this order.
 trap '' HUP INT TERM PIPE
 cd /
 exec 2>/dev/null
-dir= uri= id= flags= silence= later= grace=
+dir= uri= id= flags= silence= running_silence= grace=
 IFS= read -r dir && IFS= read -r uri && IFS= read -r id && IFS= read -r flags && IFS= read -r silence &&
-  IFS= read -r later && IFS= read -r grace || exit 1
+  IFS= read -r running_silence && IFS= read -r grace || exit 1
 paused= frozen=
 case $flags in *thaw*) frozen=yes ;; esac
 if [ -n "$id" ]; then
@@ -42,7 +42,7 @@ while read_command; do
   case $line in
   release) exit 0 ;;
   running)
-    paused= silence=$later
+    paused= silence=$running_silence
     rm -f -- "$dir/paused"
     ;;
   thawed) frozen= ;;

@@ -1,14 +1,13 @@
-//! What no crate in use wraps: libvirt's domain events, close callback, backups, abort of a job, a host's memory,
-//! statistics, what a guest's agent says and does; the sharing of files' extents and their way to the disk; and a word
-//! to the C library's allocator. No other folder has `unsafe`.
+//! libvirt: its library loaded on demand, a pool of connections, events, and safe wrappers of functions that no crate in use
+//! wraps (close callback, backups, abort of a job, memory and domain statistics, guest agent). The system calls that no
+//! crate wraps are in [`sys`]. No other crate has `unsafe` code.
 
 mod loader;
+mod pool;
+mod sys;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,73 +16,28 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
 
-pub use loader::load;
+use loader::load;
+pub use pool::{CallError, ConnectTarget, ConnectionPool, Lease};
+pub use sys::{begin_sync, clone_range, set_mmap_threshold};
 
-/// What a connection told.
+/// An event of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+enum Event {
     /// A domain was defined, started, suspended, stopped, ...
     Lifecycle,
-    /// The connection is gone (libvirtd ended, keepalive ran out).
+    /// The connection was closed (libvirtd ended, or the keepalive timed out).
     Closed,
-}
-
-/// Makes `bytes` of `to` at `to_offset` share the extents of those of `from` at `from_offset` (ioctl_ficlonerange(2)):
-/// the same bytes, none of them moved.
-///
-/// # Errors
-/// The system's, where the file system cannot, or not for these ranges.
-pub fn clone_range(
-    from: &File,
-    from_offset: u64,
-    bytes: u64,
-    to: &File,
-    to_offset: u64,
-) -> io::Result<()> {
-    let range = nix::libc::file_clone_range {
-        src_fd: from.as_raw_fd().into(),
-        src_offset: from_offset,
-        src_length: bytes,
-        dest_offset: to_offset,
-    };
-    // SAFETY: both files are open, and the kernel only reads `range`, which outlives the call.
-    let said =
-        unsafe { nix::libc::ioctl(to.as_raw_fd(), nix::libc::FICLONERANGE, &raw const range) };
-    match said {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Has the system begin to bring `bytes` of `file` at `offset` to the disk, and does not wait for it
-/// (sync_file_range(2)). An advice: where it cannot, the bytes go later.
-pub fn begin_sync(file: &File, offset: u64, bytes: u64) {
-    let (offset, bytes) = (offset.cast_signed(), bytes.cast_signed());
-    let how = nix::libc::SYNC_FILE_RANGE_WRITE;
-    // SAFETY: the file is open, and no memory is passed.
-    let _ = unsafe { nix::libc::sync_file_range(file.as_raw_fd(), offset, bytes, how) };
 }
 
 type EventCallback = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// Has the C library give the memory of large buffers back to the system as soon as they are freed, from 1 MiB on. By
-/// itself it comes to keep them for each thread, and parts of images pass through many: that made hundreds of MiB of
-/// eight parts of 8 MiB (mallopt(3), `M_MMAP_THRESHOLD`). Other C libraries than GNU's need no telling.
-pub fn set_mmap_threshold() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it sets a number within the allocator, under the allocator's own lock.
-    unsafe {
-        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 1 << 20);
-    }
-}
-
-/// Starts libvirt's default event loop on a thread of its own, once a process, and switches off libvirt's
-/// printing of errors to stderr. To be called before the first connection opens: what opens earlier has
-/// neither events nor keepalive.
+/// Starts libvirt's default event loop on a thread, once per process, and turns off libvirt's error output on stderr.
+///
+/// Call it before the first connection: earlier ones have neither events nor keepalive.
 ///
 /// # Errors
-/// What libvirt or the system said when it could not be started; the same every time.
-pub fn start_event_loop() -> Result<(), String> {
+/// An error of libvirt or of the thread; the same at each call.
+fn start_event_loop() -> Result<(), String> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     STARTED
         .get_or_init(|| {
@@ -94,7 +48,7 @@ pub fn start_event_loop() -> Result<(), String> {
                 .spawn(|| {
                     loop {
                         if virt::event::event_run_default_impl().is_err() {
-                            // Never a busy loop, whatever is wrong with poll(2).
+                            // Avoid a busy loop if poll(2) fails.
                             std::thread::sleep(Duration::from_millis(100));
                         }
                     }
@@ -105,19 +59,19 @@ pub fn start_event_loop() -> Result<(), String> {
         .clone()
 }
 
-/// Callbacks registered on a connection, until it is dropped.
-pub struct EventRegistration {
+/// Callbacks on a connection; dropping it removes them.
+struct EventRegistration {
     connect: Connect,
     lifecycle_callback_id: c_int,
     has_close_callback: bool,
 }
 
 impl EventRegistration {
-    /// Calls `tell` from the event loop's thread for each event. It must not call libvirt.
+    /// Calls `on_event` for each event, on the thread of the event loop. It must not call libvirt.
     ///
     /// # Errors
-    /// libvirt's, where the driver has no domain events. A driver without a close callback is fine.
-    pub fn new(connect: &Connect, tell: EventCallback) -> Result<Self, Error> {
+    /// An error of libvirt where the driver has no domain events. A missing close callback is not an error.
+    fn new(connect: &Connect, on_event: EventCallback) -> Result<Self, Error> {
         // SAFETY: with VIR_DOMAIN_EVENT_ID_LIFECYCLE libvirt calls back with exactly the parameters of
         // `on_lifecycle`; C code casts the pointer the same way (VIR_DOMAIN_EVENT_CALLBACK).
         let callback = unsafe {
@@ -132,9 +86,8 @@ impl EventRegistration {
                 unsafe extern "C" fn(virt_sys::virConnectPtr, virt_sys::virDomainPtr, *mut c_void),
             >(on_lifecycle)
         };
-        let opaque = into_opaque(&tell);
-        // SAFETY: the connection is alive; `opaque` stays ours until libvirt has taken it (no error), from
-        // then on it is freed by `free` alone.
+        let opaque = into_opaque(&on_event);
+        // SAFETY: the connection is alive. Without an error libvirt owns `opaque` and frees it with `free`.
         let lifecycle = unsafe {
             virt_sys::virConnectDomainEventRegisterAny(
                 connect.as_ptr(),
@@ -147,11 +100,11 @@ impl EventRegistration {
         };
         if lifecycle < 0 {
             let error = Error::last_error();
-            // SAFETY: libvirt does not free what it did not take.
+            // SAFETY: after an error libvirt does not own it.
             unsafe { free(opaque) };
             return Err(error);
         }
-        let opaque = into_opaque(&tell);
+        let opaque = into_opaque(&on_event);
         // SAFETY: as above.
         let closing = unsafe {
             virt_sys::virConnectRegisterCloseCallback(
@@ -175,8 +128,8 @@ impl EventRegistration {
 
 impl Drop for EventRegistration {
     fn drop(&mut self) {
-        // SAFETY: the connection is alive (we hold a reference) and the callbacks are ours. On a dead
-        // connection these fail, which leaves nothing behind but what the connection frees itself.
+        // SAFETY: the connection is alive (it is referenced) and has these callbacks. On a closed connection the calls
+        // fail, and the connection frees the callbacks.
         unsafe {
             virt_sys::virConnectDomainEventDeregisterAny(
                 self.connect.as_ptr(),
@@ -189,20 +142,20 @@ impl Drop for EventRegistration {
     }
 }
 
-fn into_opaque(tell: &EventCallback) -> *mut c_void {
-    Box::into_raw(Box::new(tell.clone())).cast()
+fn into_opaque(on_event: &EventCallback) -> *mut c_void {
+    Box::into_raw(Box::new(on_event.clone())).cast()
 }
 
 unsafe extern "C" fn free(opaque: *mut c_void) {
-    // SAFETY: made by `into_opaque`, and freed once.
+    // SAFETY: it comes from `into_opaque` and is freed once.
     drop(unsafe { Box::from_raw(opaque.cast::<EventCallback>()) });
 }
 
 fn notify(opaque: *mut c_void, event: Event) {
-    // SAFETY: made by `into_opaque`, and not freed while its callback runs.
-    let tell = unsafe { &*opaque.cast::<EventCallback>() };
+    // SAFETY: it comes from `into_opaque` and is not freed while its callback runs.
+    let on_event = unsafe { &*opaque.cast::<EventCallback>() };
     // A panic must not cross into C.
-    let _ = catch_unwind(AssertUnwindSafe(|| tell(event)));
+    let _ = catch_unwind(AssertUnwindSafe(|| on_event(event)));
 }
 
 unsafe extern "C" fn on_lifecycle(
@@ -224,10 +177,10 @@ unsafe extern "C" fn on_close(
     notify(opaque, Event::Closed);
 }
 
-/// Ends the job that is under way on a domain (a save, say), which then fails.
+/// Aborts the running job of a domain, such as a save.
 ///
 /// # Errors
-/// libvirt's, where there is none.
+/// An error of libvirt, such as no running job.
 pub fn abort_job(domain: &Domain) -> Result<(), Error> {
     // SAFETY: the domain is alive while it is borrowed.
     match unsafe { virt_sys::virDomainAbortJob(domain.as_ptr()) } {
@@ -236,11 +189,11 @@ pub fn abort_job(domain: &Domain) -> Result<(), Error> {
     }
 }
 
-/// Begins a backup as `xml` says (libvirt, "Backup XML format"). It is a job of the domain's until it is aborted.
-/// `has_scratch`: are its scratch files there already?
+/// Starts a backup (libvirt, "Backup XML format"). It is a job of the domain until it is aborted. With `has_scratch`, the
+/// scratch files exist already.
 ///
 /// # Errors
-/// libvirt's.
+/// An error of libvirt.
 pub fn begin_backup(domain: &Domain, xml: &CStr, has_scratch: bool) -> Result<(), Error> {
     let flags = match has_scratch {
         true => virt_sys::VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL,
@@ -256,70 +209,70 @@ pub fn begin_backup(domain: &Domain, xml: &CStr, has_scratch: bool) -> Result<()
     }
 }
 
-/// The XML of the backup that is under way on a domain; `None` where none is.
+/// Returns the XML of the running backup of a domain; `None` without one.
 ///
 /// # Errors
-/// libvirt's.
+/// An error of libvirt.
 pub fn backup_xml(domain: &Domain) -> Result<Option<String>, Error> {
-    // SAFETY: the domain is alive; the text is ours, ends with a zero, and is freed once.
+    // SAFETY: the domain is alive; the text is owned, ends with a zero, and is freed once.
     unsafe {
         let xml = virt_sys::virDomainBackupGetXMLDesc(domain.as_ptr(), 0);
         if xml.is_null() {
             let error = Error::last_error();
-            let none = error.code().is(virt::error::ErrorNumber::NoDomainBackup);
-            return if none { Ok(None) } else { Err(error) };
+            let has_no_backup = error.code().is(virt::error::ErrorNumber::NoDomainBackup);
+            return if has_no_backup { Ok(None) } else { Err(error) };
         }
-        let read = read_c_string(xml);
+        let text = read_c_string(xml);
         nix::libc::free(xml.cast());
-        Ok(Some(read))
+        Ok(Some(text))
     }
 }
 
-/// Has the agent of a guest bring its file systems to rest: nothing is written until [`thaw`]. Returns how many.
+/// Freezes the file systems of a guest through its agent, until [`thaw`]; returns their number.
 ///
 /// # Errors
-/// libvirt's: no agent, or it cannot.
+/// An error of libvirt, such as no agent.
 pub fn freeze(domain: &Domain) -> Result<u32, Error> {
-    // SAFETY: the domain is alive; without a list all file systems are meant.
+    // SAFETY: the domain is alive; without a list it applies to all file systems.
     let count = unsafe { virt_sys::virDomainFSFreeze(domain.as_ptr(), std::ptr::null_mut(), 0, 0) };
     u32::try_from(count).map_err(|_| Error::last_error())
 }
 
-/// Has the agent of a guest let its file systems go on; returns how many were at rest.
+/// Thaws the file systems of a guest through its agent; returns the number of frozen ones.
 ///
 /// # Errors
-/// libvirt's: no agent, or it does not answer.
+/// An error of libvirt, such as no answer of the agent.
 pub fn thaw(domain: &Domain) -> Result<u32, Error> {
     // SAFETY: as above.
     let count = unsafe { virt_sys::virDomainFSThaw(domain.as_ptr(), std::ptr::null_mut(), 0, 0) };
     u32::try_from(count).map_err(|_| Error::last_error())
 }
 
-/// What a host's memory is used for: `free`, `cached`, ... in KiB (libvirt, virNodeGetMemoryStats).
+/// Returns the memory statistics of a host, such as `free` and `cached`, in KiB (virNodeGetMemoryStats).
 ///
 /// # Errors
-/// libvirt's.
+/// An error of libvirt.
 pub fn memory_stats(connect: &Connect) -> Result<Vec<(String, u64)>, Error> {
     let all = virt_sys::VIR_NODE_MEMORY_STATS_ALL_CELLS;
     let mut count = 0;
-    // SAFETY: the connection is alive; without a place for them libvirt tells how many there are.
-    let told = unsafe {
+    // SAFETY: the connection is alive; without a buffer libvirt returns the number of statistics.
+    let code = unsafe {
         virt_sys::virNodeGetMemoryStats(connect.as_ptr(), all, std::ptr::null_mut(), &mut count, 0)
     };
-    if told < 0 {
+    if code < 0 {
         return Err(Error::last_error());
     }
-    let room = usize::try_from(count).unwrap_or(0);
-    let mut stats: Vec<virt_sys::virNodeMemoryStats> = Vec::with_capacity(room);
-    // SAFETY: there is room for `count` of them, and libvirt writes no more.
-    let told = unsafe {
+    let capacity = usize::try_from(count).unwrap_or(0);
+    let mut stats: Vec<virt_sys::virNodeMemoryStats> = Vec::with_capacity(capacity);
+    // SAFETY: the buffer has room for `count` statistics, and libvirt writes no more.
+    let code = unsafe {
         virt_sys::virNodeGetMemoryStats(connect.as_ptr(), all, stats.as_mut_ptr(), &mut count, 0)
     };
-    if told < 0 {
+    if code < 0 {
         return Err(Error::last_error());
     }
-    // SAFETY: libvirt has written as many as it says, which is no more than there is room for.
-    unsafe { stats.set_len(usize::try_from(count).unwrap_or(0).min(room)) };
+    // SAFETY: libvirt has written `count` statistics, at most the capacity.
+    unsafe { stats.set_len(usize::try_from(count).unwrap_or(0).min(capacity)) };
     let named = stats.iter().map(|stat| {
         let field = stat.field.iter().take_while(|c| **c != 0);
         (field.map(|c| *c as u8 as char).collect(), stat.value)
@@ -330,7 +283,7 @@ pub fn memory_stats(connect: &Connect) -> Result<Vec<(String, u64)>, Error> {
 /// A value of libvirt's typed parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Of any integer type; one below 0 is left out.
+    /// A number of any integer type; negative ones are skipped.
     Number(u64),
     /// A string.
     Text(String),
@@ -339,11 +292,11 @@ pub enum Value {
 /// Typed parameters by name.
 pub type TypedParams = HashMap<String, Value>;
 
-/// Statistics of the kinds `kinds` (`VIR_DOMAIN_STATS_...`) of these domains, in one call; each with the
-/// domain's name. One that waits for another call has only what needs no answer of its QEMU.
+/// Returns statistics (`VIR_DOMAIN_STATS_...`) of domains in one call, with the name of each domain. A domain that is busy
+/// with another call has only those that need no answer of QEMU.
 ///
 /// # Errors
-/// libvirt's.
+/// An error of libvirt.
 pub fn domain_stats(
     domains: &[Domain],
     kinds: c_uint,
@@ -361,47 +314,45 @@ pub fn domain_stats(
         virt_sys::virDomainListGetStats(pointers.as_mut_ptr(), kinds, &mut records, flags)
     };
     let count = usize::try_from(count).map_err(|_| Error::last_error())?;
-    // SAFETY: libvirt made `count` records, which are ours until they are freed below; nothing that is read
-    // here borrows from them.
+    // SAFETY: there are `count` records, which are freed below; the results do not borrow from them.
     unsafe {
         let read = |record: virt_sys::virDomainStatsRecordPtr| {
             let name = read_c_string(virt_sys::virDomainGetName((*record).dom));
             (name, read_typed_params((*record).params, (*record).nparams))
         };
-        let found = (0..count).map(|index| read(*records.add(index))).collect();
+        let stats = (0..count).map(|index| read(*records.add(index))).collect();
         virt_sys::virDomainStatsRecordListFree(records);
-        Ok(found)
+        Ok(stats)
     }
 }
 
-/// What the agent of a guest says of `kinds` (`VIR_DOMAIN_GUEST_INFO_...`). One that does not answer is given up
-/// after libvirt's 5 s.
+/// Returns data of the guest agent (`VIR_DOMAIN_GUEST_INFO_...`). libvirt's timeout is 5 s.
 ///
 /// # Errors
-/// libvirt's: no agent, it does not answer, or does not know all of `kinds`.
+/// An error of libvirt: no agent, no answer, or unsupported `kinds`.
 pub fn guest_info(domain: &Domain, kinds: c_uint) -> Result<TypedParams, Error> {
     let (mut params, mut count) = (std::ptr::null_mut(), 0);
-    // SAFETY: the domain is alive; `params` is ours where the call succeeded, and freed once.
+    // SAFETY: the domain is alive; after a success `params` is owned, and it is freed once.
     unsafe {
         let code =
             virt_sys::virDomainGetGuestInfo(domain.as_ptr(), kinds, &mut params, &mut count, 0);
         if code < 0 {
             return Err(Error::last_error());
         }
-        let found = read_typed_params(params, count);
+        let values = read_typed_params(params, count);
         virt_sys::virTypedParamsFree(params, count);
-        Ok(found)
+        Ok(values)
     }
 }
 
 /// Reads `count` parameters.
 ///
 /// # Safety
-/// There are so many at `params`, as libvirt made them.
+/// `params` must point to `count` parameters of libvirt.
 unsafe fn read_typed_params(params: virt_sys::virTypedParameterPtr, count: c_int) -> TypedParams {
     let count = usize::try_from(count).unwrap_or(0);
     let read = |index| {
-        // SAFETY: as promised; the type says which part of the union was written.
+        // SAFETY: guaranteed by the caller; the type selects the field of the union.
         unsafe {
             let param = &*params.add(index);
             let value = &param.value;
@@ -420,12 +371,12 @@ unsafe fn read_typed_params(params: virt_sys::virTypedParameterPtr, count: c_int
 }
 
 /// # Safety
-/// `chars` is null or ends with a zero.
+/// `chars` must be null or end with a zero.
 unsafe fn read_c_string(chars: *const c_char) -> String {
     if chars.is_null() {
         return String::new();
     }
-    // SAFETY: as promised.
+    // SAFETY: guaranteed by the caller.
     unsafe { CStr::from_ptr(chars) }
         .to_string_lossy()
         .into_owned()

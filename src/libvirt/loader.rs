@@ -1,9 +1,9 @@
-//! libvirt's library, loaded when a host is first talked to. Linked, the system's loader would bring it and the sixty
-//! libraries it needs before the first line of the program runs: two thirds of the time to the console's first frame, and
-//! a program that does not start where there is none, though a bucket, a help text or a configuration need none.
+//! Loads libvirt's library at the first connection instead of linking it. Linked, it and its 60 dependencies would take two
+//! thirds of the time to the console's first frame, and without it no command would start, not even help and those that
+//! need only the bucket or the settings.
 //!
-//! The functions below bear the names that the crate of libvirt's bindings links against, so the linker finds them here.
-//! One that is missing still comes from the library, which is then linked: `tests/unprivileged/cli_usage.rs` notices.
+//! The functions below have the names that the bindings link against, so that the linker uses them. A missing one would
+//! link the library again; `tests/unprivileged/cli_usage.rs` checks that.
 #![allow(non_snake_case, missing_docs)]
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
@@ -13,27 +13,27 @@ use std::sync::LazyLock;
 use libloading::Library;
 use virt_sys::*;
 
-/// Of libvirt since its first release.
+/// The name since libvirt's first release.
 const LIBRARY: &str = "libvirt.so.0";
 
 static SYMBOLS: LazyLock<Result<Symbols, String>> = LazyLock::new(|| {
-    // SAFETY: libvirt's initialisers may run on any thread, and it is never unloaded.
+    // SAFETY: libvirt's initialisers can run on any thread, and it is never unloaded.
     let library = unsafe { Library::new(LIBRARY) };
     library
         .and_then(Symbols::resolve)
         .map_err(|error| error.to_string())
 });
 
-/// Loads the library, where that has not been done. Tens of milliseconds, so not on the console's thread.
+/// Loads the library if it is not loaded. Takes tens of milliseconds, so do not call it on the console's thread.
 ///
 /// # Errors
-/// The loader's; the same every time.
-pub fn load() -> Result<(), String> {
+/// An error of the loader; the same at each call.
+pub(crate) fn load() -> Result<(), String> {
     SYMBOLS.as_ref().map(|_| ()).map_err(Clone::clone)
 }
 
-/// What libvirt's functions return when they fail. It is returned where there is no library: nobody gets that far,
-/// for [`load`] has failed before.
+/// The return value of a failed libvirt function, for calls without the library. They do not happen, because [`load`]
+/// fails before.
 trait FailureValue {
     const FAILURE: Self;
 }
@@ -62,21 +62,21 @@ macro_rules! libvirt {
 
         impl Symbols {
             fn resolve(library: Library) -> Result<Self, libloading::Error> {
-                // SAFETY: these are the types of the bindings (below), made from libvirt's header.
-                let found = unsafe { Self { $($name: *library.get(stringify!($name))?,)* } };
+                // SAFETY: the types are those of the bindings (see below), which come from libvirt's header.
+                let symbols = unsafe { Self { $($name: *library.get(stringify!($name))?,)* } };
                 std::mem::forget(library);
-                Ok(found)
+                Ok(symbols)
             }
         }
 
         $(
             const _: unsafe extern "C" fn($($type),*) $(-> $returned)? = virt_sys::$name;
 
-            // SAFETY: nobody else defines a function of that name; it passes on what it gets.
+            // SAFETY: no other code defines a function of that name; it passes on its arguments.
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name($($argument: $type),*) $(-> $returned)? {
                 match &*SYMBOLS {
-                    // SAFETY: the caller keeps to libvirt's rules.
+                    // SAFETY: the caller follows libvirt's rules.
                     Ok(libvirt) => unsafe { (libvirt.$name)($($argument),*) },
                     Err(_) => FailureValue::FAILURE,
                 }

@@ -22,8 +22,8 @@ const MAX_LABEL_KEY_BYTES: usize = 63;
 const MAX_LABEL_VALUE_BYTES: usize = 256;
 /// Maximum number of labels of a snapshot.
 const MAX_LABELS: usize = 64;
-/// Format version of manifests whose annotations can be changed.
-const MANIFEST_FORMAT: u64 = 1;
+/// The only format version of manifests that is written and read.
+pub(crate) const MANIFEST_FORMAT: u32 = 1;
 
 /// Annotations of a snapshot on a host or in the bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +128,11 @@ impl AnnotationsPatch {
         let mut manifest = match json {
             Some(json) => match serde_json::from_slice(json) {
                 Ok(Value::Object(manifest)) if manifest.contains_key("format") => manifest,
-                _ => return Err(refused("it is not a manifest").hint("move it away")),
+                _ => {
+                    return Err(
+                        refused("it is not a manifest").hint("move the file to another directory")
+                    );
+                }
             },
             None => {
                 let mut manifest = image();
@@ -137,7 +141,7 @@ impl AnnotationsPatch {
                 manifest
             }
         };
-        if manifest.get("format").and_then(Value::as_u64) != Some(MANIFEST_FORMAT) {
+        if manifest.get("format") != Some(&MANIFEST_FORMAT.into()) {
             return Err(
                 refused("unknown format version").hint("use the version of snapdeck that wrote it")
             );

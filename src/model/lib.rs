@@ -1,4 +1,5 @@
-//! Names and plain data that all other crates share. No I/O, no environment; only the table of verbs carries wording.
+//! Names and plain data shared by all other crates: no I/O, no environment, no HTTP. Sentences for people are only in
+//! errors and in the table of verbs.
 
 mod annotations;
 mod blocks;
@@ -29,14 +30,14 @@ pub use inventory::{
 };
 pub use lineage::{
     Lineage, LineageIndex, MAX_PARENTS, Manifests, PullCost, RelatedSnapshot, SharedBytes,
-    order_by_ancestry, shared_bytes,
+    order_by_ancestry,
 };
 pub use manifest::{Consistency, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent};
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};
 pub use progress::{Phase, Progress, ProgressCell};
 pub use retention::{
-    Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, family_name,
-    find_matching, find_removable,
+    Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, find_matching,
+    find_removable,
 };
 pub use verb::{Applicability, Danger, SandboxVerb};

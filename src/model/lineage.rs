@@ -227,7 +227,7 @@ impl LineageIndex {
 }
 
 /// Returns the bytes of the blocks of `image` that `other` has at any offset. Blocks of different lengths are different.
-pub fn shared_bytes(image: &Manifest, other: &Manifest) -> u64 {
+fn shared_bytes(image: &Manifest, other: &Manifest) -> u64 {
     BlockIndex::from_manifest(image).remove_shared(other)
 }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
+use super::annotations::MANIFEST_FORMAT;
 use super::{
     Annotations, Error, FileStamp, HostName, Kind, Object, Result, SandboxId, SnapshotName,
     block_count,
@@ -18,9 +19,6 @@ use super::{
 
 /// Maximum length in bytes. The manifest of the largest possible object (5 TiB) has 27 MiB.
 pub const MAX_MANIFEST_BYTES: u64 = 32 << 20;
-
-/// The only format version that is written and read.
-const FORMAT: u32 = 1;
 
 /// The SHA-256 of one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,7 +154,7 @@ impl Manifest {
     /// Returns a manifest without optional values.
     pub fn new(name: SnapshotName, size_bytes: u64, blocks: Vec<Digest>) -> Self {
         Self {
-            format: FORMAT,
+            format: MANIFEST_FORMAT,
             name,
             size_bytes,
             virtual_size: None,
@@ -189,7 +187,7 @@ impl Manifest {
         }
         let manifest: Self =
             serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
-        if manifest.format != FORMAT {
+        if manifest.format != MANIFEST_FORMAT {
             return Err(invalid(format!(
                 "unknown format version {}",
                 manifest.format

@@ -14,7 +14,7 @@ pub const LEFTOVER_MIN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Conditions for a removal, all of which must be met. A rule without conditions matches nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneRule {
-    /// Not among the newest N of its family ([`family_name`]) on its host or in the bucket.
+    /// Not among the newest N of its family (the same name with any version) on its host or in the bucket.
     pub keep_newest: Option<usize>,
     /// Last written longer ago than this.
     pub older_than: Option<Duration>,
@@ -52,7 +52,7 @@ pub struct Candidate {
 ///
 /// A version begins behind `-`, `_` or `.`, with a digit or with `v` and a digit, and consists of digits, `-`, `_` and
 /// `.`: `app` is the family of `app-v1.1` and of `app-2026-01-31`. A name without a version is its own family.
-pub fn family_name(name: &SnapshotName) -> &str {
+fn family_name(name: &SnapshotName) -> &str {
     let text = name.as_str();
     let is_separator = |c: char| matches!(c, '-' | '_' | '.');
     let stem = text.trim_end_matches(|c: char| c.is_ascii_digit() || is_separator(c));

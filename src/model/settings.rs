@@ -40,7 +40,7 @@ pub struct HostSettings {
     pub owner: String,
     /// Directory for converted images before their upload, absolute.
     pub temp_dir: String,
-    /// How long a job waits for an unreachable host.
+    /// Time that a job waits for an unreachable host.
     pub reconnect_timeout: Duration,
     /// Methods to read the disk of a running sandbox, of which the first that works is used: [`Method::Backup`],
     /// [`Method::Copy`] and [`Method::Convert`].
@@ -48,7 +48,7 @@ pub struct HostSettings {
 }
 
 /// The S3-compatible bucket.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketSettings {
     /// Name; `None`: not configured. Everything else works without a bucket.
     pub name: Option<String>,
@@ -76,18 +76,6 @@ impl std::fmt::Debug for Credentials {
         f.debug_struct("Credentials")
             .field("access_key_id", &self.access_key_id)
             .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for BucketSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BucketSettings")
-            .field("name", &self.name)
-            .field("prefix", &self.prefix)
-            .field("endpoint", &self.endpoint)
-            .field("region", &self.region)
-            .field("credentials", &self.credentials)
-            .finish()
     }
 }
 
@@ -165,7 +153,7 @@ pub struct SandboxSettings {
     pub network: Network,
     /// Domain XML of a new sandbox with placeholders (see `config/sandbox.xml`).
     pub template: String,
-    /// How long a guest may take to shut down.
+    /// Time that a guest may take to shut down.
     pub stop_timeout: Duration,
 }
 
@@ -181,7 +169,7 @@ pub struct JobSettings {
 pub struct ConsoleSettings {
     /// Whether the console uses the mouse.
     pub mouse_enabled: bool,
-    /// How the screen of a guest is shown.
+    /// Method to show the screen of a guest.
     pub picture: PictureStyle,
     /// Command that opens a VNC viewer, with `{url}`, or `{host}` and `{port}`; `None`: an installed one.
     pub viewer: Option<String>,
@@ -207,7 +195,7 @@ pub enum NotificationMethod {
     Off,
 }
 
-/// How the screen of a guest is drawn.
+/// Method to draw the screen of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PictureStyle {

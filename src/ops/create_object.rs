@@ -36,9 +36,16 @@ pub(crate) async fn build_object(
         Ok(image) => image,
         Err(ComposeAbort::Failed(error)) => return Err(error),
         Err(ComposeAbort::Unsupported(reason) | ComposeAbort::MethodUnavailable(reason)) => {
-            ctx.info(format!(
-                "falling back to converting the whole disk: {reason}"
-            ));
+            let message = format!("converting the whole disk: {reason}");
+            let is_requested = match mode {
+                ConsistencyMode::Live => true,
+                ConsistencyMode::PauseGuest => is_conversion_first(job.host),
+                ConsistencyMode::AlreadyQuiet => false,
+            };
+            match is_requested {
+                true => ctx.info(message),
+                false => ctx.warn(message),
+            }
             Box::pin(convert_and_upload(job, mode)).await?
         }
     };
@@ -150,6 +157,10 @@ async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) {
         Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
         Err(error) => ctx.warn(format!("{error}; the object has no manifest")),
     }
+}
+
+fn is_conversion_first(host: &Host) -> bool {
+    host.settings().running_methods.first() == Some(&Method::Convert)
 }
 
 async fn find_parent(host: &Host, source: &SandboxDisk) -> Option<Parent> {

@@ -26,13 +26,13 @@ enum LocalCopy {
 /// Pulls `name` to `host`.
 ///
 /// A valid local copy is kept unless `overwrite` is set. A damaged one is replaced once the new one is verified; if
-/// other images are based on it and the object has a manifest, its bad blocks are repaired in place. An interrupted pull
-/// of the same object is resumed.
+/// other images are based on it and the object has a manifest, its bad blocks are repaired in place. An interrupted
+/// pull of the same object is resumed.
 ///
 /// # Errors
-/// `NotFound` if the bucket does not have the object; `Damaged` if the object is not a standalone qcow2 image or does not
-/// match its manifest; `Conflict` if the file is in use by sandboxes; `NoSpace` if it does not fit. After an error there
-/// is nothing new under the final name. A partial file is kept if the next pull can resume it, or if the host is
+/// `NotFound` if the bucket does not have the object; `Damaged` if the object is not a standalone qcow2 image or does
+/// not match its manifest; `Conflict` if the file is in use by sandboxes; `NoSpace` if it does not fit. After an error
+/// there is nothing new under the final name. A partial file is kept if the next pull can resume it, or if the host is
 /// unreachable.
 pub async fn pull(
     host: &Host,

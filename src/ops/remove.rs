@@ -17,8 +17,8 @@ use crate::dependents::refuse_if_in_use;
 /// With `expected_identity` only that very image is removed.
 ///
 /// # Errors
-/// `Conflict` if a sandbox's chain needs the file, which names the sandboxes, if it is pinned, and if it is another image
-/// than expected; `NotFound` if no location has it.
+/// `Conflict` if a sandbox's chain needs the file, which names the sandboxes, if it is pinned, and if it is another
+/// image than expected; `NotFound` if no location has it.
 pub async fn remove(
     host: Option<&Host>,
     bucket: Option<&Bucket>,

@@ -1,5 +1,5 @@
-//! Repairs a damaged snapshot that other images are based on: its bad blocks are overwritten in place, each after it was
-//! downloaded and verified. An interrupted repair leaves it less damaged than before.
+//! Repairs a damaged snapshot that other images are based on: its bad blocks are overwritten in place, each after it
+//! was downloaded and verified. An interrupted repair leaves it less damaged than before.
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use snapdeck_host::ImageFile;
 use snapdeck_model::{Error, ImageFacts, Kind, Result};
 
-/// Returns the facts of a standalone qcow2 image, or why the file is none.
+/// Returns the facts of a standalone qcow2 image, or why the file is not one.
 pub(crate) fn standalone_facts(file: &ImageFile) -> Result<&ImageFacts, String> {
     let facts = file.facts.as_ref().map_err(String::clone)?;
     match &facts.backing_file {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value as Json;
 use toml::Spanned;
 
@@ -24,7 +24,7 @@ pub enum Origin {
     /// The user's file.
     File {
         /// Path of the file.
-        #[serde(rename = "file")]
+        #[serde(rename = "file", serialize_with = "serialize_path")]
         path: Arc<Path>,
         /// Line, from 1.
         line: usize,
@@ -39,6 +39,11 @@ pub enum Origin {
         /// Name of the flag.
         flag: &'static str,
     },
+}
+
+/// Writes a path, which need not be UTF-8.
+fn serialize_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 impl fmt::Display for Origin {
@@ -70,7 +75,7 @@ pub(crate) struct Setting<T> {
     pub entry: Entry,
 }
 
-/// What a report shows of a setting.
+/// The part of a setting that a report shows.
 #[derive(Clone)]
 pub(crate) struct Entry {
     /// The value in its normal form.

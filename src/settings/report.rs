@@ -58,6 +58,7 @@ impl Report {
     pub fn to_json(&self) -> Json {
         let mut root = Map::new();
         let file = self.file.as_ref().filter(|_| self.file_exists);
+        let file = file.map(|path| path.display().to_string());
         root.insert("configFile".to_owned(), json!(file));
         let mut hosts = Vec::new();
         for (section, lines) in &self.tables {

@@ -12,11 +12,11 @@ const MIN_SIMILARITY: f64 = 0.8;
 /// The text of a file beside `config.toml`.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceText<'a> {
-    /// Beginning of an error.
+    /// Beginning of every error message.
     pub error_summary: &'static str,
     /// Path of the file.
     pub path: &'a Path,
-    /// Its content.
+    /// Content of the file.
     pub text: &'a str,
 }
 

@@ -5,8 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 words=(
-  told anew whoever somebody 'stands? on' 'stands? still' 'lets? go' 'for good' 'goes for good' 'parted by'
-  'be it that' 'cannot be meant' 'is no (snapshot|reason|such)'
+  told 'hears?' 'heeds?' 'believe[sd]?' 'mend(s|ed|ing)?' anew 'for (good|ever)' 'under way' 'given up' 'made good'
+  whoever somebody nobody everybody anybody '(?-i:(?<!there )(is|are) none)' 'is no (snapshot|reason|such)' 'whatever bec[ao]mes?'
+  'stands? (on|for|still)' 'lets? go' 'goes on' 'goes(?=:)' 'parted by' 'be it that' 'cannot be meant' 'as it is told'
+  '(is|was) said of' 'at rest' survey glance patience
 )
 pattern="\\b($(IFS='|' && echo "${words[*]}"))\\b"
 allowed=tests/lint/words-allowed.txt

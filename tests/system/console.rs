@@ -27,7 +27,7 @@ fn a_push_and_a_pull_by_keys() {
     screen.press("l");
     screen.wait(&["pull to alpha", "y pull"]);
     screen.press("y");
-    screen.wait(&["✓ pull golden", "= here"]);
+    screen.wait(&["✓ pull golden", "= present"]);
     assert_eq!(
         std::fs::read(world.snapshot_path("golden")).unwrap(),
         std::fs::read(&object).unwrap()
@@ -173,7 +173,7 @@ fn the_first_push_in_the_demo_takes_at_most_six_keys() {
         pressed += 1;
     }
     // Another test waits for the end of a push.
-    screen.wait(&["Jobs (1)", "● push build-02 → v1"]);
+    screen.wait(&["Jobs (1 active)", "● push build-02 → v1"]);
     assert!(pressed <= 6);
 }
 

@@ -114,7 +114,7 @@ fn a_pull_to_several_hosts_shows_progress_for_each_host() {
     holding_proxy.release();
     screen.wait_for("both hosts have it", |text| {
         let cells = cells(text, "app");
-        cells.len() == 3 && cells[1..].iter().all(|cell| cell == "● here")
+        cells.len() == 3 && cells[1..].iter().all(|cell| cell == "● present")
     });
     for host in &world.hosts {
         assert_eq!(sha256(&host.snapshot_path("app")), sha256(&image));
@@ -144,11 +144,11 @@ fn a_disconnected_host_shows_its_error_and_the_other_host_finishes() {
         cells.len() == 3 && cells[1..].iter().all(|cell| cell.ends_with(" %"))
     });
     beta.link().cut(Fault::Closed);
-    screen.wait(&["beta ✗ away, seen"]);
+    screen.wait(&["beta ✗ unreachable, seen"]);
     holding_proxy.release();
     screen.wait_for("alpha has it, beta has its error", |text| {
         let cells = cells(text, "app");
-        cells.get(1..) == Some(&["● here".to_owned(), "✗ out of reach".to_owned()])
+        cells.get(1..) == Some(&["● present".to_owned(), "✗ unreachable".to_owned()])
     });
     assert_eq!(sha256(&alpha.snapshot_path("app")), sha256(&image));
     assert!(!exists(&beta.snapshot_path("app")));
@@ -166,7 +166,7 @@ fn a_disconnected_host_shows_its_error_and_the_other_host_finishes() {
     screen.wait_for("beta has it too", |text| {
         cells(text, "app")
             .get(2)
-            .is_some_and(|cell| cell == "● here")
+            .is_some_and(|cell| cell == "● present")
     });
     assert_eq!(sha256(&beta.snapshot_path("app")), sha256(&image));
 }

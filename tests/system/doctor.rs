@@ -596,7 +596,7 @@ fn the_console_shows_the_checks_and_repeats_them() {
     screen.press("D");
     screen.wait(&["┌ doctor", "alpha", "✓ libvirt"]);
     std::fs::remove_dir(world.path("nvram")).unwrap();
-    screen.wait(&["again", "✓ NVRAM directory"]);
+    screen.wait(&["run again", "✓ NVRAM directory"]);
     screen.press("r");
     screen.wait(&["✗ NVRAM directory", "install -d"]);
     screen.press("\u{1b}");

@@ -1,6 +1,7 @@
 //! Faults of hosts, of libvirt and of SSH connections: each ends in success or in one clear error within its deadline,
 //! and leaves no files. `make test` starts the lab.
 mod crashed;
+mod file_system;
 mod files;
 mod frozen;
 mod login;

@@ -1,5 +1,5 @@
-//! A verb on one sandbox or on all that are marked: who it is done to, who is left out and why. Confirmation grows
-//! with the harm.
+//! Confirmation of a verb on the marked or selected sandboxes. It lists the sandboxes that the verb changes, and the
+//! skipped ones with the reason. Destructive verbs must be confirmed by typing.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
@@ -12,10 +12,9 @@ use crate::theme::Theme;
 use snapdeck_engine::{Link, View};
 use snapdeck_model::{Danger, HostName, Operation, Sandbox, SandboxId, SandboxState, SandboxVerb};
 
-/// A sandbox with its host.
 type SelectedSandbox<'a> = (&'a HostName, &'a Sandbox);
 
-/// Names what a verb is about.
+/// Returns a title for `ids`: `web-01 on alpha`, `3 sandboxes on several hosts`.
 pub(super) fn sandbox_names(ids: &[(HostName, SandboxId)]) -> String {
     match ids {
         [(host, one)] => format!("{one} on {host}"),
@@ -26,18 +25,16 @@ pub(super) fn sandbox_names(ids: &[(HostName, SandboxId)]) -> String {
     }
 }
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct ConfirmVerb {
     verb: SandboxVerb,
     ids: Vec<(HostName, SandboxId)>,
-    /// Why it is asked, where the operator did not ask for it.
+    /// Why the dialog was opened, unless the operator opened it.
     reason: Option<String>,
     confirmation: TextInput,
 }
 
 impl ConfirmVerb {
-    /// Asks whether `verb` shall be done to `ids`.
     pub(crate) fn new(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>) -> Self {
         Self {
             verb,
@@ -47,72 +44,70 @@ impl ConfirmVerb {
         }
     }
 
-    /// Asks whether the power of `id` shall be cut, which has not stopped.
-    pub(crate) fn after_failed_stop(host: HostName, id: SandboxId, because: String) -> Self {
+    /// Returns a dialog that offers to force `id` off because it has not stopped.
+    pub(crate) fn after_failed_stop(host: HostName, id: SandboxId, reason: String) -> Self {
         Self {
-            reason: Some(because),
+            reason: Some(reason),
             ..Self::new(SandboxVerb::ForceOff, vec![(host, id)])
         }
     }
 
-    /// Takes up one more that has not stopped, where this is that question; tells whether it is.
+    /// Adds a sandbox that has not stopped, if this dialog is about failed stops; returns whether it is.
     pub(crate) fn add_failed_stop(&mut self, host: &HostName, id: &SandboxId) -> bool {
-        let one = (host.clone(), id.clone());
-        if self.reason.is_some() && !self.ids.contains(&one) {
-            self.ids.push(one);
+        let target = (host.clone(), id.clone());
+        if self.reason.is_some() && !self.ids.contains(&target) {
+            self.ids.push(target);
         }
         self.reason.is_some()
     }
 
-    /// Those it is done to, and those that are left out with the reason.
+    /// Returns the sandboxes that the verb changes, and the skipped ones with the reason.
     fn partition_targets<'a>(
         &'a self,
         view: &'a View,
     ) -> (Vec<SelectedSandbox<'a>>, Vec<(&'a SandboxId, String)>) {
-        let mut goes = Vec::new();
+        let mut targets = Vec::new();
         let mut skipped = Vec::new();
         for (host, id) in &self.ids {
             let link = lookup::host(view, host).map(|host| &host.link);
-            let why = match (lookup::sandbox(view, host, id), link) {
-                (_, Some(Link::Down(_))) => Some(format!("{host} does not answer")),
+            let obstacle = match (lookup::sandbox(view, host, id), link) {
+                (_, Some(Link::Down(_))) => Some(format!("host {host} is unreachable")),
                 (None, _) => Some("it no longer exists".to_owned()),
                 (Some(sandbox), _) => {
-                    let why = self.verb.obstacle(sandbox.state);
-                    if why.is_none() {
-                        goes.push((host, sandbox));
+                    let obstacle = self.verb.obstacle(sandbox.state);
+                    if obstacle.is_none() {
+                        targets.push((host, sandbox));
                     }
-                    why
+                    obstacle
                 }
             };
-            skipped.extend(why.map(|why| (id, why)));
+            skipped.extend(obstacle.map(|obstacle| (id, obstacle)));
         }
-        (goes, skipped)
+        (targets, skipped)
     }
 
-    /// What is left to do.
     pub(crate) fn operations(&self, view: &View) -> Vec<Operation> {
-        let (goes, _) = self.partition_targets(view);
+        let (targets, _) = self.partition_targets(view);
         let operation = |(host, sandbox): SelectedSandbox| Operation::Sandbox {
             host: host.clone(),
             id: sandbox.id.clone(),
             verb: self.verb,
         };
-        goes.into_iter().map(operation).collect()
+        targets.into_iter().map(operation).collect()
     }
 
-    /// What must be typed, where it cannot be undone.
+    /// Returns what must be typed to confirm; `None` if a key is enough.
     fn phrase(&self, view: &View) -> Option<String> {
         if self.verb.danger() != Danger::Destructive {
             return None;
         }
         match self.partition_targets(view).0.as_slice() {
             [] => None,
-            [(_, one)] => Some(one.id.to_string()),
+            [(_, sandbox)] => Some(sandbox.id.to_string()),
             many => Some(format!("destroy {}", many.len())),
         }
     }
 
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let operations = self.operations(view);
         let possible = !operations.is_empty();
@@ -134,31 +129,29 @@ impl ConfirmVerb {
         DialogReply::Stay
     }
 
-    /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         self.confirmation.paste(text.trim());
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let word = self.verb.as_str();
-        let (goes, skipped) = self.partition_targets(view);
+        let verb = self.verb.as_str();
+        let (targets, skipped) = self.partition_targets(view);
         let mut content = Content {
-            title: format!("{word} {}", sandbox_names(&self.ids)),
+            title: format!("{verb} {}", sandbox_names(&self.ids)),
             ..Content::default()
         };
-        if let Some(because) = &self.reason {
-            content.push_wrapped(because, 0, theme.warn, width);
+        if let Some(reason) = &self.reason {
+            content.push_wrapped(reason, 0, theme.warn, width);
         }
         let style = if self.verb.danger() == Danger::Harmless {
             theme.text
         } else {
             theme.warn
         };
-        if !goes.is_empty() {
+        if !targets.is_empty() {
             content.push_wrapped(&format!("{}:", self.verb.effect()), 0, style, width);
             content.push_blank();
-            for (host, sandbox) in &goes {
+            for (host, sandbox) in &targets {
                 content
                     .lines
                     .push(sandbox_line(host, sandbox, width, theme));
@@ -171,21 +164,20 @@ impl ConfirmVerb {
         }
         if !skipped.is_empty() {
             content.push_blank();
-            content.push_wrapped("Left out:", 0, theme.dim, width);
-            for (id, why) in skipped {
-                content.push_wrapped(&format!("{id}: {why}"), 2, theme.dim, width);
+            content.push_wrapped("Skipped:", 0, theme.dim, width);
+            for (id, reason) in skipped {
+                content.push_wrapped(&format!("{id}: {reason}"), 2, theme.dim, width);
             }
         }
-        let ready = !self.operations(view).is_empty();
+        let possible = !targets.is_empty();
         match self.phrase(view) {
             Some(phrase) => {
                 content.push_blank();
-                content.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
-                content.push_text_input("> ", &self.confirmation, true, width, theme);
-                let same = phrase == self.confirmation.text();
-                content.keys = vec![("enter", word, ready && same)];
+                content.push_confirmation(&phrase, &self.confirmation, true, width, theme);
+                let matches = phrase == self.confirmation.text();
+                content.keys = vec![("enter", verb, possible && matches)];
             }
-            None => content.keys = vec![("y", word, ready), ("n", "leave it", true)],
+            None => content.keys = vec![("y", verb, possible), ("n", "cancel", true)],
         }
         content.keys.push(("esc", "close", true));
         content
@@ -202,7 +194,6 @@ fn sandbox_line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme)
     ])
 }
 
-/// What is removed with a sandbox.
 fn removed_files(sandbox: &Sandbox) -> Vec<String> {
     let saved = (sandbox.state == SandboxState::Saved).then(|| "its saved state".to_owned());
     let disk = sandbox.disk().map(str::to_owned);

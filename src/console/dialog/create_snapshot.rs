@@ -1,4 +1,4 @@
-//! Create and push: a snapshot is cut from a sandbox and goes to the bucket.
+//! Create and push: upload a snapshot of a sandbox to the bucket.
 
 use crossterm::event::{KeyCode, KeyEvent};
 
@@ -12,16 +12,15 @@ use snapdeck_model::{
     Consistency, HostName, Method, Operation, Sandbox, SandboxId, SandboxState, SnapshotName,
 };
 
-/// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SnapshotVerb {
-    /// Of a sandbox in any state.
+    /// Any state of the sandbox.
     Create,
-    /// Of one that is stopped or paused.
+    /// Only a stopped or paused sandbox.
     Push,
 }
 
-/// Bytes that are copied or converted in a second, roughly.
+/// Estimates, in bytes per second.
 const COPY_RATE: u64 = 400 << 20;
 const CONVERT_RATE: u64 = 200 << 20;
 
@@ -32,7 +31,6 @@ enum CreateField {
     Overwrite,
 }
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct CreateSnapshotDialog {
     verb: SnapshotVerb,
@@ -45,7 +43,6 @@ pub(crate) struct CreateSnapshotDialog {
 }
 
 impl CreateSnapshotDialog {
-    /// Asks for the name of a snapshot of `sandbox`.
     pub(crate) fn new(verb: SnapshotVerb, host: HostName, sandbox: SandboxId) -> Self {
         Self {
             verb,
@@ -76,14 +73,14 @@ impl CreateSnapshotDialog {
     }
 
     fn visible_fields(&self, view: &View) -> Vec<CreateField> {
-        let mut parts = vec![CreateField::Name];
+        let mut fields = vec![CreateField::Name];
         if self.can_be_live(view) {
-            parts.push(CreateField::Live);
+            fields.push(CreateField::Live);
         }
         if self.exists(view) {
-            parts.push(CreateField::Overwrite);
+            fields.push(CreateField::Overwrite);
         }
-        parts
+        fields
     }
 
     fn can_be_live(&self, view: &View) -> bool {
@@ -91,14 +88,10 @@ impl CreateSnapshotDialog {
             && lookup::sandbox(view, &self.host, &self.sandbox).is_some_and(|s| s.state.is_active())
     }
 
-    /// Why it cannot be done to this sandbox at all.
+    /// Returns why no snapshot of this sandbox can be made now, whatever its name.
     fn refusal(&self, view: &View) -> Option<String> {
-        match &view.bucket.link {
-            Link::Unconfigured => {
-                return Some("no bucket configured: set [bucket] name in config.toml".to_owned());
-            }
-            Link::Down(error) => return Some(error.to_string()),
-            Link::Connecting | Link::Up => {}
+        if let Some(refusal) = super::bucket_refusal(view) {
+            return Some(refusal);
         }
         if let Some(Link::Down(error)) = lookup::host(view, &self.host).map(|host| &host.link) {
             return Some(error.to_string());
@@ -113,7 +106,7 @@ impl CreateSnapshotDialog {
         }
     }
 
-    /// The operation as it is filled in, or why it is none yet.
+    /// Returns the operation, or why the form is not complete.
     fn operation(&self, view: &View) -> Result<Operation, String> {
         if let Some(reason) = self.refusal(view) {
             return Err(reason);
@@ -121,7 +114,7 @@ impl CreateSnapshotDialog {
         let name = self.name()?;
         if self.exists(view) && !self.overwrite {
             return Err(format!(
-                "{name} already exists in the bucket: tick overwrite or choose another name"
+                "{name} already exists in the bucket: select overwrite or choose another name"
             ));
         }
         let (host, sandbox) = (self.host.clone(), self.sandbox.clone());
@@ -148,22 +141,16 @@ impl CreateSnapshotDialog {
         })
     }
 
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        let parts = self.visible_fields(view);
-        let at = parts
-            .iter()
-            .position(|part| *part == self.focus)
-            .unwrap_or(0);
+        if let Some(focus) = super::moved_focus(&self.visible_fields(view), self.focus, key.code) {
+            self.focus = focus;
+            return DialogReply::Stay;
+        }
         match key.code {
             KeyCode::Enter => {
                 if let Ok(operation) = self.operation(view) {
                     return DialogReply::Close(vec![Command::Submit(operation)]);
                 }
-            }
-            KeyCode::Tab | KeyCode::Down => self.focus = parts[(at + 1) % parts.len()],
-            KeyCode::BackTab | KeyCode::Up => {
-                self.focus = parts[(at + parts.len() - 1) % parts.len()];
             }
             KeyCode::Char(' ') if self.focus == CreateField::Live => self.live = !self.live,
             KeyCode::Char(' ') if self.focus == CreateField::Overwrite => {
@@ -181,7 +168,6 @@ impl CreateSnapshotDialog {
         DialogReply::Stay
     }
 
-    /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         if self.focus == CreateField::Name {
             self.name.paste(text.trim());
@@ -189,7 +175,6 @@ impl CreateSnapshotDialog {
         }
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: format!(
@@ -205,8 +190,8 @@ impl CreateSnapshotDialog {
             content.push_wrapped(&describe_upload(sandbox), 0, theme.text, width);
             if sandbox.state == SandboxState::Saved {
                 content.push_wrapped(
-                    "Its saved memory is not on the disk: the snapshot has what the disk \
-                     holds, as after a power cut.",
+                    "The saved memory is not on the disk: the snapshot has only the data on the \
+                     disk, as after a power cut.",
                     0,
                     theme.warn,
                     width,
@@ -238,8 +223,8 @@ impl CreateSnapshotDialog {
                     before it becomes a base.";
                 content.push_wrapped(warning, 4, theme.warn, width);
             } else {
-                let promise = self.describe_effect(view);
-                content.push_wrapped(&promise, 4, theme.dim, width);
+                let effect = self.describe_effect(view);
+                content.push_wrapped(&effect, 4, theme.dim, width);
             }
         }
         if let Some(reason) = &refusal {
@@ -249,25 +234,25 @@ impl CreateSnapshotDialog {
         let ready = self.operation(view).is_ok();
         content.keys = vec![("enter", self.verb_name(), ready), ("tab", "next", true)];
         if self.focus != CreateField::Name {
-            content.keys.push(("space", "tick", true));
+            content.keys.push(("space", "toggle", true));
         }
         content.keys.push(("esc", "close", true));
         content
     }
 
-    /// How a running guest's disk is read, and what that means for the guest and for the snapshot.
+    /// Returns how a running guest's disk is read: the pause of the guest, and the consistency of the snapshot.
     fn describe_effect(&self, view: &View) -> String {
         let sandbox = lookup::sandbox(view, &self.host, &self.sandbox);
         let chain = sandbox.map_or(&[][..], |sandbox| &sandbox.chain);
         let overlay = chain.first().and_then(|link| link.size_bytes);
-        let all: u64 = chain.iter().filter_map(|link| link.size_bytes).sum();
+        let chain_bytes: u64 = chain.iter().filter_map(|link| link.size_bytes).sum();
         if sandbox.is_some_and(|sandbox| sandbox.state.is_quiescent()) {
             return "Safe: the guest is not running; its disk is read as it is.".to_owned();
         }
-        let (pause, quiet) = match lookup::host(view, &self.host).and_then(|host| host.running_method) {
+        let (pause, consistency) = match lookup::host(view, &self.host).and_then(|host| host.running_method) {
             Some(Method::Backup) | None => (
                 "Safe (backup): the guest is paused for milliseconds and runs while its disk is read.".to_owned(),
-                "quiesced where its guest agent answers, else crash-consistent",
+                "quiesced if the guest agent responds, else crash-consistent",
             ),
             Some(Method::Copy) => (
                 format!(
@@ -279,12 +264,12 @@ impl CreateSnapshotDialog {
             Some(_) => (
                 format!(
                     "Safe (convert): the guest is paused while its disk is converted, about {}.",
-                    format_seconds(all / CONVERT_RATE)
+                    format_seconds(chain_bytes / CONVERT_RATE)
                 ),
                 "crash-consistent",
             ),
         };
-        format!("{pause} The snapshot is {quiet}.")
+        format!("{pause} The snapshot is {consistency}.")
     }
 
     fn describe_name(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
@@ -296,8 +281,8 @@ impl CreateSnapshotDialog {
             }
             Err(error) => content.push_wrapped(&format!("✗ {error}"), 6, theme.bad, width),
             Ok(name) if self.exists(view) => {
-                let found = lookup::object(view, &name).map_or(0, |object| object.size_bytes);
-                let text = format!("! {name} already exists in the bucket ({})", size(found));
+                let bytes = lookup::object(view, &name).map_or(0, |object| object.size_bytes);
+                let text = format!("! {name} already exists in the bucket ({})", size(bytes));
                 content.push_wrapped(&text, 6, theme.warn, width);
                 let label = format!("overwrite: replace {name} in the bucket");
                 let focused = self.focus == CreateField::Overwrite;
@@ -311,7 +296,7 @@ impl CreateSnapshotDialog {
     }
 }
 
-/// Why the sandbox cannot be pushed in its present state.
+/// Returns why the sandbox cannot be pushed in its present state.
 pub(crate) fn push_refusal(sandbox: &Sandbox) -> Option<String> {
     (!sandbox.state.is_quiescent()).then(|| {
         format!(
@@ -327,23 +312,21 @@ fn format_seconds(seconds: u64) -> String {
 }
 
 fn describe_upload(sandbox: &Sandbox) -> String {
-    let known: Option<u64> = sandbox.chain.iter().map(|link| link.size_bytes).sum();
+    let disk_bytes: Option<u64> = sandbox.chain.iter().map(|link| link.size_bytes).sum();
     let state = sandbox.state.label();
-    let quiet = match sandbox.state {
-        SandboxState::ShutOff => {
-            format!(" The snapshot is {}.", Consistency::CleanShutdown.as_str())
-        }
-        state if state.is_quiescent() => format!(
-            " The snapshot is {}.",
-            Consistency::CrashConsistent.as_str()
-        ),
-        _ => String::new(),
+    let consistency = match sandbox.state {
+        SandboxState::ShutOff => Some(Consistency::CleanShutdown),
+        state if state.is_quiescent() => Some(Consistency::CrashConsistent),
+        _ => None,
     };
-    match known.filter(|bytes| *bytes > 0) {
+    let consistency = consistency.map_or(String::new(), |consistency| {
+        format!(" The snapshot is {}.", consistency.as_str())
+    });
+    match disk_bytes.filter(|bytes| *bytes > 0) {
         Some(bytes) => format!(
-            "It is {state}. Reads {0}, then uploads at most {0}.{quiet}",
+            "It is {state}. Reads {0}, then uploads at most {0}.{consistency}",
             size(bytes)
         ),
-        None => format!("It is {state}.{quiet}"),
+        None => format!("It is {state}.{consistency}"),
     }
 }

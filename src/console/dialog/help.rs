@@ -1,4 +1,4 @@
-//! All keys, from the one table, with a search that is typed.
+//! All keys, from the table of actions, with a search.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
@@ -11,7 +11,6 @@ use crate::query::rank;
 use crate::table::ACTIONS;
 use crate::theme::Theme;
 
-/// The dialog.
 #[derive(Debug, Default)]
 pub(crate) struct Help {
     search: TextInput,
@@ -19,17 +18,16 @@ pub(crate) struct Help {
 
 const KEYS_WIDTH: usize = 17;
 
-/// What the signs of the lists mean.
+/// Legend of the signs in the lists.
 const SIGNS: &[&str] = &[
     "Sandboxes   ● running  ◐ paused or suspended  ◌ saved  ○ shut off  ✗ crashed",
     "Snapshots   ⌂N sandboxes based on it   = in the bucket, same size  ≠ in the bucket, other size  ↑ not in the bucket",
     "Bucket      = on this host  ≠ on this host, other size  ↓ not on this host",
-    "Locations   ● present  ≠ other size than in the bucket  · absent  ! damaged  ? as last seen  ✗ failed",
+    "Locations   ● present  ≠ other size than in the bucket  · absent  ! damaged  ? unreachable, as last seen  ✗ failed",
     "Filters     words of a name, state:running, size>10G, memory<=4G, users:0, age<7d, date>2026-01-31, !word",
 ];
 
 impl Help {
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
         match key.code {
             KeyCode::Enter | KeyCode::F(1) => return DialogReply::close(),
@@ -39,32 +37,30 @@ impl Help {
         DialogReply::Stay
     }
 
-    /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         self.search.paste(text);
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, keymap: &Keymap, theme: &Theme, width: usize) -> Content {
-        let wanted = self.search.text();
-        // In the title it stays in sight however far the rest is scrolled.
+        let query = self.search.text();
+        // The title stays visible while the rest is scrolled.
         let mut content = Content {
-            title: match wanted {
+            title: match query {
                 "" => "help".to_owned(),
-                wanted => format!("help: {wanted}▏"),
+                query => format!("help: {query}▏"),
             },
             ..Content::default()
         };
-        let mut found = 0;
+        let mut count = 0;
         for entry in ACTIONS {
             let keys: Vec<String> = keymap.keys(entry.action).collect();
             let keys = keys.join(", ");
             let all = format!("{} {keys} {}", entry.name, entry.sentence);
-            // Scattered letters are in nearly every sentence.
-            if rank(wanted, &all).is_none_or(|rank| rank >= 4) {
+            // Scattered letters match nearly every sentence.
+            if rank(query, &all).is_none_or(|rank| rank >= 4) {
                 continue;
             }
-            found += 1;
+            count += 1;
             let mut keys = format::fit(&keys, KEYS_WIDTH);
             for line in format::wrap(&entry_sentence(entry), width.saturating_sub(KEYS_WIDTH + 1)) {
                 content.lines.push(Line::from(vec![
@@ -76,11 +72,11 @@ impl Help {
                 ]));
             }
         }
-        let holds = |line: &&&str| line.to_lowercase().contains(&wanted.to_lowercase());
-        let signs: Vec<&&str> = SIGNS.iter().filter(holds).collect();
-        if found == 0 && signs.is_empty() {
+        let matches = |line: &&&str| line.to_lowercase().contains(&query.to_lowercase());
+        let signs: Vec<&&str> = SIGNS.iter().filter(matches).collect();
+        if count == 0 && signs.is_empty() {
             content.push_wrapped("No action matches.", 0, theme.dim, width);
-        } else if found > 0 && !signs.is_empty() {
+        } else if count > 0 && !signs.is_empty() {
             content.push_blank();
         }
         for line in signs {

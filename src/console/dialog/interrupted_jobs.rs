@@ -1,4 +1,4 @@
-//! At the start: what an earlier run had taken on and did not end.
+//! At startup: the jobs that were interrupted when snapdeck last exited.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::Line;
@@ -10,14 +10,12 @@ use crate::jobs::format_time_ago;
 use crate::theme::Theme;
 use snapdeck_engine::View;
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct InterruptedJobsDialog;
 
 impl InterruptedJobsDialog {
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        let ids = || view.interrupted_jobs.iter().map(|left| left.id).collect();
+        let ids = || view.interrupted_jobs.iter().map(|job| job.id).collect();
         match key.code {
             KeyCode::Char('t') => DialogReply::Close(vec![Command::ResumeInterrupted(ids())]),
             KeyCode::Char('X') => DialogReply::Close(vec![Command::DiscardInterrupted(ids())]),
@@ -26,7 +24,6 @@ impl InterruptedJobsDialog {
         }
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let number = view.interrupted_jobs.len();
         let mut content = Content {
@@ -40,11 +37,11 @@ impl InterruptedJobsDialog {
         );
         content.push_wrapped(&text, 0, theme.text, width);
         content.push_blank();
-        for left in view.interrupted_jobs.iter() {
+        for job in view.interrupted_jobs.iter() {
             let line = format!(
                 "  {}, requested {}",
-                left.title,
-                format_time_ago(left.requested_at)
+                job.title,
+                format_time_ago(job.requested_at)
             );
             content.lines.push(Line::raw(format::clip(&line, width)));
         }
@@ -54,7 +51,7 @@ impl InterruptedJobsDialog {
         content.keys = vec![
             ("t", "resume all", true),
             ("X", "discard all", true),
-            ("esc", "later", true),
+            ("esc", "decide later", true),
         ];
         content
     }

@@ -1,4 +1,4 @@
-//! One job with its own log, its result or its error.
+//! Details of a job: its result or error, and its log.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
@@ -11,29 +11,27 @@ use crate::theme::Theme;
 use snapdeck_engine::{JobId, JobState, JobView, View, pause_summary, transfer_summary};
 use snapdeck_model::Outcome;
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct JobDetails(pub JobId);
 
 impl JobDetails {
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        let over = lookup::job(view, self.0).is_some_and(|job| job.state.is_finished());
+        let job = lookup::job(view, self.0);
+        let finished = job.is_some_and(|job| job.state.is_finished());
         match key.code {
             KeyCode::Char('q' | 'J') | KeyCode::Enter => DialogReply::close(),
-            KeyCode::Char('x') if !over => DialogReply::Execute(vec![Command::Cancel(self.0)]),
-            KeyCode::Char('t') => match lookup::job(view, self.0) {
+            KeyCode::Char('x') if !finished => DialogReply::Execute(vec![Command::Cancel(self.0)]),
+            KeyCode::Char('t') => match job {
                 Some(job) if matches!(job.state, JobState::Failed(_)) => {
                     DialogReply::Close(vec![Command::Retry(self.0, job.operation.clone())])
                 }
                 _ => DialogReply::Stay,
             },
-            KeyCode::Char('X') if over => DialogReply::Close(vec![Command::Dismiss(self.0)]),
+            KeyCode::Char('X') if finished => DialogReply::Close(vec![Command::Dismiss(self.0)]),
             _ => DialogReply::Stay,
         }
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: format!("job {}", self.0.0),
@@ -76,7 +74,7 @@ impl JobDetails {
         content.push_blank();
         content.lines.extend(log_lines(job, theme, width));
         if matches!(job.state, JobState::Failed(_)) {
-            content.keys.push(("t", "again", true));
+            content.keys.push(("t", "retry", true));
         }
         content.keys.push(if job.state.is_finished() {
             ("X", "dismiss", true)
@@ -87,7 +85,7 @@ impl JobDetails {
     }
 }
 
-/// A job's own log.
+/// Returns the lines of a job's log.
 pub(crate) fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for line in job.log.iter() {
@@ -109,34 +107,34 @@ pub(crate) fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<
     lines
 }
 
-/// What came of a job, in a few words.
+/// Returns a short description of what a job did.
 pub(crate) fn outcome_text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Created {
             snapshot_path,
             size_bytes,
             paused_ms,
-            transfer: moved,
+            transfer,
             ..
         } => {
-            let pause = pause_summary(moved, *paused_ms);
+            let pause = pause_summary(transfer, *paused_ms);
             let pause = pause.unwrap_or_else(|| "no pause".to_owned());
             let bytes = size(*size_bytes);
             format!(
                 "{snapshot_path}, {bytes}, {pause}{}",
-                transfer_summary(moved, size)
+                transfer_summary(transfer, size)
             )
         }
         Outcome::Pushed {
             snapshot_path,
             size_bytes,
-            transfer: moved,
+            transfer,
             ..
         } => {
             format!(
                 "{snapshot_path}, {}{}",
                 size(*size_bytes),
-                transfer_summary(moved, size)
+                transfer_summary(transfer, size)
             )
         }
         Outcome::Pulled { skipped: true, .. } => "already present and valid".to_owned(),
@@ -154,19 +152,19 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             size_bytes,
             ..
         } => match repaired_blocks.len() {
-            0 => format!("{}, no bad block", size(*size_bytes)),
+            0 => format!("{}, no bad blocks", size(*size_bytes)),
             blocks => format!("{}, {blocks} bad blocks repaired", size(*size_bytes)),
         },
         Outcome::Removed { .. } => "removed".to_owned(),
-        Outcome::SandboxCreated { sandbox, .. } => format!("made, {}", sandbox.state.label()),
-        Outcome::SandboxChanged { state: None, .. } => "gone for good".to_owned(),
+        Outcome::SandboxCreated { sandbox, .. } => format!("created, {}", sandbox.state.label()),
+        Outcome::SandboxChanged { state: None, .. } => "destroyed".to_owned(),
         Outcome::SandboxChanged {
             state: Some(state),
             changed,
             ..
         } => match changed {
             true => state.label().to_owned(),
-            false => format!("was {} already", state.label()),
+            false => format!("already {}", state.label()),
         },
     }
 }

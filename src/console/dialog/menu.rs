@@ -1,4 +1,4 @@
-//! All verbs of a sandbox, a letter each.
+//! The sandbox menu: all verbs, a letter each.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
@@ -12,7 +12,7 @@ use crate::theme::Theme;
 use snapdeck_engine::View;
 use snapdeck_model::{Danger, HostName, SandboxId, SandboxVerb};
 
-/// The letters; those that are also keys of the list are the same there.
+/// The letters, which are those of the list where it has a key for the verb.
 const VERBS: &[(char, SandboxVerb)] = &[
     ('s', SandboxVerb::Start),
     ('S', SandboxVerb::STOP),
@@ -25,19 +25,17 @@ const VERBS: &[(char, SandboxVerb)] = &[
     ('d', SandboxVerb::Destroy),
 ];
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct SandboxMenu {
     ids: Vec<(HostName, SandboxId)>,
 }
 
 impl SandboxMenu {
-    /// What can be done to `ids`.
     pub(crate) fn new(ids: Vec<(HostName, SandboxId)>) -> Self {
         Self { ids }
     }
 
-    /// Why `verb` can be done to none of them.
+    /// Returns why `verb` changes none of the sandboxes.
     fn obstacle(&self, view: &View, verb: SandboxVerb) -> Option<String> {
         let mut first = None;
         for (host, id) in &self.ids {
@@ -45,13 +43,12 @@ impl SandboxMenu {
             let missing = || Some("it no longer exists".to_owned());
             match sandbox.map_or_else(missing, |sandbox| verb.obstacle(sandbox.state)) {
                 None => return None,
-                Some(why) => first = first.or(Some(why)),
+                Some(obstacle) => first = first.or(Some(obstacle)),
             }
         }
         first
     }
 
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let KeyCode::Char(typed) = key.code else {
             return DialogReply::Stay;
@@ -68,44 +65,43 @@ impl SandboxMenu {
         }
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: sandbox_names(&self.ids),
             ..Content::default()
         };
         for (letter, verb) in VERBS {
-            let why = self.obstacle(view, *verb);
-            let (key, style) = match &why {
+            let obstacle = self.obstacle(view, *verb);
+            let (key, style) = match &obstacle {
                 None => (theme.key, theme.text),
                 Some(_) => (theme.dim, theme.dim),
             };
             let text = format!(
                 "{} {}",
                 fit(verb.as_str(), 11),
-                why.as_deref().unwrap_or(verb.effect())
+                obstacle.as_deref().unwrap_or(verb.effect())
             );
             content.lines.push(Line::from(vec![
                 Span::styled(format!(" {letter} "), key),
                 Span::styled(fit(&text, width.saturating_sub(3)), style),
             ]));
         }
-        content.keys = vec![("letter", "do it", true), ("esc", "close", true)];
+        content.keys = vec![("letter", "run", true), ("esc", "close", true)];
         content
     }
 }
 
-/// What asks for `verb` on `ids`: nothing where it is harmless and done to one.
+/// Returns the confirmation of `verb`; the operation itself if it is harmless and for one sandbox.
 pub(crate) fn confirm_or_run(
     verb: SandboxVerb,
     ids: Vec<(HostName, SandboxId)>,
     view: &View,
 ) -> DialogReply {
     let one = ids.len() == 1;
-    let turn = ConfirmVerb::new(verb, ids);
-    let operations = turn.operations(view);
+    let dialog = ConfirmVerb::new(verb, ids);
+    let operations = dialog.operations(view);
     match one && verb.danger() == Danger::Harmless && !operations.is_empty() {
         true => DialogReply::Close(vec![Command::SubmitAll(operations)]),
-        false => DialogReply::Replace(Box::new(Dialog::ConfirmVerb(turn))),
+        false => DialogReply::Replace(Box::new(Dialog::ConfirmVerb(dialog))),
     }
 }

@@ -1,5 +1,5 @@
-//! Dialogs: layers above the screen. The topmost one consumes every key, so that a letter typed into
-//! a field never acts.
+//! Dialogs: layers above the screen. The topmost one consumes every key, so that a letter typed into a field never
+//! runs an action.
 
 mod confirm_verb;
 mod create_snapshot;
@@ -45,47 +45,45 @@ use super::actions::Action;
 use super::app::{App, Command};
 use super::format;
 use super::theme::Theme;
-use snapdeck_engine::View;
+use snapdeck_engine::{Link, View};
 
-/// What a dialog answers to a key.
+/// A dialog's reply to a key.
 #[derive(Debug)]
 pub(crate) enum DialogReply {
-    /// It stays.
+    /// The dialog stays open.
     Stay,
-    /// It closes, and these are to be done.
+    /// The dialog closes; the commands are run.
     Close(Vec<Command>),
-    /// It stays, and these are to be done.
+    /// The dialog stays open; the commands are run.
     Execute(Vec<Command>),
-    /// Another takes its place.
+    /// Another dialog replaces this one.
     Replace(Box<Dialog>),
-    /// It closes, and this is done instead.
+    /// The dialog closes; the action is performed.
     Perform(Action),
 }
 
 impl DialogReply {
-    /// It closes and nothing is done.
+    /// Closes the dialog without a command.
     pub(crate) fn close() -> Self {
         Self::Close(Vec::new())
     }
 }
 
-/// What a dialog shows, already broken to the width it was asked for.
+/// The content of a dialog, wrapped to the requested width.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
-    /// In its border.
     pub title: String,
-    /// Its lines.
     pub lines: Vec<Line<'static>>,
     /// Column and line of the text cursor.
     pub cursor: Option<(u16, u16)>,
-    /// The line that must be seen.
+    /// The line to keep in view.
     pub focus: Option<u16>,
-    /// Its keys and what they do; where the last is false it is not possible now.
+    /// Keys, their labels, and whether each is possible now.
     pub keys: Vec<(&'static str, &'static str, bool)>,
 }
 
 impl Content {
-    /// Adds `text` as paragraph lines in `style`, each behind `indent` spaces.
+    /// Adds `text` as wrapped lines in `style`, indented by `indent` columns.
     fn push_wrapped(&mut self, text: &str, indent: usize, style: Style, width: usize) {
         for line in format::wrap(text, width.saturating_sub(indent)) {
             self.lines.push(Line::from(vec![
@@ -99,17 +97,16 @@ impl Content {
         self.lines.push(Line::default());
     }
 
-    /// Adds a check box.
     fn push_check_box(
         &mut self,
         label: &str,
-        ticked: bool,
+        checked: bool,
         focused: bool,
-        possible: bool,
+        enabled: bool,
         theme: &Theme,
     ) {
-        let sign = if ticked { "[x]" } else { "[ ]" };
-        let style = match (focused, possible) {
+        let sign = if checked { "[x]" } else { "[ ]" };
+        let style = match (focused, enabled) {
             (true, _) => theme.selected,
             (false, true) => theme.text,
             (false, false) => theme.dim,
@@ -121,17 +118,17 @@ impl Content {
             .push(Line::styled(format!("{sign} {label}"), style));
     }
 
-    /// Adds a text field with its label and puts the cursor into it where it has the focus.
+    /// Adds a labelled text field, with the cursor in it if it has the focus.
     fn push_text_input(
         &mut self,
         label: &str,
-        field: &TextInput,
+        input: &TextInput,
         focused: bool,
         width: usize,
         theme: &Theme,
     ) {
         let room = width.saturating_sub(label.len() + 1).max(1);
-        let (text, column) = field.visible(room);
+        let (text, column) = input.visible(room);
         if focused {
             self.cursor = Some(((label.len() + column) as u16, self.lines.len() as u16));
         }
@@ -141,53 +138,68 @@ impl Content {
             Span::styled(format::fit(&text, room), theme.title.underlined()),
         ]));
     }
+
+    /// Adds the field into which `phrase` must be typed.
+    fn push_confirmation(
+        &mut self,
+        phrase: &str,
+        input: &TextInput,
+        focused: bool,
+        width: usize,
+        theme: &Theme,
+    ) {
+        self.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
+        self.push_text_input("> ", input, focused, width, theme);
+    }
 }
 
-/// What a layer is.
+/// Returns the field of a form that `key` moves the focus to; `None` if the key does not move it.
+fn moved_focus<F: Copy + PartialEq>(fields: &[F], focus: F, key: KeyCode) -> Option<F> {
+    let at = fields.iter().position(|field| *field == focus).unwrap_or(0);
+    let step = match key {
+        KeyCode::Tab | KeyCode::Down => 1,
+        KeyCode::BackTab | KeyCode::Up => fields.len().saturating_sub(1),
+        _ => return None,
+    };
+    fields.get((at + step) % fields.len().max(1)).copied()
+}
+
+/// Returns why nothing can be uploaded to or downloaded from the bucket now.
+fn bucket_refusal(view: &View) -> Option<String> {
+    match &view.bucket.link {
+        Link::Unconfigured => Some(crate::perform::NO_BUCKET.to_owned()),
+        Link::Down(error) => Some(error.to_string()),
+        Link::Connecting | Link::Up => None,
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Dialog {
-    /// Create or push.
     CreateSnapshot(CreateSnapshotDialog),
-    /// Pull.
     Pull(PullDialog),
-    /// Remove.
     Remove(RemoveDialog),
-    /// Leave with jobs running.
     Quit(QuitDialog),
-    /// What an earlier run left.
     InterruptedJobs(InterruptedJobsDialog),
-    /// A job with its log.
     Job(JobDetails),
-    /// Where a snapshot is.
     SnapshotLocations(SnapshotLocations),
-    /// The doctor's page.
     Doctor(DoctorDialog),
-    /// All keys.
     Help(Help),
-    /// Any action by its name.
     Palette(Palette),
-    /// A guest's screen.
     Screen(ScreenView),
-    /// The verbs of a sandbox.
     Menu(SandboxMenu),
-    /// One of them, with a question.
     ConfirmVerb(ConfirmVerb),
-    /// A new sandbox.
     NewSandbox(Box<NewSandboxDialog>),
-    /// The note on a snapshot.
     Note(Box<NoteDialog>),
-    /// What a rule lets go.
     Prune(Box<PruneDialog>),
 }
 
-/// One layer: a dialog, and how far it is scrolled.
+/// An open dialog and its scroll position.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// The dialog.
     pub dialog: Dialog,
-    /// Lines that are scrolled out at its top.
+    /// Lines above the visible part.
     pub scroll: u16,
-    /// Does it follow the line a key is about? Not once it was scrolled by hand.
+    /// Whether the focused line is kept in view; false after scrolling by hand.
     pub is_following: bool,
 }
 
@@ -202,29 +214,29 @@ impl From<Dialog> for Layer {
 }
 
 impl Layer {
-    /// Takes a key. `lines` is how many lines of it were on screen.
+    /// Handles a key; `lines` is the number of visible lines.
     pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View, lines: u16) -> DialogReply {
         let by = |lines: i32| lines.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
         let mut scroll = |lines: i32| self.scroll = self.scroll.saturating_add_signed(by(lines));
-        let reads_only = matches!(
+        let is_read_only = matches!(
             self.dialog,
             Dialog::Job(_) | Dialog::SnapshotLocations(_) | Dialog::Doctor(_)
         );
-        // Its field takes every letter.
+        // The search field of the help takes every letter.
         let is_help = matches!(self.dialog, Dialog::Help(_));
         let is_scroll = matches!(key.code, KeyCode::PageUp | KeyCode::PageDown);
         self.is_following = !is_scroll && !is_help;
         match key.code {
             KeyCode::PageUp => scroll(-i32::from(lines)),
             KeyCode::PageDown => scroll(i32::from(lines)),
-            KeyCode::Up if reads_only || is_help => scroll(-1),
-            KeyCode::Down if reads_only || is_help => scroll(1),
-            KeyCode::Home if reads_only || is_help => scroll(i32::MIN),
-            KeyCode::End if reads_only || is_help => scroll(i32::MAX),
-            KeyCode::Char('k') if reads_only => scroll(-1),
-            KeyCode::Char('j') if reads_only => scroll(1),
-            KeyCode::Char('g') if reads_only => scroll(i32::MIN),
-            KeyCode::Char('G') if reads_only => scroll(i32::MAX),
+            KeyCode::Up if is_read_only || is_help => scroll(-1),
+            KeyCode::Down if is_read_only || is_help => scroll(1),
+            KeyCode::Home if is_read_only || is_help => scroll(i32::MIN),
+            KeyCode::End if is_read_only || is_help => scroll(i32::MAX),
+            KeyCode::Char('k') if is_read_only => scroll(-1),
+            KeyCode::Char('j') if is_read_only => scroll(1),
+            KeyCode::Char('g') if is_read_only => scroll(i32::MIN),
+            KeyCode::Char('G') if is_read_only => scroll(i32::MAX),
             KeyCode::Esc => {
                 return match &mut self.dialog {
                     Dialog::Note(note) => note.cancel(),
@@ -255,7 +267,6 @@ impl Layer {
         DialogReply::Stay
     }
 
-    /// Takes pasted text, where there is a field.
     pub(crate) fn paste(&mut self, text: &str) {
         match &mut self.dialog {
             Dialog::CreateSnapshot(dialog) => dialog.paste(text),
@@ -270,7 +281,6 @@ impl Layer {
         }
     }
 
-    /// What it shows, in `width` columns.
     pub(crate) fn content(&self, app: &App, width: usize) -> Content {
         let (view, theme) = (&*app.view, &app.theme);
         match &self.dialog {

@@ -1,4 +1,4 @@
-//! New: a sandbox on a snapshot.
+//! New: creates a sandbox on a snapshot.
 
 use crossterm::event::{KeyCode, KeyEvent};
 
@@ -10,9 +10,9 @@ use crate::theme::Theme;
 use snapdeck_engine::{HostView, Link, View};
 use snapdeck_model::{HostName, Operation, SandboxId, SandboxSpec, SnapshotName};
 
-/// Virtual CPUs that are taken; the host says more exactly.
+/// Highest number of virtual CPUs; the host may allow fewer.
 const MAX_CPUS: u32 = 512;
-/// Under this no guest does anything, in bytes.
+/// Least memory, in bytes.
 const MIN_MEMORY: u64 = 16 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +34,13 @@ const FORM_FIELDS: [NewSandboxField; 6] = [
     NewSandboxField::Start,
 ];
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct NewSandboxDialog {
     host: HostName,
     id: TextInput,
-    /// What the snapshot's name contains.
+    /// Part of the snapshot's name.
     snapshot_filter: TextInput,
-    /// Which of the matches.
+    /// Index of the chosen match.
     choice: usize,
     cpus: TextInput,
     memory: TextInput,
@@ -50,17 +49,17 @@ pub(crate) struct NewSandboxDialog {
     focus: NewSandboxField,
 }
 
-/// Where the snapshot is that was chosen.
+/// The chosen snapshot.
 struct BaseImage {
     name: SnapshotName,
-    /// Size of its disk, where it is on the host.
+    /// Size of its virtual disk; `None` if it is not on the host.
     disk_bytes: Option<u64>,
-    /// Bytes to fetch first, where it is only in the bucket.
+    /// Bytes to pull first; `None` if it is on the host.
     fetch_bytes: Option<u64>,
 }
 
 impl NewSandboxDialog {
-    /// Asks for a sandbox on `snapshot`; `cpus` and `memory_bytes` are the settings' defaults.
+    /// Returns a form for a sandbox on `snapshot`; `cpus` and `memory_bytes` are the settings' defaults.
     pub(crate) fn new(
         host: HostName,
         snapshot: Option<SnapshotName>,
@@ -105,21 +104,21 @@ impl NewSandboxDialog {
         }
     }
 
-    /// Names that contain what is typed, those on the host first; one that is typed whole before all others.
+    /// Returns the names that contain the typed text: an exact match first, then those on the host.
     fn matching_snapshots(&self, view: &View) -> Vec<SnapshotName> {
-        let wanted = self.snapshot_filter.text().to_ascii_lowercase();
+        let filter = self.snapshot_filter.text().to_ascii_lowercase();
         let host = lookup::host(view, &self.host);
-        let here = host
+        let local = host
             .iter()
-            .flat_map(|host| host.snapshots.iter().map(|one| &one.name));
-        let there = view.bucket.objects.iter().map(|object| &object.name);
+            .flat_map(|host| host.snapshots.iter().map(|snapshot| &snapshot.name));
+        let remote = view.bucket.objects.iter().map(|object| &object.name);
         let mut names: Vec<SnapshotName> = Vec::new();
-        let fits = |name: &&SnapshotName| name.as_str().to_ascii_lowercase().contains(&wanted);
-        for name in here.chain(there).filter(fits) {
-            let whole = name.as_str() == self.snapshot_filter.text();
+        let matches = |name: &&SnapshotName| name.as_str().to_ascii_lowercase().contains(&filter);
+        for name in local.chain(remote).filter(matches) {
+            let is_exact = name.as_str() == self.snapshot_filter.text();
             match names.contains(name) {
                 true => {}
-                false if whole => names.insert(0, name.clone()),
+                false if is_exact => names.insert(0, name.clone()),
                 false => names.push(name.clone()),
             }
         }
@@ -129,14 +128,12 @@ impl NewSandboxDialog {
     fn base(&self, view: &View) -> Result<BaseImage, String> {
         let matches = self.matching_snapshots(view);
         let Some(name) = matches.get(self.choice % matches.len().max(1)) else {
-            return Err(
-                "no snapshot on this host or in the bucket has this in its name".to_owned(),
-            );
+            return Err("no snapshot on this host or in the bucket matches".to_owned());
         };
-        let (name, here) = (name.clone(), lookup::snapshot(view, &self.host, name));
-        match here {
+        let name = name.clone();
+        match lookup::snapshot(view, &self.host, &name) {
             Some(found) => match &found.problem {
-                Some(why) => Err(format!("{name} cannot be a base: {why}")),
+                Some(problem) => Err(format!("{name} cannot be a base: {problem}")),
                 None => Ok(BaseImage {
                     name,
                     disk_bytes: found.virtual_size(),
@@ -169,15 +166,15 @@ impl NewSandboxDialog {
         }
         let bytes = parse_size(self.storage.text()).ok_or("a size such as 60G, or empty")?;
         match self.base(view).ok().and_then(|base| base.disk_bytes) {
-            Some(least) if bytes < least => Err(format!(
+            Some(disk_bytes) if bytes < disk_bytes => Err(format!(
                 "smaller than the snapshot's disk of {}",
-                size(least)
+                size(disk_bytes)
             )),
             _ => Ok(Some(bytes)),
         }
     }
 
-    /// The operations as they are filled in, or why there are none yet.
+    /// Returns the operations, or why the form is not complete.
     fn operations(&self, view: &View) -> Result<Vec<Operation>, String> {
         self.host(view)?;
         let id = self.id(view)?;
@@ -212,21 +209,17 @@ impl NewSandboxDialog {
         }
     }
 
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        let at = FORM_FIELDS
-            .iter()
-            .position(|part| *part == self.focus)
-            .unwrap_or(0);
-        let to = |step: usize| FORM_FIELDS[(at + step) % FORM_FIELDS.len()];
+        if let Some(focus) = super::moved_focus(&FORM_FIELDS, self.focus, key.code) {
+            self.focus = focus;
+            return DialogReply::Stay;
+        }
         match (key.code, self.focus) {
             (KeyCode::Enter, _) => {
                 if let Ok(operations) = self.operations(view) {
                     return DialogReply::Close(vec![Command::Chain(operations)]);
                 }
             }
-            (KeyCode::Tab | KeyCode::Down, _) => self.focus = to(1),
-            (KeyCode::BackTab | KeyCode::Up, _) => self.focus = to(FORM_FIELDS.len() - 1),
             (KeyCode::Left | KeyCode::Right, NewSandboxField::Snapshot) => {
                 let count = self.matching_snapshots(view).len().max(1);
                 let step = if key.code == KeyCode::Right {
@@ -248,7 +241,6 @@ impl NewSandboxDialog {
         DialogReply::Stay
     }
 
-    /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         self.choice = 0;
         if let Some(field) = self.focused_input() {
@@ -256,20 +248,19 @@ impl NewSandboxDialog {
         }
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: format!("new sandbox on {}", self.host),
             ..Content::default()
         };
         let mut row = |label: &str,
-                       field: &TextInput,
-                       part: NewSandboxField,
-                       said: Result<String, String>| {
-            content.push_text_input(label, field, self.focus == part, width, theme);
-            let (text, style) = match said {
+                       input: &TextInput,
+                       field: NewSandboxField,
+                       comment: Result<String, String>| {
+            content.push_text_input(label, input, self.focus == field, width, theme);
+            let (text, style) = match comment {
                 Ok(text) => (text, theme.dim),
-                Err(why) => (format!("✗ {why}"), theme.bad),
+                Err(error) => (format!("✗ {error}"), theme.bad),
             };
             if !text.is_empty() {
                 content.push_wrapped(&text, 10, style, width);
@@ -294,7 +285,7 @@ impl NewSandboxDialog {
         let memory = self.memory().map(|_| String::new());
         row("Memory:   ", &self.memory, NewSandboxField::Memory, memory);
         let storage = self.storage(view).map(|bytes| match bytes {
-            None => "as large as the snapshot's disk".to_owned(),
+            None => "same size as the snapshot's disk".to_owned(),
             Some(_) => String::new(),
         });
         row(
@@ -304,7 +295,7 @@ impl NewSandboxDialog {
             storage,
         );
         let focused = self.focus == NewSandboxField::Start;
-        content.push_check_box("start it", self.start, focused, true, theme);
+        content.push_check_box("start after creation", self.start, focused, true, theme);
         content.push_blank();
         if let Err(reason) = self.host(view) {
             content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
@@ -315,20 +306,20 @@ impl NewSandboxDialog {
                 .iter()
                 .map(snapdeck_engine::operation_title)
                 .collect();
-            let then = if self.start { ", and starts it" } else { "" };
+            let start = if self.start { ", then starts it" } else { "" };
             let text = format!(
-                "✓ {}: an overlay that keeps what the guest writes{then}",
+                "✓ {}: creates an overlay for the guest's writes{start}",
                 titles.join(", then ")
             );
             content.push_wrapped(&text, 0, theme.good, width);
         }
         content.keys = vec![
-            ("enter", "make it", operations.is_ok()),
+            ("enter", "create", operations.is_ok()),
             ("tab", "next", true),
         ];
         match self.focus {
-            NewSandboxField::Snapshot => content.keys.push(("← →", "another", true)),
-            NewSandboxField::Start => content.keys.push(("space", "tick", true)),
+            NewSandboxField::Snapshot => content.keys.push(("← →", "next match", true)),
+            NewSandboxField::Start => content.keys.push(("space", "toggle", true)),
             _ => {}
         }
         content.keys.push(("esc", "close", true));

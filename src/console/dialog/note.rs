@@ -1,4 +1,4 @@
-//! The note on a snapshot: an editor of several lines.
+//! The editor of a snapshot's note.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::buffer::Buffer;
@@ -13,27 +13,26 @@ use crate::app::Command;
 use crate::theme::Theme;
 use snapdeck_model::{AnnotationsPatch, MAX_NOTE_BYTES};
 
-/// Lines of the note that are shown at once.
+/// Visible lines of the note.
 const EDITOR_HEIGHT: u16 = 10;
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct NoteDialog {
-    /// What is done in the end, but for the note.
+    /// The command to run, without the note.
     command: Command,
     original: String,
     text: TextArea<'static>,
-    /// Was it told that closing loses what was typed?
+    /// Whether the warning about unsaved changes is shown.
     has_warned: bool,
 }
 
 impl NoteDialog {
-    /// Of the snapshot that `command` says something of, with the `note` there is.
+    /// Returns an editor with `note`, the present note of the snapshot that `command` annotates.
     pub(crate) fn new(command: Command, note: &str) -> Self {
         let mut text = TextArea::new(note.lines().map(str::to_owned).collect());
         text.set_wrap_mode(WrapMode::WordOrGlyph);
         text.set_cursor_line_style(Style::new());
-        // The terminal's own cursor is the one that is seen.
+        // The terminal's own cursor is shown instead.
         text.set_cursor_style(Style::new());
         text.move_cursor(CursorMove::Bottom);
         text.move_cursor(CursorMove::End);
@@ -53,7 +52,7 @@ impl NoteDialog {
         self.note().len() <= MAX_NOTE_BYTES
     }
 
-    /// Takes the key that closes: where something was typed, the first one only warns.
+    /// Closes the editor; with unsaved changes the first call only shows a warning.
     pub(crate) fn cancel(&mut self) -> DialogReply {
         if self.has_warned || self.note() == self.original {
             return DialogReply::close();
@@ -62,7 +61,6 @@ impl NoteDialog {
         DialogReply::Stay
     }
 
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
         self.has_warned = false;
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
@@ -83,17 +81,16 @@ impl NoteDialog {
         DialogReply::Close(vec![command])
     }
 
-    /// Takes pasted text. Terminals paste line ends as carriage returns.
+    /// Inserts pasted text. Terminals paste line ends as carriage returns.
     pub(crate) fn paste(&mut self, text: &str) {
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let plain = text.replace(|c: char| c.is_control() && c != '\n', " ");
-        // What is far too long is not to be edited down by hand.
+        // Text beyond the limit is dropped, so that it does not have to be deleted by hand.
         let room = MAX_NOTE_BYTES.saturating_sub(self.note().len());
         let end = plain.floor_char_boundary(room);
         self.text.insert_str(&plain[..end]);
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, theme: &Theme, width: usize) -> Content {
         let mut content = Content::default();
         if let Command::Annotate {
@@ -101,12 +98,12 @@ impl NoteDialog {
         } = &self.command
         {
             content.title = format!("note on {name}");
-            let places = match (host, bucket) {
+            let location = match (host, bucket) {
                 (Some(host), true) => format!("Saved on {host} and in the bucket."),
-                (Some(host), false) => format!("Kept on {host}."),
+                (Some(host), false) => format!("Saved on {host}."),
                 (None, _) => "Saved in the bucket.".to_owned(),
             };
-            content.push_wrapped(&places, 0, theme.dim, width);
+            content.push_wrapped(&location, 0, theme.dim, width);
             content.push_blank();
         }
         self.push_editor(&mut content, width);
@@ -121,14 +118,14 @@ impl NoteDialog {
             content.push_wrapped(text, 0, theme.warn, width);
         }
         content.keys = vec![
-            ("ctrl-s", "keep", self.fits()),
+            ("ctrl-s", "save", self.fits()),
             ("enter", "new line", true),
             ("esc", "close", true),
         ];
         content
     }
 
-    /// Has the editor draw itself aside, and takes what it drew.
+    /// Renders the editor into a buffer of its own and copies the lines.
     fn push_editor(&self, content: &mut Content, width: usize) {
         let area = Rect::new(
             0,
@@ -136,14 +133,14 @@ impl NoteDialog {
             u16::try_from(width).unwrap_or(u16::MAX),
             EDITOR_HEIGHT,
         );
-        let mut drawn = Buffer::empty(area);
-        (&self.text).render(area, &mut drawn);
+        let mut buffer = Buffer::empty(area);
+        (&self.text).render(area, &mut buffer);
         let first = content.lines.len();
         for y in 0..area.height {
-            // What stands behind a wide character is a part of it.
+            // A wide character also takes the cells after it.
             let mut line = String::new();
             let mut x = 0;
-            while let Some(cell) = drawn.cell((x, y)).filter(|_| x < area.width) {
+            while let Some(cell) = buffer.cell((x, y)).filter(|_| x < area.width) {
                 let symbol = cell.symbol();
                 line.push_str(symbol);
                 x += u16::try_from(unicode_width::UnicodeWidthStr::width(symbol))

@@ -1,4 +1,4 @@
-//! Any action by a few letters of its name.
+//! The command palette: finds an action by a few letters of its name.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::text::{Line, Span};
@@ -11,24 +11,22 @@ use crate::perform;
 use crate::query::rank;
 use crate::table::ACTIONS;
 
-/// The dialog.
 #[derive(Debug, Default)]
 pub(crate) struct Palette {
     search: TextInput,
     row: usize,
 }
 
-/// Columns of a name, and of its key.
 const NAME_WIDTH: usize = 16;
 const KEY_WIDTH: usize = 10;
 
-/// The actions whose name or sentence fits `words`, the best fit first.
-fn matching_entries(words: &str) -> Vec<&'static Entry> {
-    // It is open already, and a host's number cannot be typed here.
-    let known = |entry: &&Entry| !matches!(entry.action, Action::Palette | Action::Host(_));
-    let ranked = ACTIONS.iter().filter(known).filter_map(|entry| {
-        let name = rank(words, entry.name);
-        let sentence = rank(words, entry.sentence).filter(|rank| *rank < 4);
+/// Returns the actions whose name or sentence matches `query`, the best match first.
+fn matching_entries(query: &str) -> Vec<&'static Entry> {
+    // The palette is open already, and a host's number cannot be typed here.
+    let is_offered = |entry: &&Entry| !matches!(entry.action, Action::Palette | Action::Host(_));
+    let ranked = ACTIONS.iter().filter(is_offered).filter_map(|entry| {
+        let name = rank(query, entry.name);
+        let sentence = rank(query, entry.sentence).filter(|rank| *rank < 4);
         let rank = name.or(sentence.map(|rank| rank + 8))?;
         Some((rank, entry))
     });
@@ -38,7 +36,6 @@ fn matching_entries(words: &str) -> Vec<&'static Entry> {
 }
 
 impl Palette {
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
         let last = || matching_entries(self.search.text()).len().saturating_sub(1);
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
@@ -58,13 +55,11 @@ impl Palette {
         DialogReply::Stay
     }
 
-    /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         self.search.paste(text);
         self.row = 0;
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, app: &App, width: usize) -> Content {
         let theme = &app.theme;
         let mut content = Content {
@@ -74,11 +69,11 @@ impl Palette {
         let rest = width.saturating_sub(NAME_WIDTH + KEY_WIDTH + 2);
         let all = matching_entries(self.search.text());
         for (row, entry) in all.iter().enumerate() {
-            let why = perform::refusal(app, entry);
+            let refusal = perform::refusal(app, entry);
             let keys = app.keymap.keys(entry.action).next().unwrap_or_default();
-            let text = why.as_deref().unwrap_or(entry.sentence);
+            let text = refusal.as_deref().unwrap_or(entry.sentence);
             let mut texts = wrap(text, rest.max(1)).into_iter();
-            let style = match (row == self.row, why.is_some()) {
+            let style = match (row == self.row, refusal.is_some()) {
                 (true, _) => theme.selected,
                 (false, true) => theme.dim,
                 (false, false) => theme.text,
@@ -99,12 +94,12 @@ impl Palette {
                     style,
                 ),
             ]));
-            // The whole sentence of the one it is about.
-            for more in texts.filter(|_| row == self.row) {
+            // The selected action shows its whole sentence.
+            for text in texts.filter(|_| row == self.row) {
                 let indent = " ".repeat(NAME_WIDTH + KEY_WIDTH + 2);
                 content
                     .lines
-                    .push(Line::styled(fit(&format!("{indent}{more}"), width), style));
+                    .push(Line::styled(fit(&format!("{indent}{text}"), width), style));
             }
         }
         if all.is_empty() {
@@ -114,8 +109,8 @@ impl Palette {
             .get(self.row)
             .is_some_and(|entry| perform::refusal(app, entry).is_none());
         content.keys = vec![
-            ("enter", "do it", possible),
-            ("↑ ↓", "choose", true),
+            ("enter", "run", possible),
+            ("↑ ↓", "select", true),
             ("esc", "close", true),
         ];
         content

@@ -1,4 +1,4 @@
-//! Prune: a rule is told, what it lets go is shown with what that frees and what holds the rest, and only then removed.
+//! Prune: takes a rule, shows what it removes, what that reclaims and what is kept and why, then removes it.
 
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use crate::theme::Theme;
 use snapdeck_engine::{PruneRequest, View, leftover_label};
 use snapdeck_model::{Error, HostName, PrunePlan, PruneRule, Result};
 
-/// Columns of a place's name.
 const PLACE_WIDTH: usize = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,26 +24,22 @@ enum PruneField {
     Leftovers,
 }
 
-/// How far it has come.
 #[derive(Debug)]
 enum PruneStage {
-    /// The rule is being told.
+    /// The rule is being edited.
     Rule,
-    /// What it lets go is being looked for.
+    /// The plan is being computed.
     Planning(PruneRequest),
-    /// It was found.
+    /// The plan is shown for confirmation.
     Review(PruneRequest, Box<PrunePlan>),
-    /// Why it was not.
     Failed(Error),
 }
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct PruneDialog {
-    /// All hosts.
     hosts: Vec<HostName>,
     current: Option<HostName>,
-    /// How many hosts: none, the current one, all.
+    /// 0: no host; 1: the current one; 2: all hosts.
     host_scope: usize,
     has_bucket: bool,
     include_bucket: bool,
@@ -54,13 +49,13 @@ pub(crate) struct PruneDialog {
     include_leftovers: bool,
     focus: PruneField,
     stage: PruneStage,
-    /// Is the confirmation being typed?
+    /// Whether the confirmation is being typed.
     is_confirming: bool,
     confirmation: TextInput,
 }
 
 impl PruneDialog {
-    /// Asks what may go on the `current` host, and on others and in the bucket if that is wished.
+    /// Returns a form for a rule on the `current` host; other hosts and the bucket can be added.
     pub(crate) fn new(hosts: Vec<HostName>, current: Option<&HostName>, has_bucket: bool) -> Self {
         Self {
             host_scope: usize::from(current.is_some()),
@@ -80,7 +75,7 @@ impl PruneDialog {
     }
 
     fn visible_fields(&self) -> Vec<PruneField> {
-        let mut parts = vec![
+        let mut fields = vec![
             PruneField::Keep,
             PruneField::Days,
             PruneField::Unused,
@@ -88,9 +83,9 @@ impl PruneDialog {
             PruneField::Hosts,
         ];
         if self.has_bucket {
-            parts.push(PruneField::Bucket);
+            fields.push(PruneField::Bucket);
         }
-        parts
+        fields
     }
 
     fn target_hosts(&self) -> Vec<HostName> {
@@ -101,19 +96,19 @@ impl PruneDialog {
         }
     }
 
-    /// What is asked, or why nothing is.
+    /// Returns the request, or why the form is not complete.
     fn request(&self) -> std::result::Result<PruneRequest, String> {
-        let number = |field: &TextInput, what: &str| match field.text().trim() {
+        let number = |input: &TextInput, label: &str| match input.text().trim() {
             "" => Ok(None),
             text => match text.parse::<u32>() {
                 Ok(number) if number > 0 => Ok(Some(number)),
-                _ => Err(format!("{what} must be a number from 1")),
+                _ => Err(format!("{label} must be a number from 1")),
             },
         };
         let keep = number(&self.keep_newest, "the number of versions to keep")?;
-        let days = number(&self.older_than_days, "an age")?;
+        let days = number(&self.older_than_days, "the age")?;
         let day = Duration::from_secs(24 * 60 * 60);
-        let pruning = PruneRequest {
+        let request = PruneRequest {
             rule: PruneRule {
                 keep_newest: keep.map(|keep| keep as usize),
                 older_than: days.map(|days| day.saturating_mul(days)),
@@ -123,42 +118,41 @@ impl PruneDialog {
             include_bucket: self.include_bucket,
             include_leftovers: self.include_leftovers,
         };
-        if pruning.hosts.is_empty() && !pruning.include_bucket {
-            return Err("no location is ticked".to_owned());
+        if request.hosts.is_empty() && !request.include_bucket {
+            return Err("no location is selected".to_owned());
         }
-        if pruning.rule == PruneRule::default() && !pruning.include_leftovers {
+        if request.rule == PruneRule::default() && !request.include_leftovers {
             return Err("nothing to remove yet: set a condition".to_owned());
         }
-        Ok(pruning)
+        Ok(request)
     }
 
-    /// Takes up what was found, where that is what is still asked.
-    pub(crate) fn on_plan(&mut self, pruning: &PruneRequest, found: Result<PrunePlan>) {
-        if !matches!(&self.stage, PruneStage::Planning(asked) if asked == pruning) {
+    /// Shows the plan of `request`, unless another request was made since.
+    pub(crate) fn on_plan(&mut self, request: &PruneRequest, plan: Result<PrunePlan>) {
+        if !matches!(&self.stage, PruneStage::Planning(current) if current == request) {
             return;
         }
-        self.stage = match found {
-            Ok(plan) => PruneStage::Review(pruning.clone(), Box::new(plan)),
+        self.stage = match plan {
+            Ok(plan) => PruneStage::Review(request.clone(), Box::new(plan)),
             Err(error) => PruneStage::Failed(error),
         };
     }
 
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent, _: &View) -> DialogReply {
         match &self.stage {
             PruneStage::Rule => return self.rule_key(key),
-            PruneStage::Review(pruning, plan) => match phrase(plan) {
+            PruneStage::Review(request, plan) => match phrase(plan) {
                 Some(phrase) if self.is_confirming => {
                     if key.code != KeyCode::Enter {
                         self.confirmation.on_key(key);
                     } else if self.confirmation.text().trim() == phrase {
-                        return submit(pruning, plan);
+                        return submit(request, plan);
                     }
                     return DialogReply::Stay;
                 }
                 Some(_) if key.code == KeyCode::Char('y') => self.is_confirming = true,
                 None if key.code == KeyCode::Char('y') && !plan.is_empty() => {
-                    return submit(pruning, plan);
+                    return submit(request, plan);
                 }
                 _ => {}
             },
@@ -177,26 +171,23 @@ impl PruneDialog {
     }
 
     fn rule_key(&mut self, key: KeyEvent) -> DialogReply {
-        let parts = self.visible_fields();
-        let at = parts.iter().position(|part| *part == self.focus);
-        let at = at.unwrap_or(0);
+        if let Some(focus) = super::moved_focus(&self.visible_fields(), self.focus, key.code) {
+            self.focus = focus;
+            return DialogReply::Stay;
+        }
         match key.code {
             KeyCode::Enter => {
-                if let Ok(pruning) = self.request() {
-                    self.stage = PruneStage::Planning(pruning.clone());
-                    return DialogReply::Execute(vec![Command::FindPrunable(pruning)]);
+                if let Ok(request) = self.request() {
+                    self.stage = PruneStage::Planning(request.clone());
+                    return DialogReply::Execute(vec![Command::FindPrunable(request)]);
                 }
-            }
-            KeyCode::Tab | KeyCode::Down => self.focus = parts[(at + 1) % parts.len()],
-            KeyCode::BackTab | KeyCode::Up => {
-                self.focus = parts[(at + parts.len() - 1) % parts.len()];
             }
             _ if self.focus == PruneField::Keep => drop(self.keep_newest.on_key(key)),
             _ if self.focus == PruneField::Days => drop(self.older_than_days.on_key(key)),
             KeyCode::Char(' ') => match self.focus {
                 PruneField::Hosts => {
-                    let most = 1 + usize::from(self.hosts.len() > 1);
-                    self.host_scope = (self.host_scope + 1) % (most + 1);
+                    let widest_scope = 1 + usize::from(self.hosts.len() > 1);
+                    self.host_scope = (self.host_scope + 1) % (widest_scope + 1);
                 }
                 PruneField::Bucket => self.include_bucket = !self.include_bucket,
                 PruneField::Unused => self.unused = !self.unused,
@@ -207,7 +198,6 @@ impl PruneDialog {
         DialogReply::Stay
     }
 
-    /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         match (&self.stage, self.focus) {
             (PruneStage::Rule, PruneField::Keep) => self.keep_newest.paste(text.trim()),
@@ -219,7 +209,6 @@ impl PruneDialog {
         }
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: "prune".to_owned(),
@@ -235,7 +224,7 @@ impl PruneDialog {
                 content.push_wrapped(&format!("✗ {error}"), 0, theme.bad, width);
                 content.keys = vec![("b", "back", true)];
             }
-            PruneStage::Review(_, plan) => self.show_plan(&mut content, plan, theme, width),
+            PruneStage::Review(_, plan) => self.push_plan(&mut content, plan, theme, width),
         }
         content.keys.push(("esc", "close", true));
         content
@@ -246,24 +235,30 @@ impl PruneDialog {
             last good copy of one in use.";
         content.push_wrapped(text, 0, theme.dim, width);
         content.push_blank();
-        let on = |part| self.focus == part;
+        let focused = |field| self.focus == field;
         let label = "Keep newest N versions of each name: ";
-        content.push_text_input(label, &self.keep_newest, on(PruneField::Keep), width, theme);
+        content.push_text_input(
+            label,
+            &self.keep_newest,
+            focused(PruneField::Keep),
+            width,
+            theme,
+        );
         content.push_text_input(
             "Older than (days): ",
             &self.older_than_days,
-            on(PruneField::Days),
+            focused(PruneField::Days),
             width,
             theme,
         );
         let label = "unused: no sandbox on any host is based on it";
-        content.push_check_box(label, self.unused, on(PruneField::Unused), true, theme);
+        content.push_check_box(label, self.unused, focused(PruneField::Unused), true, theme);
         content.push_blank();
         let label = "also leftovers of interrupted jobs, older than a day";
         content.push_check_box(
             label,
             self.include_leftovers,
-            on(PruneField::Leftovers),
+            focused(PruneField::Leftovers),
             true,
             theme,
         );
@@ -276,7 +271,7 @@ impl PruneDialog {
         content.push_check_box(
             &hosts,
             self.host_scope > 0,
-            on(PruneField::Hosts),
+            focused(PruneField::Hosts),
             true,
             theme,
         );
@@ -285,115 +280,107 @@ impl PruneDialog {
             content.push_check_box(
                 &label,
                 self.include_bucket,
-                on(PruneField::Bucket),
+                focused(PruneField::Bucket),
                 true,
                 theme,
             );
         }
-        let asked = self.request();
-        if let Err(why) = &asked {
+        let request = self.request();
+        if let Err(error) = &request {
             content.push_blank();
-            content.push_wrapped(&format!("✗ {why}"), 0, theme.warn, width);
+            content.push_wrapped(&format!("✗ {error}"), 0, theme.warn, width);
         }
-        content.keys = vec![("enter", "look", asked.is_ok()), ("tab", "next", true)];
+        content.keys = vec![("enter", "search", request.is_ok()), ("tab", "next", true)];
         if !matches!(self.focus, PruneField::Keep | PruneField::Days) {
-            content.keys.push(("space", "tick", true));
+            content.keys.push(("space", "toggle", true));
         }
     }
 
-    fn show_plan(&self, content: &mut Content, plan: &PrunePlan, theme: &Theme, width: usize) {
+    fn push_plan(&self, content: &mut Content, plan: &PrunePlan, theme: &Theme, width: usize) {
         for warning in &plan.warnings {
             content.push_wrapped(&format!("! {warning}"), 0, theme.warn, width);
         }
-        let phrase = phrase(plan);
         if plan.is_empty() {
-            content.push_wrapped("Nothing goes.", 0, theme.text, width);
+            content.push_wrapped("Nothing to remove.", 0, theme.text, width);
         } else {
             let text = format!("To remove, reclaims {}:", size(plan.reclaimed_bytes()));
             content.push_wrapped(&text, 0, theme.text, width);
         }
-        let row = |place: &str, what: &str, bytes: u64, note: &str| {
+        let row = |host: &Option<HostName>, name: &str, bytes: u64, note: &str| {
+            let place = host.as_ref().map_or("bucket", HostName::as_str);
             let room = width.saturating_sub(PLACE_WIDTH + 14);
-            let name = room / 2;
-            let (what, note) = (
-                format::fit(what, name),
-                format::clip(note, room.saturating_sub(name)),
-            );
+            let name_width = room / 2;
+            let name = format::fit(name, name_width);
+            let note = format::clip(note, room.saturating_sub(name_width));
             Line::from(vec![
                 Span::styled(
                     format!("  {}", format::fit(place, PLACE_WIDTH)),
                     theme.title,
                 ),
-                Span::raw(format!("{what} {:>9}  ", size(bytes))),
+                Span::raw(format!("{name} {:>9}  ", size(bytes))),
                 Span::styled(note, theme.dim),
             ])
         };
-        let written = |at: Option<jiff::Timestamp>| at.map(timestamp).unwrap_or_default();
-        for one in &plan.to_remove {
-            let note = match one.is_last_copy {
+        for snapshot in &plan.to_remove {
+            let note = match snapshot.is_last_copy {
                 true => "no other copy known".to_owned(),
-                false => written(one.modified),
+                false => snapshot.modified.map(timestamp).unwrap_or_default(),
             };
             content.lines.push(row(
-                place_name(&one.host),
-                one.name.as_str(),
-                one.size_bytes,
+                &snapshot.host,
+                snapshot.name.as_str(),
+                snapshot.size_bytes,
                 &note,
             ));
         }
-        for one in &plan.leftovers {
-            let file = one.path.rsplit('/').next().unwrap_or(&one.path);
-            let at = one.modified.map(|at| format!(", {}", timestamp(at)));
-            let note = format!("{}{}", leftover_label(one.kind), at.unwrap_or_default());
+        for leftover in &plan.leftovers {
+            let file = leftover.path.rsplit('/').next().unwrap_or(&leftover.path);
+            let modified = leftover.modified.map(|at| format!(", {}", timestamp(at)));
+            let label = leftover_label(leftover.kind);
+            let note = format!("{label}{}", modified.unwrap_or_default());
             content
                 .lines
-                .push(row(place_name(&one.host), file, one.size_bytes, &note));
+                .push(row(&leftover.host, file, leftover.size_bytes, &note));
         }
         if !plan.kept.is_empty() {
             content.push_blank();
             content.push_wrapped("Kept although it matches:", 0, theme.text, width);
-            for one in &plan.kept {
-                let why = one.keep_reasons.join("; ");
+            for snapshot in &plan.kept {
                 content.lines.push(row(
-                    place_name(&one.host),
-                    one.name.as_str(),
-                    one.size_bytes,
-                    &why,
+                    &snapshot.host,
+                    snapshot.name.as_str(),
+                    snapshot.size_bytes,
+                    &snapshot.keep_reasons.join("; "),
                 ));
             }
         }
-        match phrase {
+        match phrase(plan) {
             Some(phrase) if self.is_confirming => {
                 content.push_blank();
-                content.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
-                content.push_text_input("> ", &self.confirmation, true, width, theme);
-                let same = self.confirmation.text().trim() == phrase;
-                content.keys = vec![("enter", "remove", same)];
+                content.push_confirmation(&phrase, &self.confirmation, true, width, theme);
+                let matches = self.confirmation.text().trim() == phrase;
+                content.keys = vec![("enter", "remove", matches)];
             }
             phrase => {
-                let word = match phrase {
+                let label = match phrase {
                     Some(_) => "confirm",
                     None => "remove",
                 };
                 content.keys = vec![
-                    ("y", word, !plan.is_empty()),
+                    ("y", label, !plan.is_empty()),
                     ("b", "back", true),
-                    ("n", "keep", true),
+                    ("n", "cancel", true),
                 ];
             }
         }
     }
 }
 
-fn place_name(host: &Option<HostName>) -> &str {
-    host.as_ref().map_or("bucket", HostName::as_str)
-}
-
-/// What must be typed to confirm, where snapshots go and not leftovers alone.
+/// Returns what must be typed to confirm; `None` if only leftovers are removed.
 fn phrase(plan: &PrunePlan) -> Option<String> {
     (!plan.to_remove.is_empty()).then(|| format!("remove {}", plan.to_remove.len()))
 }
 
-fn submit(pruning: &PruneRequest, plan: &PrunePlan) -> DialogReply {
-    DialogReply::Close(vec![Command::Prune(pruning.clone(), plan.clone())])
+fn submit(request: &PruneRequest, plan: &PrunePlan) -> DialogReply {
+    DialogReply::Close(vec![Command::Prune(request.clone(), plan.clone())])
 }

@@ -1,4 +1,4 @@
-//! Pull: objects are downloaded to one host or several; each byte is fetched once for all of them.
+//! Pull: downloads objects to one or more hosts; each byte is fetched once for all of them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,28 +16,27 @@ use crate::theme::Theme;
 use snapdeck_engine::{HostView, Link, View};
 use snapdeck_model::{HostName, Operation, PullCost, SnapshotName};
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct PullDialog {
     names: Vec<SnapshotName>,
     target_hosts: HashSet<HostName>,
-    /// Where cells are chosen: which names are meant for a host. A host that has none here gets all.
+    /// The names selected for a host on the Locations page. A host without an entry gets all names.
     names_by_host: HashMap<HostName, HashSet<SnapshotName>>,
     overwrite: bool,
-    /// What each pull would bring, as far as it was asked, or why that is not known.
+    /// The cost of each pull that was queried, or why it is unknown.
     costs: HashMap<PullTarget, Result<PullCost, String>>,
-    /// The host that a key is about.
+    /// Index of the focused host.
     cursor: usize,
     opened_from: Pane,
 }
 
-/// A snapshot, and a host it is to go to.
+/// A host and the snapshot to pull to it.
 pub(crate) type PullTarget = (HostName, SnapshotName);
 
-/// Pulls whose costs are asked for: more are not looked at one by one.
+/// Limit of cost queries per dialog.
 const MAX_COST_QUERIES: usize = 64;
 
-/// What a pull would find on the host.
+/// State of a snapshot on the host of a pull.
 enum LocalState<'a> {
     Absent,
     Damaged(&'a str),
@@ -47,7 +46,7 @@ enum LocalState<'a> {
 fn local_state<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> LocalState<'a> {
     match lookup::snapshot(view, host, name) {
         None => LocalState::Absent,
-        Some(found) => match &found.problem {
+        Some(snapshot) => match &snapshot.problem {
             Some(problem) => LocalState::Damaged(problem),
             None => LocalState::Present,
         },
@@ -55,45 +54,44 @@ fn local_state<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> Loca
 }
 
 impl PullDialog {
-    /// Asks whether what is `chosen` in pane `from` shall be pulled: objects to the `current` host at first,
-    /// what was chosen on a host to that one.
+    /// Returns a dialog for the `chosen` snapshots of pane `opened_from`. Objects go to the `current` host unless
+    /// others are selected, snapshots chosen on a host to that host.
     pub(crate) fn new(
         view: &View,
         chosen: Vec<(SnapshotName, Place)>,
         current: Option<&HostName>,
-        from: Pane,
+        opened_from: Pane,
     ) -> Self {
         let mut names: Vec<SnapshotName> = Vec::new();
-        let mut seen = HashSet::new();
-        let mut only: HashMap<HostName, HashSet<SnapshotName>> = HashMap::new();
+        let mut unique = HashSet::new();
+        let mut names_by_host: HashMap<HostName, HashSet<SnapshotName>> = HashMap::new();
         for (name, place) in chosen {
-            if seen.insert(name.clone()) {
+            if unique.insert(name.clone()) {
                 names.push(name.clone());
             }
             if let Place::Host(host) = place {
-                only.entry(host).or_default().insert(name);
+                names_by_host.entry(host).or_default().insert(name);
             }
         }
-        let ticked: HashSet<HostName> = match only.is_empty() {
+        let target_hosts: HashSet<HostName> = match names_by_host.is_empty() {
             true => current.cloned().into_iter().collect(),
-            false => only.keys().cloned().collect(),
+            false => names_by_host.keys().cloned().collect(),
         };
         let first = view
             .hosts
             .iter()
-            .position(|host| ticked.contains(&host.name));
+            .position(|host| target_hosts.contains(&host.name));
         Self {
             names,
-            target_hosts: ticked,
-            names_by_host: only,
+            target_hosts,
+            names_by_host,
             overwrite: false,
             costs: HashMap::new(),
             cursor: first.unwrap_or(0),
-            opened_from: from,
+            opened_from,
         }
     }
 
-    /// The hosts it goes to.
     fn targets<'a>(&'a self, view: &'a View) -> impl Iterator<Item = &'a HostView> {
         let hosts = view.hosts.iter().map(AsRef::as_ref);
         hosts.filter(|host| self.target_hosts.contains(&host.name))
@@ -105,13 +103,13 @@ impl PullDialog {
             .is_none_or(|names| names.contains(name))
     }
 
-    /// A pull that would move bytes, and of which it is not known how many.
+    /// Returns the next pull whose cost is to be queried: one that transfers data.
     pub(crate) fn next_cost_query(&self, view: &View) -> Option<PullTarget> {
         if self.costs.len() >= MAX_COST_QUERIES || view.bucket.link == Link::Unconfigured {
             return None;
         }
         let hosts = self.targets(view).filter(|host| host.link == Link::Up);
-        let mut pairs = hosts.flat_map(|host| {
+        let mut targets = hosts.flat_map(|host| {
             let names = self.names.iter();
             let names = names.filter(|name| {
                 self.is_selected(&host.name, name)
@@ -120,24 +118,23 @@ impl PullDialog {
             });
             names.map(|name| (host.name.clone(), name.clone()))
         });
-        pairs.find(|pair| !self.costs.contains_key(pair))
+        targets.find(|target| !self.costs.contains_key(target))
     }
 
-    /// Takes up what a pull would bring.
-    pub(crate) fn on_cost(&mut self, pair: PullTarget, cost: Result<PullCost, String>) {
-        self.costs.insert(pair, cost);
+    pub(crate) fn on_cost(&mut self, target: PullTarget, cost: Result<PullCost, String>) {
+        self.costs.insert(target, cost);
     }
 
     fn cost(&self, host: &HostName, name: &SnapshotName) -> Option<&PullCost> {
         self.costs.get(&(host.clone(), name.clone()))?.as_ref().ok()
     }
 
-    /// What is fetched and what is copied, where not all is fetched.
+    /// Returns the downloaded and the copied bytes, if blocks are copied on the host.
     fn cost_text(&self, host: &HostView, name: &SnapshotName) -> Option<String> {
         let cost = self.cost(&host.name, name)?;
-        let from = format::parts(&cost.copies, "from");
-        let fetch = size(cost.fetch_bytes);
-        (!from.is_empty()).then(|| format!("fetch {fetch}, {from} already here"))
+        let copies = format::parts(&cost.copies, "from");
+        let download = size(cost.fetch_bytes);
+        (!copies.is_empty()).then(|| format!("downloads {download}, copies {copies}"))
     }
 
     fn is_any_present(&self, view: &View) -> bool {
@@ -155,22 +152,18 @@ impl PullDialog {
     }
 
     fn refusal(&self, view: &View) -> Option<String> {
-        match &view.bucket.link {
-            Link::Unconfigured => {
-                return Some("no bucket configured: set [bucket] name in config.toml".to_owned());
-            }
-            Link::Down(error) => return Some(error.to_string()),
-            Link::Connecting | Link::Up => {}
+        if let Some(refusal) = super::bucket_refusal(view) {
+            return Some(refusal);
         }
-        // One that is away does not stop the others: its own job waits for it.
-        let mut away = None;
+        // An unreachable host does not stop the others: only its own job waits.
+        let mut unreachable = None;
         for host in self.targets(view) {
             match &host.link {
-                Link::Down(error) => away = Some(error.to_string()),
+                Link::Down(error) => unreachable = Some(error.to_string()),
                 _ => return None,
             }
         }
-        Some(away.unwrap_or_else(|| "no host is ticked".to_owned()))
+        Some(unreachable.unwrap_or_else(|| "no host is selected".to_owned()))
     }
 
     fn operations(&self, view: &View) -> Vec<Operation> {
@@ -180,18 +173,17 @@ impl PullDialog {
                 .targets(view)
                 .filter(|host| self.is_selected(&host.name, name))
             {
-                let is_here = matches!(local_state(view, &host.name, name), LocalState::Present);
+                let is_present = matches!(local_state(view, &host.name, name), LocalState::Present);
                 operations.push(Operation::Pull {
                     host: host.name.clone(),
                     name: name.clone(),
-                    overwrite: self.overwrite && is_here,
+                    overwrite: self.overwrite && is_present,
                 });
             }
         }
         operations
     }
 
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         let several = view.hosts.len() > 1;
         let last = view.hosts.len().saturating_sub(1);
@@ -226,21 +218,20 @@ impl PullDialog {
         DialogReply::Stay
     }
 
-    /// Ticks all hosts that are not known to be away; where they are ticked, none.
+    /// Selects all hosts that are not unreachable, or none if they are selected already.
     fn toggle_all(&mut self, view: &View) {
-        let up = view
+        let reachable = view
             .hosts
             .iter()
             .filter(|host| !lookup::is_unreachable(&host.link));
-        let up: HashSet<HostName> = up.map(|host| host.name.clone()).collect();
-        if up.is_subset(&self.target_hosts) {
+        let reachable: HashSet<HostName> = reachable.map(|host| host.name.clone()).collect();
+        if reachable.is_subset(&self.target_hosts) {
             self.target_hosts.clear();
         } else {
-            self.target_hosts.extend(up);
+            self.target_hosts.extend(reachable);
         }
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let several = view.hosts.len() > 1;
         let targets: Vec<&HostView> = self.targets(view).collect();
@@ -254,38 +245,41 @@ impl PullDialog {
             ..Content::default()
         };
         let objects: HashMap<&SnapshotName, u64> = {
-            let wanted: HashSet<&SnapshotName> = self.names.iter().collect();
+            let names: HashSet<&SnapshotName> = self.names.iter().collect();
             let objects = view.bucket.objects.iter();
-            let found = objects.filter(|object| wanted.contains(&object.name));
-            found
+            objects
+                .filter(|object| names.contains(&object.name))
                 .map(|object| (&object.name, object.size_bytes))
                 .collect()
         };
-        let mut fetched = (0, 0);
-        let mut written: HashMap<&HostName, (u64, u64)> = HashMap::new();
+        let (mut download_count, mut download_bytes) = (0, 0);
+        let mut bytes_by_host: HashMap<&HostName, (u64, u64)> = HashMap::new();
         let mut lines = Vec::new();
         for name in &self.names {
-            let known = objects.get(name).copied();
-            // Blocks that several hosts want are fetched once: their sum is the most there can be.
-            let mut most = None;
+            let object_bytes = objects.get(name).copied();
+            // Blocks that several hosts need are fetched once: the sum over the hosts is an upper limit.
+            let mut limit = None;
             for host in targets
                 .iter()
                 .filter(|host| self.is_selected(&host.name, name))
             {
-                if known.is_some() && self.is_transferred(&local_state(view, &host.name, name)) {
-                    let all = known.unwrap_or(0);
+                if let Some(size_bytes) = object_bytes
+                    && self.is_transferred(&local_state(view, &host.name, name))
+                {
                     let cost = self.cost(&host.name, name);
-                    let ours = cost.map_or(all, |cost| cost.fetch_bytes);
-                    let (space, from_bucket) = written.entry(&host.name).or_default();
-                    *space += all;
-                    *from_bucket += ours;
-                    most = Some(most.unwrap_or(0_u64).saturating_add(ours).min(all));
+                    let fetch_bytes = cost.map_or(size_bytes, |cost| cost.fetch_bytes);
+                    let (needed, fetched) = bytes_by_host.entry(&host.name).or_default();
+                    *needed += size_bytes;
+                    *fetched += fetch_bytes;
+                    let sum = limit.unwrap_or(0_u64).saturating_add(fetch_bytes);
+                    limit = Some(sum.min(size_bytes));
                 }
             }
-            if let Some(most) = most {
-                fetched = (fetched.0 + 1, fetched.1 + most);
+            if let Some(limit) = limit {
+                download_count += 1;
+                download_bytes += limit;
             }
-            lines.push(self.snapshot_line(view, &targets, name, known, theme, width));
+            lines.push(self.snapshot_line(view, &targets, name, object_bytes, theme, width));
         }
         let once = match targets.len() {
             0 | 1 => String::new(),
@@ -293,27 +287,27 @@ impl PullDialog {
         };
         let sum = format!(
             "Downloads {}, {}{}, from {}{once}",
-            count(fetched.0, "snapshot"),
+            count(download_count, "snapshot"),
             if self.costs.is_empty() {
                 ""
             } else {
                 "at most "
             },
-            size(fetched.1),
+            size(download_bytes),
             view.bucket.location
         );
         content.push_wrapped(&sum, 0, theme.text, width);
         content.push_blank();
         content.lines.extend(lines);
         if let ([name], [host]) = (self.names.as_slice(), targets.as_slice()) {
-            // Alone it has room.
-            let told = self.cost_text(host, name).unwrap_or_default();
-            content.push_wrapped(&told, 4, theme.good, width);
+            // A single snapshot has room for its cost on a line of its own.
+            let cost = self.cost_text(host, name).unwrap_or_default();
+            content.push_wrapped(&cost, 4, theme.good, width);
         }
         if several {
             content.push_blank();
             for (at, host) in view.hosts.iter().enumerate() {
-                let bytes = written.get(&host.name).copied().unwrap_or_default();
+                let bytes = bytes_by_host.get(&host.name).copied().unwrap_or_default();
                 self.push_host(&mut content, at, host, bytes, theme, width);
             }
         }
@@ -330,110 +324,111 @@ impl PullDialog {
         }
         content.keys.insert(0, ("y", "pull", refusal.is_none()));
         if several {
-            content.keys.push(("space", "tick host", true));
+            content.keys.push(("space", "toggle host", true));
             content.keys.push(("a", "all", true));
             if self.opened_from != Pane::Matrix {
-                content.keys.push(("m", "matrix", true));
+                content.keys.push(("m", "locations", true));
             }
         }
-        content.keys.push(("n", "close", true));
+        content.keys.push(("n", "cancel", true));
         content
     }
 
-    /// A host with its check box, and what is written there.
+    /// Adds the check box of a host, with the bytes to write and to download there.
     fn push_host(
         &self,
         content: &mut Content,
         at: usize,
         host: &HostView,
-        (bytes, fetched): (u64, u64),
+        (needed, fetched): (u64, u64),
         theme: &Theme,
         width: usize,
     ) {
-        let ticked = self.target_hosts.contains(&host.name);
-        let note = match (&host.link, ticked) {
-            (Link::Down(_), true) => "✗ unreachable: its pulls wait".to_owned(),
-            (Link::Down(_), false) => "✗ away".to_owned(),
+        let selected = self.target_hosts.contains(&host.name);
+        let note = match (&host.link, selected) {
+            (Link::Down(_), true) => "✗ unreachable: pulls wait for it".to_owned(),
+            (Link::Down(_), false) => "✗ unreachable".to_owned(),
             (Link::Connecting, _) if host.last_scan.is_none() => {
                 "◌ connecting: its snapshots are unknown".to_owned()
             }
-            (_, true) if bytes == 0 => "nothing to fetch".to_owned(),
-            (_, true) if fetched < bytes => {
-                format!("needs {}, downloads {}", size(bytes), size(fetched))
+            (_, true) if needed == 0 => "nothing to download".to_owned(),
+            (_, true) if fetched < needed => {
+                format!("needs {}, downloads {}", size(needed), size(fetched))
             }
-            (_, true) => format!("needs {}", size(bytes)),
+            (_, true) => format!("needs {}", size(needed)),
             _ => String::new(),
         };
         let label = format!("{} {note}", format::fit(host.name.as_str(), 16));
         let label = format::clip(&label, width.saturating_sub(4));
         content.push_check_box(
             &label,
-            ticked,
+            selected,
             at == self.cursor,
             !lookup::is_unreachable(&host.link),
             theme,
         );
     }
 
-    /// A snapshot, and what is to be known of it.
+    /// Returns the line of a snapshot: name, size, and its state on the target hosts.
     fn snapshot_line(
         &self,
         view: &View,
         targets: &[&HostView],
         name: &SnapshotName,
-        known: Option<u64>,
+        object_bytes: Option<u64>,
         theme: &Theme,
         width: usize,
     ) -> Line<'static> {
-        let (mut here, mut broken, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
-        let mut why = "";
+        let (mut present, mut damaged, mut selected) = (Vec::new(), Vec::new(), Vec::new());
+        let mut damage = "";
         for host in targets
             .iter()
             .filter(|host| self.is_selected(&host.name, name))
         {
-            wanted.push(host.name.as_str());
+            selected.push(host.name.as_str());
             match local_state(view, &host.name, name) {
                 LocalState::Absent => {}
-                LocalState::Present => here.push(host.name.as_str()),
+                LocalState::Present => present.push(host.name.as_str()),
                 LocalState::Damaged(problem) => {
-                    broken.push(host.name.as_str());
-                    why = problem;
+                    damaged.push(host.name.as_str());
+                    damage = problem;
                 }
             }
         }
         let on = |hosts: &[&str]| match targets {
-            [_] => "here".to_owned(),
+            [_] => "on the host".to_owned(),
             _ => format!("on {}", hosts.join(", ")),
         };
-        let (note, style) = if known.is_none() {
+        let (note, style) = if object_bytes.is_none() {
             ("not in the bucket".to_owned(), theme.warn)
-        } else if !broken.is_empty() {
+        } else if !damaged.is_empty() {
             (
-                format!("{} but damaged: will be repaired ({why})", on(&broken)),
+                format!("{} but damaged: will be repaired ({damage})", on(&damaged)),
                 theme.warn,
             )
-        } else if !here.is_empty() && self.overwrite {
-            (format!("{}: is replaced", on(&here)), theme.warn)
-        } else if !here.is_empty() {
+        } else if !present.is_empty() && self.overwrite {
+            (format!("{}: will be replaced", on(&present)), theme.warn)
+        } else if !present.is_empty() {
             (
-                format!("{}: skipped where a valid copy exists", on(&here)),
+                format!("{}: skipped if the copy is valid", on(&present)),
                 theme.dim,
             )
-        } else if wanted.len() < targets.len() {
-            (format!("to {}", wanted.join(", ")), Style::new())
+        } else if selected.len() < targets.len() {
+            (format!("to {}", selected.join(", ")), Style::new())
         } else {
-            let only = targets.first().filter(|_| targets.len() == 1);
-            let told = only.filter(|_| self.names.len() > 1);
-            let told = told.and_then(|host| self.cost_text(host, name));
-            (told.unwrap_or_default(), theme.good)
+            let cost = match targets {
+                [host] if self.names.len() > 1 => self.cost_text(host, name),
+                _ => None,
+            };
+            (cost.unwrap_or_default(), theme.good)
         };
-        let known = known.map(size).unwrap_or_default();
+        let object_size = object_bytes.map(size).unwrap_or_default();
         let room = width.saturating_sub(14);
         let longest = self.names.iter().map(|name| name.as_str().len()).max();
         let columns = longest.unwrap_or(0).clamp(room / 4, room / 2);
         let name = format::fit(name.as_str(), columns);
         Line::from(vec![
-            Span::raw(format!("  {name} {known:>9}  ")),
+            Span::raw(format!("  {name} {object_size:>9}  ")),
             Span::styled(format::clip(&note, room - columns), style),
         ])
     }

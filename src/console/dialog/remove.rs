@@ -1,4 +1,4 @@
-//! Remove: from the host, from the bucket, or both. Confirmation grows with the harm.
+//! Remove: deletes snapshots from hosts, the bucket, or both. Removing a last copy must be confirmed by typing.
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
@@ -19,10 +19,9 @@ enum RemoveField {
     Confirmation,
 }
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct RemoveDialog {
-    /// What may go, each from its host.
+    /// Candidates, each with its host.
     files: Vec<(HostName, SnapshotName)>,
     names: Vec<SnapshotName>,
     from_host: bool,
@@ -32,8 +31,8 @@ pub(crate) struct RemoveDialog {
 }
 
 impl RemoveDialog {
-    /// Asks where what is `chosen` shall be removed; the places it was chosen in are meant at first. `current` is
-    /// the host whose files of the same names can be removed along with objects.
+    /// Returns a dialog for the `chosen` snapshots, with the locations they were chosen in selected. `current` is the
+    /// host whose files of the same names can be removed along with objects.
     pub(crate) fn new(chosen: Vec<(SnapshotName, Place)>, current: Option<&HostName>) -> Self {
         let in_bucket = chosen.iter().all(|(_, place)| *place == Place::Bucket);
         let mut names: Vec<SnapshotName> = chosen.iter().map(|(name, _)| name.clone()).collect();
@@ -48,18 +47,17 @@ impl RemoveDialog {
         } else {
             RemoveField::Host
         };
-        let typed = TextInput::default();
         Self {
             files,
             names,
             from_host: !in_bucket,
             from_bucket: in_bucket,
-            confirmation: typed,
+            confirmation: TextInput::default(),
             focus,
         }
     }
 
-    /// The files that are there.
+    /// Returns the candidates that exist.
     fn files<'a>(
         &'a self,
         view: &'a View,
@@ -68,27 +66,27 @@ impl RemoveDialog {
         files.filter_map(|(host, name)| Some((host, lookup::snapshot(view, host, name)?)))
     }
 
-    /// The operations, one for each file; an object goes with the first file of its name.
+    /// Returns the operations, one for each file; an object is removed with the first file of its name.
     fn operations(&self, view: &View) -> Vec<Operation> {
         let mut operations = Vec::new();
         for name in &self.names {
-            let mut bucket = self.from_bucket && lookup::object(view, name).is_some();
+            let mut from_bucket = self.from_bucket && lookup::object(view, name).is_some();
             let files = self
                 .files(view)
-                .filter(|(_, found)| self.from_host && found.name == *name);
+                .filter(|(_, snapshot)| self.from_host && snapshot.name == *name);
             for (host, _) in files {
                 operations.push(Operation::Remove {
                     host: Some(host.clone()),
                     name: name.clone(),
-                    from_bucket: std::mem::take(&mut bucket),
+                    from_bucket: std::mem::take(&mut from_bucket),
                     expected_identity: None,
                 });
             }
-            if bucket {
+            if from_bucket {
                 operations.push(Operation::Remove {
                     host: None,
                     name: name.clone(),
-                    from_bucket: bucket,
+                    from_bucket,
                     expected_identity: None,
                 });
             }
@@ -96,35 +94,35 @@ impl RemoveDialog {
         operations
     }
 
-    /// Those of which no copy is known to be left afterwards. Only what answers now counts as a copy.
+    /// Returns the snapshots of which no other copy is known. Only reachable hosts and the reachable bucket count.
     fn last_copies(&self, view: &View) -> Vec<SnapshotName> {
-        let goes = |host: &HostName, name: &SnapshotName| {
+        let is_removed = |host: &HostName, name: &SnapshotName| {
             let mut files = self.files.iter();
             self.from_host && files.any(|(from, file)| (from, file) == (host, name))
         };
-        let stays = |name: &SnapshotName| {
+        let remains = |name: &SnapshotName| {
             let in_bucket = !self.from_bucket
                 && lookup::is_bucket_known(view)
                 && lookup::object(view, name).is_some();
             in_bucket
                 || view.hosts.iter().any(|host| {
                     host.link == Link::Up
-                        && !goes(&host.name, name)
+                        && !is_removed(&host.name, name)
                         && lookup::snapshot(view, &host.name, name)
-                            .is_some_and(|found| found.problem.is_none())
+                            .is_some_and(|snapshot| snapshot.problem.is_none())
                 })
         };
         let operations = self.operations(view);
         let mut names: Vec<_> = operations
             .iter()
-            .filter_map(|one| one.snapshot().cloned())
+            .filter_map(|operation| operation.snapshot().cloned())
             .collect();
         names.dedup();
-        names.retain(|name| !stays(name));
+        names.retain(|name| !remains(name));
         names
     }
 
-    /// What must be typed to confirm, where a last copy goes.
+    /// Returns what must be typed to confirm; `None` if no last copy is removed.
     fn phrase(&self, view: &View) -> Option<String> {
         match self.last_copies(view).as_slice() {
             [] => None,
@@ -133,7 +131,6 @@ impl RemoveDialog {
         }
     }
 
-    /// The hosts of the files.
     fn hosts(&self) -> Vec<&HostName> {
         let mut hosts: Vec<&HostName> = self.files.iter().map(|(host, _)| host).collect();
         hosts.sort_unstable();
@@ -143,14 +140,14 @@ impl RemoveDialog {
 
     fn refusals(&self, view: &View) -> Vec<String> {
         let mut refusals = Vec::new();
-        for (host, found) in self.files(view).filter(|_| self.from_host) {
-            if !found.dependents.is_empty() {
-                let users = found.dependents.join(", ");
+        for (host, snapshot) in self.files(view).filter(|_| self.from_host) {
+            if !snapshot.dependents.is_empty() {
+                let dependents = snapshot.dependents.join(", ");
                 let on = match self.hosts().len() {
                     1 => String::new(),
                     _ => format!(" on {host}"),
                 };
-                refusals.push(format!("{}{on} is in use by {users}", found.name));
+                refusals.push(format!("{}{on} is in use by {dependents}", snapshot.name));
             }
         }
         for host in self.hosts().into_iter().filter(|_| self.from_host) {
@@ -165,11 +162,11 @@ impl RemoveDialog {
     }
 
     fn visible_fields(&self, view: &View) -> Vec<RemoveField> {
-        let mut parts = vec![RemoveField::Host, RemoveField::Bucket];
+        let mut fields = vec![RemoveField::Host, RemoveField::Bucket];
         if self.phrase(view).is_some() {
-            parts.push(RemoveField::Confirmation);
+            fields.push(RemoveField::Confirmation);
         }
-        parts
+        fields
     }
 
     fn is_ready(&self, view: &View) -> bool {
@@ -180,21 +177,16 @@ impl RemoveDialog {
         self.is_ready(view) && self.phrase(view).as_deref() == Some(self.confirmation.text())
     }
 
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        let parts = self.visible_fields(view);
-        if !parts.contains(&self.focus) {
+        let fields = self.visible_fields(view);
+        if !fields.contains(&self.focus) {
             self.focus = RemoveField::Host;
         }
-        let at = parts
-            .iter()
-            .position(|part| *part == self.focus)
-            .unwrap_or(0);
+        if let Some(focus) = super::moved_focus(&fields, self.focus, key.code) {
+            self.focus = focus;
+            return DialogReply::Stay;
+        }
         match key.code {
-            KeyCode::Tab | KeyCode::Down => self.focus = parts[(at + 1) % parts.len()],
-            KeyCode::BackTab | KeyCode::Up => {
-                self.focus = parts[(at + parts.len() - 1) % parts.len()];
-            }
             KeyCode::Enter
                 if self.focus == RemoveField::Confirmation && self.is_confirmed(view) =>
             {
@@ -228,25 +220,23 @@ impl RemoveDialog {
         )
     }
 
-    /// Takes pasted text.
     pub(crate) fn paste(&mut self, text: &str) {
         if self.focus == RemoveField::Confirmation {
             self.confirmation.paste(text.trim());
         }
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let what = match self.names.as_slice() {
+        let subject = match self.names.as_slice() {
             [name] => name.to_string(),
             names => format::count(names.len(), "snapshot"),
         };
         let mut content = Content {
-            title: format!("remove {what}"),
+            title: format!("remove {subject}"),
             ..Content::default()
         };
-        let here = self.files(view).count();
-        let there = self
+        let file_count = self.files(view).count();
+        let object_count = self
             .names
             .iter()
             .filter(|name| lookup::object(view, name).is_some())
@@ -256,20 +246,20 @@ impl RemoveDialog {
             [one] => one.to_string(),
             many => format::count(many.len(), "host"),
         };
-        let label = format!("on {host} ({})", format::count(here, "file"));
+        let label = format!("on {host} ({})", format::count(file_count, "file"));
         content.push_check_box(
             &label,
             self.from_host,
             self.focus == RemoveField::Host,
-            here > 0,
+            file_count > 0,
             theme,
         );
-        let label = format!("in the bucket ({})", format::count(there, "object"));
+        let label = format!("in the bucket ({})", format::count(object_count, "object"));
         content.push_check_box(
             &label,
             self.from_bucket,
             self.focus == RemoveField::Bucket,
-            there > 0,
+            object_count > 0,
             theme,
         );
         content.push_blank();
@@ -287,68 +277,59 @@ impl RemoveDialog {
                 theme.bad,
                 width,
             );
-            content.push_wrapped(&format!("Type {phrase} to confirm:"), 0, theme.text, width);
-            content.push_text_input(
-                "> ",
-                &self.confirmation,
-                self.focus == RemoveField::Confirmation,
-                width,
-                theme,
-            );
+            let focused = self.focus == RemoveField::Confirmation;
+            content.push_confirmation(phrase, &self.confirmation, focused, width, theme);
         }
         if self.focus == RemoveField::Confirmation && phrase.is_some() {
-            let same = phrase.as_deref() == Some(self.confirmation.text());
-            content.keys = vec![("enter", "remove", ready && same), ("tab", "next", true)];
+            let matches = phrase.as_deref() == Some(self.confirmation.text());
+            content.keys = vec![("enter", "remove", ready && matches), ("tab", "next", true)];
         } else {
             let confirm = if phrase.is_some() {
-                "type its name"
+                "continue (type to confirm)"
             } else {
                 "remove"
             };
             content.keys = vec![
                 ("y", confirm, ready),
-                ("space", "tick", true),
-                ("n", "keep", true),
+                ("space", "toggle", true),
+                ("n", "cancel", true),
             ];
         }
         content.keys.push(("esc", "close", true));
         content
     }
 
-    /// Names all that goes.
     fn push_targets(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
         let operations = self.operations(view);
         if operations.is_empty() {
-            content.push_wrapped("Nothing to remove: tick a location.", 0, theme.dim, width);
+            content.push_wrapped("Nothing to remove: select a location.", 0, theme.dim, width);
             return;
         }
         content.push_wrapped("To remove:", 0, theme.text, width);
-        let mut line = |place: &str, what: &str, bytes: u64| {
+        let mut line = |place: &str, path: &str, bytes: u64| {
             let room = width.saturating_sub(22);
             content.lines.push(Line::from(vec![
                 Span::styled(format!("  {} ", format::fit(place, 8)), theme.title),
-                Span::raw(format!("{} {:>9}", format::fit(what, room), size(bytes))),
+                Span::raw(format!("{} {:>9}", format::fit(path, room), size(bytes))),
             ]));
         };
         for operation in &operations {
             let Operation::Remove {
                 host,
                 name,
-                from_bucket: bucket,
+                from_bucket,
                 ..
             } = operation
             else {
                 continue;
             };
-            if let Some(found) = host
-                .as_ref()
-                .and_then(|host| lookup::snapshot(view, host, name))
+            if let Some(host) = host
+                && let Some(snapshot) = lookup::snapshot(view, host, name)
             {
-                let host = host.as_ref().map_or("", HostName::as_str);
-                line(host, &found.path, found.size_bytes);
+                line(host.as_str(), &snapshot.path, snapshot.size_bytes);
             }
-            if let Some(found) = lookup::object(view, name).filter(|_| *bucket) {
-                line("bucket", &found.key, found.size_bytes);
+            if let Some(object) = lookup::object(view, name).filter(|_| *from_bucket) {
+                line("bucket", &object.key, object.size_bytes);
             }
         }
         content.push_blank();

@@ -1,4 +1,4 @@
-//! A guest's screen, over all of ours.
+//! A guest's screen, full size.
 
 use crossterm::event::{KeyCode, KeyEvent};
 
@@ -6,17 +6,14 @@ use super::{Content, DialogReply};
 use crate::app::Command;
 use snapdeck_model::{HostName, SandboxId};
 
-/// The layer. What it shows is drawn by `draw::live`.
+/// The dialog; `draw::metrics` draws the picture.
 #[derive(Debug)]
 pub(crate) struct ScreenView {
-    /// Where the sandbox is.
     pub host: HostName,
-    /// Whose screen.
     pub sandbox: SandboxId,
 }
 
 impl ScreenView {
-    /// Takes a key.
     pub(crate) fn on_key(&self, key: KeyEvent) -> DialogReply {
         let viewer = |open| {
             DialogReply::Execute(vec![Command::Viewer {
@@ -33,7 +30,6 @@ impl ScreenView {
         }
     }
 
-    /// Its title and keys.
     pub(crate) fn content(&self) -> Content {
         Content {
             title: format!("screen of {} on {}", self.sandbox, self.host),

@@ -1,4 +1,4 @@
-//! Where a snapshot is: what the bucket and each host have of it, and what came of the last job there.
+//! Locations of a snapshot: its state in the bucket and on each host, and the last job there.
 
 use std::time::Instant;
 
@@ -16,7 +16,6 @@ use crate::theme::Theme;
 use snapdeck_engine::{JobId, JobState, JobView, Link, View};
 use snapdeck_model::SnapshotName;
 
-/// The dialog.
 #[derive(Debug)]
 pub(crate) struct SnapshotLocations {
     name: SnapshotName,
@@ -24,18 +23,17 @@ pub(crate) struct SnapshotLocations {
 }
 
 impl SnapshotLocations {
-    /// Of `name`, `place` first.
+    /// Returns a dialog about `name` that lists `place` first.
     pub(crate) fn new(name: SnapshotName, place: Place) -> Self {
         Self { name, place }
     }
 
-    /// The job that is about it now at its place.
+    /// Returns the active job on the snapshot at the selected place.
     fn job(&self, view: &View) -> Option<JobId> {
         let cell = cell::cell(view, &self.name, &self.place);
         cell.active_job().map(|job| job.id)
     }
 
-    /// Takes a key.
     pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
         match (key.code, self.job(view)) {
             (KeyCode::Char('q') | KeyCode::Enter, _) => DialogReply::close(),
@@ -46,7 +44,6 @@ impl SnapshotLocations {
         }
     }
 
-    /// What it shows.
     pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
         let mut content = Content {
             title: self.name.to_string(),
@@ -69,7 +66,7 @@ impl SnapshotLocations {
         let place = self.place.name();
         if self.job(view).is_some() {
             content.push_wrapped(
-                &format!("x cancels the job of {place}"),
+                &format!("x cancels the job on {place}"),
                 0,
                 theme.dim,
                 width,
@@ -80,7 +77,7 @@ impl SnapshotLocations {
     }
 }
 
-/// What there is to say of one cell, in lines of `width` columns.
+/// Describes one cell, in lines of `width` columns.
 pub(crate) fn describe_location(
     view: &View,
     place: &Place,
@@ -89,7 +86,7 @@ pub(crate) fn describe_location(
     width: usize,
     now: Instant,
 ) -> Vec<Line<'static>> {
-    let (link, seen) = match place {
+    let (link, last_seen) = match place {
         Place::Bucket => (Some(&view.bucket.link), view.bucket.last_listing),
         Place::Host(name) => {
             let host = lookup::host(view, name);
@@ -99,52 +96,52 @@ pub(crate) fn describe_location(
             )
         }
     };
-    let (sign, words, style) = match &cell.state {
+    let (sign, text, style) = match &cell.state {
         State::Unknown => ("?", "unknown".to_owned(), theme.dim),
         State::Absent => ("·", "absent".to_owned(), theme.dim),
-        State::Damaged(why) => ("!", format!("damaged: {why}"), theme.warn),
+        State::Damaged(problem) => ("!", format!("damaged: {problem}"), theme.warn),
         State::Present {
             bytes,
-            dependents: users,
+            dependents,
             differs,
         } => {
-            let mut words = size(*bytes);
+            let mut text = size(*bytes);
             if *differs {
-                words.push_str(", size differs from the bucket's");
+                text.push_str(", size differs from the bucket's");
             }
-            if *users > 0 {
-                words.push_str(&format!(", base of {}", count(*users, "sandbox")));
+            if *dependents > 0 {
+                text.push_str(&format!(", base of {}", count(*dependents, "sandbox")));
             }
-            (if *differs { "≠" } else { "●" }, words, theme.good)
+            (if *differs { "≠" } else { "●" }, text, theme.good)
         }
     };
     let style = if cell.stale { theme.dim } else { style };
-    let mut words = format::wrap(&words, width.saturating_sub(17)).into_iter();
+    let mut wrapped = format::wrap(&text, width.saturating_sub(17)).into_iter();
     let mut lines = vec![Line::from(vec![
         Span::styled(format!(" {} ", format::fit(place.name(), 12)), theme.title),
         Span::styled(
-            format!("{sign} {}", words.next().unwrap_or_default()),
+            format!("{sign} {}", wrapped.next().unwrap_or_default()),
             style,
         ),
     ])];
     let indent = " ".repeat(16);
-    lines.extend(words.map(|line| Line::styled(format!("{indent}{line}"), style)));
-    let mut say = |text: &str, style: Style| {
+    lines.extend(wrapped.map(|line| Line::styled(format!("{indent}{line}"), style)));
+    let mut push = |text: &str, style: Style| {
         for line in format::wrap(text, width.saturating_sub(16)) {
             lines.push(Line::styled(format!("{indent}{line}"), style));
         }
     };
     if let Some(job) = cell.job {
         let (text, style) = job_line(job, theme);
-        say(&text, style);
+        push(&text, style);
     }
     match link {
         Some(Link::Down(error)) => {
-            let seen = seen.map(|seen| format::age(now.saturating_duration_since(seen)));
-            let seen = seen.map_or(String::new(), |age| format!(" · seen {age} ago"));
-            say(&format!("✗ {error}{seen}"), theme.bad);
+            let age = last_seen.map(|seen| format::age(now.saturating_duration_since(seen)));
+            let age = age.map_or(String::new(), |age| format!(" · last seen {age} ago"));
+            push(&format!("✗ {error}{age}"), theme.bad);
         }
-        Some(Link::Connecting) => say("◌ connecting…", theme.warn),
+        Some(Link::Connecting) => push("◌ connecting…", theme.warn),
         _ => {}
     }
     lines

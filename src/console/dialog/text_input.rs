@@ -4,20 +4,18 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use tui_input::{Input, InputRequest};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// A text field.
 #[derive(Debug, Default)]
 pub(crate) struct TextInput(Input);
 
 impl TextInput {
-    /// Longest text it takes, in characters.
+    /// Longest text, in characters.
     const MAX: usize = 256;
 
-    /// A field that holds `text`.
     pub(crate) fn with_text(text: &str) -> Self {
         Self(Input::new(text.to_owned()))
     }
 
-    /// Takes a key; tells whether it was one for a field.
+    /// Handles a key; returns whether it was an editing key.
     pub(crate) fn on_key(&mut self, key: KeyEvent) -> bool {
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
@@ -46,7 +44,7 @@ impl TextInput {
         true
     }
 
-    /// Takes pasted text; line ends and other control characters are left out.
+    /// Inserts pasted text without line ends and other control characters.
     pub(crate) fn paste(&mut self, text: &str) {
         let room = Self::MAX.saturating_sub(self.text().chars().count());
         for c in text.chars().filter(|c| !c.is_control()).take(room) {
@@ -54,14 +52,13 @@ impl TextInput {
         }
     }
 
-    /// Its text.
     pub(crate) fn text(&self) -> &str {
         self.0.value()
     }
 
-    /// The part to show in `width` columns, and the cursor's column in it.
+    /// Returns the part that is visible in `width` columns, and the cursor's column in it.
     pub(crate) fn visible(&self, width: usize) -> (String, usize) {
-        // Behind the last letter is room for the cursor.
+        // The cursor needs a column after the last character.
         let scroll = self.0.visual_scroll(width.saturating_sub(1));
         let mut skipped = 0;
         let text: String = self

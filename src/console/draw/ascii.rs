@@ -1,9 +1,9 @@
-//! A frame of ASCII characters alone, for terminals and fonts that have no others.
+//! Translation of a frame to ASCII, for terminals and fonts without other characters.
 
 use ratatui::buffer::Buffer;
 
-/// Replaces each sign of ours by one of ASCII in the same place. Letters of other alphabets stay: they are in names and
-/// messages, which nobody could read otherwise.
+/// Replaces each sign of the console by an ASCII one. Letters of other alphabets are kept: names and messages would be
+/// unreadable without them.
 pub(super) fn translate(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
         let mut chars = cell.symbol().chars();

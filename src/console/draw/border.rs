@@ -1,4 +1,4 @@
-//! What a list or a dialog stands in.
+//! The border of a list or a dialog.
 
 use ratatui::Frame;
 use ratatui::layout::{Margin, Rect};
@@ -8,17 +8,17 @@ use ratatui::widgets::{Block, Borders};
 
 use crate::app::App;
 
-/// A border with titles, and under `--plain` only the titles. Unlike a `Block` it is drawn along its edges: a block also
-/// goes over each cell inside, which was a tenth of a frame.
+/// A border with titles; with `--plain` only the titles.
+///
+/// It draws the edges alone: a ratatui `Block` also visits each cell inside, which was a tenth of a frame's time.
 pub(super) struct Border {
     top: Block<'static>,
     bottom: Block<'static>,
-    /// `None`: there are no lines.
+    /// `None`: no lines.
     style: Option<Style>,
 }
 
 impl App {
-    /// A border without titles.
     pub(super) fn border(&self, style: Style) -> Border {
         let edge = |borders| match self.plain {
             true => Block::new(),
@@ -34,7 +34,6 @@ impl App {
 }
 
 impl Border {
-    /// Adds a title above.
     pub(super) fn title(self, title: Line<'static>) -> Self {
         Self {
             top: self.top.title(title),
@@ -42,7 +41,6 @@ impl Border {
         }
     }
 
-    /// Adds one below.
     pub(super) fn title_bottom(self, title: Line<'static>) -> Self {
         Self {
             bottom: self.bottom.title_bottom(title),
@@ -50,7 +48,7 @@ impl Border {
         }
     }
 
-    /// Draws it around `area`; gives back what is inside.
+    /// Draws the border along the edges of `area`; returns the area inside.
     pub(super) fn draw(self, frame: &mut Frame, area: Rect) -> Rect {
         let inner = self.inner(area);
         let row = |y| Rect {
@@ -73,7 +71,7 @@ impl Border {
         inner
     }
 
-    /// What is inside, drawn around `area`.
+    /// Returns the area inside of the border of `area`.
     pub(super) fn inner(&self, area: Rect) -> Rect {
         match self.style {
             Some(_) => area.inner(Margin::new(1, 1)),

@@ -15,31 +15,30 @@ use super::text;
 use crate::actions::Pane;
 use crate::app::{App, Areas};
 use crate::dialog::describe_location;
-use crate::format::{size, timestamp, wrap};
+use crate::format::{count, size, timestamp, wrap};
 use crate::lookup;
 use crate::theme::Theme;
 use crate::tree::TreeRowKey;
 use snapdeck_engine::{HostView, Link};
 use snapdeck_model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapshot};
 
-/// Draws them.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let inner = draw_section(app, frame, area, Pane::Details, " Details ".to_owned());
-    let room = metrics::picture_area(app, inner);
-    areas.picture = room;
-    let place = Rect {
-        width: inner.width - room.map_or(0, |room| room.width + 1),
+    let picture = metrics::picture_area(app, inner);
+    areas.picture = picture;
+    let text_area = Rect {
+        width: inner.width - picture.map_or(0, |picture| picture.width + 1),
         ..inner
     };
-    let lines = build_lines(app, (place.width.into(), inner.height), now);
+    let lines = build_lines(app, (text_area.width.into(), inner.height), now);
     let height = usize::from(inner.height);
     areas.details_end = u16::try_from(lines.len().saturating_sub(height)).unwrap_or(u16::MAX);
     areas.panes.push((Pane::Details, inner, 0));
     let first = usize::from(app.details.min(areas.details_end));
     let shown: Vec<Line> = lines.into_iter().skip(first).take(height).collect();
-    text::draw_lines(frame, place, &shown);
-    if let Some(room) = room {
-        metrics::draw_picture(app, frame, room);
+    text::draw_lines(frame, text_area, &shown);
+    if let Some(picture) = picture {
+        metrics::draw_picture(app, frame, picture);
     }
 }
 
@@ -78,10 +77,10 @@ fn build_lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Li
             .or_else(|| app.host_view().filter(|_| !app.all_hosts.is_shown))
             .map(|host| (&host.link, host.last_scan)),
     };
-    if let Some((Link::Down(error), Some(seen))) = link {
-        let age = crate::format::age(now.saturating_duration_since(seen));
+    if let Some((Link::Down(error), Some(last_seen))) = link {
+        let age = crate::format::age(now.saturating_duration_since(last_seen));
         for line in wrap(
-            &format!("✗ {error} · shown as seen {age} ago"),
+            &format!("✗ {error} · last seen {age} ago"),
             width.saturating_sub(1),
         ) {
             lines.push(Line::styled(format!(" {line}"), theme.bad));
@@ -111,14 +110,14 @@ fn build_lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Li
     lines
 }
 
-/// Of a row of the tree.
+/// Adds the details of the selected row of the tree.
 fn push_row_details(lines: &mut Vec<Line<'static>>, app: &App) {
     match app.tree.current() {
         Some(TreeRowKey::Sandbox(host, id)) => {
             let host = lookup::host(&app.view, host);
-            let found =
+            let sandbox =
                 host.and_then(|host| Some((host, lookup::sandbox(&app.view, &host.name, id)?)));
-            if let Some((host, sandbox)) = found {
+            if let Some((host, sandbox)) = sandbox {
                 push_sandbox(lines, sandbox, host, "", &app.theme);
                 push_chain(lines, sandbox, host, &app.theme);
             }
@@ -158,7 +157,7 @@ fn push_chain(lines: &mut Vec<Line<'static>>, sandbox: &Sandbox, host: &HostView
     }
 }
 
-/// One image of the chain as a branch of the tree, overlay first.
+/// Returns the line of one image of the chain, indented by its depth; the overlay has depth 0.
 fn chain_link_line(
     link: &ChainLink,
     depth: usize,
@@ -172,11 +171,12 @@ fn chain_link_line(
         (None, _) => "base".to_owned(),
     };
     let mut facts = vec![link.size_bytes.map_or("not found".to_owned(), size)];
-    let base = snapshot.and_then(|name| host.snapshots.iter().find(|found| found.name == *name));
-    match base.map(|base| base.dependents.len()) {
-        Some(1) => facts.push("under 1 sandbox".to_owned()),
-        Some(count) => facts.push(format!("base of {count} sandboxes")),
-        None => {}
+    let base = snapshot.and_then(|name| host.snapshots.iter().find(|base| base.name == *name));
+    if let Some(base) = base {
+        facts.push(format!(
+            "base of {}",
+            count(base.dependents.len(), "sandbox")
+        ));
     }
     facts.extend(link.facts.as_ref().map(image_info));
     let text = format!("  {}  {}", facts.join(", "), link.path);
@@ -222,7 +222,7 @@ fn image_info(facts: &ImageFacts) -> String {
     text
 }
 
-/// A line with its label.
+/// Adds a line with a label.
 pub(super) fn push_field(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
     lines.push(Line::from(vec![
         Span::styled(format!("   {label:<9}"), theme.dim),
@@ -249,19 +249,19 @@ fn push_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &Hos
     if let Some(problem) = &snapshot.problem {
         lines.push(Line::styled(format!("   ! {problem}"), theme.warn));
     }
-    let users = if snapshot.dependents.is_empty() {
+    let dependents = if snapshot.dependents.is_empty() {
         "no sandbox".to_owned()
     } else {
         snapshot.dependents.join(", ")
     };
-    push_field(lines, "used by", users, theme);
-    let there = match app.index.size(&snapshot.name) {
+    push_field(lines, "used by", dependents, theme);
+    let object = match app.index.size(&snapshot.name) {
         Some(bytes) if bytes == snapshot.size_bytes => "in the bucket, same size".to_owned(),
         Some(bytes) => format!("in the bucket, other size: {}", size(bytes)),
-        None if lookup::is_bucket_known(&app.view) => "↑ not there".to_owned(),
-        None => "? not known".to_owned(),
+        None if lookup::is_bucket_known(&app.view) => "↑ not in the bucket".to_owned(),
+        None => "? unknown".to_owned(),
     };
-    push_field(lines, "bucket", there, theme);
+    push_field(lines, "bucket", object, theme);
     if let Some(facts) = &snapshot.facts {
         push_field(lines, "image", image_info(facts), theme);
         if let Some(backing) = &facts.backing_file {
@@ -284,11 +284,11 @@ fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
     ]));
     lineage::push_annotations(lines, app);
     let places = app.view.hosts.iter().map(|host| {
-        let here = app
+        let local_bytes = app
             .hosts
             .get(&host.name)
             .and_then(|lists| lists.index.size(&object.name));
-        let sign = match here {
+        let sign = match local_bytes {
             _ if host.last_scan.is_none() => "?",
             Some(bytes) if bytes == object.size_bytes => "=",
             Some(_) => "≠",

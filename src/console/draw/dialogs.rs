@@ -1,4 +1,6 @@
-//! Layers: a frame in the middle of the screen, its content, and its keys on the last line.
+//! Dialogs: a frame in the middle of the screen, the content, and the keys on the last line.
+
+use std::fmt::Display;
 
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
@@ -10,10 +12,10 @@ use crate::app::{App, Areas};
 use crate::dialog::Dialog;
 use crate::theme::Theme;
 
-/// Columns of text in a dialog, where the screen has them.
+/// Columns of text in a dialog, if the screen is wide enough.
 const MAX_DIALOG_WIDTH: u16 = 84;
 
-/// Draws the topmost layer.
+/// Draws the topmost dialog.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let Some(layer) = app.layers.last() else {
         return;
@@ -72,27 +74,27 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         height: inner.height.min(1),
         ..inner
     };
-    frame.render_widget(key_line(&content.keys, theme), last);
+    frame.render_widget(key_line(content.keys, theme), last);
     if let Some((column, line)) = content.cursor.filter(|_| body.height > 0) {
         let x = (body.x + column).min(body.right().saturating_sub(1));
         frame.set_cursor_position(Position::new(x, body.y + line - scroll));
     }
 }
 
-/// The last line of a layer.
+/// Returns a line of keys with their labels; impossible ones are dimmed.
 pub(super) fn key_line(
-    keys: &[(&'static str, &'static str, bool)],
+    keys: impl IntoIterator<Item = (impl Display, &'static str, bool)>,
     theme: &Theme,
 ) -> Line<'static> {
     let mut spans = Vec::new();
-    for (key, name, possible) in keys {
-        let (key_style, style) = if *possible {
+    for (key, label, possible) in keys {
+        let (key_style, style) = if possible {
             (theme.key, theme.text)
         } else {
             (theme.dim, theme.dim)
         };
         spans.push(Span::styled(format!(" {key}"), key_style));
-        spans.push(Span::styled(format!(" {name} "), style));
+        spans.push(Span::styled(format!(" {label} "), style));
     }
     Line::from(spans)
 }

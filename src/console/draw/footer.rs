@@ -1,4 +1,4 @@
-//! The last line: the keys of the focused pane, or what there is to tell.
+//! The last line: the keys of the focused pane, or a notice.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 use unicode_width::UnicodeWidthStr;
 
+use super::dialogs::key_line;
 use super::text;
 use crate::actions::{Action, Entry};
 use crate::app::App;
@@ -13,7 +14,7 @@ use crate::format::{clip, fit};
 use crate::perform::obstacle;
 use crate::table::ACTIONS;
 
-/// What may follow on the keys that were pressed, over the lines above `footer`.
+/// Draws the keys that may follow the pressed ones, over the lines above `footer`.
 pub(super) fn draw_chord(app: &App, frame: &mut Frame, footer: Rect) {
     let theme = &app.theme;
     let next: Vec<_> = app
@@ -55,7 +56,6 @@ pub(super) fn draw_chord(app: &App, frame: &mut Frame, footer: Rect) {
     frame.render_widget(Line::styled(text, theme.focus), footer);
 }
 
-/// Draws it.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let theme = &app.theme;
     let width = usize::from(area.width);
@@ -78,7 +78,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     }
     if app.filter.is_some() {
         let (text, style) = match app.filter_error(app.list) {
-            Some(complaint) => (format!(" ✗ {complaint}"), theme.bad),
+            Some(error) => (format!(" ✗ {error}"), theme.bad),
             None => {
                 let text =
                     " words of a name · state:running size>10G !word · enter apply · esc clear";
@@ -88,8 +88,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         frame.render_widget(Line::styled(clip(&text, width), style), area);
         return;
     }
-    let mut spans = Vec::new();
-    // What leads to all the rest closes the line and is never cut off.
+    // Palette, help and quit end the line and are never left out.
     let (tail, entries): (Vec<_>, Vec<_>) = ACTIONS
         .iter()
         .filter(|entry| entry.in_footer && entry.panes.contains(&app.focus))
@@ -104,20 +103,11 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     let mut room = width.saturating_sub(tail.iter().map(size).sum());
     let mut shown = Vec::new();
     for cell in entries.iter().filter_map(cells) {
-        let Some(left) = room.checked_sub(size(&cell)) else {
+        let Some(remaining) = room.checked_sub(size(&cell)) else {
             break;
         };
-        room = left;
+        room = remaining;
         shown.push(cell);
     }
-    for (key, name, possible) in shown.into_iter().chain(tail) {
-        let (key_style, style) = if possible {
-            (theme.key, theme.text)
-        } else {
-            (theme.dim, theme.dim)
-        };
-        spans.push(Span::styled(format!(" {key}"), key_style));
-        spans.push(Span::styled(format!(" {name} "), style));
-    }
-    frame.render_widget(Line::from(spans), area);
+    frame.render_widget(key_line(shown.into_iter().chain(tail), theme), area);
 }

@@ -1,4 +1,4 @@
-//! The first line: the host bar, the bucket, jobs and their rate.
+//! The first line: the host bar, the bucket, the number of jobs and their rate.
 
 use std::time::{Duration, Instant};
 
@@ -13,15 +13,14 @@ use crate::format;
 use crate::theme::Theme;
 use snapdeck_engine::Link;
 
-/// Ages are told from here on; what is younger just began.
+/// A first connection attempt shows its duration from this age on.
 const MIN_SHOWN_AGE: Duration = Duration::from_secs(60);
-/// Columns the bucket has at least.
 const MIN_BUCKET_WIDTH: usize = 12;
 
-/// How a link is shown: sign, words, style. `since` is when it came to be so.
+/// Returns sign, words and style of a link. `since` is when it got into this state.
 pub(super) fn format_link(
     link: &Link,
-    seen: Option<Instant>,
+    last_seen: Option<Instant>,
     since: Option<Instant>,
     now: Instant,
     theme: &Theme,
@@ -30,19 +29,19 @@ pub(super) fn format_link(
     match link {
         Link::Connecting => {
             let long = since.filter(|since| now.saturating_duration_since(*since) >= MIN_SHOWN_AGE);
-            let words = match (seen, long) {
+            let words = match (last_seen, long) {
                 (Some(seen), _) => format!("connecting, seen {} ago", age(seen)),
-                (None, Some(since)) => format!("opening {}", age(since)),
-                (None, None) => "opening".to_owned(),
+                (None, Some(since)) => format!("connecting {}", age(since)),
+                (None, None) => "connecting".to_owned(),
             };
             ("◌", words, theme.warn)
         }
         Link::Up => ("●", String::new(), theme.good),
         Link::Down(_) => {
-            let words = match (seen, since) {
-                (Some(seen), _) => format!("away, seen {} ago", age(seen)),
-                (None, Some(since)) => format!("away {}", age(since)),
-                (None, None) => "away".to_owned(),
+            let words = match (last_seen, since) {
+                (Some(seen), _) => format!("unreachable, seen {} ago", age(seen)),
+                (None, Some(since)) => format!("unreachable {}", age(since)),
+                (None, None) => "unreachable".to_owned(),
             };
             ("✗", words, theme.bad)
         }
@@ -50,7 +49,7 @@ pub(super) fn format_link(
     }
 }
 
-/// Draws it. What does not fit is left out from the least important on: URIs, words, hosts beside the current one.
+/// Draws the header. What does not fit is left out in this order: URIs, words, hosts other than the current one.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let right = job_count(app);
     let room = usize::from(area.width).saturating_sub(right.width() + 1);
@@ -68,34 +67,34 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         .or_else(|| whole(HostDetail::Signs, false))
         .unwrap_or_else(|| {
             let bucket = bucket_line(app, now, false, (room / 3).max(MIN_BUCKET_WIDTH));
-            let left = room.saturating_sub(bucket.width());
+            let bar_room = room.saturating_sub(bucket.width());
             let title = self::title(app, "");
-            let bar = HostBar::around_current(app, left.saturating_sub(title.width()), now);
+            let bar = HostBar::around_current(app, bar_room.saturating_sub(title.width()), now);
             (title, bar, bucket)
         });
-    let mut place = Rect {
+    let mut rest = Rect {
         width: u16::try_from(room).unwrap_or(area.width).min(area.width),
         ..area
     };
     for (line, bar) in [(title, None), (Line::default(), Some(bar)), (bucket, None)] {
         let line = match bar {
-            Some(bar) => bar.into_line(place, areas),
+            Some(bar) => bar.into_line(rest, areas),
             None => line,
         };
         let width = u16::try_from(line.width())
             .unwrap_or(u16::MAX)
-            .min(place.width);
-        frame.render_widget(line, place);
-        place.x += width;
-        place.width -= width;
+            .min(rest.width);
+        frame.render_widget(line, rest);
+        rest.x += width;
+        rest.width -= width;
     }
     let width = u16::try_from(right.width()).unwrap_or(0).min(area.width);
-    let place = Rect {
+    let end = Rect {
         x: area.right() - width,
         width,
         ..area
     };
-    frame.render_widget(right.style(app.theme.title), place);
+    frame.render_widget(right.style(app.theme.title), end);
 }
 
 fn title(app: &App, program: &'static str) -> Line<'static> {
@@ -109,7 +108,7 @@ fn title(app: &App, program: &'static str) -> Line<'static> {
     Line::from(spans)
 }
 
-/// The bucket in at most `room` columns.
+/// Returns the bucket's location and link in at most `room` columns.
 fn bucket_line(app: &App, now: Instant, words: bool, room: usize) -> Line<'static> {
     let bucket = &app.view.bucket;
     let location = if bucket.location.is_empty() {
@@ -125,13 +124,13 @@ fn bucket_line(app: &App, now: Instant, words: bool, room: usize) -> Line<'stati
 }
 
 fn job_count(app: &App) -> Line<'static> {
-    let running = app
+    let active = app
         .view
         .jobs
         .iter()
         .filter(|job| !job.state.is_finished())
         .count();
-    if running == 0 {
+    if active == 0 {
         return Line::default();
     }
     let rate = app.rates.total();
@@ -140,5 +139,5 @@ fn job_count(app: &App) -> Line<'static> {
     } else {
         String::new()
     };
-    Line::raw(format!(" {}{rate} ", format::count(running, "job")))
+    Line::raw(format!(" {}{rate} ", format::count(active, "job")))
 }

@@ -1,5 +1,5 @@
-//! The host bar: every host with its link, the current one marked. Where there is no room for all of them it shows
-//! those around the current one, and how many stand beside.
+//! The host bar: every host with its link, the current one marked. If they do not all fit it shows those around the
+//! current one, and how many are hidden at each end.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::theme::Theme;
 use snapdeck_engine::HostView;
 use snapdeck_model::HostName;
 
-/// How much of each host is told.
+/// The detail shown of each host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HostDetail {
     /// Name, sign, words and the current one's URI.
@@ -30,9 +30,8 @@ pub(super) enum HostDetail {
     Signs,
 }
 
-/// One place of the bar.
 struct HostChip {
-    /// `None`: all hosts together.
+    /// `None`: the chip of all hosts.
     host: Option<HostName>,
     spans: Vec<Span<'static>>,
     is_current: bool,
@@ -45,7 +44,7 @@ impl HostChip {
     }
 }
 
-/// The bar, and what a click on its columns shows.
+/// The bar, with the hosts that a click on its columns selects.
 #[derive(Default)]
 pub(super) struct HostBar {
     spans: Vec<Span<'static>>,
@@ -54,7 +53,6 @@ pub(super) struct HostBar {
 }
 
 impl HostBar {
-    /// All hosts.
     pub(super) fn all_hosts(app: &App, detail: HostDetail, now: Instant) -> Self {
         let mut bar = Self::default();
         for chip in chips(app, detail, now) {
@@ -63,17 +61,18 @@ impl HostBar {
         bar
     }
 
-    /// As many as there is room for in `room` columns, the current one among them.
+    /// Returns a bar of as many hosts as fit into `room` columns, the current one among them.
     pub(super) fn around_current(app: &App, room: usize, now: Instant) -> Self {
         let chips = chips(app, HostDetail::Signs, now);
         let current = chips.iter().position(|chip| chip.is_current).unwrap_or(0);
-        let away = |chips: &[HostChip]| chips.iter().filter(|chip| chip.is_unreachable).count();
+        let unreachable =
+            |chips: &[HostChip]| chips.iter().filter(|chip| chip.is_unreachable).count();
         let (mut start, mut end) = (current, (current + 1).min(chips.len()));
         let edges = |start: usize, end: usize| {
             let (before, after) = (&chips[..start], &chips[end..]);
             [
-                hidden_hosts_text(before.len(), away(before), true),
-                hidden_hosts_text(after.len(), away(after), false),
+                hidden_hosts_text(before.len(), unreachable(before), true),
+                hidden_hosts_text(after.len(), unreachable(after), false),
             ]
         };
         let fits = |start: usize, end: usize| {
@@ -92,11 +91,11 @@ impl HostBar {
         }
         let theme = &app.theme;
         let [left, right] = edges(start, end);
-        let to = |at: Option<usize>| {
+        let host_at = |at: Option<usize>| {
             at.and_then(|at| chips.get(at))
                 .map(|chip| chip.host.clone())
         };
-        let (before, after) = (to(start.checked_sub(1)), to(Some(end)));
+        let (before, after) = (host_at(start.checked_sub(1)), host_at(Some(end)));
         let mut bar = Self::default();
         bar.push_edge(left, before, theme);
         for chip in chips.into_iter().skip(start).take(end - start) {
@@ -106,8 +105,8 @@ impl HostBar {
         bar
     }
 
-    fn push_edge(&mut self, text: String, stop: Option<Option<HostName>>, theme: &Theme) {
-        let Some(host) = stop.filter(|_| !text.is_empty()) else {
+    fn push_edge(&mut self, text: String, target: Option<Option<HostName>>, theme: &Theme) {
+        let Some(host) = target.filter(|_| !text.is_empty()) else {
             return;
         };
         self.push(HostChip {
@@ -125,36 +124,35 @@ impl HostBar {
         self.spans.extend(chip.spans);
     }
 
-    /// Columns it takes.
     pub(super) fn width(&self) -> usize {
         self.width
     }
 
-    /// It as a line that begins at the start of `area`; what is cut off there cannot be clicked.
+    /// Returns the bar as a line for `area` and registers the visible hosts for clicks.
     pub(super) fn into_line(self, area: Rect, areas: &mut Areas) -> Line<'static> {
         for (host, from, width) in self.click_targets {
             let column = |at: usize| area.x.saturating_add(u16::try_from(at).unwrap_or(u16::MAX));
-            let place = Rect {
+            let columns = Rect {
                 x: column(from),
                 width: column(from + width) - column(from),
                 ..area
             };
-            areas.hosts.push((host, place.intersection(area)));
+            areas.hosts.push((host, columns.intersection(area)));
         }
         Line::from(self.spans)
     }
 }
 
-/// What is not shown at one end: how many, and how many of them are away.
-fn hidden_hosts_text(count: usize, away: usize, left: bool) -> String {
-    let away = match away {
+/// Returns how many hosts are hidden at one end, and how many of them are unreachable.
+fn hidden_hosts_text(count: usize, unreachable: usize, left: bool) -> String {
+    let unreachable = match unreachable {
         0 => String::new(),
-        away => format!(" ✗{away}"),
+        count => format!(" ✗{count}"),
     };
     match (count, left) {
         (0, _) => String::new(),
-        (_, true) => format!(" ‹{count}{away} "),
-        (_, false) => format!(" {count}{away}› "),
+        (_, true) => format!(" ‹{count}{unreachable} "),
+        (_, false) => format!(" {count}{unreachable}› "),
     }
 }
 
@@ -211,7 +209,6 @@ fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
     chips
 }
 
-/// A sign and, where there are any, words.
 pub(super) fn sign_and_words(sign: &'static str, words: &str, style: Style) -> [Span<'static>; 2] {
     let gap = if words.is_empty() { "" } else { " " };
     [

@@ -1,4 +1,4 @@
-//! Jobs: phase, gauge, bytes, rate and time left; a finished one with its result.
+//! Jobs: phase, gauge, bytes, rate and remaining time; finished ones with their results.
 
 use std::time::Instant;
 
@@ -16,20 +16,17 @@ use crate::format::{self, fit};
 use snapdeck_engine::{JobState, JobView};
 use snapdeck_model::Kind;
 
-/// Draws them.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let jobs = &app.view.jobs;
-    let over = jobs.iter().filter(|job| job.state.is_finished()).count();
-    let over = if over > 0 {
-        format!(", {over} over")
-    } else {
-        String::new()
+    let finished = jobs.iter().filter(|job| job.state.is_finished()).count();
+    let title = match jobs.len() - finished {
+        active if finished == 0 => format!(" Jobs ({active} active) "),
+        active => format!(" Jobs ({active} active, {finished} finished) "),
     };
-    let title = format!(" Jobs ({}{over}) ", jobs.len());
     let inner = draw_section(app, frame, area, Pane::Jobs, title);
     let mut window = app.jobs.window(usize::from(inner.height));
     if app.focus != Pane::Jobs {
-        // Unwatched, the list shows what is going on: from the first job that is not over.
+        // Without the focus the list shows the jobs from the first unfinished one on.
         let height = usize::from(inner.height);
         let active = jobs.iter().position(|job| !job.state.is_finished());
         let end = jobs.len();
@@ -58,7 +55,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     text::draw_lines(frame, inner, &lines);
 }
 
-/// One job, its name in `room` of `width` columns.
+/// Returns the line of a job in `width` columns, `room` of them for its name.
 pub(super) fn line(
     app: &App,
     job: &JobView,
@@ -82,18 +79,18 @@ pub(super) fn line(
     ];
     let rest = width.saturating_sub(room + 5);
     spans.extend(match &job.state {
-        JobState::Queued => vec![Span::styled("waits for its turn", theme.dim)],
+        JobState::Queued => vec![Span::styled("queued", theme.dim)],
         JobState::Running => running_line(app, job, rest, style),
         JobState::Cancelling => {
             let phase = job.progress().phase.as_str();
             vec![Span::styled(format!("cancelling ({phase})"), style)]
         }
         JobState::Finished(outcome) => {
-            let took = duration_text(job, now)
-                .map(|took| format!(" in {took}"))
+            let duration = duration_text(job, now)
+                .map(|duration| format!(" in {duration}"))
                 .unwrap_or_default();
             vec![Span::raw(format::clip(
-                &format!("done{took}: {}", outcome_text(outcome)),
+                &format!("finished{duration}: {}", outcome_text(outcome)),
                 rest,
             ))]
         }
@@ -104,7 +101,7 @@ pub(super) fn line(
     Line::from(spans)
 }
 
-/// What was asked, with the host where that is not said and there are several.
+/// Returns the job's title, with the host if the title does not name it and there are several.
 pub(super) fn name(app: &App, job: &JobView) -> String {
     let title = job.title();
     match (job.operation.host(), job.operation.sandbox()) {
@@ -120,7 +117,7 @@ fn duration_text(job: &JobView, now: Instant) -> Option<String> {
     ))
 }
 
-/// What a running job shows, as much of it as there is room for.
+/// Returns the progress of a running job, as much of it as fits.
 fn running_line(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span<'static>> {
     let progress = job.progress();
     let mut parts = vec![fit(progress.phase.as_str(), 11)];
@@ -137,8 +134,8 @@ fn running_line(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span
     }
     if let Some(rate) = app.rates.rate(job.id).filter(|_| progress.done_bytes > 0) {
         parts.push(format::rate(rate));
-        if let Some(left) = app.rates.time_remaining(job.id, progress) {
-            parts.push(format!("{} left", format::clock(left)));
+        if let Some(remaining) = app.rates.time_remaining(job.id, progress) {
+            parts.push(format!("{} left", format::clock(remaining)));
         }
         if !app.plain {
             parts.push(app.rates.graph(job.id));
@@ -162,7 +159,7 @@ fn running_line(app: &App, job: &JobView, room: usize, style: Style) -> Vec<Span
     spans
 }
 
-/// A bar of `width` columns, to an eighth of a column.
+/// Returns a bar of `width` columns, to an eighth of a column.
 pub(super) fn gauge(share: f64, width: usize) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0) as usize;

@@ -1,4 +1,4 @@
-//! The jobs page: a line for each job, behind the part it is in. What is selected stands in the details, with its log.
+//! The Jobs page: a line for each job, after the section it is in. The details show the selected job with its log.
 
 use std::time::Instant;
 
@@ -16,10 +16,9 @@ use crate::format::{self, fit, wrap};
 use crate::jobs::{JobRow, JobRowKey, JobSection, format_time_ago};
 use snapdeck_engine::{InterruptedJob, JobState};
 
-/// Columns of a row's part.
-const SECTION_WIDTH: usize = 10;
+/// Columns of a section's label.
+const SECTION_WIDTH: usize = 13;
 
-/// Draws it.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let theme = &app.theme;
     let page = &app.page;
@@ -51,7 +50,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         );
         let line = match item.key() {
             JobRowKey::Interrupted(id) => crate::jobs::interrupted_job(&app.view, *id)
-                .map(|left| interrupted_line(app, left, room, width)),
+                .map(|job| interrupted_line(app, job, room, width)),
             JobRowKey::Job(id) => {
                 let job = app.view.job(*id);
                 job.map(|job| jobs::line(app, job, room, width, now))
@@ -66,16 +65,13 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         });
     }
     if lines.is_empty() {
-        let text = match page.items.is_empty() {
-            true => " no jobs yet",
-            false => " nothing matches the filter (esc clears it)",
-        };
-        lines.push(Line::styled(text, theme.dim));
+        let is_empty = page.items.is_empty();
+        lines.push(super::empty_line(app, is_empty, " no jobs yet"));
     }
     text::draw_lines(frame, inner, &lines);
 }
 
-/// What stands before a row: its part, where that is another than above, and in the queue its place.
+/// Returns the label before a row: the section in its first row; the position of each queued job.
 fn section_label(app: &App, item: &JobRow, is_first: bool) -> String {
     match item.section {
         JobSection::Queued => {
@@ -85,25 +81,25 @@ fn section_label(app: &App, item: &JobRow, is_first: bool) -> String {
                 .iter()
                 .filter(|other| other.section == JobSection::Queued);
             let at = queue.take_while(|other| other.key() != item.key()).count();
-            format!(" queue {}", at + 1)
+            format!(" queued {}", at + 1)
         }
         _ if !is_first => String::new(),
-        JobSection::Interrupted => " left".to_owned(),
-        JobSection::Running => " runs".to_owned(),
-        JobSection::Finished => " over".to_owned(),
+        JobSection::Interrupted => " interrupted".to_owned(),
+        JobSection::Running => " running".to_owned(),
+        JobSection::Finished => " finished".to_owned(),
     }
 }
 
-fn interrupted_line(app: &App, left: &InterruptedJob, room: usize, width: usize) -> Line<'static> {
+fn interrupted_line(app: &App, job: &InterruptedJob, room: usize, width: usize) -> Line<'static> {
     let theme = &app.theme;
     let note = format!(
         "requested {}; t resumes, X discards",
-        format_time_ago(left.requested_at)
+        format_time_ago(job.requested_at)
     );
     Line::from(vec![
         Span::raw(" "),
         Span::styled("↻", theme.warn),
-        Span::raw(format!(" {}  ", fit(&left.title, room))),
+        Span::raw(format!(" {}  ", fit(&job.title, room))),
         Span::styled(
             format::clip(&note, width.saturating_sub(room + 5)),
             theme.dim,
@@ -111,18 +107,18 @@ fn interrupted_line(app: &App, left: &InterruptedJob, room: usize, width: usize)
     ])
 }
 
-/// Details of the selected row: what it is, what came of it, and its log, the newest lines first in sight.
+/// Adds the details of the selected job: title, result and log.
 pub(super) fn push_details(lines: &mut Vec<Line<'static>>, app: &App, width: usize) {
     let theme = &app.theme;
-    if let Some(left) = app
+    if let Some(job) = app
         .selected_interrupted()
         .and_then(|id| crate::jobs::interrupted_job(&app.view, id))
     {
-        lines.push(Line::styled(format!(" {}", left.title), theme.title));
+        lines.push(Line::styled(format!(" {}", job.title), theme.title));
         let text = format!(
             "Interrupted: snapdeck exited while this job ran (requested {}, {}). A pull resumes, other jobs restart.",
-            format_time_ago(left.requested_at),
-            format::timestamp(left.requested_at)
+            format_time_ago(job.requested_at),
+            format::timestamp(job.requested_at)
         );
         for line in wrap(&text, width.saturating_sub(3)) {
             lines.push(Line::raw(format!("   {line}")));
@@ -132,14 +128,14 @@ pub(super) fn push_details(lines: &mut Vec<Line<'static>>, app: &App, width: usi
     let Some(job) = app.page_job() else { return };
     let title = format!(" job {}: {}", job.id.0, job.title());
     lines.push(Line::styled(title, theme.title));
-    let told = match &job.state {
+    let result = match &job.state {
         JobState::Failed(error) => Some((error.to_string(), theme.bad)),
         JobState::Finished(outcome) => Some((outcome_text(outcome), theme.good)),
         _ => None,
     };
-    if let Some((told, style)) = told {
-        let told = wrap(&told, width.saturating_sub(3)).into_iter();
-        lines.extend(told.map(|line| Line::styled(format!("   {line}"), style)));
+    if let Some((text, style)) = result {
+        let wrapped = wrap(&text, width.saturating_sub(3)).into_iter();
+        lines.extend(wrapped.map(|line| Line::styled(format!("   {line}"), style)));
     }
     lines.extend(log_lines(job, theme, width));
 }

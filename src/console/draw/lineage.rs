@@ -1,21 +1,25 @@
-//! What manifests tell of the selected snapshot: what is said of it, and its relatives.
+//! Annotations and lineage of the selected snapshot, from its manifests.
 
 use ratatui::text::Line;
 
 use super::details::push_field;
 use crate::app::App;
 use crate::format::{parts, size};
-use snapdeck_model::RelatedSnapshot;
+use snapdeck_model::{Annotations, RelatedSnapshot};
 
-/// The pin, the note and the labels.
+/// Adds the pin, the note and the labels.
 pub(super) fn push_annotations(lines: &mut Vec<Line<'static>>, app: &App) {
-    let Some(Ok(kin)) = app.lineage() else { return };
+    let Some(Ok(lineage)) = app.lineage() else {
+        return;
+    };
     let theme = &app.theme;
-    let pinned =
-        |said: &Option<snapdeck_model::Annotations>| said.as_ref().is_some_and(|said| said.pinned);
-    let host = app.lineage_query().and_then(|asked| asked.host);
+    let pinned = |annotations: &Option<Annotations>| {
+        let annotations = annotations.as_ref();
+        annotations.is_some_and(|annotations| annotations.pinned)
+    };
+    let host = app.lineage_query().and_then(|query| query.host);
     let host = host.map_or("the host".to_owned(), |host| host.to_string());
-    let pin = match (pinned(&kin.local), pinned(&kin.bucket)) {
+    let pin = match (pinned(&lineage.local), pinned(&lineage.bucket)) {
         (true, true) => Some(format!("on {host} and in the bucket")),
         (true, false) => Some(format!("on {host}")),
         (false, true) => Some("in the bucket".to_owned()),
@@ -24,11 +28,14 @@ pub(super) fn push_annotations(lines: &mut Vec<Line<'static>>, app: &App) {
     if let Some(pin) = pin {
         push_field(lines, "⚑ pinned", pin, theme);
     }
-    for line in kin.note().into_iter().flat_map(str::lines) {
+    for line in lineage.note().into_iter().flat_map(str::lines) {
         push_field(lines, "note", line.to_owned(), theme);
     }
-    if let Some(said) = kin.annotations().find(|said| !said.labels.is_empty()) {
-        let labels = said.labels.iter();
+    let labelled = lineage
+        .annotations()
+        .find(|annotations| !annotations.labels.is_empty());
+    if let Some(annotations) = labelled {
+        let labels = annotations.labels.iter();
         let labels: Vec<String> = labels
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
@@ -36,33 +43,38 @@ pub(super) fn push_annotations(lines: &mut Vec<Line<'static>>, app: &App) {
     }
 }
 
-/// Where it comes from, what it shares, and what a pull would bring.
+/// Adds the parents and children, the shared blocks, and the cost of a pull.
 pub(super) fn push_relatives(lines: &mut Vec<Line<'static>>, app: &App) {
     let theme = &app.theme;
-    let kin = match app.lineage() {
+    let lineage = match app.lineage() {
         None => return,
-        Some(Ok(kin)) => kin,
-        Some(Err(why)) => return push_field(lines, "from", format!("not known: {why}"), theme),
+        Some(Ok(lineage)) => lineage,
+        Some(Err(error)) => {
+            return push_field(lines, "from", format!("unknown: {error}"), theme);
+        }
     };
-    if !kin.parents.is_empty() {
-        let parents: Vec<String> = kin.parents.iter().map(parent_line).collect();
+    if !lineage.parents.is_empty() {
+        let parents: Vec<String> = lineage.parents.iter().map(parent_line).collect();
         push_field(lines, "from", parents.join(" ← "), theme);
     }
-    if !kin.children.is_empty() {
-        let children: Vec<&str> = kin.children.iter().map(|name| name.as_str()).collect();
+    if !lineage.children.is_empty() {
+        let children: Vec<&str> = lineage.children.iter().map(|name| name.as_str()).collect();
         push_field(lines, "children", children.join(", "), theme);
     }
-    if !kin.shares.is_empty() {
-        push_field(lines, "shares", parts(&kin.shares, "with"), theme);
+    if !lineage.shares.is_empty() {
+        push_field(lines, "shares", parts(&lineage.shares, "with"), theme);
     }
-    let host = app.lineage_query().and_then(|asked| asked.host);
-    let cost = kin.pull_cost.as_ref().filter(|cost| cost.fetch_bytes > 0);
+    let host = app.lineage_query().and_then(|query| query.host);
+    let cost = lineage
+        .pull_cost
+        .as_ref()
+        .filter(|cost| cost.fetch_bytes > 0);
     if let Some((cost, host)) = cost.zip(host) {
         let mut text = format!("to {host}: {}", size(cost.fetch_bytes));
         if !cost.copies.is_empty() {
-            text.push_str(&format!(", {} there", parts(&cost.copies, "from")));
+            text.push_str(&format!(", {} on the host", parts(&cost.copies, "from")));
         }
-        push_field(lines, "a pull", text, theme);
+        push_field(lines, "pull", text, theme);
     }
 }
 
@@ -71,7 +83,7 @@ fn parent_line(parent: &RelatedSnapshot) -> String {
         (true, true) => "=",
         (true, false) => "↑",
         (false, true) => "↓",
-        (false, false) => "? not seen",
+        (false, false) => "? not found",
     };
     format!("{} {sign}", parent.name)
 }

@@ -1,4 +1,4 @@
-//! The matrix: a row for each snapshot, a column for the bucket and each host. Only what is on screen is built.
+//! The Locations page: a row for each snapshot, a column for the bucket and each host. Only visible rows are built.
 
 use std::time::Instant;
 
@@ -19,12 +19,10 @@ use crate::lookup;
 use snapdeck_engine::{JobState, JobView};
 use snapdeck_model::{Error, Kind, SnapshotName};
 
-/// Columns of one place.
 const COLUMN_WIDTH: usize = 16;
-/// Columns of the names, at least and at most.
+/// Least and greatest width of the names.
 const NAME_WIDTH_RANGE: (usize, usize) = (12, 40);
 
-/// Draws it.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let theme = &app.theme;
     let matrix = &app.matrix;
@@ -38,11 +36,11 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     let mut block = super::page_border(app, Pane::Matrix, area.width);
     let from = usize::from(pinned);
     if window.start > from || window.end < matrix.places.len() {
-        let (all, text) = (matrix.places.len() - 1, &window);
         let text = format!(
-            " ‹ hosts {}-{} of {all} › ",
-            text.start.max(1),
-            text.end - 1
+            " ‹ hosts {}-{} of {} › ",
+            window.start.max(1),
+            window.end - 1,
+            matrix.places.len() - 1
         );
         block = block.title(Line::styled(text, title_style).right_aligned());
     }
@@ -88,32 +86,28 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     };
     lines.extend(window.filter_map(row));
     if lines.len() == 1 {
-        let text = match matrix.names.is_empty() {
-            true => " no snapshots on any reachable host or in the bucket",
-            false => " nothing matches the filter (esc clears it)",
-        };
-        lines.push(Line::styled(text, theme.dim));
+        let is_empty = matrix.names.is_empty();
+        lines.push(super::empty_line(app, is_empty, super::NO_SNAPSHOTS));
     }
     text::draw_lines(frame, inner, &lines);
 }
 
-/// The names of the columns, with the link of each.
 fn header_line(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'static> {
     let theme = &app.theme;
     let mut spans = vec![Span::styled(fit(" snapshot", names), theme.dim)];
     for place in columns {
-        let (state, seen) = match place {
+        let (link, last_seen) = match place {
             Place::Bucket => (&app.view.bucket.link, app.view.bucket.last_listing),
             Place::Host(name) => match lookup::host(&app.view, name) {
                 Some(host) => (&host.link, host.last_scan),
                 None => continue,
             },
         };
-        let (sign, _, style) = format_link(state, seen, None, now, theme);
+        let (sign, _, style) = format_link(link, last_seen, None, now, theme);
         let name = format::clip(place.name(), COLUMN_WIDTH - 4);
         let room = COLUMN_WIDTH - 4 - name.width();
-        let age = seen
-            .filter(|_| lookup::is_unreachable(state))
+        let age = last_seen
+            .filter(|_| lookup::is_unreachable(link))
             .map(|seen| format!(" {}", format::age(now.saturating_duration_since(seen))))
             .filter(|age| age.len() <= room)
             .unwrap_or_default();
@@ -180,21 +174,21 @@ fn cell_text(app: &App, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
         State::Damaged(_) => ("!", "damaged".to_owned(), theme.warn),
         State::Present { bytes, .. } if in_bucket => ("●", short_size(*bytes), Style::new()),
         State::Present {
-            dependents: users,
+            dependents,
             differs,
             ..
         } => {
             let (sign, word, style) = match differs {
                 true => ("≠", "differs", theme.warn),
-                false => ("●", "here", Style::new()),
+                false => ("●", "present", Style::new()),
             };
-            match users {
+            match dependents {
                 0 => (sign, word.to_owned(), style),
-                users => (sign, format!("{word} ⌂{users}"), style),
+                count => (sign, format!("{word} ⌂{count}"), style),
             }
         }
     };
-    // Of what does not answer, nothing is sure: this is how it was.
+    // The state of an unreachable host is only the last known one.
     match cell.stale {
         true => (format!("? {text}"), style.patch(theme.dim)),
         false => (format!("{sign} {text}"), style),
@@ -205,7 +199,7 @@ fn job_text(app: &App, job: &JobView) -> (String, Style) {
     let theme = &app.theme;
     let progress = job.progress();
     match (&job.state, progress.percent()) {
-        (JobState::Queued, _) => ("◌ waits".to_owned(), theme.dim),
+        (JobState::Queued, _) => ("◌ queued".to_owned(), theme.dim),
         (JobState::Cancelling, _) => ("◐ cancelling".to_owned(), theme.warn),
         (_, Some(percent)) => {
             let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
@@ -215,10 +209,10 @@ fn job_text(app: &App, job: &JobView) -> (String, Style) {
     }
 }
 
-/// What went wrong, in a word or two.
+/// Returns the error in a word or two.
 fn error_word(error: &Error) -> &'static str {
     match error.kind() {
-        Kind::Unreachable => "out of reach",
+        Kind::Unreachable => "unreachable",
         Kind::NoSpace => "no space",
         Kind::Damaged => "damaged",
         Kind::NotFound => "not found",

@@ -1,4 +1,4 @@
-//! What the selected sandbox does now: what it uses, how to reach it, and its screen.
+//! Metrics of the selected sandbox: CPU, memory, disk and network use, VNC and guest addresses, and its screen.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,21 +18,21 @@ use crate::theme::Theme;
 use snapdeck_engine::{HostView, Sample, SandboxMetrics};
 use snapdeck_model::{AgentChannel, Guest, GuestAccess, HostName, Sandbox, SandboxId, Vnc};
 
-/// Under this a picture tells nothing.
+/// Smaller pictures are not shown.
 const MIN_PICTURE: Size = Size::new(10, 3);
-/// From this height on there is room for long graphs.
+/// Least height of details with long graphs.
 const LONG_GRAPH_HEIGHT: u16 = 9;
 
-/// The place for the screen at the right of the details.
+/// Returns the area of the screen's picture at the right of the details.
 pub(super) fn picture_area(app: &App, inner: Rect) -> Option<Rect> {
     let hidden = !app.layers.is_empty() && !app.canvas.is_text();
     if !app.canvas.is_enabled() || hidden {
         return None;
     }
     app.watched_sandbox()?;
-    // Wide enough for any usual screen, so that the text beside it does not jump.
-    let most = Size::new(inner.width * 2 / 5, inner.height);
-    let size = app.canvas.fit((16, 9), most);
+    // Wide enough for a 16:9 screen, so that the text beside it does not move.
+    let limit = Size::new(inner.width * 2 / 5, inner.height);
+    let size = app.canvas.fit((16, 9), limit);
     let fits = size.width >= MIN_PICTURE.width && size.height >= MIN_PICTURE.height;
     fits.then(|| Rect {
         x: inner.right() - size.width,
@@ -41,7 +41,7 @@ pub(super) fn picture_area(app: &App, inner: Rect) -> Option<Rect> {
     })
 }
 
-/// Draws the screen into its place, as far as there is a picture of it.
+/// Draws the screen's picture into `room`, or a text if there is none.
 pub(super) fn draw_picture(app: &App, frame: &mut Frame, room: Rect) {
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
     match app.picture.as_ref().filter(|picture| fits(picture.size)) {
@@ -55,11 +55,11 @@ pub(super) fn draw_picture(app: &App, frame: &mut Frame, room: Rect) {
             frame.render_widget(Image::new(&picture.protocol), place);
         }
         None => {
-            let failed = app
+            let error = app
                 .metrics
                 .as_ref()
-                .and_then(|live| live.screen_error.as_ref());
-            let text = if failed.is_some() {
+                .and_then(|metrics| metrics.screen_error.as_ref());
+            let text = if error.is_some() {
                 "no picture"
             } else {
                 "screen…"
@@ -70,7 +70,7 @@ pub(super) fn draw_picture(app: &App, frame: &mut Frame, room: Rect) {
     }
 }
 
-/// The screen alone, as large as it gets.
+/// Draws the screen full size.
 pub(super) fn draw_full_screen(
     app: &App,
     frame: &mut Frame,
@@ -94,12 +94,12 @@ pub(super) fn draw_full_screen(
         height: inner.height.min(1),
         ..inner
     };
-    frame.render_widget(key_line(&content.keys, theme), last);
+    frame.render_widget(key_line(content.keys, theme), last);
     areas.picture = Some(room);
-    let live = watched_sandbox(app, &view.host, &view.sandbox);
+    let metrics = watched_sandbox(app, &view.host, &view.sandbox);
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
     let shown = app.picture.as_ref().filter(|picture| fits(picture.size));
-    if let (Some(picture), true) = (shown, live.is_some()) {
+    if let (Some(picture), true) = (shown, metrics.is_some()) {
         let Size { width, height } = picture.size;
         let place = Rect {
             x: room.x + (room.width - width) / 2,
@@ -109,12 +109,12 @@ pub(super) fn draw_full_screen(
         };
         return frame.render_widget(Image::new(&picture.protocol), place);
     }
-    let text = match live.and_then(|live| live.screen_error.as_ref()) {
+    let text = match metrics.and_then(|metrics| metrics.screen_error.as_ref()) {
         _ if !app.canvas.is_enabled() => {
             "no screen: [console] picture is off or NO_COLOR is set".to_owned()
         }
         Some(error) => error.to_string(),
-        None if app.watch_target().is_none() => "it is no longer running".to_owned(),
+        None if app.watch_target().is_none() => "the sandbox is not running".to_owned(),
         None => "loading the screen…".to_owned(),
     };
     let lines = wrap(&text, room.width.into()).into_iter();
@@ -127,19 +127,20 @@ fn watched_sandbox<'a>(
     host: &HostName,
     sandbox: &SandboxId,
 ) -> Option<&'a SandboxMetrics> {
-    let live = app.metrics.as_deref()?;
-    (live.target.host == *host && live.target.sandbox == *sandbox).then_some(live)
+    let metrics = app.metrics.as_deref()?;
+    (metrics.target.host == *host && metrics.target.sandbox == *sandbox).then_some(metrics)
 }
 
-/// How long it has been running, for the end of the first line.
+/// Returns the uptime with a comma before it; empty if unknown.
 pub(super) fn format_uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
-    let started = watched_sandbox(app, &host.name, &sandbox.id).and_then(|live| live.started_at);
+    let started =
+        watched_sandbox(app, &host.name, &sandbox.id).and_then(|metrics| metrics.started_at);
     started.map_or(String::new(), |started| {
         format!(", up {}", clock(now.saturating_duration_since(started)))
     })
 }
 
-/// Lines about what it does, where it does anything.
+/// Adds the metrics of a sandbox that is active.
 pub(super) fn push_metrics(
     lines: &mut Vec<Line<'static>>,
     app: &App,
@@ -147,39 +148,39 @@ pub(super) fn push_metrics(
     (width, height): (usize, u16),
     now: Instant,
 ) {
-    let Some(live) =
+    let Some(metrics) =
         watched_sandbox(app, &host.name, &sandbox.id).filter(|_| sandbox.state.is_active())
     else {
         return;
     };
     let theme = &app.theme;
-    if let Some(error) = &live.error {
+    if let Some(error) = &metrics.error {
         let text = format!(" ✗ {error}");
         lines.push(Line::styled(clip(&text, width), theme.warn));
     }
     let columns = if height >= LONG_GRAPH_HEIGHT { 24 } else { 8 };
-    match live.samples.back() {
+    match metrics.samples.back() {
         Some(last) => {
-            let parts = usage_spans(&live.samples, last, columns, !app.plain, theme);
+            let parts = usage_spans(&metrics.samples, last, columns, !app.plain, theme);
             push_flowed(lines, parts, width);
         }
-        None if live.error.is_none() => lines.push(Line::styled(" measuring…", theme.dim)),
+        None if metrics.error.is_none() => lines.push(Line::styled(" measuring…", theme.dim)),
         None => {}
     }
-    if let Some(age) = live
+    if let Some(age) = metrics
         .samples
         .back()
         .map(|last| now.saturating_duration_since(last.time))
-        && live.error.is_some()
+        && metrics.error.is_some()
     {
         lines.push(Line::styled(
-            format!(" as of {} ago", self::age(age)),
+            format!(" measured {} ago", self::age(age)),
             theme.dim,
         ));
     }
-    if let Some(reach) = &live.guest_access {
-        lines.push(vnc_line(reach, host, theme));
-        if let Some(line) = guest_line(reach, live.guest.as_ref(), theme) {
+    if let Some(access) = &metrics.guest_access {
+        lines.push(vnc_line(access, host, theme));
+        if let Some(line) = guest_line(access, metrics.guest.as_ref(), theme) {
             lines.push(line);
         }
     }
@@ -200,16 +201,16 @@ fn usage_spans(
     };
     let part = |label: &'static str, values: Option<(Vec<f64>, f64)>, text: String| {
         let mut spans = vec![Span::styled(format!("{label} "), theme.dim)];
-        if let Some((values, least)) = values.filter(|_| graphs) {
+        if let Some((values, scale)) = values.filter(|_| graphs) {
             spans.push(Span::styled(
-                format!("{} ", graph(&values, least)),
+                format!("{} ", graph(&values, scale)),
                 theme.good,
             ));
         }
         spans.push(Span::raw(text));
         spans
     };
-    // A graph of a line that is nearly idle is flat.
+    // In bytes per second: keeps the graph of a nearly idle device flat.
     const MIN_GRAPH_SCALE: f64 = 64.0 * 1024.0;
     let mut parts = Vec::new();
     if let Some(cpu) = last.cpu {
@@ -236,11 +237,11 @@ fn usage_spans(
     parts
 }
 
-/// How large the overlay is, and how much it has grown while it was looked at.
+/// Returns the size of the overlay, and its growth over the samples.
 fn growth_text(samples: &VecDeque<Sample>) -> Option<String> {
-    let known = |sample: &Sample| Some((sample.time, sample.overlay_bytes?));
-    let (first_at, first) = samples.iter().find_map(known)?;
-    let (last_at, last) = samples.iter().rev().find_map(known)?;
+    let overlay = |sample: &Sample| Some((sample.time, sample.overlay_bytes?));
+    let (first_at, first) = samples.iter().find_map(overlay)?;
+    let (last_at, last) = samples.iter().rev().find_map(overlay)?;
     let span = last_at.saturating_duration_since(first_at);
     let grown = last.saturating_sub(first);
     Some(match grown > 0 && span > Duration::ZERO {
@@ -249,7 +250,7 @@ fn growth_text(samples: &VecDeque<Sample>) -> Option<String> {
     })
 }
 
-/// Puts parts one after the other, as many in a line as fit.
+/// Adds the parts in lines, as many in each as fit.
 fn push_flowed(lines: &mut Vec<Line<'static>>, parts: Vec<UsageColumn>, width: usize) {
     let mut line = Line::raw(" ");
     for part in parts {
@@ -263,8 +264,8 @@ fn push_flowed(lines: &mut Vec<Line<'static>>, parts: Vec<UsageColumn>, width: u
     lines.push(line);
 }
 
-fn vnc_line(reach: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'static> {
-    let text = match &reach.vnc {
+fn vnc_line(access: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'static> {
+    let text = match &access.vnc {
         None => "none".to_owned(),
         Some(vnc @ Vnc::Tcp { .. }) => {
             format!("{vnc} of {} (v copies a URL, V opens it)", host.name)
@@ -274,8 +275,8 @@ fn vnc_line(reach: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'static
     Line::from(vec![Span::styled(" VNC ", theme.dim), Span::raw(text)])
 }
 
-fn guest_line(reach: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Option<Line<'static>> {
-    let told = |guest: &Guest| {
+fn guest_line(access: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Option<Line<'static>> {
+    let describe = |guest: &Guest| {
         let names = [guest.os.clone(), guest.hostname.clone()];
         let parts: Vec<String> = names
             .into_iter()
@@ -287,10 +288,10 @@ fn guest_line(reach: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Opti
         }
         parts.join(", ")
     };
-    let text = match (reach.agent, guest) {
+    let text = match (access.agent, guest) {
         (AgentChannel::None, _) => return None,
-        (AgentChannel::Connected, Some(guest)) => told(guest),
-        (AgentChannel::Connected, None) => "the guest agent does not answer".to_owned(),
+        (AgentChannel::Connected, Some(guest)) => describe(guest),
+        (AgentChannel::Connected, None) => "the guest agent does not respond".to_owned(),
         (AgentChannel::Disconnected, _) => {
             "no guest agent (still booting, or not installed)".to_owned()
         }

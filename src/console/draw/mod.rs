@@ -1,4 +1,4 @@
-//! Drawing: the state goes in, a frame comes out, and where things are on it.
+//! Drawing: renders the state into a frame and returns where things are on it.
 
 mod ascii;
 mod border;
@@ -32,12 +32,15 @@ use super::actions::{LISTS, Pane};
 use super::app::{App, Areas};
 use super::log_view::LogFilter;
 
-/// Under this the screen says only that it is too small.
+/// On a smaller screen only a message is shown.
 const MIN_SCREEN: (u16, u16) = (40, 10);
-/// From this width on the three lists stand side by side.
+/// Least width for the three lists side by side.
 const SIDE_BY_SIDE_WIDTH: u16 = 100;
 
-/// Draws the state as it is at `now`.
+/// Text of a page without snapshots.
+const NO_SNAPSHOTS: &str = " no snapshots on any reachable host or in the bucket";
+
+/// Draws the state at `now`.
 pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     let mut areas = Areas::default();
     let area = frame.area();
@@ -83,7 +86,6 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     areas
 }
 
-/// Which part of the screen is whose.
 struct ScreenLayout {
     header: Rect,
     lists: Rect,
@@ -104,7 +106,7 @@ impl ScreenLayout {
             }
         };
         let usual = match height {
-            // There stands the selected job's log.
+            // The details show the selected job's log.
             20.. if app.list == Pane::JobsPage => height / 3,
             20.. => 6,
             14.. => 3,
@@ -115,8 +117,8 @@ impl ScreenLayout {
         } else {
             zoomed(Pane::Details, usual)
         };
-        let running = u16::try_from(app.view.jobs.len()).unwrap_or(u16::MAX);
-        let jobs = match running {
+        let job_count = u16::try_from(app.view.jobs.len()).unwrap_or(u16::MAX);
+        let jobs = match job_count {
             0 => 0,
             _ if app.list == Pane::JobsPage => 0,
             count => zoomed(Pane::Jobs, (height / 6).max(2)).min(count.saturating_add(1)),
@@ -148,7 +150,7 @@ impl ScreenLayout {
     }
 }
 
-/// The border, title and filter of a page in the place of the lists.
+/// Returns the border of a page that replaces the lists, with title and filter.
 fn page_border(app: &App, pane: Pane, width: u16) -> Border {
     let theme = &app.theme;
     let (border, title) = match app.focus == pane {
@@ -163,18 +165,20 @@ fn page_border(app: &App, pane: Pane, width: u16) -> Border {
     }
 }
 
-/// The border and title of a section below the lists; gives back what is inside.
-fn draw_section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: String) -> Rect {
-    let focused = app.focus == pane;
-    let style = if focused {
-        app.theme.focus
-    } else {
-        app.theme.border
+/// Returns the line of a page without rows: `empty_text`, or that the filter hides all rows.
+fn empty_line(app: &App, is_empty: bool, empty_text: &'static str) -> Line<'static> {
+    let text = match is_empty {
+        true => empty_text,
+        false => " nothing matches the filter (esc clears it)",
     };
-    let title_style = if focused {
-        app.theme.focus
-    } else {
-        app.theme.text
+    Line::styled(text, app.theme.dim)
+}
+
+/// Draws the border and title of a section below the lists; returns the area inside.
+fn draw_section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: String) -> Rect {
+    let (style, title_style) = match app.focus == pane {
+        true => (app.theme.focus, app.theme.focus),
+        false => (app.theme.border, app.theme.text),
     };
     let borders = if app.plain {
         Borders::NONE
@@ -186,7 +190,7 @@ fn draw_section(app: &App, frame: &mut Frame, area: Rect, pane: Pane, title: Str
         .border_style(style)
         .title(Line::styled(title, title_style));
     let inner = block.inner(area);
-    // Only its edge: a block goes over each cell inside.
+    // Only the edge: a block visits each cell inside.
     let edge = Rect {
         height: area.height.min(1),
         ..area
@@ -216,7 +220,6 @@ fn draw_log(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     frame.render_widget(widget, inner);
 }
 
-/// The title of a list.
 fn title(app: &App, pane: Pane) -> String {
     let host = app
         .host
@@ -232,7 +235,6 @@ fn title(app: &App, pane: Pane) -> String {
     }
 }
 
-/// Is it the list whose selection counts?
 fn is_list(pane: Pane) -> bool {
     LISTS.contains(&pane)
 }

@@ -1,4 +1,4 @@
-//! The three lists. Only the rows on screen are ever built.
+//! The three lists. Only visible rows are built.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,10 +20,10 @@ use crate::lookup;
 use snapdeck_engine::{HostView, Link};
 use snapdeck_model::{Object, Sandbox, SandboxState, Snapshot};
 
-/// Columns of a filter line that are not text: the border, the slash, the cursor.
+/// Columns of a filter line without its text: border, slash, cursor.
 const FILTER_DECORATION_WIDTH: usize = 6;
 
-/// Draws the lists: three side by side, or one with tabs.
+/// Draws the three lists side by side, or one with tabs.
 pub(super) fn draw(
     app: &App,
     frame: &mut Frame,
@@ -52,9 +52,9 @@ pub(super) fn draw(
             (true, false) => app.theme.selected_inactive,
             (false, _) => app.theme.dim,
         };
-        let place = Rect { x, width, ..tabs };
-        frame.render_widget(Line::styled(text, style), place);
-        areas.tabs.push((*pane, place));
+        let tab = Rect { x, width, ..tabs };
+        frame.render_widget(Line::styled(text, style), tab);
+        areas.tabs.push((*pane, tab));
         x += width;
     }
     let inner = pane_border(app, app.list, below.width, now).draw(frame, below);
@@ -64,15 +64,17 @@ pub(super) fn draw(
 fn pane_border(app: &App, pane: Pane, width: u16, now: Instant) -> Border {
     let theme = &app.theme;
     let focused = app.focus == pane;
-    let style = if focused { theme.focus } else { theme.border };
+    let (style, title_style) = match focused {
+        true => (theme.focus, theme.focus),
+        false => (theme.border, theme.text),
+    };
     let mut text = count_label(app, pane);
-    if let Some(seen) = stale_since(app, pane) {
+    if let Some(last_seen) = stale_since(app, pane) {
         text.push_str(&format!(
-            "· {} old ",
-            format::age(now.saturating_duration_since(seen))
+            "· seen {} ago ",
+            format::age(now.saturating_duration_since(last_seen))
         ));
     }
-    let title_style = if focused { theme.focus } else { theme.text };
     let mut border = app.border(style).title(Line::styled(text, title_style));
     if let Some(filter) = filter_line(app, pane, usize::from(width)) {
         border = border.title_bottom(filter);
@@ -83,7 +85,7 @@ fn pane_border(app: &App, pane: Pane, width: u16, now: Instant) -> Border {
     border
 }
 
-/// The title of a list with its numbers.
+/// Returns the title of a list with its counts, sort order and marks.
 pub(super) fn count_label(app: &App, pane: Pane) -> String {
     let numbers = app.numbers(pane);
     let count = if numbers.filter.is_empty() {
@@ -110,7 +112,7 @@ pub(super) fn count_label(app: &App, pane: Pane) -> String {
     text
 }
 
-/// The filter of a list, as it is typed, with its cursor in sight, or as it stands.
+/// Returns the filter of a list; while it is typed, the part around the cursor.
 pub(super) fn filter_line(app: &App, pane: Pane, width: usize) -> Option<Line<'static>> {
     let theme = &app.theme;
     let typing = app.filter.as_ref().filter(|_| pane == app.list);
@@ -134,10 +136,10 @@ pub(super) fn filter_line(app: &App, pane: Pane, width: usize) -> Option<Line<'s
     (!filter.is_empty()).then(|| Line::styled(format!(" /{filter} "), style))
 }
 
-/// When the rows were seen, where they are not what is there now.
+/// Returns when stale rows were seen; `None` if they are current.
 fn stale_since(app: &App, pane: Pane) -> Option<Instant> {
-    let (link, seen) = link_state(app, pane)?;
-    seen.filter(|_| lookup::is_stale(link, seen))
+    let (link, last_seen) = link_state(app, pane)?;
+    last_seen.filter(|_| lookup::is_stale(link, last_seen))
 }
 
 fn link_state(app: &App, pane: Pane) -> Option<(&Link, Option<Instant>)> {
@@ -151,20 +153,20 @@ fn link_state(app: &App, pane: Pane) -> Option<(&Link, Option<Instant>)> {
 fn draw_list(app: &App, frame: &mut Frame, pane: Pane, area: Rect, areas: &mut Areas) {
     let (first, lines) = visible_rows(app, pane, area.width, area.height);
     if lines.is_empty() && area.height > 0 {
-        let place = area.inner(Margin::new(1, 0));
+        let inner = area.inner(Margin::new(1, 0));
         let (text, style) = empty_text(app, pane);
-        let lines = format::wrap(&text, usize::from(place.width)).into_iter();
+        let lines = format::wrap(&text, usize::from(inner.width)).into_iter();
         let lines: Vec<Line> = lines.map(|line| Line::styled(line, style)).collect();
-        text::draw_lines(frame, place, &lines);
+        text::draw_lines(frame, inner, &lines);
     }
     text::draw_lines(frame, area, &lines);
     areas.panes.push((pane, area, first));
 }
 
-/// What to say where there are no rows.
+/// Returns the text of a list without rows.
 fn empty_text(app: &App, pane: Pane) -> (String, Style) {
     let theme = &app.theme;
-    let what = pane.name().to_lowercase();
+    let kind = pane.name().to_lowercase();
     let host = app.host.as_ref().map_or("", |host| host.as_str());
     if app.numbers(pane).total > 0 {
         return (
@@ -173,7 +175,7 @@ fn empty_text(app: &App, pane: Pane) -> (String, Style) {
         );
     }
     match link_state(app, pane).map(|(link, _)| link) {
-        None if app.all_hosts.is_shown => (format!("no {what} on any reachable host"), theme.dim),
+        None if app.all_hosts.is_shown => (format!("no {kind} on any reachable host"), theme.dim),
         None => ("no host configured".to_owned(), theme.warn),
         Some(Link::Down(error)) => (error.to_string(), theme.bad),
         Some(Link::Unconfigured) => {
@@ -186,16 +188,16 @@ fn empty_text(app: &App, pane: Pane) -> (String, Style) {
         Some(Link::Connecting) if pane == Pane::Bucket => {
             ("listing the bucket…".to_owned(), theme.dim)
         }
-        Some(Link::Connecting) => (format!("asking {host}…"), theme.dim),
+        Some(Link::Connecting) => (format!("connecting to {host}…"), theme.dim),
         Some(Link::Up) if pane == Pane::Bucket => (
             "the bucket has no snapshots yet: push or create one".to_owned(),
             theme.dim,
         ),
-        Some(Link::Up) => (format!("{host} has no {what}"), theme.dim),
+        Some(Link::Up) => (format!("{host} has no {kind}"), theme.dim),
     }
 }
 
-/// The rows of a list that are on screen, and the number of the first of them.
+/// Returns the index of the first visible row, and the visible rows.
 pub(crate) fn visible_rows(
     app: &App,
     pane: Pane,
@@ -203,7 +205,8 @@ pub(crate) fn visible_rows(
     height: u16,
 ) -> (usize, Vec<Line<'static>>) {
     let width = usize::from(width);
-    let stale = link_state(app, pane).is_some_and(|(link, seen)| lookup::is_stale(link, seen));
+    let stale =
+        link_state(app, pane).is_some_and(|(link, last_seen)| lookup::is_stale(link, last_seen));
     let build = RowBuilder {
         app,
         pane,
@@ -265,7 +268,7 @@ impl RowBuilder<'_> {
             let mark = match (list.is_marked(item.key()), self.app.plain) {
                 (true, false) => "▸",
                 (false, false) => " ",
-                // Who cannot see the style reads it.
+                // Without styles the selection and the marks are words.
                 (true, true) if row == list.row() => "> marked ",
                 (false, true) if row == list.row() => "> ",
                 (true, true) => "  marked ",
@@ -292,7 +295,6 @@ impl RowBuilder<'_> {
     }
 }
 
-/// The sign of a state.
 pub(super) fn state_sign(state: SandboxState) -> &'static str {
     match state {
         SandboxState::Running => "●",
@@ -303,7 +305,7 @@ pub(super) fn state_sign(state: SandboxState) -> &'static str {
     }
 }
 
-/// A row of all hosts together: the host's name stands before what `row` makes of the rest.
+/// Returns a row of the list of all hosts: the host's name, then `row` in the remaining columns.
 fn with_host(
     app: &App,
     host: &HostView,
@@ -335,8 +337,7 @@ fn sandbox_row(sandbox: &Sandbox, width: usize) -> (String, Style) {
 }
 
 fn snapshot_row(app: &App, snapshot: &Snapshot, width: usize) -> (String, Style) {
-    let there = app.index.size(&snapshot.name);
-    let sign = match there {
+    let sign = match app.index.size(&snapshot.name) {
         _ if snapshot.problem.is_some() => "!",
         Some(size) if size == snapshot.size_bytes => "=",
         Some(_) => "≠",
@@ -359,11 +360,11 @@ fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
     let name = fit(object.name.as_str(), width.saturating_sub(20));
     if app.all_hosts.is_shown {
         let hosts = &app.view.hosts;
-        let has = |host: &&Arc<HostView>| {
+        let has_snapshot = |host: &&Arc<HostView>| {
             let lists = app.hosts.get(&host.name);
             lists.is_some_and(|lists| lists.index.position(&object.name).is_some())
         };
-        let (count, all) = (hosts.iter().filter(has).count(), hosts.len());
+        let (count, all) = (hosts.iter().filter(has_snapshot).count(), hosts.len());
         let is_certain = hosts.iter().all(|host| host.last_scan.is_some());
         let (text, style) = match (count, is_certain) {
             (_, true) => (format!("on {count} of {all}"), Style::new()),
@@ -373,13 +374,13 @@ fn object_row(app: &App, object: &Object, width: usize) -> (String, Style) {
         return (format!("{name} {size:>6} {} ", fit(&text, 10)), style);
     }
     let host = app.host_view().filter(|host| host.last_scan.is_some());
-    let here = app
+    let local_bytes = app
         .host_lists()
         .and_then(|lists| lists.index.size(&object.name));
-    let (sign, style) = match (host, here) {
+    let (sign, style) = match (host, local_bytes) {
         (None, _) => ("? unknown", app.theme.dim),
-        (_, Some(size)) if size == object.size_bytes => ("= here", Style::new()),
-        (_, Some(_)) => ("≠ here", Style::new()),
+        (_, Some(size)) if size == object.size_bytes => ("= present", Style::new()),
+        (_, Some(_)) => ("≠ differs", Style::new()),
         (_, None) => ("↓ absent", Style::new()),
     };
     (format!("{name} {size:>6} {} ", fit(sign, 9)), style)

@@ -1,5 +1,5 @@
-//! Lines of text on their rows. A `Paragraph` looks for places to break each line and a `Line` for clusters of letters:
-//! in what is nearly always ASCII that was a third of a frame.
+//! Fast drawing of unwrapped lines. A `Paragraph` searches each line for break points and a `Line` for grapheme
+//! clusters; for text that is nearly always ASCII that was a third of a frame's time.
 
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
@@ -9,16 +9,16 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 use unicode_width::UnicodeWidthStr;
 
-/// Draws them from the top of `area` on, each from its left; what is too long or too much is cut off.
+/// Draws the lines from the top left of `area` on; what does not fit is cut off.
 pub(super) fn draw_lines(frame: &mut Frame, area: Rect, lines: &[Line]) {
     let buffer = frame.buffer_mut();
-    for (text, place) in lines.iter().zip(area.intersection(buffer.area).rows()) {
-        draw_line(text, place, buffer);
+    for (line, row) in lines.iter().zip(area.intersection(buffer.area).rows()) {
+        draw_line(line, row, buffer);
     }
 }
 
-fn draw_line(line: &Line, place: Rect, buffer: &mut Buffer) {
-    let mut rest = place;
+fn draw_line(line: &Line, row: Rect, buffer: &mut Buffer) {
+    let mut rest = row;
     for span in &line.spans {
         if rest.is_empty() {
             return;
@@ -28,9 +28,9 @@ fn draw_line(line: &Line, place: Rect, buffer: &mut Buffer) {
             true => draw_plain(&span.content, style, rest, buffer),
             false => {
                 Span::styled(span.content.as_ref(), style).render(rest, buffer);
-                // Without what cannot be shown, control characters, which the span's own width counts.
-                let shown = span.styled_graphemes(style);
-                shown.map(|letter| letter.symbol.width()).sum()
+                // Graphemes omit control characters, which the span's own width counts.
+                let graphemes = span.styled_graphemes(style);
+                graphemes.map(|grapheme| grapheme.symbol.width()).sum()
             }
         };
         let width = u16::try_from(width).unwrap_or(u16::MAX).min(rest.width);
@@ -39,22 +39,22 @@ fn draw_line(line: &Line, place: Rect, buffer: &mut Buffer) {
     }
 }
 
-/// Draws letters that are each one cell; how many there were.
-fn draw_plain(text: &str, style: Style, place: Rect, buffer: &mut Buffer) -> usize {
-    let first = buffer.index_of(place.x, place.y);
+/// Draws characters of one cell each; returns how many were drawn.
+fn draw_plain(text: &str, style: Style, rest: Rect, buffer: &mut Buffer) -> usize {
+    let first = buffer.index_of(rest.x, rest.y);
     let cells = buffer.content.iter_mut().skip(first);
     let mut count = 0;
-    for (letter, cell) in text.chars().zip(cells.take(place.width.into())) {
-        cell.set_char(letter).set_style(style);
+    for (c, cell) in text.chars().zip(cells.take(rest.width.into())) {
+        cell.set_char(c).set_style(style);
         count += 1;
     }
     count
 }
 
-/// Is it one cell by itself, whatever stands beside it? Those that the console's own texts are made of.
-fn is_plain(letter: char) -> bool {
+/// Returns whether a character of the console's own texts takes one cell, whatever its neighbours.
+fn is_plain(c: char) -> bool {
     matches!(
-        letter,
+        c,
         ' '..='~' | '─'..='▟' | '·' | '…' | '–' | '‹' | '›' | '↑' | '↓' | '↻' | '≠' | '⌂' | '●' | '○' | '◌' | '◐' | '▲' | '▸' | '✓' | '✗'
     )
 }
@@ -69,33 +69,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_for_plain_is_one_cell_wide() {
-        let plain = ('\0'..=char::MAX).filter(|letter| is_plain(*letter));
-        for letter in plain {
-            assert_eq!(letter.width(), Some(1), "{letter}");
+    fn plain_characters_are_one_cell_wide() {
+        for c in ('\0'..=char::MAX).filter(|c| is_plain(*c)) {
+            assert_eq!(c.width(), Some(1), "{c}");
         }
     }
 
     #[test]
-    fn a_place_without_room_at_the_edge_stays_as_it_is() {
+    fn an_empty_area_at_the_edge_is_not_drawn() {
         let mut buffer = Buffer::empty(Rect::new(0, 0, 5, 1));
         draw_line(&Line::raw("text"), Rect::new(5, 0, 0, 1), &mut buffer);
         assert_eq!(buffer, Buffer::empty(buffer.area));
     }
 
     proptest! {
-        /// The judge is ratatui's paragraph.
         #[test]
-        fn they_look_as_a_paragraph_of_them(
+        fn lines_are_drawn_like_a_paragraph(
             texts in proptest::collection::vec(
                 (proptest::collection::vec(("[ -~]{0,9}|(a|·|…|●|▸|日|e\u{301}|👍🏽|\t){0,5}", any::<bool>()), 0..4), any::<bool>()),
                 0..5,
             ),
-            // In less a paragraph goes on behind a letter that is too wide for it.
+            // In a narrower area a paragraph continues after a character that is too wide.
             width in 2..24_u16,
             height in 0..5_u16,
         ) {
-            let style = |wished: bool| match wished {
+            let style = |styled: bool| match styled {
                 true => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
                 false => Style::new(),
             };
@@ -108,12 +106,12 @@ mod tests {
                 .collect();
             let area = Rect::new(1, 1, width, height);
             let whole = Rect::new(0, 0, width + 2, height + 2);
-            let (mut ours, mut theirs) = (Buffer::empty(whole), Buffer::empty(whole));
-            for (text, place) in texts.iter().zip(area.rows()) {
-                draw_line(text, place, &mut ours);
+            let (mut actual, mut expected) = (Buffer::empty(whole), Buffer::empty(whole));
+            for (text, row) in texts.iter().zip(area.rows()) {
+                draw_line(text, row, &mut actual);
             }
-            Paragraph::new(texts).render(area, &mut theirs);
-            prop_assert_eq!(ours, theirs);
+            Paragraph::new(texts).render(area, &mut expected);
+            prop_assert_eq!(actual, expected);
         }
     }
 }

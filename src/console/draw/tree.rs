@@ -1,4 +1,4 @@
-//! The tree of snapshots. Only what is on screen is built.
+//! The lineage tree. Only visible rows are built.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -10,15 +10,14 @@ use super::text;
 use crate::actions::Pane;
 use crate::app::{App, Areas};
 use crate::columns::Row as _;
-use crate::format::{self, size};
+use crate::format::{self, count, size};
 use crate::lookup;
 use crate::tree::{TreeRow, TreeRowKey};
 use snapdeck_model::SnapshotName;
 
-/// Columns of branch and name, at most.
+/// Greatest width of branch and name.
 const MAX_NAME_WIDTH: usize = 56;
 
-/// Draws it.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let theme = &app.theme;
     let tree = &app.tree;
@@ -26,9 +25,10 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
     let mut block = super::page_border(app, Pane::Tree, area.width);
     let note = match &tree.parents {
         None => Some(" ◌ reading manifests ".to_owned()),
-        Some((_, parents)) if parents.unread_count > 0 => {
-            Some(format!(" {} not looked at ", parents.unread_count))
-        }
+        Some((_, parents)) if parents.unread_count > 0 => Some(format!(
+            " lineage of {} unknown ",
+            count(parents.unread_count, "snapshot")
+        )),
         Some(_) => None,
     };
     if let Some(note) = note {
@@ -58,11 +58,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         })
         .collect();
     if lines.is_empty() {
-        let text = match tree.items.is_empty() {
-            true => " no snapshots on any reachable host or in the bucket",
-            false => " nothing matches the filter (esc clears it)",
-        };
-        lines.push(Line::styled(text, theme.dim));
+        let is_empty = tree.items.is_empty();
+        lines.push(super::empty_line(app, is_empty, super::NO_SNAPSHOTS));
     }
     text::draw_lines(frame, inner, &lines);
 }
@@ -78,8 +75,8 @@ fn row_line(app: &App, item: &TreeRow, room: usize) -> Line<'static> {
             Span::raw(format!("  {}", format_places(app, snapshot))),
         ]),
         TreeRowKey::Sandbox(host, id) => {
-            let found = lookup::sandbox(&app.view, host, id);
-            let state = found.map_or(String::new(), |sandbox| {
+            let sandbox = lookup::sandbox(&app.view, host, id);
+            let state = sandbox.map_or(String::new(), |sandbox| {
                 format!("{} {}", state_sign(sandbox.state), sandbox.state.label())
             });
             Line::from(vec![
@@ -91,19 +88,19 @@ fn row_line(app: &App, item: &TreeRow, room: usize) -> Line<'static> {
     }
 }
 
-/// How long it is, and where it is.
+/// Returns the size and the locations of a snapshot.
 fn format_places(app: &App, name: &SnapshotName) -> String {
-    let on = app.view.hosts.iter().filter_map(|host| {
-        let found = lookup::snapshot(&app.view, &host.name, name)?;
-        Some((host.name.to_string(), found.size_bytes))
+    let files = app.view.hosts.iter().filter_map(|host| {
+        let snapshot = lookup::snapshot(&app.view, &host.name, name)?;
+        Some((host.name.to_string(), snapshot.size_bytes))
     });
     let object = app
         .index
         .size(name)
         .map(|bytes| ("bucket".to_owned(), bytes));
-    let all: Vec<(String, u64)> = on.chain(object).collect();
+    let all: Vec<(String, u64)> = files.chain(object).collect();
     let Some(bytes) = all.iter().map(|(_, bytes)| *bytes).max() else {
-        return "gone".to_owned();
+        return "not found".to_owned();
     };
     let places: Vec<String> = all.into_iter().map(|(place, _)| place).collect();
     format!("{:>9}  {}", size(bytes), places.join(", "))

@@ -1,4 +1,4 @@
-//! Finding: help, palette, chords, filters, sorts and marks; what of them outlives a run.
+//! Help, palette, chords, filters, sort orders and marks, and the saved session.
 
 use super::super::columns::Column;
 use super::super::dialog::Dialog;
@@ -11,7 +11,7 @@ fn ctrl(app: &mut App, c: char) -> Vec<Command> {
     app.on_key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL))
 }
 
-/// The names of the rows in `pane`, as they stand on the screen.
+/// Returns the names of the rows in `pane`, in their order on the screen.
 fn rows(app: &App, pane: Pane) -> Vec<String> {
     let (_, lines) = pane_rows(app, pane, 40, 30);
     let name = |line: &ratatui::text::Line<'_>| {
@@ -27,24 +27,24 @@ fn rows(app: &App, pane: Pane) -> Vec<String> {
 }
 
 #[test]
-fn the_help_is_searched_by_typing() {
+fn the_help_has_a_search() {
     let mut app = app(populated());
     keys(&mut app, "?vnc");
-    let shown = screen(&mut app, 100, 30);
-    assert!(shown.contains("help: vnc"), "{shown}");
-    assert!(shown.contains("Copy the sandbox's vnc:// URL"), "{shown}");
-    assert!(!shown.contains("Refresh all hosts"), "{shown}");
+    let output = screen(&mut app, 100, 30);
+    assert!(output.contains("help: vnc"), "{output}");
+    assert!(output.contains("Copy the sandbox's vnc:// URL"), "{output}");
+    assert!(!output.contains("Refresh all hosts"), "{output}");
     keys(&mut app, "qqq");
     assert!(screen(&mut app, 100, 30).contains("No action matches"));
     press(&mut app, KeyCode::Esc);
     assert!(app.layers.is_empty());
-    // Opened and closed with one key.
+    // The same key opens and closes the help.
     keys(&mut app, "??");
     assert!(app.layers.is_empty());
 }
 
 #[test]
-fn the_palette_does_an_action_by_a_few_letters() {
+fn the_palette_runs_an_action() {
     let mut app = app(populated());
     keys(&mut app, ":creat");
     insta::assert_snapshot!("palette", screen(&mut app, 80, 24));
@@ -56,13 +56,13 @@ fn the_palette_does_an_action_by_a_few_letters() {
 }
 
 #[test]
-fn the_palette_says_why_not() {
+fn the_palette_shows_why_an_action_is_impossible() {
     let mut app = app(populated());
     keys(&mut app, ":pull");
-    let shown = screen(&mut app, 100, 30);
+    let output = screen(&mut app, 100, 30);
     assert!(
-        shown.contains("works in Snapshots, Bucket, Locations and Tree"),
-        "{shown}"
+        output.contains("works in Snapshots, Bucket, Locations and Tree"),
+        "{output}"
     );
     press(&mut app, KeyCode::Enter);
     assert!(app.layers.is_empty());
@@ -70,7 +70,7 @@ fn the_palette_says_why_not() {
 }
 
 #[test]
-fn a_chord_shows_what_may_follow_and_esc_drops_it() {
+fn a_chord_shows_its_continuations_until_esc() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Down);
     keys(&mut app, ",");
@@ -82,11 +82,11 @@ fn a_chord_shows_what_may_follow_and_esc_drops_it() {
     keys(&mut app, "gj");
     assert_eq!(app.focus, Pane::JobsPage);
     keys(&mut app, "gw");
-    assert!(screen(&mut app, 80, 24).contains("g w means nothing here"));
+    assert!(screen(&mut app, 80, 24).contains("no action has the keys g w"));
 }
 
 #[test]
-fn keys_of_the_users_stand_in_the_footer() {
+fn the_footer_shows_user_keys() {
     let mut app = app(populated());
     let (keymap, _) =
         Keymap::read("create = [\"N c\"]", std::path::Path::new("keymap.toml")).unwrap();
@@ -99,7 +99,7 @@ fn keys_of_the_users_stand_in_the_footer() {
 }
 
 #[test]
-fn filters_know_fields_and_tell_what_they_do_not_know() {
+fn filters_match_fields_and_report_unknown_ones() {
     let mut app = app(populated());
     keys(&mut app, "/state:s !002");
     assert_eq!(rows(&app, Pane::Sandboxes), ["sandbox-003", "sandbox-004"]);
@@ -109,11 +109,11 @@ fn filters_know_fields_and_tell_what_they_do_not_know() {
     assert_eq!(rows(&app, Pane::Snapshots), ["winserver-base"]);
     press(&mut app, KeyCode::Esc);
     keys(&mut app, "/seize>8G");
-    assert!(screen(&mut app, 120, 40).contains("no field \"seize\""));
+    assert!(screen(&mut app, 120, 40).contains("unknown field \"seize\""));
 }
 
 #[test]
-fn rows_are_sorted_by_a_column_on_all_hosts_and_the_other_way() {
+fn rows_are_sorted_by_a_column_on_all_hosts() {
     let mut app = app(populated());
     app.focus_on(Pane::Snapshots);
     keys(&mut app, ",z");
@@ -138,7 +138,7 @@ fn rows_are_sorted_by_a_column_on_all_hosts_and_the_other_way() {
 }
 
 #[test]
-fn ranges_and_all_that_is_shown_are_marked_and_verbs_take_them() {
+fn marks_by_range_and_of_all_rows_apply_to_operations() {
     let mut app = app(populated());
     keys(&mut app, "/sandbox");
     press(&mut app, KeyCode::Enter);
@@ -149,28 +149,26 @@ fn ranges_and_all_that_is_shown_are_marked_and_verbs_take_them() {
     keys(&mut app, "gg jM");
     assert_eq!(app.chosen_sandboxes().len(), 3);
     let [Command::Copy(names)] = &keys(&mut app, "y")[..] else {
-        panic!("nothing is copied")
+        panic!("nothing was copied")
     };
     assert_eq!(names, "sandbox-002\nsandbox-003\nsandbox-004");
 }
 
 #[test]
-fn a_read_only_console_refuses_what_changes_something() {
+fn a_read_only_console_disables_mutating_actions() {
     let mut app = app(populated());
     app.read_only = true;
     assert!(screen(&mut app, 120, 40).contains("[read-only]"));
-    for changing in ["c", "p", "s", "S", "o", "d", "z", "n", "D", "Jx"] {
-        assert!(keys(&mut app, changing).is_empty(), "{changing}");
-        assert!(app.layers.is_empty(), "{changing}");
-        assert!(
-            app.notice.as_ref().unwrap().text.contains("read-only"),
-            "{changing}"
-        );
+    for typed in ["c", "p", "s", "S", "o", "d", "z", "n", "D", "Jx"] {
+        assert!(keys(&mut app, typed).is_empty(), "{typed}");
+        assert!(app.layers.is_empty(), "{typed}");
+        let notice = app.notice.as_ref().unwrap();
+        assert!(notice.text.contains("read-only"), "{typed}");
     }
 }
 
 #[test]
-fn what_was_chosen_sorted_and_filtered_comes_back_before_any_host_answers() {
+fn a_session_is_restored_before_any_host_responds() {
     let mut app = app(populated());
     keys(&mut app, "j /sandbox");
     press(&mut app, KeyCode::Enter);
@@ -184,7 +182,7 @@ fn what_was_chosen_sorted_and_filtered_comes_back_before_any_host_answers() {
     session.restore(&mut next);
     assert_eq!(next.list, Pane::Bucket);
     assert_eq!(next.current_sort(Pane::Bucket), Sort::by(Column::Size));
-    // First the bucket answers in parts, then the host.
+    // The bucket's list is incomplete at first; then the host responds.
     update(&mut next, |view| {
         set_bucket(view, |bucket| {
             bucket.objects = Arc::new([object("far-away", 3 << 30)])
@@ -200,18 +198,24 @@ fn what_was_chosen_sorted_and_filtered_comes_back_before_any_host_answers() {
 }
 
 #[test]
-fn rows_of_an_earlier_run_are_shown_with_their_age() {
+fn rows_of_an_earlier_run_show_their_age() {
     let now = Instant::now() + Duration::from_secs(7200);
     let mut view = unreachable_host_view(now, Duration::from_secs(7200));
     set_alpha(&mut view, |host| host.link = Link::Connecting);
     let mut app = app(view);
-    let shown = screen_at(&mut app, 120, 40, now);
-    assert!(shown.contains("Sandboxes · alpha (4) · 2h old"), "{shown}");
-    assert!(shown.contains("alpha ◌ connecting, seen 2h ago"), "{shown}");
+    let output = screen_at(&mut app, 120, 40, now);
+    assert!(
+        output.contains("Sandboxes · alpha (4) · seen 2h ago"),
+        "{output}"
+    );
+    assert!(
+        output.contains("alpha ◌ connecting, seen 2h ago"),
+        "{output}"
+    );
 }
 
 #[test]
-fn the_end_of_a_long_job_is_news() {
+fn the_end_of_a_long_job_is_notified() {
     let mut app = app(populated());
     app.notify_after = Duration::from_secs(10);
     let mut end = |after: u64| {
@@ -230,23 +234,23 @@ fn the_end_of_a_long_job_is_news() {
 }
 
 #[test]
-fn a_filter_longer_than_its_pane_shows_where_one_types() {
+fn a_long_filter_scrolls_to_the_cursor() {
     let mut app = app(populated());
     keys(&mut app, "/");
     keys(&mut app, &"a".repeat(60));
     keys(&mut app, "end");
-    let shown = screen(&mut app, 120, 40);
-    assert!(shown.contains("aaend▏"), "{shown}");
+    let output = screen(&mut app, 120, 40);
+    assert!(output.contains("aaend▏"), "{output}");
     press(&mut app, KeyCode::Left);
-    let shown = screen(&mut app, 120, 40);
-    assert!(shown.contains("aaen▏d"), "{shown}");
-    // ctrl-c leaves the filter, not the console.
+    let output = screen(&mut app, 120, 40);
+    assert!(output.contains("aaen▏d"), "{output}");
+    // ctrl-c closes the filter, not the console.
     assert!(ctrl(&mut app, 'c').is_empty());
     assert!(app.filter.is_none());
 }
 
 #[test]
-fn the_log_keeps_the_focus_while_it_is_on_screen() {
+fn the_log_keeps_the_focus_until_it_is_hidden() {
     let mut app = app(populated());
     screen(&mut app, 120, 40);
     keys(&mut app, "gl");

@@ -1,35 +1,38 @@
-//! The host bar, and all hosts together.
+//! The host bar, and the lists of all hosts.
 
 use super::*;
 use crate::fixture::{fleet, many, opening};
 use proptest::prelude::*;
 
 fn first_line(app: &mut App, width: u16) -> String {
-    let shown = screen(app, width, 24);
-    shown.lines().next().unwrap().trim_matches('"').to_owned()
+    let output = screen(app, width, 24);
+    output.lines().next().unwrap().trim_matches('"').to_owned()
 }
 
 #[test]
-fn all_hosts_together() {
+fn rows_of_all_hosts_are_shown() {
     let now = Instant::now();
     let mut app = app(fleet(now));
     press(&mut app, KeyCode::Down);
     keys(&mut app, "a");
     assert_eq!(app.sandbox().unwrap().1.id.as_str(), "sandbox-002");
-    shot("together", &mut app, now);
+    shot("all_hosts", &mut app, now);
     let (x, y) = position_of(&screen(&mut app, 120, 40), "gamma ● test-1");
-    let shown = show(&mut app, 120, 40, now);
+    let output = show(&mut app, 120, 40, now);
     assert!(
-        shown.buffer()[(x, y)]
+        output.buffer()[(x, y)]
             .modifier
             .contains(ratatui::style::Modifier::DIM)
     );
     press(&mut app, KeyCode::Tab);
-    insta::assert_snapshot!("together_snapshots_80x24", screen_at(&mut app, 80, 24, now));
+    insta::assert_snapshot!(
+        "all_hosts_snapshots_80x24",
+        screen_at(&mut app, 80, 24, now)
+    );
 }
 
 #[test]
-fn back_from_all_hosts_is_the_host_of_the_selected_row() {
+fn leaving_all_hosts_shows_the_host_of_the_selected_row() {
     let mut app = app(fleet(Instant::now()));
     keys(&mut app, "a");
     press(&mut app, KeyCode::Home);
@@ -39,7 +42,7 @@ fn back_from_all_hosts_is_the_host_of_the_selected_row() {
 }
 
 #[test]
-fn each_row_of_all_hosts_is_worked_on_at_its_host() {
+fn operations_apply_to_the_host_of_each_row() {
     let mut app = app(fleet(Instant::now()));
     keys(&mut app, "aggpgolden");
     let commands = press(&mut app, KeyCode::Enter);
@@ -75,7 +78,7 @@ fn each_row_of_all_hosts_is_worked_on_at_its_host() {
 }
 
 #[test]
-fn both_copies_and_the_object_are_the_last_ones() {
+fn removing_all_copies_must_be_confirmed_by_typing() {
     let mut app = app(fleet(Instant::now()));
     keys(&mut app, "a");
     app.focus_on(Pane::Snapshots);
@@ -84,8 +87,8 @@ fn both_copies_and_the_object_are_the_last_ones() {
     keys(&mut app, "  d");
     press(&mut app, KeyCode::Down);
     keys(&mut app, " y");
-    let shown = screen(&mut app, 120, 40);
-    assert!(shown.contains("Type myapp-v1.0 to confirm"), "{shown}");
+    let output = screen(&mut app, 120, 40);
+    assert!(output.contains("Type myapp-v1.0 to confirm"), "{output}");
     keys(&mut app, "myapp-v1.0");
     let commands = press(&mut app, KeyCode::Enter);
     let buckets: Vec<bool> = commands
@@ -100,16 +103,16 @@ fn both_copies_and_the_object_are_the_last_ones() {
             )
         })
         .collect();
-    assert_eq!(buckets, [true, false], "the object goes once");
+    assert_eq!(buckets, [true, false], "the object is removed once");
 }
 
 #[test]
-fn a_filter_finds_hosts_by_name_and_marks_outlive_a_refresh() {
+fn a_filter_matches_host_names_and_marks_survive_a_refresh() {
     let mut app = app(fleet(Instant::now()));
     keys(&mut app, "a/GAMM");
     press(&mut app, KeyCode::Enter);
-    let shown = screen(&mut app, 120, 40);
-    assert!(shown.contains("Sandboxes · all (1 of 6)"), "{shown}");
+    let output = screen(&mut app, 120, 40);
+    assert!(output.contains("Sandboxes · all (1 of 6)"), "{output}");
     keys(&mut app, " ");
     update(&mut app, |view| {
         set_alpha(view, |host| {
@@ -124,7 +127,7 @@ fn a_filter_finds_hosts_by_name_and_marks_outlive_a_refresh() {
 }
 
 #[test]
-fn the_hosts_are_a_circle_with_all_of_them_as_one_stop() {
+fn host_keys_cycle_through_hosts_and_all_hosts() {
     let mut app = app(fleet(Instant::now()));
     keys(&mut app, "[");
     assert!(app.all_hosts.is_shown);
@@ -143,24 +146,24 @@ fn the_hosts_are_a_circle_with_all_of_them_as_one_stop() {
 #[test]
 fn a_click_on_a_host_shows_it() {
     let mut app = app(fleet(Instant::now()));
-    let shown = screen(&mut app, 120, 40);
-    let (x, y) = position_of(&shown, "beta");
+    let output = screen(&mut app, 120, 40);
+    let (x, y) = position_of(&output, "beta");
     click(&mut app, x, y);
-    let shown = screen(&mut app, 120, 40);
-    assert!(shown.contains("Sandboxes · beta"), "{shown}");
+    let output = screen(&mut app, 120, 40);
+    assert!(output.contains("Sandboxes · beta"), "{output}");
     let reversed = ratatui::style::Modifier::REVERSED;
     let buffer = show(&mut app, 120, 40, Instant::now());
     assert!(buffer.buffer()[(x, y)].modifier.contains(reversed));
-    let (x, y) = position_of(&shown, " all ");
+    let (x, y) = position_of(&output, " all ");
     click(&mut app, x + 1, y);
     assert!(app.all_hosts.is_shown);
 }
 
 #[test]
-fn with_many_hosts_the_current_one_and_the_bucket_stay_in_sight() {
+fn the_host_bar_always_shows_the_current_host_and_the_bucket() {
     let mut app = app(many(20, 3));
-    for at in 0..20 {
-        let name = format!("host-{at:02}");
+    for number in 0..20 {
+        let name = format!("host-{number:02}");
         for width in [40, 60, 80, 120, 200] {
             let line = first_line(&mut app, width);
             assert!(line.contains(&name), "{width}: {line}");
@@ -172,18 +175,18 @@ fn with_many_hosts_the_current_one_and_the_bucket_stay_in_sight() {
     keys(&mut app, "5");
     insta::assert_snapshot!("host_bar_80", first_line(&mut app, 80));
     let line = first_line(&mut app, 80);
-    let at = line.chars().position(|c| c == '‹').unwrap() as u16;
-    click(&mut app, at, 0);
+    let column = line.chars().position(|c| c == '‹').unwrap() as u16;
+    click(&mut app, column, 0);
     assert_ne!(app.host.as_ref().unwrap().as_str(), "host-04");
-    let to_the_left = first_line(&mut app, 80);
-    assert!(to_the_left.contains(app.host.as_ref().unwrap().as_str()));
+    let line = first_line(&mut app, 80);
+    assert!(line.contains(app.host.as_ref().unwrap().as_str()));
 }
 
 #[test]
-fn a_host_that_never_answered_says_since_when() {
+fn a_host_never_connected_shows_the_time_since_start() {
     let mut app = app(empty());
     let later = Instant::now() + Duration::from_secs(130);
-    assert!(screen_at(&mut app, 120, 40, later).contains("alpha ◌ opening 2m"));
+    assert!(screen_at(&mut app, 120, 40, later).contains("alpha ◌ connecting 2m"));
     update(&mut app, |view| {
         set_alpha(view, |host| {
             *host = HostView {
@@ -192,22 +195,22 @@ fn a_host_that_never_answered_says_since_when() {
             };
         });
     });
-    assert!(screen(&mut app, 120, 40).contains("alpha ✗ away <1m"));
+    assert!(screen(&mut app, 120, 40).contains("alpha ✗ unreachable <1m"));
 }
 
 #[test]
-fn a_pane_of_a_host_that_is_away_says_why_where_its_rows_are() {
+fn the_list_of_an_unreachable_host_shows_the_error() {
     let now = Instant::now();
     let mut app = app(fleet(now));
     keys(&mut app, "3");
     app.focus_on(Pane::Bucket);
-    let shown = screen_at(&mut app, 120, 40, now);
-    assert!(shown.contains("✗ cannot reach host gamma"), "{shown}");
-    assert!(shown.contains("winserver-base"), "{shown}");
+    let output = screen_at(&mut app, 120, 40, now);
+    assert!(output.contains("✗ cannot reach host gamma"), "{output}");
+    assert!(output.contains("winserver-base"), "{output}");
 }
 
 #[test]
-fn of_all_hosts_rows_only_those_on_screen_are_built() {
+fn only_visible_rows_of_all_hosts_are_built() {
     let mut app = app(many(20, 5_000));
     keys(&mut app, "a");
     app.focus_on(Pane::Snapshots);
@@ -221,10 +224,10 @@ fn of_all_hosts_rows_only_those_on_screen_are_built() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn any_keys_at_any_size_can_be_drawn(
-        width in 0u16..=500, height in 0u16..=200, which in 0usize..4, typed in "[amldJ \r/x\\]\\[09jkyo?]{0,8}",
+    fn any_keys_at_any_size_are_drawn(
+        width in 0u16..=500, height in 0u16..=200, view in 0usize..4, typed in "[amldJ \r/x\\]\\[09jkyo?]{0,8}",
     ) {
-        let view = match which {
+        let view = match view {
             0 => fleet(Instant::now()),
             1 => many(20, 30),
             2 => empty(),
@@ -246,7 +249,7 @@ proptest! {
 }
 
 #[test]
-fn an_object_is_not_said_to_be_nowhere_where_a_host_has_not_answered() {
+fn snapshots_of_an_unscanned_host_are_unknown() {
     let mut view = populated();
     for host in &mut view.hosts {
         let host = Arc::make_mut(host);
@@ -254,9 +257,9 @@ fn an_object_is_not_said_to_be_nowhere_where_a_host_has_not_answered() {
     }
     let mut app = app(view);
     keys(&mut app, "agb");
-    let shown = screen(&mut app, 120, 40);
+    let output = screen(&mut app, 120, 40);
     assert!(
-        shown.contains("? unknown") && !shown.contains("on 0 of"),
-        "{shown}"
+        output.contains("? unknown") && !output.contains("on 0 of"),
+        "{output}"
     );
 }

@@ -1,11 +1,11 @@
-//! The jobs page, leaving while jobs run, and what an earlier run left.
+//! The Jobs page, quitting while jobs run, and interrupted jobs.
 
 use super::*;
 use crate::dialog::{Dialog, InterruptedJobsDialog};
 use crate::fixture::{interrupted_job, queued_job};
 use snapdeck_engine::InterruptedId;
 
-/// One job runs, two wait, one has failed, and one was left.
+/// Returns a console with one running, two queued, one failed and one interrupted job.
 fn busy() -> App {
     let mut app = app(populated());
     update(&mut app, |view| {
@@ -16,7 +16,7 @@ fn busy() -> App {
     app
 }
 
-/// As [`busy`], with the page open at the row of that number.
+/// Returns [`busy`] with the Jobs page open and this row selected.
 fn at(row: usize) -> App {
     let mut app = busy();
     keys(&mut app, "Jgg");
@@ -25,10 +25,10 @@ fn at(row: usize) -> App {
 }
 
 #[test]
-fn the_page_shows_what_was_left_what_runs_the_queue_and_what_is_over() {
+fn the_page_shows_all_sections() {
     let mut app = at(1);
     shot("jobs_page", &mut app, Instant::now());
-    // The selected job's own log stands below.
+    // The details show the log of the selected job.
     assert!(screen(&mut app, 120, 40).contains("converting /var/lib"));
     keys(&mut app, "J");
     assert_eq!(app.list, Pane::Sandboxes);
@@ -36,13 +36,14 @@ fn the_page_shows_what_was_left_what_runs_the_queue_and_what_is_over() {
 }
 
 #[test]
-fn each_row_has_what_can_be_done_to_it() {
-    let left = vec![InterruptedId(1)];
+fn keys_act_on_the_selected_job() {
+    let interrupted = vec![InterruptedId(1)];
     assert_eq!(
         keys(&mut at(0), "t"),
-        [Command::ResumeInterrupted(left.clone())]
+        [Command::ResumeInterrupted(interrupted.clone())]
     );
-    assert_eq!(keys(&mut at(0), "X"), [Command::DiscardInterrupted(left)]);
+    let discard = Command::DiscardInterrupted(interrupted);
+    assert_eq!(keys(&mut at(0), "X"), [discard]);
     assert!(keys(&mut at(0), "x+-").is_empty());
     assert_eq!(keys(&mut at(1), "x"), [Command::Cancel(JobId(1))]);
     assert!(keys(&mut at(1), "t+-X").is_empty());
@@ -59,7 +60,7 @@ fn each_row_has_what_can_be_done_to_it() {
 }
 
 #[test]
-fn of_what_was_left_each_key_is_for_the_next_one() {
+fn each_key_acts_on_the_next_interrupted_job() {
     let mut app = at(0);
     update(&mut app, |view| {
         let names = ["one", "two", "three"];
@@ -71,32 +72,35 @@ fn of_what_was_left_each_key_is_for_the_next_one() {
     keys(&mut app, "gg");
     keys(&mut app, "x");
     assert!(screen(&mut app, 120, 40).contains("this job was interrupted"));
-    // Both before the engine has said anything.
+    // Both keys before the next view of the engine.
     let commands = keys(&mut app, "tX");
-    let of = |id| vec![InterruptedId(id)];
+    let ids = |id| vec![InterruptedId(id)];
     assert_eq!(
         commands,
         [
-            Command::ResumeInterrupted(of(1)),
-            Command::DiscardInterrupted(of(2))
+            Command::ResumeInterrupted(ids(1)),
+            Command::DiscardInterrupted(ids(2))
         ]
     );
-    // What came to nothing is there again.
+    // Rows reappear with the next view if the commands had no effect.
     assert!(!screen(&mut app, 120, 40).contains("two"));
     update(&mut app, |_| {});
     assert!(screen(&mut app, 120, 40).contains("two"));
 }
 
 #[test]
-fn the_selection_stays_on_its_job_when_that_moves_in_the_queue_or_ends() {
+fn the_selection_stays_on_its_job() {
     let mut app = at(3);
     let current = |app: &App| app.page_job().unwrap().id;
     assert_eq!(current(&app), JobId(4));
     update(&mut app, |view| view.jobs.swap(2, 3));
     assert_eq!(current(&app), JobId(4));
-    let shown = screen(&mut app, 120, 40);
-    let first = shown.lines().find(|line| line.contains("queue 1")).unwrap();
-    assert!(first.contains("myapp-v1.0"), "{shown}");
+    let output = screen(&mut app, 120, 40);
+    let first = output
+        .lines()
+        .find(|line| line.contains("queued 1"))
+        .unwrap();
+    assert!(first.contains("myapp-v1.0"), "{output}");
     update(&mut app, |view| {
         let mut job = (*view.jobs[2]).clone();
         job.state = view.jobs[1].state.clone();
@@ -107,7 +111,7 @@ fn the_selection_stays_on_its_job_when_that_moves_in_the_queue_or_ends() {
 }
 
 #[test]
-fn quitting_offers_to_leave_the_jobs_where_they_are_noted() {
+fn quitting_offers_to_leave_jobs_only_with_a_journal() {
     let mut app = busy();
     assert!(keys(&mut app, "q").is_empty());
     assert!(screen(&mut app, 120, 40).contains("cannot be resumed"));
@@ -120,11 +124,11 @@ fn quitting_offers_to_leave_the_jobs_where_they_are_noted() {
 }
 
 #[test]
-fn what_was_left_is_offered_at_the_start() {
+fn interrupted_jobs_are_offered_at_the_start() {
     let mut app = busy();
     app.layers
         .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
-    insta::assert_snapshot!("left", screen(&mut app, 120, 40));
+    insta::assert_snapshot!("interrupted_jobs", screen(&mut app, 120, 40));
     assert_eq!(
         keys(&mut app, "t"),
         [Command::ResumeInterrupted(vec![InterruptedId(1)])]

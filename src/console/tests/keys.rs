@@ -1,4 +1,4 @@
-//! What keys and clicks do.
+//! Keys and clicks.
 
 use super::*;
 
@@ -7,21 +7,21 @@ fn details_follow_the_focused_list() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
     press(&mut app, KeyCode::End);
-    let shown = screen(&mut app, 120, 40);
+    let output = screen(&mut app, 120, 40);
     assert!(
-        shown.contains("used by  config-vm, sandbox-002, sandbox-003, sandbox-004"),
-        "{shown}"
+        output.contains("used by  config-vm, sandbox-002, sandbox-003, sandbox-004"),
+        "{output}"
     );
     press(&mut app, KeyCode::Tab);
-    let shown = screen(&mut app, 120, 40);
+    let output = screen(&mut app, 120, 40);
     assert!(
-        shown.contains("hosts    alpha ↓ absent   beta ?"),
-        "{shown}"
+        output.contains("hosts    alpha ↓ absent   beta ?"),
+        "{output}"
     );
 }
 
 #[test]
-fn create_safe_by_default_and_live_when_ticked() {
+fn create_is_live_only_if_selected() {
     let mut app = app(populated());
     keys(&mut app, "cnew-one");
     press(&mut app, KeyCode::Tab);
@@ -44,7 +44,7 @@ fn create_safe_by_default_and_live_when_ticked() {
 }
 
 #[test]
-fn a_taken_name_needs_overwrite() {
+fn an_existing_name_needs_overwrite() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Down);
     keys(&mut app, "pmyapp-v1.0");
@@ -67,7 +67,7 @@ fn a_taken_name_needs_overwrite() {
 }
 
 #[test]
-fn push_of_a_running_sandbox_says_why_not_and_follows_its_state() {
+fn push_is_refused_until_the_sandbox_is_stopped() {
     let mut app = app(populated());
     keys(&mut app, "pnew");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
@@ -82,14 +82,14 @@ fn push_of_a_running_sandbox_says_why_not_and_follows_its_state() {
 }
 
 #[test]
-fn letters_in_a_field_never_act() {
+fn letters_in_a_text_input_are_not_actions() {
     let mut app = app(populated());
     let all = "cpldrxXqJL?/[]123 hjklgGyn";
     keys(&mut app, "c");
     assert!(keys(&mut app, all).is_empty());
     assert_eq!(app.layers.len(), 1);
-    let shown = screen(&mut app, 120, 40);
-    assert!(shown.contains(all), "{shown}");
+    let output = screen(&mut app, 120, 40);
+    assert!(output.contains(all), "{output}");
     press(&mut app, KeyCode::Esc);
     keys(&mut app, "/");
     assert!(keys(&mut app, all).is_empty());
@@ -103,7 +103,7 @@ fn letters_in_a_field_never_act() {
 }
 
 #[test]
-fn create_takes_one_sandbox_and_says_so() {
+fn create_refuses_several_sandboxes() {
     let mut app = app(populated());
     keys(&mut app, "  c");
     assert!(app.layers.is_empty());
@@ -111,7 +111,7 @@ fn create_takes_one_sandbox_and_says_so() {
 }
 
 #[test]
-fn the_only_copy_on_a_host_takes_its_name() {
+fn removing_the_only_copy_must_be_confirmed_by_typing() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
     keys(&mut app, "d");
@@ -121,7 +121,7 @@ fn the_only_copy_on_a_host_takes_its_name() {
 }
 
 #[test]
-fn the_selection_outlives_a_refresh() {
+fn the_selection_survives_a_refresh() {
     let mut app = app(populated());
     app.focus_on(Pane::Snapshots);
     press(&mut app, KeyCode::Down);
@@ -136,11 +136,11 @@ fn the_selection_outlives_a_refresh() {
     assert_eq!(selected(&app), "myapp-v1.0");
     update(&mut app, |view| {
         set_alpha(view, |host| {
-            let left = host
+            let remaining = host
                 .snapshots
                 .iter()
                 .filter(|s| s.name.as_str() != "myapp-v1.0");
-            host.snapshots = left.cloned().collect();
+            host.snapshots = remaining.cloned().collect();
         });
     });
     assert_eq!(selected(&app), "winserver-base");
@@ -158,7 +158,7 @@ fn each_host_has_its_own_lists() {
 }
 
 #[test]
-fn without_a_bucket_it_says_what_to_configure() {
+fn a_missing_bucket_is_reported_with_its_setting() {
     let mut app = app(populated());
     update(&mut app, |view| {
         view.bucket = Arc::new(BucketView {
@@ -173,7 +173,7 @@ fn without_a_bucket_it_says_what_to_configure() {
 }
 
 #[test]
-fn jobs_are_cancelled_and_dismissed_one_by_one_or_together() {
+fn jobs_are_cancelled_and_dismissed() {
     let mut app = app(populated());
     assert_eq!(keys(&mut app, "X"), [Command::Dismiss(JobId(2))]);
     keys(&mut app, "J");
@@ -185,7 +185,7 @@ fn jobs_are_cancelled_and_dismissed_one_by_one_or_together() {
 }
 
 #[test]
-fn a_click_selects_and_the_wheel_moves() {
+fn clicks_select_and_the_wheel_scrolls() {
     let mut app = app(populated());
     screen(&mut app, 120, 40);
     let mut mouse = |kind, column, row| {

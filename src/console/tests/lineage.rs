@@ -1,11 +1,11 @@
-//! What is said of the selected snapshot, and its relatives.
+//! Annotations and lineage of the selected snapshot.
 
 use super::*;
 use crate::dialog::Dialog;
 use crate::fixture::lineage;
 use crate::lineage::LineageQuery;
 
-/// The bucket's list with `myapp-v1.0` selected, whose relatives are known.
+/// Returns a console with the object `myapp-v1.0` selected and its lineage loaded.
 fn with_lineage() -> App {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
@@ -16,22 +16,22 @@ fn with_lineage() -> App {
     app
 }
 
-fn answer(app: &mut App, found: Result<(), &str>) -> LineageQuery {
-    let asked = app.pending_query().unwrap();
-    let found = found.map(|()| lineage(asked.name.as_str()));
-    app.on_lineage(asked.clone(), found.map_err(str::to_owned));
-    asked
+fn answer(app: &mut App, result: Result<(), &str>) -> LineageQuery {
+    let query = app.pending_query().unwrap();
+    let result = result.map(|()| lineage(query.name.as_str()));
+    app.on_lineage(query.clone(), result.map_err(str::to_owned));
+    query
 }
 
 #[test]
-fn details_tell_the_pin_the_note_the_relatives_and_what_a_pull_would_fetch() {
+fn details_show_annotations_lineage_and_pull_cost() {
     let mut app = with_lineage();
-    insta::assert_snapshot!("kin", screen_at(&mut app, 120, 40, Instant::now()));
-    assert_eq!(app.pending_query(), None, "it is asked once");
+    insta::assert_snapshot!("lineage", screen_at(&mut app, 120, 40, Instant::now()));
+    assert_eq!(app.pending_query(), None, "there is one query");
 }
 
 #[test]
-fn a_selection_is_asked_about_and_an_answer_to_another_is_not_shown() {
+fn a_lineage_is_shown_only_for_its_snapshot() {
     let mut app = app(populated());
     assert_eq!(app.pending_query(), None, "a sandbox has no manifest");
     press(&mut app, KeyCode::Tab);
@@ -41,15 +41,15 @@ fn a_selection_is_asked_about_and_an_answer_to_another_is_not_shown() {
     keys(&mut app, "j");
     assert!(!screen(&mut app, 120, 40).contains("the one for the fair"));
     answer(&mut app, Err("cannot reach host alpha"));
-    assert!(screen(&mut app, 120, 40).contains("not known: cannot reach host alpha"));
-    // Another length is another image.
+    assert!(screen(&mut app, 120, 40).contains("unknown: cannot reach host alpha"));
+    // A changed size means another image.
     update(&mut app, |view| {
         set_bucket(view, |bucket| {
             bucket.objects = Arc::new([object("myapp-v1.0", 7)])
         });
     });
     assert!(app.pending_query().is_some());
-    // Of a host that is away nothing is asked.
+    // There is no query to an unreachable host.
     update(&mut app, |view| {
         set_alpha(view, |host| {
             host.link = Link::Down(Error::new(Kind::Unreachable, "cannot reach host alpha"));
@@ -59,9 +59,9 @@ fn a_selection_is_asked_about_and_an_answer_to_another_is_not_shown() {
 }
 
 #[test]
-fn n_edits_the_note_and_p_takes_the_pin_away() {
+fn n_edits_the_note_and_p_toggles_the_pin() {
     let mut app = with_lineage();
-    let said = |note: Option<&str>, pin| Command::Annotate {
+    let annotate = |note: Option<&str>, pin| Command::Annotate {
         host: Some("alpha".parse().unwrap()),
         bucket: true,
         name: "myapp-v1.0".parse().unwrap(),
@@ -71,25 +71,25 @@ fn n_edits_the_note_and_p_takes_the_pin_away() {
             ..AnnotationsPatch::default()
         },
     };
-    assert_eq!(keys(&mut app, "P"), [said(None, Some(false))]);
+    assert_eq!(keys(&mut app, "P"), [annotate(None, Some(false))]);
     keys(&mut app, "N!");
-    let shown = screen(&mut app, 120, 40);
-    assert!(shown.contains("note on myapp-v1.0"), "{shown}");
+    let output = screen(&mut app, 120, 40);
+    assert!(output.contains("note on myapp-v1.0"), "{output}");
     assert!(
-        shown.contains("Saved on alpha and in the bucket."),
-        "{shown}"
+        output.contains("Saved on alpha and in the bucket."),
+        "{output}"
     );
     press(&mut app, KeyCode::Enter);
     keys(&mut app, "q");
     app.on_event(Event::Paste("s\rx\ty\u{1b}".to_owned()));
-    let kept = press_ctrl(&mut app, 's');
+    let commands = press_ctrl(&mut app, 's');
     let note = "the one for the fair!\nqs\nx y";
-    assert_eq!(kept, [said(Some(note), None)]);
+    assert_eq!(commands, [annotate(Some(note), None)]);
     assert!(app.layers.is_empty());
 }
 
 #[test]
-fn a_note_that_was_edited_is_not_lost_by_one_key() {
+fn an_edited_note_is_not_discarded_by_one_key() {
     let mut app = with_lineage();
     keys(&mut app, "N");
     press(&mut app, KeyCode::Esc);
@@ -103,7 +103,7 @@ fn a_note_that_was_edited_is_not_lost_by_one_key() {
     assert!(press(&mut app, KeyCode::Esc).is_empty());
     assert!(app.layers.is_empty());
 
-    // ctrl-c leads out of it as esc does, and then out of the console.
+    // ctrl-c closes the dialog as esc does, and then the console.
     keys(&mut app, "Nx");
     assert!(press_ctrl(&mut app, 'c').is_empty());
     assert!(screen(&mut app, 80, 24).contains("press esc again"));
@@ -114,17 +114,17 @@ fn a_note_that_was_edited_is_not_lost_by_one_key() {
 }
 
 #[test]
-fn a_note_of_many_lines_is_seen_where_it_is_edited_and_one_too_long_is_not_kept() {
+fn a_long_note_scrolls_to_the_cursor_and_too_long_a_note_is_refused() {
     let mut app = with_lineage();
     keys(&mut app, "N");
     for line in 1..30 {
         press(&mut app, KeyCode::Enter);
         keys(&mut app, &format!("line {line}"));
     }
-    let shown = screen(&mut app, 80, 24);
+    let output = screen(&mut app, 80, 24);
     assert!(
-        shown.contains("line 29") && !shown.contains("fair"),
-        "{shown}"
+        output.contains("line 29") && !output.contains("fair"),
+        "{output}"
     );
     keys(&mut app, &"x".repeat(5000));
     assert!(screen(&mut app, 80, 24).contains("may have at most 4096"));
@@ -138,7 +138,7 @@ fn press_ctrl(app: &mut App, c: char) -> Vec<Command> {
 }
 
 #[test]
-fn a_pull_tells_beforehand_what_is_fetched_and_what_is_copied() {
+fn a_pull_shows_its_cost_beforehand() {
     let mut app = with_lineage();
     update(&mut app, |view| {
         let mut beta = (*view.hosts[1]).clone();
@@ -149,25 +149,26 @@ fn a_pull_tells_beforehand_what_is_fetched_and_what_is_copied() {
     assert_eq!(
         app.pending_cost_query(),
         None,
-        "alpha has it already: nothing moves"
+        "alpha already has the snapshot"
     );
     keys(&mut app, "j ");
-    let pair = app.pending_cost_query().unwrap();
-    assert_eq!((pair.0.as_str(), pair.1.as_str()), ("beta", "myapp-v1.0"));
+    let target = app.pending_cost_query().unwrap();
+    let (host, name) = (target.0.as_str(), target.1.as_str());
+    assert_eq!((host, name), ("beta", "myapp-v1.0"));
     let cost = lineage("myapp-v1.0").pull_cost.unwrap();
     let Some(Dialog::Pull(pull)) = app.dialog() else {
         panic!("no dialog");
     };
-    pull.on_cost(pair, Ok(cost));
+    pull.on_cost(target, Ok(cost));
     assert_eq!(app.pending_cost_query(), None);
     insta::assert_snapshot!("pull_cost_two", screen(&mut app, 120, 40));
-    // On beta alone.
+    // To beta only.
     keys(&mut app, "k ");
     insta::assert_snapshot!("pull_cost", screen(&mut app, 120, 40));
 }
 
 #[test]
-fn before_it_is_known_what_is_said_nothing_is_said_otherwise() {
+fn annotations_cannot_be_edited_before_they_are_loaded() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
     for key in ["P", "N"] {

@@ -1,4 +1,4 @@
-//! The matrix of snapshots and hosts, and pulls to several of them.
+//! The Locations page, and pulls to several hosts.
 
 use super::*;
 use crate::cell::Place;
@@ -14,41 +14,41 @@ fn open(view: View) -> App {
 }
 
 #[test]
-fn a_cell_says_what_is_there_and_what_goes_on() {
+fn cells_show_states_and_jobs() {
     let now = Instant::now();
     let mut app = open(fleet(now));
     press(&mut app, KeyCode::Right);
     press(&mut app, KeyCode::Right);
     press(&mut app, KeyCode::Right);
     shot("matrix", &mut app, now);
-    let shown = screen_at(&mut app, 120, 40, now);
+    let output = screen_at(&mut app, 120, 40, now);
     for (row, words) in [
         ("far-away", "66 %"),
-        ("far-away", "✗ out of reach"),
-        ("local-only", "● here"),
+        ("far-away", "✗ unreachable"),
+        ("local-only", "● present"),
         ("myapp-v1.0", "! damaged"),
-        ("winserver-base", "● here ⌂4"),
+        ("winserver-base", "● present ⌂4"),
         ("winserver-base", "≠ differs ⌂1"),
     ] {
-        let line = shown.lines().find(|line| line.contains(row)).unwrap();
-        assert!(line.contains(words), "{row} {words}: {shown}");
+        let line = output.lines().find(|line| line.contains(row)).unwrap();
+        assert!(line.contains(words), "{row} {words}: {output}");
     }
-    // The current cell's own error, with what to do.
+    // The error of the current cell, with its hint.
     assert!(
-        shown.contains("check the network and sshd on gamma"),
-        "{shown}"
+        output.contains("check the network and sshd on gamma"),
+        "{output}"
     );
-    let line = shown.lines().find(|line| line.contains("winserver-base"));
+    let line = output.lines().find(|line| line.contains("winserver-base"));
     assert!(
-        line.unwrap().contains("? here ⌂1"),
-        "what was seen last: {shown}"
+        line.unwrap().contains("? present ⌂1"),
+        "the last known state: {output}"
     );
     press(&mut app, KeyCode::Enter);
-    insta::assert_snapshot!("matrix_whereabouts", screen_at(&mut app, 120, 40, now));
+    insta::assert_snapshot!("snapshot_locations", screen_at(&mut app, 120, 40, now));
 }
 
 #[test]
-fn an_error_stands_in_its_cell_until_it_is_put_right() {
+fn a_cell_shows_its_error_until_the_snapshot_is_present() {
     let now = Instant::now();
     let mut app = open(fleet(now));
     update(&mut app, |view| {
@@ -58,12 +58,12 @@ fn an_error_stands_in_its_cell_until_it_is_put_right() {
         gamma.snapshots = snapshots.into();
         gamma.link = Link::Up;
     });
-    let shown = screen_at(&mut app, 120, 40, now);
-    assert!(!shown.contains("✗ out of reach"), "{shown}");
+    let output = screen_at(&mut app, 120, 40, now);
+    assert!(!output.contains("✗ unreachable"), "{output}");
 }
 
 #[test]
-fn marked_cells_are_pulled_together_each_to_its_host() {
+fn marked_cells_are_pulled_to_their_hosts() {
     let mut app = open(fleet(Instant::now()));
     press(&mut app, KeyCode::Right);
     keys(&mut app, " ");
@@ -72,15 +72,15 @@ fn marked_cells_are_pulled_together_each_to_its_host() {
     let (name, place) = app.matrix.current().unwrap();
     assert_eq!((name.as_str(), place.name()), ("myapp-v1.0", "beta"));
     keys(&mut app, " l");
-    let shown = screen(&mut app, 120, 40);
-    insta::assert_snapshot!("matrix_pull", shown);
+    let output = screen(&mut app, 120, 40);
+    insta::assert_snapshot!("matrix_pull", output);
     let both = [("far-away", "alpha"), ("myapp-v1.0", "beta")];
     assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
     assert_eq!(app.matrix.marked_count(), 0);
 }
 
 #[test]
-fn a_row_is_marked_at_the_bucket_and_goes_to_every_host() {
+fn a_row_marked_in_the_bucket_column_is_pulled_to_all_hosts() {
     let mut app = open(fleet(Instant::now()));
     keys(&mut app, " l");
     let all = [
@@ -98,34 +98,34 @@ fn a_row_is_marked_at_the_bucket_and_goes_to_every_host() {
 }
 
 #[test]
-fn hosts_are_ticked_in_the_pull_dialog() {
+fn hosts_are_selected_in_the_pull_dialog() {
     let mut app = app(fleet(Instant::now()));
     app.focus_on(Pane::Bucket);
     keys(&mut app, "l");
-    let shown = screen(&mut app, 80, 24);
+    let output = screen(&mut app, 80, 24);
     assert!(
-        shown.contains("[x] alpha") && shown.contains("[ ] beta"),
-        "{shown}"
+        output.contains("[x] alpha") && output.contains("[ ] beta"),
+        "{output}"
     );
     keys(&mut app, "a");
-    let shown = screen(&mut app, 80, 24);
+    let output = screen(&mut app, 80, 24);
     assert!(
-        shown.contains("3 GiB, from s3://daytona/snapshots/, once"),
-        "{shown}"
+        output.contains("3 GiB, from s3://daytona/snapshots/, once"),
+        "{output}"
     );
     assert!(
-        shown.contains("[ ] gamma"),
-        "the one that is away is left out: {shown}"
+        output.contains("[ ] gamma"),
+        "an unreachable host is not selected: {output}"
     );
     assert_eq!(
         keys(&mut app, "y"),
         [pulls(&[("far-away", "alpha"), ("far-away", "beta")])]
     );
     keys(&mut app, "l ");
-    let shown = screen(&mut app, 80, 24);
-    assert!(shown.contains("no host is ticked"), "{shown}");
+    let output = screen(&mut app, 80, 24);
+    assert!(output.contains("no host is selected"), "{output}");
     assert!(keys(&mut app, "y").is_empty());
-    // One that is away alone is refused with its error.
+    // A pull to an unreachable host alone is refused with its error.
     keys(&mut app, "jj ");
     assert!(keys(&mut app, "y").is_empty());
     assert!(screen(&mut app, 80, 24).contains("cannot reach host gamma"));
@@ -135,7 +135,7 @@ fn hosts_are_ticked_in_the_pull_dialog() {
 }
 
 #[test]
-fn the_current_cell_is_removed_on_its_host() {
+fn remove_applies_to_the_current_cell() {
     let mut app = open(fleet(Instant::now()));
     keys(&mut app, "/myapp");
     press(&mut app, KeyCode::Enter);
@@ -170,7 +170,7 @@ fn the_current_cell_is_removed_on_its_host() {
 }
 
 #[test]
-fn the_job_of_a_cell_is_cancelled_there() {
+fn cancel_applies_to_the_job_of_the_current_cell() {
     let mut app = open(fleet(Instant::now()));
     keys(&mut app, "2");
     assert_eq!(keys(&mut app, "x"), [Command::Cancel(JobId(1))]);
@@ -179,7 +179,7 @@ fn the_job_of_a_cell_is_cancelled_there() {
 }
 
 #[test]
-fn a_snapshot_that_is_on_its_way_has_a_row() {
+fn a_snapshot_being_pushed_has_a_row() {
     let mut app = open(populated());
     assert!(screen(&mut app, 120, 40).contains("myapp-v1.1"));
     let line = screen(&mut app, 120, 40);
@@ -193,7 +193,7 @@ fn a_snapshot_that_is_on_its_way_has_a_row() {
 }
 
 #[test]
-fn twenty_hosts_and_ten_thousand_names_scroll_both_ways() {
+fn many_hosts_and_snapshots_scroll_both_ways() {
     let mut app = open(many(20, 10_000));
     assert_eq!(app.matrix.names.len(), 10_003);
     press(&mut app, KeyCode::End);
@@ -202,28 +202,28 @@ fn twenty_hosts_and_ten_thousand_names_scroll_both_ways() {
     }
     assert_eq!(app.matrix.place, Place::Host("host-19".parse().unwrap()));
     insta::assert_snapshot!("matrix_many", screen(&mut app, 120, 16));
-    // A step back moves no column as long as the cell is in sight.
+    // The columns do not scroll as long as the current one is visible.
     let first = app.matrix.first_column;
     press(&mut app, KeyCode::Left);
     screen(&mut app, 120, 16);
     assert_eq!(app.matrix.first_column, first);
     keys(&mut app, "/00042");
-    let shown = screen(&mut app, 120, 16);
-    assert!(shown.contains("(1 of 10003)"), "{shown}");
+    let output = screen(&mut app, 120, 16);
+    assert!(output.contains("(1 of 10003)"), "{output}");
 }
 
 #[test]
-fn a_click_goes_to_a_cell() {
+fn a_click_selects_a_cell() {
     let mut app = open(fleet(Instant::now()));
-    let shown = screen(&mut app, 120, 40);
-    let (x, y) = position_of(&shown, "! damaged");
+    let output = screen(&mut app, 120, 40);
+    let (x, y) = position_of(&output, "! damaged");
     click(&mut app, x, y);
     let (name, place) = app.matrix.current().unwrap();
     assert_eq!((name.as_str(), place.name()), ("myapp-v1.0", "beta"));
 }
 
 #[test]
-fn what_came_to_a_host_after_it_went_away_is_told() {
+fn a_pull_to_an_unreachable_host_is_shown_as_pulled() {
     let now = Instant::now();
     let mut app = open(fleet(now));
     update(&mut app, |view| {
@@ -241,20 +241,20 @@ fn what_came_to_a_host_after_it_went_away_is_told() {
             resumed_bytes: 0,
         });
     });
-    let shown = screen_at(&mut app, 120, 40, now);
-    let line = shown.lines().find(|line| line.contains("│ far-away"));
-    assert!(line.unwrap().contains("✓ pulled"), "{shown}");
+    let output = screen_at(&mut app, 120, 40, now);
+    let line = output.lines().find(|line| line.contains("│ far-away"));
+    assert!(line.unwrap().contains("✓ pulled"), "{output}");
 }
 
 #[test]
-fn a_long_pull_dialog_follows_the_host_and_can_be_read_from_its_start() {
+fn a_long_pull_dialog_follows_the_selected_host() {
     let mut app = app(many(20, 3));
     app.focus_on(Pane::Bucket);
     keys(&mut app, "l");
     assert!(screen(&mut app, 80, 24).contains("Downloads 1 snapshot"));
     keys(&mut app, &"j".repeat(19));
-    let shown = screen(&mut app, 80, 24);
-    assert!(shown.contains("[ ] host-19"), "{shown}");
+    let output = screen(&mut app, 80, 24);
+    assert!(output.contains("[ ] host-19"), "{output}");
     press(&mut app, KeyCode::PageUp);
     press(&mut app, KeyCode::PageUp);
     assert!(screen(&mut app, 80, 24).contains("Downloads 1 snapshot"));

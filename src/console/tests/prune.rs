@@ -1,4 +1,4 @@
-//! Prune: a rule, what it lets go, and the confirmation.
+//! Prune: rule, plan and confirmation.
 
 use super::*;
 use crate::dialog::Dialog;
@@ -6,7 +6,7 @@ use snapdeck_engine::PruneRequest;
 use snapdeck_model::{Candidate, Leftover, LeftoverKind, PrunePlan, PruneRule};
 
 fn plan() -> PrunePlan {
-    let one = |name: &str, host: Option<&str>, held: &[&str]| Candidate {
+    let candidate = |name: &str, host: Option<&str>, keep_reasons: &[&str]| Candidate {
         name: name.parse().unwrap(),
         host: host.map(|host| host.parse().unwrap()),
         size_bytes: 3 << 30,
@@ -14,11 +14,21 @@ fn plan() -> PrunePlan {
         in_use: false,
         is_last_copy: host.is_none(),
         identity: None,
-        keep_reasons: held.iter().map(|why| (*why).to_owned()).collect(),
+        keep_reasons: keep_reasons
+            .iter()
+            .map(|reason| (*reason).to_owned())
+            .collect(),
     };
     PrunePlan {
-        to_remove: vec![one("app-v1", Some("alpha"), &[]), one("app-v2", None, &[])],
-        kept: vec![one("app-v3", Some("alpha"), &["in use by sandbox-002"])],
+        to_remove: vec![
+            candidate("app-v1", Some("alpha"), &[]),
+            candidate("app-v2", None, &[]),
+        ],
+        kept: vec![candidate(
+            "app-v3",
+            Some("alpha"),
+            &["in use by sandbox-002"],
+        )],
         leftovers: vec![leftover()],
         warnings: Vec::new(),
     }
@@ -36,34 +46,34 @@ fn leftover() -> Leftover {
     }
 }
 
-/// The dialog after a rule was told, and what is asked then.
+/// Submits a rule; returns the request.
 fn submit_rule(app: &mut App) -> PruneRequest {
     keys(app, "U3");
     press(app, KeyCode::Tab);
     keys(app, "30");
     let commands = press(app, KeyCode::Enter);
-    let [Command::FindPrunable(pruning)] = &commands[..] else {
+    let [Command::FindPrunable(request)] = &commands[..] else {
         panic!("{commands:?}");
     };
-    pruning.clone()
+    request.clone()
 }
 
-fn give_plan(app: &mut App, pruning: &PruneRequest, plan: Result<PrunePlan, Error>) {
+fn give_plan(app: &mut App, request: &PruneRequest, plan: Result<PrunePlan, Error>) {
     let Some(Dialog::Prune(dialog)) = app.dialog() else {
         panic!("no dialog");
     };
-    dialog.on_plan(pruning, plan);
+    dialog.on_plan(request, plan);
 }
 
 #[test]
-fn a_rule_is_told_and_what_it_lets_go_is_shown_and_confirmed_by_typing() {
+fn a_plan_is_shown_and_confirmed_by_typing() {
     let mut app = app(populated());
     keys(&mut app, "U");
     insta::assert_snapshot!("prune_rule", screen(&mut app, 120, 40));
     press(&mut app, KeyCode::Esc);
-    let pruning = submit_rule(&mut app);
+    let request = submit_rule(&mut app);
     let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
-    let wanted = PruneRequest {
+    let expected = PruneRequest {
         rule: PruneRule {
             keep_newest: Some(3),
             older_than: Some(days(30)),
@@ -73,64 +83,64 @@ fn a_rule_is_told_and_what_it_lets_go_is_shown_and_confirmed_by_typing() {
         include_bucket: false,
         include_leftovers: true,
     };
-    assert_eq!(pruning, wanted);
+    assert_eq!(request, expected);
     assert!(screen(&mut app, 120, 40).contains("Searching"));
-    give_plan(&mut app, &pruning, Ok(plan()));
+    give_plan(&mut app, &request, Ok(plan()));
     insta::assert_snapshot!("prune_found", screen(&mut app, 120, 40));
     keys(&mut app, "y");
     keys(&mut app, "remove 3");
     assert!(
         press(&mut app, KeyCode::Enter).is_empty(),
-        "that is not all of it"
+        "the number is wrong"
     );
     press(&mut app, KeyCode::Backspace);
     keys(&mut app, "2");
     let commands = press(&mut app, KeyCode::Enter);
-    assert_eq!(commands, [Command::Prune(pruning, plan())]);
+    assert_eq!(commands, [Command::Prune(request, plan())]);
     assert!(app.layers.is_empty());
 }
 
 #[test]
-fn leftovers_alone_need_one_key_and_where_nothing_goes_none_helps() {
+fn leftovers_alone_are_confirmed_by_a_key() {
     let mut app = app(populated());
-    let pruning = submit_rule(&mut app);
+    let request = submit_rule(&mut app);
     let only = PrunePlan {
         leftovers: vec![leftover()],
         ..PrunePlan::default()
     };
-    give_plan(&mut app, &pruning, Ok(only.clone()));
-    assert_eq!(keys(&mut app, "y"), [Command::Prune(pruning, only)]);
-    let pruning = submit_rule(&mut app);
-    give_plan(&mut app, &pruning, Ok(PrunePlan::default()));
-    assert!(screen(&mut app, 120, 40).contains("Nothing goes."));
+    give_plan(&mut app, &request, Ok(only.clone()));
+    assert_eq!(keys(&mut app, "y"), [Command::Prune(request, only)]);
+    let request = submit_rule(&mut app);
+    give_plan(&mut app, &request, Ok(PrunePlan::default()));
+    assert!(screen(&mut app, 120, 40).contains("Nothing to remove."));
     assert!(keys(&mut app, "y").is_empty() && !app.layers.is_empty());
 }
 
 #[test]
-fn an_answer_to_another_question_is_not_taken_and_a_failure_is_told() {
+fn a_plan_for_another_request_is_ignored_and_an_error_is_shown() {
     let mut app = app(populated());
-    let pruning = submit_rule(&mut app);
+    let request = submit_rule(&mut app);
     let other = PruneRequest {
         include_bucket: true,
-        ..pruning.clone()
+        ..request.clone()
     };
     give_plan(&mut app, &other, Ok(plan()));
     assert!(screen(&mut app, 120, 40).contains("Searching"));
     let error = Error::new(Kind::Unreachable, "cannot reach host alpha");
-    give_plan(&mut app, &pruning, Err(error));
+    give_plan(&mut app, &request, Err(error));
     assert!(screen(&mut app, 120, 40).contains("cannot reach host alpha"));
     keys(&mut app, "b");
     assert!(screen(&mut app, 120, 40).contains("Keep newest"));
 }
 
 #[test]
-fn without_a_condition_or_a_place_nothing_is_looked_for() {
+fn a_condition_and_a_location_are_required() {
     let mut app = app(populated());
     keys(&mut app, "U0");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
     assert!(screen(&mut app, 80, 24).contains("must be a number from 1"));
     press(&mut app, KeyCode::Backspace);
-    // Neither leftovers nor a rule.
+    // Without leftovers and without a rule.
     for _ in 0..3 {
         press(&mut app, KeyCode::Tab);
     }
@@ -139,8 +149,8 @@ fn without_a_condition_or_a_place_nothing_is_looked_for() {
     assert!(screen(&mut app, 80, 24).contains("set a condition"));
     keys(&mut app, " ");
     press(&mut app, KeyCode::Tab);
-    // All hosts, then none.
+    // Select all hosts, then none.
     keys(&mut app, "  ");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
-    assert!(screen(&mut app, 80, 24).contains("no location is ticked"));
+    assert!(screen(&mut app, 80, 24).contains("no location is selected"));
 }

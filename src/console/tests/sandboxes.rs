@@ -1,4 +1,4 @@
-//! Sandboxes: what is seen of one that runs, and what is done to them.
+//! Sandboxes: metrics, screen and verbs.
 
 use ratatui::layout::Size;
 use ratatui::style::Color;
@@ -22,7 +22,7 @@ fn verb(id: &str, verb: SandboxVerb) -> Command {
     Command::SubmitAll(vec![sandbox_operation(id, verb)])
 }
 
-/// Makes the picture ready that the last frame left a place for.
+/// Encodes the picture for the area of the last frame; returns its size.
 fn prepare(app: &mut App) -> Size {
     let (picture, room) = app.pending_picture().unwrap();
     app.on_picture(app.canvas.encode(&picture, room));
@@ -30,7 +30,7 @@ fn prepare(app: &mut App) -> Size {
 }
 
 #[test]
-fn details_show_what_a_running_one_does_and_its_screen() {
+fn details_show_metrics_and_screen() {
     let now = Instant::now();
     let mut app = app(populated());
     app.on_metrics(Some(Arc::new(metrics(now))));
@@ -44,7 +44,7 @@ fn details_show_what_a_running_one_does_and_its_screen() {
 }
 
 #[test]
-fn its_screen_fills_ours_on_a_key() {
+fn the_screen_is_shown_full_size() {
     let now = Instant::now();
     let mut app = app(populated());
     app.on_metrics(Some(Arc::new(metrics(now))));
@@ -52,12 +52,12 @@ fn its_screen_fills_ours_on_a_key() {
     show(&mut app, 100, 30, now);
     let room = prepare(&mut app);
     assert_eq!(room, Size::new(98, 27));
-    let shown = show(&mut app, 100, 30, now);
-    let cells = shown.buffer();
+    let output = show(&mut app, 100, 30, now);
+    let cells = output.buffer();
     // Red above, blue below.
     assert_eq!(cells[(50, 3)].bg, Color::Rgb(255, 0, 0));
     assert_eq!(cells[(50, 26)].bg, Color::Rgb(0, 0, 255));
-    assert!(shown.to_string().contains("screen of config-vm on alpha"));
+    assert!(output.to_string().contains("screen of config-vm on alpha"));
     assert!(app.pending_picture().is_none());
     let copy = Command::Viewer {
         host: "alpha".parse().unwrap(),
@@ -70,14 +70,12 @@ fn its_screen_fills_ours_on_a_key() {
 }
 
 #[test]
-fn only_what_runs_and_is_shown_is_looked_at() {
+fn only_a_selected_active_sandbox_is_watched() {
     let mut app = app(populated());
     screen(&mut app, 120, 40);
-    let look = app.watch_target().unwrap();
-    assert_eq!(
-        (look.sandbox.as_str(), look.include_screen),
-        ("config-vm", true)
-    );
+    let target = app.watch_target().unwrap();
+    assert_eq!(target.sandbox.as_str(), "config-vm");
+    assert!(target.include_screen);
     press(&mut app, KeyCode::End);
     assert_eq!(app.watch_target(), None, "sandbox-004 is off");
     press(&mut app, KeyCode::Home);
@@ -89,7 +87,7 @@ fn only_what_runs_and_is_shown_is_looked_at() {
     assert!(!app.watch_target().unwrap().include_screen);
     update(&mut app, |view| {
         set_alpha(view, |host| {
-            host.link = Link::Down(Error::new(Kind::Unreachable, "away"));
+            host.link = Link::Down(Error::new(Kind::Unreachable, "timed out"));
         });
     });
     assert_eq!(app.watch_target(), None);
@@ -112,23 +110,23 @@ fn a_picture_of_another_sandbox_is_never_shown() {
 }
 
 #[test]
-fn keys_of_the_screen_say_why_not() {
+fn a_stopped_sandbox_has_no_screen() {
     let mut app = app(populated());
     press(&mut app, KeyCode::End);
     for key in ["i", "v", "V"] {
         assert!(keys(&mut app, key).is_empty());
-        let shown = screen(&mut app, 120, 40);
+        let output = screen(&mut app, 120, 40);
         assert!(
-            shown.contains("sandbox-004 is shut off: it has no screen"),
-            "{shown}"
+            output.contains("sandbox-004 is shut off: it has no screen"),
+            "{output}"
         );
     }
 }
 
 #[test]
-fn harmless_verbs_act_at_once_on_one() {
+fn harmless_verbs_run_without_confirmation() {
     let mut app = app(populated());
-    // config-vm runs, sandbox-002 is paused, -003 saved, -004 off.
+    // config-vm is running, sandbox-002 paused, sandbox-003 saved, sandbox-004 shut off.
     assert_eq!(keys(&mut app, "z"), [verb("config-vm", SandboxVerb::Pause)]);
     assert!(keys(&mut app, "s").is_empty());
     assert!(screen(&mut app, 120, 40).contains("cannot start config-vm: it is already running"));
@@ -151,7 +149,7 @@ fn harmless_verbs_act_at_once_on_one() {
 }
 
 #[test]
-fn a_stop_is_asked_for_and_one_that_failed_asks_whether_to_cut_the_power() {
+fn stop_is_confirmed_and_a_failed_stop_offers_force_off() {
     let mut app = app(populated());
     assert!(keys(&mut app, "S").is_empty());
     assert!(screen(&mut app, 80, 24).contains("stop config-vm on alpha"));
@@ -173,20 +171,20 @@ fn a_stop_is_asked_for_and_one_that_failed_asks_whether_to_cut_the_power() {
         view.jobs.pop();
         view.jobs.push(stop(JobState::Failed(failed)));
     });
-    let shown = screen(&mut app, 100, 30);
-    assert!(shown.contains("force off config-vm on alpha"), "{shown}");
-    assert!(shown.contains("has not stopped for 60 s"), "{shown}");
+    let output = screen(&mut app, 100, 30);
+    assert!(output.contains("force off config-vm on alpha"), "{output}");
+    assert!(output.contains("has not stopped for 60 s"), "{output}");
     assert_eq!(
         keys(&mut app, "y"),
         [verb("config-vm", SandboxVerb::ForceOff)]
     );
-    // It is asked once.
+    // The offer is made once.
     update(&mut app, |view| drop(view.jobs.remove(0)));
     assert!(app.layers.is_empty());
 }
 
 #[test]
-fn destroy_takes_the_name_and_lists_what_goes() {
+fn destroy_must_be_confirmed_by_typing() {
     let mut app = app(populated());
     keys(&mut app, "d");
     insta::assert_snapshot!("destroy", screen(&mut app, 80, 24));
@@ -202,19 +200,19 @@ fn destroy_takes_the_name_and_lists_what_goes() {
 }
 
 #[test]
-fn a_verb_on_all_that_are_marked_lists_them_and_who_is_left_out() {
+fn a_verb_on_marked_sandboxes_lists_targets_and_skipped_ones() {
     let mut app = app(populated());
     keys(&mut app, "    s");
     insta::assert_snapshot!("batch", screen(&mut app, 80, 24));
-    let started = keys(&mut app, "y");
+    let commands = keys(&mut app, "y");
     let start = |id| sandbox_operation(id, SandboxVerb::Start);
     let all = vec![start("sandbox-003"), start("sandbox-004")];
-    assert_eq!(started, [Command::SubmitAll(all)]);
+    assert_eq!(commands, [Command::SubmitAll(all)]);
     assert_eq!(app.host_lists().unwrap().sandboxes.marked_count(), 0);
 }
 
 #[test]
-fn the_menu_has_all_verbs_and_dims_those_that_cannot_be() {
+fn the_menu_lists_all_verbs_and_dims_impossible_ones() {
     let mut app = app(populated());
     keys(&mut app, "o");
     insta::assert_snapshot!("menu", screen(&mut app, 80, 24));
@@ -243,7 +241,7 @@ fn new(id: &str, snapshot: &str, storage_bytes: Option<u64>) -> Operation {
 }
 
 #[test]
-fn new_stands_on_what_is_selected_and_checks_what_is_typed() {
+fn new_uses_the_selected_base_and_validates_the_form() {
     let mut app = app(populated());
     keys(&mut app, "n");
     assert!(
@@ -271,7 +269,7 @@ fn new_stands_on_what_is_selected_and_checks_what_is_typed() {
 }
 
 #[test]
-fn a_snapshot_that_is_only_in_the_bucket_is_pulled_first() {
+fn a_snapshot_only_in_the_bucket_is_pulled_first() {
     let mut app = app(populated());
     keys(&mut app, "nmine");
     press(&mut app, KeyCode::Tab);

@@ -1,11 +1,11 @@
-//! Every page and every dialog, at any size, in every form.
+//! Every page and dialog at any size, plain and ASCII variants included.
 
 use proptest::prelude::*;
 
 use super::super::fixture::{fleet, many, metrics};
 use super::*;
 
-/// Keys that lead to each page and dialog, and the list they begin in.
+/// The first list, and the keys that open a page or dialog from it.
 const PAGES: &[(Pane, &str)] = &[
     (Pane::Sandboxes, ""),
     (Pane::Sandboxes, "c"),
@@ -55,24 +55,24 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn nothing_panics_at_any_size(
-        page in 0..PAGES.len(), world in 0..7usize, sizes in prop::collection::vec((0u16..=500, 0u16..=200), 1..4),
-        small in (0u16..=60, 0u16..=20), form in 0..3u8, scrolled in any::<bool>(),
+        page in 0..PAGES.len(), view in 0..7usize, sizes in prop::collection::vec((0u16..=500, 0u16..=200), 1..4),
+        small in (0u16..=60, 0u16..=20), variant in 0..3u8, scroll in any::<bool>(),
     ) {
-        let (pane, opener) = PAGES[page];
-        let mut app = app(views().swap_remove(world));
+        let (pane, typed) = PAGES[page];
+        let mut app = app(views().swap_remove(view));
         app.on_metrics(Some(Arc::new(metrics(Instant::now()))));
-        (app.plain, app.ascii) = (form == 1, form == 2);
+        (app.plain, app.ascii) = (variant == 1, variant == 2);
         app.focus_on(pane);
-        for c in opener.chars() {
+        for c in typed.chars() {
             press(&mut app, if c == '\r' { KeyCode::Enter } else { KeyCode::Char(c) });
         }
         for (width, height) in sizes.into_iter().chain([small]) {
-            let shown = show(&mut app, width, height, Instant::now());
+            let output = show(&mut app, width, height, Instant::now());
             if app.ascii {
-                let signs = shown.buffer().content.iter().map(|cell| cell.symbol());
-                prop_assert!(signs.clone().all(str::is_ascii), "{shown}");
+                let mut symbols = output.buffer().content.iter().map(|cell| cell.symbol());
+                prop_assert!(symbols.all(str::is_ascii), "{output}");
             }
-            if scrolled {
+            if scroll {
                 press(&mut app, KeyCode::PageDown);
                 press(&mut app, KeyCode::Down);
             }

@@ -1,47 +1,47 @@
-//! The tree of snapshots.
+//! The lineage tree.
 
 use super::*;
 use crate::fixture::lineage;
 use snapdeck_engine::Parents;
 
-/// The tree, opened from the snapshots, with what was made from what.
-fn grown() -> App {
+/// Returns a console with the tree open and the parents loaded.
+fn with_tree() -> App {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
     keys(&mut app, "T");
-    let mark = app.pending_parents_query().unwrap();
+    let inputs = app.pending_parents_query().unwrap();
     assert!(screen(&mut app, 120, 40).contains("reading manifests"));
-    let pair = |of: &str, from: &str| (of.parse().unwrap(), from.parse().unwrap());
-    let of = [
+    let pair = |name: &str, parent: &str| (name.parse().unwrap(), parent.parse().unwrap());
+    let parents = [
         pair("myapp-v1.0", "winserver-base"),
         pair("far-away", "myapp-v1.0"),
     ];
     let parents = Parents {
-        parents: of.into(),
+        parents: parents.into(),
         unread_count: 0,
     };
-    app.on_parents(mark, parents);
-    assert!(app.pending_parents_query().is_none(), "it is asked once");
+    app.on_parents(inputs, parents);
+    assert!(app.pending_parents_query().is_none(), "there is one query");
     app
 }
 
 #[test]
-fn shows_what_was_made_from_what_and_who_stands_on_it() {
-    let mut app = grown();
-    let asked = app.pending_query().unwrap();
-    let found = lineage(asked.name.as_str());
-    app.on_lineage(asked, Ok(found));
+fn the_tree_shows_parents_children_and_sandboxes() {
+    let mut app = with_tree();
+    let query = app.pending_query().unwrap();
+    let result = lineage(query.name.as_str());
+    app.on_lineage(query, Ok(result));
     shot("tree", &mut app, Instant::now());
 }
 
 #[test]
-fn what_is_selected_can_be_pulled_and_the_lists_come_back() {
-    let mut app = grown();
+fn the_selected_snapshot_can_be_pulled_and_esc_closes_the_tree() {
+    let mut app = with_tree();
     keys(&mut app, "G");
     keys(&mut app, "l");
     let pull = keys(&mut app, "y");
     assert_eq!(pull, [pulls(&[("far-away", "alpha")])]);
-    // On a sandbox there is nothing to pull.
+    // A sandbox cannot be pulled.
     keys(&mut app, "ggjjl");
     assert!(app.layers.is_empty());
     press(&mut app, KeyCode::Esc);
@@ -49,8 +49,8 @@ fn what_is_selected_can_be_pulled_and_the_lists_come_back() {
 }
 
 #[test]
-fn the_selection_stays_when_another_snapshot_comes_and_the_parents_are_asked_again() {
-    let mut app = grown();
+fn a_new_snapshot_keeps_the_selection_and_queries_the_parents_again() {
+    let mut app = with_tree();
     keys(&mut app, "G");
     update(&mut app, |view| {
         set_bucket(view, |bucket| {

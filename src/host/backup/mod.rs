@@ -31,8 +31,8 @@ use super::{CALL_TIMEOUT, Host, image};
 use snapdeck_model::{BufferPool, Error, Kind, Result, SandboxId};
 use snapdeck_nbd::Nbd;
 
+use stale::END_POLL_INTERVAL;
 pub use stale::StaleBackup;
-use stale::{END_POLL_INTERVAL, is_paused_on_io_error};
 pub(crate) use support::offers_backup;
 
 /// For the start of a backup job, during which the guest is paused.
@@ -90,7 +90,7 @@ impl Backups<'_> {
     /// paused guest need not wait for it.
     ///
     /// # Errors
-    /// The system's; `Failed` if the watchdog does not start. Nothing is left on the host then.
+    /// An I/O error; `Failed` if the watchdog does not start. No files are left on the host then.
     pub async fn prepare(
         self,
         id: &SandboxId,
@@ -125,7 +125,7 @@ impl Backups<'_> {
                 Ok(()) => backup.has_scratch = true,
                 Err(error) => {
                     tracing::debug!("{error}");
-                    // libvirt creates it then, and refuses one that exists.
+                    // libvirt creates it then, and fails if the file exists.
                     self.host.fs().remove_file(&scratch).await?;
                 }
             }
@@ -216,7 +216,7 @@ impl Backup {
     /// Connects to the export of the job.
     ///
     /// # Errors
-    /// `Failed` with the system's message; `Unreachable`.
+    /// `Failed` with the message of an I/O error; `Unreachable`.
     pub async fn open(&self, target: &str) -> Result<Export> {
         let host = &self.host;
         let what = format!(
@@ -276,7 +276,7 @@ impl Backup {
         }
     }
 
-    /// Returns why the job has failed, as far as libvirt knows.
+    /// Returns why the job has failed, if libvirt reports it.
     pub async fn diagnose(&self) -> Option<Error> {
         let deadline = Instant::now() + SHUTDOWN_GRACE;
         let state = loop {
@@ -382,7 +382,7 @@ fn backup_state(domain: &Domain, name: &str) -> Result<BackupState, VirtError> {
     if !domain::state(domain)?.is_active() {
         return Ok(BackupState::ShutDown);
     }
-    if is_paused_on_io_error(domain)? {
+    if domain::is_paused_on_io_error(domain)? {
         return Ok(BackupState::OutOfSpace);
     }
     match snapdeck_libvirt::backup_xml(domain)? {

@@ -1,12 +1,9 @@
-//! The end of backups, also of those whose snapdeck was killed together with its watchdog.
+//! Ends backups, also those of a snapdeck that was killed together with its watchdog.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use virt::domain::{
-    Domain, DomainPausedReason, DomainState, DomainStateReason, DomainStateReasonEnum,
-};
-use virt::error::Error as VirtError;
+use virt::domain::Domain;
 
 use super::Backups;
 use crate::{CALL_TIMEOUT, domain};
@@ -134,7 +131,7 @@ impl Backups<'_> {
             sleep(END_POLL_INTERVAL).await;
         }
         // QEMU pauses a guest when there is no space for the scratch file.
-        let resume = |domain: &Domain| match is_paused_on_io_error(domain)? {
+        let resume = |domain: &Domain| match domain::is_paused_on_io_error(domain)? {
             true => domain.resume(),
             false => Ok(()),
         };
@@ -146,19 +143,6 @@ impl Backups<'_> {
             _ => Ok(existed),
         }
     }
-}
-
-/// Has QEMU paused the guest after a failed write?
-pub(super) fn is_paused_on_io_error(domain: &Domain) -> Result<bool, VirtError> {
-    if !domain.info()?.state.is(DomainState::Paused) {
-        return Ok(false);
-    }
-    let (_, reason) = domain.state()?;
-    Ok(matches!(
-        reason,
-        DomainStateReasonEnum::Known(DomainStateReason::Paused(paused))
-            if paused.is(DomainPausedReason::IOError)
-    ))
 }
 
 #[cfg(test)]

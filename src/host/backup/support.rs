@@ -1,19 +1,14 @@
 //! Support for backup jobs by a host's libvirt and QEMU.
 
-use std::time::Duration;
-
 use roxmltree::Document;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
 use super::Backups;
 use crate::CALL_TIMEOUT;
+use crate::capabilities::{CAPABILITIES_TIMEOUT, READ_CAPABILITIES};
 use crate::domain::child;
 use snapdeck_model::{Kind, Result, SandboxId};
-
-/// libvirt probes QEMU for them the first time.
-const CAPABILITIES_TIMEOUT: Duration = Duration::from_secs(120);
-const READ_CAPABILITIES: &str = "read the domain capabilities";
 
 impl Backups<'_> {
     /// Returns the target name of `disk`, such as `vda`, if this host can back it up, else why it cannot.
@@ -116,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_disk_among_others() {
+    fn finds_the_target_of_a_disk() {
         let xml = "<domain type='kvm'><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices>\
              <emulator>/usr/bin/qemu</emulator>\
              <disk device='cdrom'><source file='/iso'/><target dev='sda'/></disk>\

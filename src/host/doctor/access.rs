@@ -5,7 +5,7 @@ use crate::quote::quote_words;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Check, SnapshotName};
 
-/// Files that are named; more are only counted.
+/// Files named in a finding; others are only counted.
 pub(super) const MAX_NAMED: usize = 5;
 
 /// Returns key in the probe, name of the check, and path of each directory.

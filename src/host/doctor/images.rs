@@ -34,7 +34,7 @@ pub(super) struct ImageCheckResults {
     sound_count: usize,
 }
 
-/// Checks the snapshots that have no other problem, as many as the time allows.
+/// Checks the snapshots that have no other problem, as many as are finished before the timeout.
 pub(super) async fn check_images(
     runner: &CommandRunner,
     inventory: &HostInventory,

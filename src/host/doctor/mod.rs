@@ -108,11 +108,11 @@ impl Doctor<'_> {
             );
             Ok::<_, Error>((version, seconds, guests, domains))
         };
-        let (answer, probe) =
+        let (libvirt, probe) =
             tokio::join!(query, Probe::run(&self.host.runner, &self.host.settings));
         let installer = Installer::detect(probe.as_ref().ok());
-        let is_reachable = answer.is_ok();
-        let domains = match answer {
+        let is_reachable = libvirt.is_ok();
+        let domains = match libvirt {
             Ok((version, seconds, guests, domains)) => {
                 checks.push(guest_capabilities::report_libvirt(version, seconds));
                 match guests {

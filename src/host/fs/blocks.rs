@@ -1,4 +1,4 @@
-//! Whole blocks of a host's files: hashed and copied on the host itself, so that they never cross the line to it.
+//! Blocks of a host's files, hashed and copied on the host itself, so that their bytes are not transferred.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::errors::{explain, parse_system_error};
+use super::errors::system_error;
 use super::local::LocalFs;
 use super::remote::{RemoteFs, script_argv};
 use crate::command::{Input, read_text};
@@ -26,46 +26,46 @@ use snapdeck_model::{BLOCK_BYTES, Digest, Error, FileStamp, Kind, Result};
 
 /// For one block.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
-/// For taking over a whole file's extents, which moves no bytes.
-const CLONE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Bytes read or written at a time.
+/// For sharing all extents of a file, which moves no bytes.
+const SHARE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Bytes of one read or write.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// Blocks that are worked on at once: hashing is what takes the time.
+/// Blocks in progress; hashing takes most of the time.
 const CONCURRENCY: usize = 4;
-/// Blocks in one command, whose line has a limit (128 KiB; Linux, execve(2)).
+/// Blocks in one command, whose length is limited (128 KiB; Linux, execve(2)).
 const MAX_BLOCKS_PER_COMMAND: usize = 1000;
 
-/// A block of one file that goes to another place, or stays.
+/// A block to hash, or to copy to another file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockCopy {
-    /// Which block it is, from 0.
+    /// Number in the source file, from 0.
     pub source: u64,
-    /// Which block it becomes.
+    /// Number in the target file.
     pub target: u64,
-    /// Its length.
+    /// Length in bytes.
     pub size_bytes: u64,
 }
 
-/// What is known of a block that was looked at.
+/// The state of a block that was hashed or copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockState {
-    /// Its bytes were read.
+    /// The digest of its bytes, which were read.
     Hashed(Digest),
-    /// It was taken from a file that is as it was when its bytes were known, and not read again.
+    /// It was copied, without reading it, from a file that has not changed since its digests were recorded.
     Trusted,
-    /// It cannot be read, or is not there.
+    /// It cannot be read, or the file ends before it.
     Unreadable,
 }
 
-/// Where to tell of each block, as it is done.
+/// Receives the state of each block as it is finished.
 pub type BlockSender = UnboundedSender<(BlockCopy, BlockState)>;
 
 /// A file that blocks are copied from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopySource {
-    /// Its path.
+    /// Path on the host.
     pub path: String,
-    /// What it is while its bytes are known.
+    /// The stamp with which the digests of its blocks were recorded.
     pub stamp: Option<FileStamp>,
 }
 
@@ -74,113 +74,114 @@ impl LocalFs {
     pub(crate) async fn hash(
         &self,
         path: &str,
-        pieces: &[BlockCopy],
-        told: &BlockSender,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let name = path.to_owned();
-        let file = self.run(format!("open {path}"), BLOCK_TIMEOUT, move || {
-            File::open(name)
-        });
-        let file = Arc::new(file.await?);
-        self.for_each_block(format!("read {path}"), pieces, told, cancel, move |piece| {
-            match read_and_hash(&file, piece, |_, _| Ok(())) {
-                Ok(digest) => Ok(BlockState::Hashed(digest)),
-                // A bad place of the disk, or past the end.
-                Err(_) => Ok(BlockState::Unreadable),
-            }
-        })
-        .await
+        let file = Arc::new(self.open(path).await?);
+        let hash = move |block| match read_and_hash(&file, block, |_, _| Ok(())) {
+            Ok(digest) => Ok(BlockState::Hashed(digest)),
+            // A bad sector, or the file ends before it.
+            Err(_) => Ok(BlockState::Unreadable),
+        };
+        self.for_each_block(format!("read {path}"), blocks, results, cancel, hash)
+            .await
     }
 
-    /// Copies blocks of `origin` into `to`. While `origin` is as it was when its bytes were known, `to` shares their
-    /// extents, or has them copied by the kernel; else they are read, hashed and written.
+    /// Copies blocks of `source` into `target`.
+    ///
+    /// While `source` has its stamp, its extents are shared or copied by the kernel; otherwise the blocks are read,
+    /// hashed and written.
     pub(crate) async fn copy_blocks(
         &self,
-        origin: &CopySource,
-        to: Arc<File>,
-        pieces: &[BlockCopy],
-        told: &BlockSender,
+        source: &CopySource,
+        target: Arc<File>,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let (path, stamp) = (origin.path.clone(), origin.stamp);
-        let file = self.run(format!("open {path}"), BLOCK_TIMEOUT, move || {
-            File::open(path)
-        });
-        let file = Arc::new(file.await?);
-        let what = format!("copy from {}", origin.path);
+        let file = Arc::new(self.open(&source.path).await?);
+        let stamp = source.stamp;
         let can_share = Arc::new(AtomicBool::new(true));
-        // The kernel takes the writes to a file one by one: who waits for it spins, who waits here lets others hash.
-        let turn = Arc::new(Mutex::new(()));
-        self.for_each_block(what, pieces, told, cancel, move |piece| {
-            let is_known = || Ok::<_, io::Error>(Some(file_stamp(&file.metadata()?)) == stamp);
-            let my_turn = || turn.lock().unwrap_or_else(PoisonError::into_inner);
-            let (from, at) = (piece.source * BLOCK_BYTES, piece.target * BLOCK_BYTES);
-            if is_known()? {
-                let mut shared = can_share.load(Relaxed);
-                if shared {
-                    shared =
-                        check_kernel_copy(clone_range(&file, from, piece.size_bytes, &to, at))?;
-                    can_share.store(shared, Relaxed);
+        // The kernel serialises the writes to a file: a thread that waits there spins, one that waits here lets others
+        // hash.
+        let write_lock = Arc::new(Mutex::new(()));
+        let copy = move |block: BlockCopy| {
+            let is_unchanged = || Ok::<_, io::Error>(Some(file_stamp(&file.metadata()?)) == stamp);
+            let lock_writes = || write_lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let (from, to) = (block.source * BLOCK_BYTES, block.target * BLOCK_BYTES);
+            let size = block.size_bytes;
+            if is_unchanged()? {
+                let mut is_shared = can_share.load(Relaxed);
+                if is_shared {
+                    is_shared = check_kernel_copy(clone_range(&file, from, size, &target, to))?;
+                    can_share.store(is_shared, Relaxed);
                 }
-                let done = shared || {
-                    let _turn = my_turn();
-                    let copied =
-                        check_kernel_copy(copy_range(&file, from, piece.size_bytes, &to, at))?;
-                    begin_sync(&to, at, piece.size_bytes);
-                    copied
+                let is_copied = is_shared || {
+                    let _lock = lock_writes();
+                    let is_copied = check_kernel_copy(copy_range(&file, from, size, &target, to))?;
+                    begin_sync(&target, to, size);
+                    is_copied
                 };
-                // And it still is.
-                if done && is_known()? {
+                // It may have changed during the copy.
+                if is_copied && is_unchanged()? {
                     return Ok(BlockState::Trusted);
                 }
             }
-            let write = |done, bytes: &[u8]| {
-                let _turn = my_turn();
-                to.write_all_at(bytes, at + done)
+            let write = |offset, bytes: &[u8]| {
+                let _lock = lock_writes();
+                target.write_all_at(bytes, to + offset)
             };
-            read_and_hash(&file, piece, write).map(BlockState::Hashed)
-        })
-        .await
+            read_and_hash(&file, block, write).map(BlockState::Hashed)
+        };
+        let action = format!("copy from {}", source.path);
+        self.for_each_block(action, blocks, results, cancel, copy)
+            .await
+    }
+
+    async fn open(&self, path: &str) -> Result<File> {
+        let name = path.to_owned();
+        self.run(format!("open {path}"), BLOCK_TIMEOUT, || File::open(name))
+            .await
     }
 
     async fn for_each_block(
         &self,
-        what: String,
-        pieces: &[BlockCopy],
-        told: &BlockSender,
+        action: String,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
         cancel: &CancellationToken,
-        work: impl Fn(BlockCopy) -> io::Result<BlockState> + Clone + Send + Sync + 'static,
+        call: impl Fn(BlockCopy) -> io::Result<BlockState> + Clone + Send + Sync + 'static,
     ) -> Result<()> {
-        let (what, work) = (&what, &work);
-        let each = pieces.iter().map(|piece| {
-            let (piece, work) = (*piece, work.clone());
-            let each = async move {
+        let (action, call) = (&action, &call);
+        let tasks = blocks.iter().map(|block| {
+            let (block, call) = (*block, call.clone());
+            let task = async move {
                 if cancel.is_cancelled() {
-                    return Err(Error::cancelled(what.clone()));
+                    return Err(Error::cancelled(action));
                 }
-                let seen = self
-                    .run(what.clone(), BLOCK_TIMEOUT, move || work(piece))
+                let state = self
+                    .run(action.clone(), BLOCK_TIMEOUT, move || call(block))
                     .await?;
-                // Who does not listen any more has lost interest.
-                let _ = told.send((piece, seen));
+                // The receiver may be gone.
+                let _ = results.send((block, state));
                 Ok(())
             };
-            each.boxed()
+            task.boxed()
         });
-        run_concurrently(each.collect()).await
+        run_concurrently(tasks.collect()).await
     }
 }
 
-/// Does them, a few at once, until one fails.
-async fn run_concurrently(works: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
-    let works = futures_util::stream::iter(works).buffer_unordered(CONCURRENCY);
-    works.try_collect().await
+/// Runs the tasks, a few at once, until one fails.
+async fn run_concurrently(tasks: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
+    let tasks = futures_util::stream::iter(tasks).buffer_unordered(CONCURRENCY);
+    tasks.try_collect().await
 }
 
-/// Did the kernel move them? Where it cannot, there are other ways; where the disk is full, there is none.
-fn check_kernel_copy(said: io::Result<()>) -> io::Result<bool> {
-    match said {
+/// Returns whether the kernel has copied: if it cannot, the caller copies; a full disk is an error.
+fn check_kernel_copy(result: io::Result<()>) -> io::Result<bool> {
+    match result {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
         Err(_) => Ok(false),
@@ -192,42 +193,47 @@ fn copy_range(from: &File, offset: u64, bytes: u64, to: &File, to_offset: u64) -
     let (mut offset, mut to_offset) = (offset.cast_signed(), to_offset.cast_signed());
     let end = offset.saturating_add_unsigned(bytes);
     while offset < end {
-        let left = usize::try_from(end - offset).map_err(io::Error::other)?;
-        if copy_file_range(from, Some(&mut offset), to, Some(&mut to_offset), left)? == 0 {
+        let remaining = usize::try_from(end - offset).map_err(io::Error::other)?;
+        if copy_file_range(from, Some(&mut offset), to, Some(&mut to_offset), remaining)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     Ok(())
 }
 
-/// Reads and hashes a block of `file` step by step; each step is given to `take` with how many bytes came before it.
+/// Reads and hashes a block in chunks, each of which is passed to `on_chunk` with its offset in the block.
 fn read_and_hash(
     file: &File,
-    piece: BlockCopy,
-    take: impl Fn(u64, &[u8]) -> io::Result<()>,
+    block: BlockCopy,
+    on_chunk: impl Fn(u64, &[u8]) -> io::Result<()>,
 ) -> io::Result<Digest> {
-    let mut hashing = BlockHasher::default();
-    let mut buffer = vec![0; CHUNK_BYTES.min(piece.size_bytes) as usize];
+    let mut hasher = BlockHasher::default();
+    let mut buffer = vec![0; CHUNK_BYTES.min(block.size_bytes) as usize];
     let mut done = 0;
-    while done < piece.size_bytes {
-        let length = CHUNK_BYTES.min(piece.size_bytes - done) as usize;
-        let step = &mut buffer[..length];
-        file.read_exact_at(step, piece.source * BLOCK_BYTES + done)?;
-        hashing.update(step);
-        take(done, step)?;
+    while done < block.size_bytes {
+        let length = CHUNK_BYTES.min(block.size_bytes - done) as usize;
+        let chunk = &mut buffer[..length];
+        file.read_exact_at(chunk, block.source * BLOCK_BYTES + done)?;
+        hasher.update(chunk);
+        on_chunk(done, chunk)?;
         done += length as u64;
     }
-    Ok(hashing.finish())
+    Ok(hasher.finish())
 }
 
-/// As the script has it from stat(1): inode, time, length.
+/// Formats inode, modification time and length as the script's stat(1) does.
 fn format_stamp(stamp: FileStamp) -> String {
-    let second = 1_000_000_000;
-    let (seconds, rest) = (
-        stamp.modified_ns.div_euclid(second),
-        stamp.modified_ns.rem_euclid(second),
+    const SECOND_NS: i128 = 1_000_000_000;
+    let FileStamp {
+        inode,
+        modified_ns,
+        size_bytes,
+    } = stamp;
+    let (seconds, ns) = (
+        modified_ns.div_euclid(SECOND_NS),
+        modified_ns.rem_euclid(SECOND_NS),
     );
-    format!("{} {seconds}.{rest:09} {}", stamp.inode, stamp.size_bytes)
+    format!("{inode} {seconds}.{ns:09} {size_bytes}")
 }
 
 impl RemoteFs {
@@ -235,148 +241,136 @@ impl RemoteFs {
     pub(crate) async fn hash(
         &self,
         path: &str,
-        pieces: &[BlockCopy],
-        told: &BlockSender,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        self.for_each_block(("read", path), &["hash", path], pieces, told, cancel)
+        let argv = ["hash_blocks", path];
+        self.for_each_block(&format!("read {path}"), &argv, blocks, results, cancel)
             .await
     }
 
-    /// Copies blocks of `origin` into the file `to`, and hashes what stands there then, unless `origin` is as it was when
-    /// its bytes were known.
+    /// Copies blocks of `source` into the file `target`, and hashes the copies unless `source` has its stamp before and
+    /// after.
     pub(crate) async fn copy_blocks(
         &self,
-        origin: &CopySource,
-        to: &str,
-        pieces: &[BlockCopy],
-        told: &BlockSender,
+        source: &CopySource,
+        target: &str,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let (path, stamp) = (&*origin.path, origin.stamp.map(format_stamp));
-        let words = ["copy_blocks", path, to, stamp.as_deref().unwrap_or("")];
-        self.for_each_block(("copy from", path), &words, pieces, told, cancel)
+        let stamp = source.stamp.map(format_stamp).unwrap_or_default();
+        let argv = ["copy_blocks", &*source.path, target, &*stamp];
+        let action = format!("copy from {}", source.path);
+        self.for_each_block(&action, &argv, blocks, results, cancel)
             .await
     }
 
-    /// Makes the file `to`, of `size_bytes`, share all extents of `origin`, if its file system can and `origin` is what
-    /// it was; whatever was in it is gone then. Is it so?
-    pub(crate) async fn clone_file(
+    /// Replaces the content of the file `target`, of `size_bytes`, by the extents of `source`, if its file system can
+    /// share them and `source` has its stamp; returns whether it did. Otherwise the content is undefined.
+    pub(crate) async fn share_extents(
         &self,
-        origin: &CopySource,
-        to: &str,
+        source: &CopySource,
+        target: &str,
         size_bytes: u64,
     ) -> Result<bool> {
-        let Some(stamp) = origin.stamp else {
+        let Some(stamp) = source.stamp.map(format_stamp) else {
             return Ok(false);
         };
-        let stamp = format_stamp(stamp);
-        let what = format!("share {}", origin.path);
-        let size = size_bytes.to_string();
-        let said = self
-            .call_line(
-                &what,
-                "clone",
-                &[&origin.path, to, &size, &stamp],
-                CLONE_TIMEOUT,
-            )
+        let action = format!("share {}", source.path);
+        let args = [&source.path, target, &size_bytes.to_string(), &stamp];
+        let reply = self
+            .call_line(&action, "share_extents", &args, SHARE_TIMEOUT)
             .await?;
-        Ok(said == "shared")
+        Ok(reply == "shared")
     }
 
-    /// Runs a verb of the script on all pieces, which answers a line for each; what was answered is not asked again
-    /// after the host was away.
+    /// Runs a verb of the script on all blocks, with one line of output for each; after a lost connection it continues
+    /// behind the last one.
     async fn for_each_block(
         &self,
-        (verb, path): (&str, &str),
-        words: &[&str],
-        pieces: &[BlockCopy],
-        told: &BlockSender,
+        action: &str,
+        argv: &[&str],
+        blocks: &[BlockCopy],
+        results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let what = &format!("cannot {verb} {path} on host {}", self.runner.host());
-        let many = pieces
+        let what = &format!("cannot {action} on host {}", self.runner.host());
+        let batch_size = blocks
             .len()
             .div_ceil(CONCURRENCY)
             .clamp(1, MAX_BLOCKS_PER_COMMAND);
-        let each = pieces.chunks(many).map(|pieces| {
-            let each = async move {
-                let answered = AtomicUsize::new(0);
-                let mut wait = self.retry_policy.start_retry();
-                loop {
-                    let work = self.run_batch(what, words, pieces, &answered, told);
-                    let worked = tokio::select! {
-                        worked = work => worked,
-                        () = cancel.cancelled() => Err(Error::cancelled(what.clone())),
-                    };
-                    match worked {
-                        Ok(()) => {
-                            self.retry_policy.mark_reachable();
-                            return Ok(());
-                        }
-                        Err(error) => wait.wait_after(error).await?,
-                    }
+        let tasks = blocks.chunks(batch_size).map(|batch| {
+            let task = async move {
+                let done = AtomicUsize::new(0);
+                let run = || self.run_batch(what, argv, batch, &done, results);
+                tokio::select! {
+                    result = self.retry_policy.call(run) => result,
+                    () = cancel.cancelled() => Err(Error::cancelled(action)),
                 }
             };
-            each.boxed()
+            task.boxed()
         });
-        run_concurrently(each.collect()).await
+        run_concurrently(tasks.collect()).await
     }
 
+    /// Runs a verb of the script on the blocks of a batch after the first `done`, which it counts up.
     async fn run_batch(
         &self,
         what: &str,
-        words: &[&str],
-        pieces: &[BlockCopy],
-        answered: &AtomicUsize,
-        told: &BlockSender,
+        argv: &[&str],
+        batch: &[BlockCopy],
+        done: &AtomicUsize,
+        results: &BlockSender,
     ) -> Result<()> {
-        let left = pieces.get(answered.load(Relaxed)..).unwrap_or_default();
-        let block = BLOCK_BYTES.to_string();
-        let mut args: Vec<String> = words[1..].iter().map(|word| (*word).to_owned()).collect();
-        args.push(block);
-        for piece in left {
-            args.extend(
-                [piece.source, piece.target, piece.size_bytes].map(|number| number.to_string()),
-            );
-        }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let argv = script_argv(words[0], &args);
-        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let remaining = batch.get(done.load(Relaxed)..).unwrap_or_default();
+        let numbers = remaining
+            .iter()
+            .flat_map(|block| [block.source, block.target, block.size_bytes]);
+        let numbers: Vec<String> = [BLOCK_BYTES]
+            .into_iter()
+            .chain(numbers)
+            .map(|number| number.to_string())
+            .collect();
+        let args: Vec<&str> = argv[1..]
+            .iter()
+            .copied()
+            .chain(numbers.iter().map(String::as_str))
+            .collect();
+        let argv = script_argv(argv[0], &args);
         let mut running = self.runner.start(&argv, Input::None).await?;
         let stderr = running.stderr();
         let Some(stdout) = running.stdout() else {
             return Err(Error::new(Kind::Failed, what));
         };
         let mut lines = BufReader::new(stdout).lines();
-        let mut left = left.iter();
-        let too_late = || {
+        let mut remaining = remaining.iter();
+        let timeout_error = |_| {
             Error::new(Kind::Unreachable, what)
                 .with_cause(format!("no answer for {} s", BLOCK_TIMEOUT.as_secs()))
                 .retryable()
         };
         while let Some(line) = timeout(BLOCK_TIMEOUT, lines.next_line())
             .await
-            .map_err(|_| too_late())?
+            .map_err(timeout_error)?
             .unwrap_or_default()
         {
-            let Some(piece) = left.next() else { break };
-            let seen = match line.split(' ').next().unwrap_or_default() {
-                "known" => BlockState::Trusted,
+            let Some(block) = remaining.next() else { break };
+            let state = match line.split(' ').next().unwrap_or_default() {
+                "trusted" => BlockState::Trusted,
                 digest => {
                     Digest::from_hex(digest).map_or(BlockState::Unreadable, BlockState::Hashed)
                 }
             };
-            let _ = told.send((*piece, seen));
-            answered.fetch_add(1, Relaxed);
+            let _ = results.send((*block, state));
+            done.fetch_add(1, Relaxed);
         }
-        let ended = async { tokio::join!(read_text(stderr), self.runner.wait(&mut running)) };
-        let (stderr_text, status) = timeout(BLOCK_TIMEOUT, ended)
-            .await
-            .map_err(|_| too_late())?;
-        match status?.success() && left.next().is_none() {
+        let exit = async { tokio::join!(read_text(stderr), self.runner.wait(&mut running)) };
+        let (stderr_text, status) = timeout(BLOCK_TIMEOUT, exit).await.map_err(timeout_error)?;
+        match status?.success() && remaining.next().is_none() {
             true => Ok(()),
-            false => Err(explain(what.to_owned(), &parse_system_error(&stderr_text))),
+            false => Err(system_error(what.to_owned(), &stderr_text)),
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn explain(what: String, error: &io::Error) -> Error {
     }
 }
 
-/// Adds the hint for a file of a sandbox that exists already.
+/// Replaces the hint if the file of a new sandbox exists already.
 pub(super) fn suggest_other_id(error: Error) -> Error {
     match error.kind() {
         Kind::Conflict => error.hint("choose another id"),
@@ -45,10 +45,10 @@ pub(super) fn suggest_other_id(error: Error) -> Error {
 }
 
 /// Parses the message of a program that ran with `LC_ALL=C`.
-pub(super) fn parse_system_error(said: &str) -> io::Error {
+pub(super) fn parse_system_error(stderr: &str) -> io::Error {
     use io::ErrorKind::*;
-    let line = said.trim().lines().next().unwrap_or("it said nothing");
-    let known = [
+    let line = stderr.trim().lines().next().unwrap_or("no error message");
+    let messages = [
         ("No space left on device", StorageFull),
         ("Disk quota exceeded", QuotaExceeded),
         ("Permission denied", PermissionDenied),
@@ -59,13 +59,13 @@ pub(super) fn parse_system_error(said: &str) -> io::Error {
         ("invalid user", InvalidInput),
         ("invalid group", InvalidInput),
     ];
-    let kind = known
+    let kind = messages
         .iter()
-        .find(|(words, _)| said.contains(words))
+        .find(|(message, _)| stderr.contains(message))
         .map_or(Other, |(_, kind)| *kind);
-    // "sh: 3: cannot create /x: ..." and "stat: cannot ...": who said it is of no use to anybody.
+    // Drops program name and line number of "sh: 3: cannot create /x: ..." and "stat: cannot ...".
     let line = match line.split_once(": ") {
-        Some((who, rest)) if !who.contains(['/', ' ']) => rest,
+        Some((program, rest)) if !program.contains(['/', ' ']) => rest,
         _ => line,
     };
     let line = match line.split_once(": ") {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_the_system_are_understood() {
+    fn kind_and_message_are_parsed() {
         let error = parse_system_error(
             "mktemp: failed to create directory via template '/x': No space left on device\n",
         );

@@ -1,49 +1,38 @@
-//! Files of this machine: read and written at offsets, made under names that no finished file has, and landed.
+//! The file system of this machine.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FcntlArg, RenameFlags, fcntl, renameat2};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Group, User};
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::blocks::{BlockCopy, BlockSender, CopySource};
+use super::blocks::{BlockCopy, BlockSender};
 use super::errors::{TEMP_DIR_HINT, explain, suggest_other_id};
-use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState};
-use super::{FileReader, FileWriter, HostFiles, HostFs, PreopenedFile, ReadFile, WriteFile};
+use super::local_handles::{LocalReader, LocalWriter};
+use super::resume_log::Content;
+use super::{FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
 use crate::blocking_pool::{BlockingPool, Timeout};
 use crate::image_file::{self, ImageFile};
 use crate::inventory::file_source::FileMetadataSource;
-use snapdeck_libvirt::begin_sync;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
+use snapdeck_model::{Error, Kind, Result};
 
-/// File calls under way at once on one host.
+/// Concurrent file calls on one host.
 const MAX_CONCURRENT_CALLS: usize = 16;
 /// For calls on names and for blocks of a few MiB.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// For bringing gigabytes to the disk.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// For flushing the data of one file.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
-/// What the private directories under a host's `temp_dir` begin with.
+/// Prefix of directories in `temp_dir`.
 const TEMP_PREFIX: &str = "snapdeck-";
-/// What the hidden directories of backups end with.
+/// Suffix of the hidden directories of backups.
 const BACKUP_SUFFIX: &str = ".backup";
-/// Differs after every start of the host (proc(5)).
-const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The files of this machine.
 #[derive(Clone)]
 pub(crate) struct LocalFs {
     settings: Arc<HostSettings>,
@@ -58,14 +47,14 @@ impl LocalFs {
         }
     }
 
-    /// Runs a blocking `call`; `what` completes "cannot ... on host NAME".
+    /// Runs a blocking `call`; `action` completes "cannot ... on host NAME".
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        what: String,
+        action: String,
         deadline: Duration,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let what = format!("cannot {what} on host {}", self.settings.name);
+        let what = format!("cannot {action} on host {}", self.settings.name);
         match self.pool.run(deadline, call).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(explain(what, &error)),
@@ -74,6 +63,31 @@ impl LocalFs {
                 .hint("check whether the file system there hangs")
                 .retryable()),
         }
+    }
+
+    /// Creates a directory of mode 0700 and returns its path.
+    async fn make_dir(
+        &self,
+        parent: &str,
+        prefix: String,
+        suffix: &'static str,
+        owner: Option<String>,
+    ) -> Result<String> {
+        let action = format!("create a directory in {parent}");
+        let parent = PathBuf::from(parent);
+        self.run(action, CALL_TIMEOUT, move || {
+            let owner = owner.as_deref().map(FileOwner::resolve).transpose()?;
+            let dir = tempfile::Builder::new()
+                .prefix(&prefix)
+                .suffix(suffix)
+                .permissions(Permissions::from_mode(0o700))
+                .tempdir_in(parent)?;
+            if let Some(owner) = owner {
+                owner.apply(&File::open(dir.path())?)?;
+            }
+            Ok(dir.keep().to_string_lossy().into_owned())
+        })
+        .await
     }
 }
 
@@ -85,7 +99,7 @@ impl HostFs for LocalFs {
             format!("read {path}"),
             CALL_TIMEOUT,
             move || match image_file::inspect(&file) {
-                Ok(seen) => Ok(Some(seen)),
+                Ok(image) => Ok(Some(image)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
             },
@@ -94,20 +108,7 @@ impl HostFs for LocalFs {
     }
 
     async fn open_reader(&self, path: &str) -> Result<FileReader> {
-        let name = PathBuf::from(path);
-        let (file, size_bytes) = self
-            .run(format!("open {path}"), CALL_TIMEOUT, move || {
-                let file = File::open(name)?;
-                let size = file.metadata()?.len();
-                Ok((file, size))
-            })
-            .await?;
-        Ok(Box::new(LocalReader {
-            files: self.clone(),
-            path: path.into(),
-            file: Arc::new(file),
-            size_bytes,
-        }))
+        Ok(Box::new(LocalReader::open(self, path).await?))
     }
 
     async fn preopen(&self, path: &str) -> PreopenedFile {
@@ -115,68 +116,13 @@ impl HostFs for LocalFs {
     }
 
     async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter> {
-        let (name, owner) = (PathBuf::from(path), self.settings.owner.clone());
-        let (marks, whole) = (ResumeLog::path(path), content.clone());
-        let opened = self.run(format!("create {path}"), CALL_TIMEOUT, move || {
-            let file = create(&name, &owner)?;
-            // Without one, nothing is settled.
-            let boot_id = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
-            let mark = ResumeLog {
-                boot_id: boot_id.trim().to_owned(),
-                content: whole,
-            };
-            let text = read_prefix(Path::new(&marks), MAX_LOG_BYTES)?.unwrap_or_default();
-            let recorded = mark.parse(&text, file.metadata()?.len());
-            if recorded.blocks.is_empty() {
-                ignore_not_found(std::fs::remove_file(&marks))?;
-                file.set_len(0)?;
-                file.set_len(mark.content.size_bytes)?;
-            }
-            let options = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o600)
-                .clone();
-            let mut marks = options.open(marks)?;
-            if recorded.blocks.is_empty() {
-                marks.write_all(mark.header(&BTreeMap::new()).as_bytes())?;
-            } else {
-                // Behind a record that was cut off.
-                marks.write_all(b"\n")?;
-            }
-            Ok((file, recorded, mark, marks))
-        });
-        let (file, recorded, mark, marks) = opened.await?;
-        Ok(Box::new(LocalWriter {
-            files: self.clone(),
-            path: path.into(),
-            file: Arc::new(file),
-            resume_state: recorded,
-            resume_log: Some((mark, Arc::new(marks))),
-            write_lock: Mutex::default(),
-        }))
+        let owner = self.settings.owner.clone();
+        let writer = LocalWriter::create(self, path, owner, content.clone()).await?;
+        Ok(Box::new(writer))
     }
 
     async fn open_for_repair(&self, path: &str) -> Result<FileWriter> {
-        let name = PathBuf::from(path);
-        let opened = self.run(format!("open {path}"), CALL_TIMEOUT, move || {
-            let file = OpenOptions::new().read(true).write(true).open(name)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(in_use_error()),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-            lock_as_qemu(&file)?;
-            Ok(file)
-        });
-        Ok(Box::new(LocalWriter {
-            file: Arc::new(opened.await?),
-            files: self.clone(),
-            path: path.into(),
-            resume_state: ResumeState::default(),
-            resume_log: None,
-            write_lock: Mutex::default(),
-        }))
+        Ok(Box::new(LocalWriter::open_for_repair(self, path).await?))
     }
 
     async fn hash_blocks(
@@ -190,61 +136,26 @@ impl HostFs for LocalFs {
     }
 
     async fn make_temp_dir(&self) -> Result<String> {
-        let under = &self.settings.temp_dir;
-        let parent = PathBuf::from(under);
-        let made = self
-            .run(
-                format!("make a directory in {under}"),
-                CALL_TIMEOUT,
-                move || -> io::Result<PathBuf> {
-                    let dir = tempfile::Builder::new()
-                        .prefix(TEMP_PREFIX)
-                        .permissions(std::fs::Permissions::from_mode(0o700))
-                        .tempdir_in(parent)?;
-                    Ok(dir.keep())
-                },
-            )
-            .await;
-        let made = made.map_err(|error| error.hint(TEMP_DIR_HINT))?;
-        made.into_os_string().into_string().map_err(|dir| {
-            Error::new(
-                Kind::InvalidInput,
-                format!(
-                    "temp_dir of host {} is not valid UTF-8: {}",
-                    self.settings.name,
-                    dir.display()
-                ),
-            )
-        })
+        self.make_dir(&self.settings.temp_dir, TEMP_PREFIX.to_owned(), "", None)
+            .await
+            .map_err(|error| error.hint(TEMP_DIR_HINT))
     }
 
     async fn make_backup_dir(&self, id: &str) -> Result<String> {
-        let under = &self.settings.sandboxes_dir;
-        let (parent, owner) = (PathBuf::from(under), self.settings.owner.clone());
+        let HostSettings {
+            sandboxes_dir,
+            owner,
+            ..
+        } = &*self.settings;
         let prefix = format!(".{id}.");
-        let made = self.run(
-            format!("make a directory in {under}"),
-            CALL_TIMEOUT,
-            move || {
-                let (uid, gid) = resolve_owner(&owner)?;
-                let dir = tempfile::Builder::new()
-                    .prefix(&prefix)
-                    .suffix(BACKUP_SUFFIX)
-                    .permissions(std::fs::Permissions::from_mode(0o700))
-                    .tempdir_in(parent)?;
-                change_owner(&File::open(dir.path())?, &owner, uid, gid)?;
-                let name = dir.keep();
-                let name = name.file_name().unwrap_or_default().to_string_lossy();
-                Ok(name.into_owned())
-            },
-        );
-        Ok(format!("{under}/{}", made.await?))
+        self.make_dir(sandboxes_dir, prefix, BACKUP_SUFFIX, Some(owner.clone()))
+            .await
     }
 
     async fn backup_dirs(&self) -> Result<Vec<String>> {
-        let under = &self.settings.sandboxes_dir;
-        let dir = PathBuf::from(under);
-        self.run(format!("list {under}"), CALL_TIMEOUT, move || {
+        let parent = &self.settings.sandboxes_dir;
+        let dir = PathBuf::from(parent);
+        self.run(format!("list {parent}"), CALL_TIMEOUT, move || {
             let entries = match std::fs::read_dir(dir) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
                 entries => entries?,
@@ -259,12 +170,12 @@ impl HostFs for LocalFs {
     async fn remove_temp_dir(&self, path: &str) -> Result<()> {
         let dir = PathBuf::from(path);
         self.run(format!("remove {path}"), CALL_TIMEOUT, move || {
-            let ours = dir.file_name().is_some_and(|name| {
+            let is_own = dir.file_name().is_some_and(|name| {
                 let name = name.to_string_lossy();
                 name.starts_with(TEMP_PREFIX) || is_backup_dir(&name)
             });
-            if !ours {
-                return Err(io::Error::other("it is not a directory of snapdeck"));
+            if !is_own {
+                return Err(io::Error::other("snapdeck did not create it"));
             }
             ignore_not_found(std::fs::remove_dir_all(dir)).map(|_| ())
         })
@@ -292,13 +203,13 @@ impl HostFs for LocalFs {
     async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
         let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
         self.run(format!("write {path}"), CALL_TIMEOUT, move || {
-            let (uid, gid) = resolve_owner(&owner)?;
+            let owner = FileOwner::resolve(&owner)?;
             let dir = file.parent().unwrap_or(Path::new("/"));
             let mut new = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
             new.write_all(&bytes)?;
-            std::os::unix::fs::fchown(&new, Some(uid), Some(gid))?;
+            owner.apply(new.as_file())?;
             new.as_file()
-                .set_permissions(std::fs::Permissions::from_mode(0o644))?;
+                .set_permissions(Permissions::from_mode(0o644))?;
             new.as_file().sync_all()?;
             new.persist(&file).map_err(|error| error.error)?;
             sync_parent_dir(&file)
@@ -309,19 +220,17 @@ impl HostFs for LocalFs {
     async fn create_exclusive(&self, path: &str) -> Result<()> {
         let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
         self.run(format!("create {path}"), CALL_TIMEOUT, move || {
-            let (uid, gid) = resolve_owner(&owner)?;
-            let made = OpenOptions::new()
+            let owner = FileOwner::resolve(&owner)?;
+            let new = OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .open(&file)?;
-            let given = made
-                .set_permissions(std::fs::Permissions::from_mode(0o644))
-                .and_then(|()| change_owner(&made, &owner, uid, gid))
-                .and_then(|()| sync_parent_dir(&file));
-            given.inspect_err(|_| {
-                // It is ours, and of no use to anybody.
-                let _ = std::fs::remove_file(&file);
-            })
+            new.set_permissions(Permissions::from_mode(0o644))
+                .and_then(|()| owner.apply(&new))
+                .and_then(|()| sync_parent_dir(&file))
+                .inspect_err(|_| {
+                    let _ = std::fs::remove_file(&file);
+                })
         })
         .await
         .map_err(suggest_other_id)
@@ -351,18 +260,17 @@ impl HostFs for LocalFs {
 
     async fn free_bytes(&self, dir: &str) -> Result<u64> {
         let path = PathBuf::from(dir);
-        self.run(format!("look at {dir}"), CALL_TIMEOUT, move || {
-            let there = statvfs(&path)?;
-            Ok(there
-                .blocks_available()
-                .saturating_mul(there.fragment_size()))
+        let action = format!("read the free space of {dir}");
+        self.run(action, CALL_TIMEOUT, move || {
+            let stat = statvfs(&path)?;
+            Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
         })
         .await
     }
 
     async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-        self.run("look at files".into(), CALL_TIMEOUT, move || {
+        self.run("read file metadata".into(), CALL_TIMEOUT, move || {
             Ok(paths
                 .iter()
                 .map(|path| FileMetadataSource::Local.canonicalize(path))
@@ -376,38 +284,8 @@ fn is_backup_dir(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(BACKUP_SUFFIX)
 }
 
-/// A file for us alone. Its lock is taken before anything in the directory changes, and is held until
-/// the writer is dropped: two processes never write, prove or land one partial file at a time.
-fn create(path: &Path, owner: &str) -> io::Result<File> {
-    let (uid, gid) = resolve_owner(owner)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(in_use_error()),
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    // Between the opening and the lock its last writer may have landed it: then it bears a final name now,
-    // and is not ours to write.
-    if std::fs::metadata(path).map(|now| now.ino()).ok() != Some(file.metadata()?.ino()) {
-        return Err(in_use_error());
-    }
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    // Now rather than after an hour of writing.
-    if let Err(error) = change_owner(&file, owner, uid, gid) {
-        std::fs::remove_file(path)?;
-        return Err(error);
-    }
-    Ok(file)
-}
-
-/// The first `limit` bytes of a file; `None` where there is none.
-fn read_prefix(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+/// Reads the first `limit` bytes of a file; `None` if it does not exist.
+pub(super) fn read_prefix(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -418,80 +296,8 @@ fn read_prefix(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Takes the locks by which QEMU tells others that it writes an image, and bears no other writer and no reader that
-/// wants it to stay as it is (QEMU, block/file-posix.c, `RAW_LOCK_PERM_BASE`, `RAW_LOCK_SHARED_BASE`; the permission to
-/// write is the second bit).
-///
-/// # Errors
-/// `WouldBlock` where one has it open.
-fn lock_as_qemu(file: &File) -> io::Result<()> {
-    let byte = |kind: i32, start| nix::libc::flock {
-        l_type: kind as i16,
-        l_whence: nix::libc::SEEK_SET as i16,
-        l_start: start,
-        l_len: 1,
-        l_pid: 0,
-    };
-    for (ours, others) in [(101, 201), (201, 101)] {
-        fcntl(file, FcntlArg::F_OFD_SETLK(&byte(nix::libc::F_RDLCK, ours)))?;
-        let mut held = byte(nix::libc::F_WRLCK, others);
-        fcntl(file, FcntlArg::F_OFD_GETLK(&mut held))?;
-        if i32::from(held.l_type) != nix::libc::F_UNLCK {
-            return Err(io::Error::new(
-                io::ErrorKind::WouldBlock,
-                "a QEMU has it open",
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn change_owner(file: &File, owner: &str, uid: u32, gid: u32) -> io::Result<()> {
-    std::os::unix::fs::fchown(file, Some(uid), Some(gid)).map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot change its owner to {owner}: {error}"),
-        )
-    })
-}
-
-fn in_use_error() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::WouldBlock,
-        "another process is writing it, or just finished",
-    )
-}
-
-/// `user:group`, names or numbers, as ids.
-fn resolve_owner(owner: &str) -> io::Result<(u32, u32)> {
-    let unknown = |what: &str, name: &str| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("no {what} {name:?}; check owner of the host in the settings"),
-        )
-    };
-    let (user, group) = owner
-        .split_once(':')
-        .ok_or_else(|| unknown("user:group", owner))?;
-    let uid = match user.parse() {
-        Ok(uid) => uid,
-        Err(_) => User::from_name(user)?
-            .ok_or_else(|| unknown("user", user))?
-            .uid
-            .as_raw(),
-    };
-    let gid = match group.parse() {
-        Ok(gid) => gid,
-        Err(_) => Group::from_name(group)?
-            .ok_or_else(|| unknown("group", group))?
-            .gid
-            .as_raw(),
-    };
-    Ok((uid, gid))
-}
-
-/// Did it happen, rather than having nothing to happen to?
-fn ignore_not_found(result: io::Result<()>) -> io::Result<bool> {
+/// Returns `false` for `NotFound`.
+pub(super) fn ignore_not_found(result: io::Result<()>) -> io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -499,157 +305,60 @@ fn ignore_not_found(result: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-fn sync_parent_dir(path: &Path) -> io::Result<()> {
+pub(super) fn sync_parent_dir(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(dir) => File::open(dir)?.sync_all(),
         None => Ok(()),
     }
 }
 
-/// Renames; with `replace` false never over an existing file.
-fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
-    if replace {
-        return std::fs::rename(from, to);
-    }
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        // A file system that cannot (NFS): a link refuses an existing name just as safely.
-        Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {
-            std::fs::hard_link(from, to)?;
-            std::fs::remove_file(from)
-        }
-        renamed => Ok(renamed?),
-    }
+/// The `owner` of a host's settings.
+pub(super) struct FileOwner {
+    name: String,
+    uid: u32,
+    gid: u32,
 }
 
-/// Reads a file of the host at offsets.
-struct LocalReader {
-    files: LocalFs,
-    path: Arc<str>,
-    file: Arc<File>,
-    size_bytes: u64,
-}
-
-#[async_trait]
-impl ReadFile for LocalReader {
-    fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
-        let (file, buffers) = (self.file.clone(), buffers.clone());
-        self.files
-            .run(format!("read {}", self.path), CALL_TIMEOUT, move || {
-                let mut bytes = buffers.acquire(length);
-                bytes.resize(length, 0);
-                file.read_exact_at(&mut bytes, offset)?;
-                Ok(buffers.share(bytes))
-            })
-            .await
-    }
-}
-
-/// Writes a file of the host at offsets, in any order. Nobody else's [`Writer`] opens the same file
-/// until this one is dropped.
-struct LocalWriter {
-    files: LocalFs,
-    path: Arc<str>,
-    file: Arc<File>,
-    resume_state: ResumeState,
-    /// `None` for a file that bears its final name.
-    resume_log: Option<(ResumeLog, Arc<File>)>,
-    /// The kernel takes the writes to a file one by one: who waits for it spins, who waits here does not.
-    write_lock: Mutex<()>,
-}
-
-impl LocalWriter {
-    async fn append_to_log(&self, entry: impl FnOnce(&ResumeLog) -> String) -> Result<()> {
-        let Some((mark, file)) = &self.resume_log else {
-            return Ok(());
+impl FileOwner {
+    /// Looks up `user:group`, by names or numbers.
+    pub(super) fn resolve(owner: &str) -> io::Result<Self> {
+        let unknown = |what: &str, name: &str| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("no {what} {name:?}; check owner of the host in the settings"),
+            )
         };
-        let (entry, file) = (entry(mark), file.clone());
-        let what = format!("write {}", ResumeLog::path(&self.path));
-        self.files
-            .run(what, CALL_TIMEOUT, move || {
-                (&*file).write_all(entry.as_bytes())
-            })
-            .await
-    }
-}
-
-#[async_trait]
-impl WriteFile for LocalWriter {
-    fn resume_state(&self) -> &ResumeState {
-        &self.resume_state
-    }
-
-    async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
-        self.append_to_log(|_| ResumeLog::record(block, digest))
-            .await
-    }
-
-    async fn reset_records(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
-        self.append_to_log(|mark| mark.header(blocks)).await
-    }
-
-    async fn share(&self, _source: &CopySource) -> Result<bool> {
-        // Extents are shared block by block.
-        Ok(false)
+        let (user, group) = owner
+            .split_once(':')
+            .ok_or_else(|| unknown("user:group", owner))?;
+        let uid = match user.parse() {
+            Ok(uid) => uid,
+            Err(_) => User::from_name(user)?
+                .ok_or_else(|| unknown("user", user))?
+                .uid
+                .as_raw(),
+        };
+        let gid = match group.parse() {
+            Ok(gid) => gid,
+            Err(_) => Group::from_name(group)?
+                .ok_or_else(|| unknown("group", group))?
+                .gid
+                .as_raw(),
+        };
+        Ok(Self {
+            name: owner.to_owned(),
+            uid,
+            gid,
+        })
     }
 
-    async fn copy(
-        &self,
-        origin: &CopySource,
-        pieces: &[BlockCopy],
-        told: &BlockSender,
-        cancel: &CancellationToken,
-    ) -> Result<()> {
-        let file = self.file.clone();
-        self.files
-            .copy_blocks(origin, file, pieces, told, cancel)
-            .await
-    }
-
-    async fn discard(&self) -> Result<()> {
-        self.files.remove_file(&ResumeLog::path(&self.path)).await?;
-        self.files.remove_file(&self.path).await.map(|_| ())
-    }
-
-    async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
-        let file = self.file.clone();
-        let _turn = self.write_lock.lock().await;
-        self.files
-            .run(format!("write {}", self.path), CALL_TIMEOUT, move || {
-                file.write_all_at(&data, offset)?;
-                // The disk works while more comes, not only at the end.
-                begin_sync(&file, offset, data.len() as u64);
-                Ok(())
-            })
-            .await
-    }
-
-    async fn finish(&self) -> Result<()> {
-        let file = self.file.clone();
-        self.files
-            .run(format!("write {}", self.path), SYNC_TIMEOUT, move || {
-                file.sync_all()
-            })
-            .await
-    }
-
-    async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
-        let (file, from, to) = (
-            self.file.clone(),
-            PathBuf::from(&*self.path),
-            PathBuf::from(path),
-        );
-        self.files.remove_file(&ResumeLog::path(&self.path)).await?;
-        self.files
-            .run(format!("name {path}"), CALL_TIMEOUT, move || {
-                file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-                file.sync_all()?;
-                rename(&from, &to, replace)?;
-                sync_parent_dir(&to)
-            })
-            .await
+    /// Makes it the owner of `file`.
+    pub(super) fn apply(&self, file: &File) -> io::Result<()> {
+        std::os::unix::fs::fchown(file, Some(self.uid), Some(self.gid)).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot change its owner to {}: {error}", self.name),
+            )
+        })
     }
 }

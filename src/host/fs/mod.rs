@@ -2,10 +2,13 @@
 
 mod blocks;
 mod errors;
+mod file_session;
 mod local;
+mod local_handles;
 mod remote;
 mod remote_file;
 mod remote_handles;
+mod remote_stat;
 mod resume_log;
 
 use std::collections::BTreeMap;
@@ -41,7 +44,7 @@ pub trait HostFs: Send + Sync {
     /// `Unreachable` if it may not be read; `Failed` if it is neither a regular file nor a block device.
     async fn image_file(&self, path: &str) -> Result<Option<ImageFile>>;
 
-    /// Does the file exist?
+    /// Returns whether the file exists.
     ///
     /// # Errors
     /// As [`HostFs::image_file`].
@@ -55,17 +58,18 @@ pub trait HostFs: Send + Sync {
     /// `NotFound` as an I/O error; `Unreachable`.
     async fn open_reader(&self, path: &str) -> Result<FileReader>;
 
-    /// Prepares to read a file that another program still writes: over SSH, opening takes long.
+    /// Opens a file that another program still writes, ahead of the time it is read: over SSH, opening takes long.
     async fn preopen(&self, path: &str) -> PreopenedFile;
 
-    /// Creates a file for writes at offsets, or resumes one that an earlier writer of the same content left: mode 0600,
-    /// as long as the content, locked until the writer is dropped.
+    /// Creates a file for writes at offsets, or resumes one that an earlier writer of the same content left.
+    ///
+    /// It has mode 0600 and the content's length, and is locked until the writer is dropped.
     ///
     /// # Errors
     /// `Conflict`, with nothing changed, if another process writes the file.
     async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter>;
 
-    /// Opens a snapshot to overwrite its bad blocks. No QEMU opens it until the writer is dropped.
+    /// Opens a snapshot to overwrite its bad blocks; it is locked against QEMU until the writer is dropped.
     ///
     /// # Errors
     /// `Conflict` if QEMU or another process has it open.
@@ -132,7 +136,7 @@ pub trait HostFs: Send + Sync {
     /// `Conflict` if it exists.
     async fn create_exclusive(&self, path: &str) -> Result<()>;
 
-    /// Copies the bytes of one file into another existing one, whose owner and mode are kept.
+    /// Copies the bytes of one file into another existing one, which keeps its owner and mode.
     ///
     /// # Errors
     /// An I/O error.
@@ -163,7 +167,7 @@ pub type FileReader = Box<dyn ReadFile>;
 /// A file open for reads at offsets.
 #[async_trait]
 pub trait ReadFile: Send + Sync {
-    /// Returns its length when it was opened, in bytes.
+    /// Returns the length when the file was opened, in bytes.
     fn size_bytes(&self) -> u64;
 
     /// Reads exactly `length` bytes at `offset` into one of `buffers`.
@@ -179,13 +183,13 @@ pub type FileWriter = Box<dyn WriteFile>;
 /// A file open for writes at offsets, in any order. No other writer opens it until this one is dropped.
 #[async_trait]
 pub trait WriteFile: Send + Sync {
-    /// Returns the blocks that an earlier writer of the same content left.
+    /// Returns the blocks that earlier writers of the same content wrote.
     fn resume_state(&self) -> &ResumeState;
 
     /// Records in the resume log that a block is written; blocks without a record are written again by a resumed pull.
     ///
     /// # Errors
-    /// An I/O error. The file is valid nevertheless.
+    /// An I/O error; the file itself stays valid.
     async fn record(&self, block: u64, digest: &Digest) -> Result<()>;
 
     /// Records in the resume log that exactly these blocks are written.
@@ -194,8 +198,10 @@ pub trait WriteFile: Send + Sync {
     /// As [`WriteFile::record`].
     async fn reset_records(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()>;
 
-    /// Makes an empty file share all extents of `source`, if that is the cheapest way to its blocks; returns whether it
-    /// does. All its blocks are [`BlockState::Trusted`] then.
+    /// Makes the file, which is empty, share all extents of `source` if the file system can and `source` is unchanged;
+    /// returns whether it does.
+    ///
+    /// All its blocks are [`BlockState::Trusted`] then. A local writer shares extents in [`WriteFile::copy`] instead.
     ///
     /// # Errors
     /// An I/O error.
@@ -204,7 +210,7 @@ pub trait WriteFile: Send + Sync {
     /// Copies blocks of another file of the host into this one, on the host, and sends the state of each.
     ///
     /// # Errors
-    /// `Cancelled`; an I/O error. Blocks that were sent are copied.
+    /// `Cancelled`; an I/O error. Blocks whose state was sent are copied.
     async fn copy(
         &self,
         source: &CopySource,
@@ -216,7 +222,7 @@ pub trait WriteFile: Send + Sync {
     /// Removes the file and its resume log.
     ///
     /// # Errors
-    /// An I/O error; `Unreachable`: both stay for the next writer.
+    /// An I/O error; `Unreachable`. Both stay for the next writer then.
     async fn discard(&self) -> Result<()>;
 
     /// Writes all of `data` at `offset`.
@@ -225,20 +231,20 @@ pub trait WriteFile: Send + Sync {
     /// `NoSpace` if the disk is full; an I/O error; `Unreachable`.
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()>;
 
-    /// Returns when all written bytes are on the disk and other programs may read the file.
+    /// Flushes all written bytes to the disk; other programs may read the file after it.
     ///
     /// # Errors
-    /// An I/O error: what was written cannot be relied on.
+    /// An I/O error: written data may be lost.
     async fn finish(&self) -> Result<()>;
 
-    /// Gives the file its final name and mode 0644; without `replace` never over an existing file.
+    /// Gives the file its final name and mode 0644; without `replace`, never over an existing file.
     ///
     /// # Errors
     /// `Conflict` if `path` exists and `replace` is false; an I/O error. The file keeps its name then.
     async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()>;
 }
 
-/// The files of a host: the one place where local and remote hosts differ.
+/// The file system of a local or remote host.
 #[derive(Clone)]
 pub(crate) enum HostFiles {
     Local(LocalFs),

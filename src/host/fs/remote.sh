@@ -1,17 +1,17 @@
-# Runs on a host, for snapdeck: sh -c THIS snapdeck VERB ARGUMENT... What it was asked for goes to stdout, parted
-# by NULs or as lines; what is wrong goes to stderr in the words of the system.
+# Runs on a host: sh -c SCRIPT snapdeck VERB ARGUMENT... Results are written to stdout, as lines or ended by NULs;
+# stderr has the message of a failed command.
 set -u
 umask 077
 fail() { printf '%s\n' "$1" >&2; exit 1; }
-# seen FILE STAMP: is its inode, time and length that?
-seen() { [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ]; }
+# has_stamp FILE STAMP: compares inode, modification time and size.
+has_stamp() { [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ]; }
 verb=$1
 shift
 
 case $verb in
-# The names that end in .qcow2 in each directory, after its canonical path, and an empty one; then each note of damage
-# by its name and what it says, and an empty name. A directory that is not there has the name "/".
-list)
+# list_images DIR...: for each directory its canonical path, the names that end in .qcow2, and an empty field; then name
+# and content of each damage record, and an empty field. A missing directory has the single name "/".
+list_images)
   for dir do
     realpath -mz -- "$dir" || exit 1
     if [ -e "$dir" ]; then
@@ -26,19 +26,19 @@ list)
   done
   ;;
 
-# The canonical path of each file, then what stat says of those that are there: six fields each.
-see)
+# stat FILE...: all canonical paths, then six fields of stat(1) for each file that exists.
+stat)
   realpath -mz -- "$@"
   stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%F\0' -- "$@" || :
   ;;
 
-# The canonical path of each file, whether it is there or not.
-real)
+# canonicalize FILE...: the files need not exist.
+canonicalize)
   realpath -mz -- "$@"
   ;;
 
-# How the files begin, each under its name.
-heads)
+# read_headers LENGTH FILE...: the first bytes of each file, as `head -v` prints them.
+read_headers)
   length=$1
   shift
   head -c "$length" -v -- "$@" || :
@@ -48,7 +48,7 @@ make_temp_dir)
   mktemp -d -- "$1/snapdeck-XXXXXXXX"
   ;;
 
-# make_backup_dir UNDER ID OWNER
+# make_backup_dir PARENT ID OWNER
 make_backup_dir)
   dir=$(mktemp -d --suffix=.backup -- "$1/.$2.XXXXXX") || exit 1
   chown -- "$3" "$dir" || {
@@ -65,7 +65,7 @@ backup_dirs)
 remove_temp_dir)
   case ${1##*/} in
   snapdeck-* | .*.backup) rm -rf -- "$1" ;;
-  *) fail "it is no directory of snapdeck's" ;;
+  *) fail "snapdeck did not create it" ;;
   esac
   ;;
 
@@ -77,8 +77,8 @@ remove_file)
   fi
   ;;
 
-# claim PATH OWNER MARK: a new file, which holds the mark until it is written.
-claim)
+# create_exclusive PATH OWNER TOKEN: the new file contains the token, by which a retry recognises it.
+create_exclusive)
   if (set -C && printf '%s' "$3" >"$1"); then
     chmod 644 -- "$1" && chown -- "$2" "$1" || {
       rm -f -- "$1"
@@ -91,7 +91,7 @@ claim)
   fi
   ;;
 
-copy)
+copy_file)
   [ -f "$2" ] || fail "$2: No such file or directory"
   cat -- "$1" >"$2" && sync -- "$2"
   ;;
@@ -100,29 +100,35 @@ free_bytes)
   stat -f --printf '%a %S' -- "$1"
   ;;
 
-# The digest of each block: hash PATH BLOCK [FROM TO BYTES]... TO is of no use here.
-hash)
+# hash_blocks PATH BLOCK_BYTES [SOURCE TARGET BYTES]...: prints the digest of each block, or "unreadable" for one past the
+# end; TARGET is not used.
+hash_blocks)
   path=$1 block=$2
   shift 2
   [ -r "$path" ] || fail "$path: No such file or directory"
+  size=$(stat -L -c %s -- "$path") || exit 1
   while [ $# -ge 3 ]; do
-    dd if="$path" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" status=none | sha256sum
+    if [ $(($1 * block + $3)) -le "$size" ]; then
+      dd if="$path" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" status=none | sha256sum
+    else
+      echo unreadable
+    fi
     shift 3
   done
   ;;
 
-# Copies blocks, and says the digest of each as it stands there then, or "known" where FROM is what STAMP says:
-# copy_blocks FROM TO STAMP BLOCK [FROM TO BYTES]...
+# copy_blocks FROM TO STAMP BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks; for each, prints "trusted" if FROM has
+# that stamp before and after, else the digest of the copy.
 copy_blocks)
   from=$1 to=$2 stamp=$3 block=$4
   shift 4
   while [ $# -ge 3 ]; do
-    known=
-    [ -z "$stamp" ] || ! seen "$from" "$stamp" || known=yes
+    trusted=
+    [ -z "$stamp" ] || ! has_stamp "$from" "$stamp" || trusted=yes
     dd if="$from" of="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" \
       oflag=seek_bytes seek=$(($2 * block)) conv=notrunc,nocreat status=none || exit 1
-    if [ -n "$known" ] && seen "$from" "$stamp"; then
-      echo known
+    if [ -n "$trusted" ] && has_stamp "$from" "$stamp"; then
+      echo trusted
     else
       dd if="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($2 * block)) count="$3" status=none | sha256sum
     fi
@@ -130,43 +136,45 @@ copy_blocks)
   done
   ;;
 
-# Makes a file of SIZE share the extents of one whose inode, time and size are STAMP: clone FROM TO SIZE STAMP.
-clone)
-  said=moved
-  if seen "$1" "$4" && cp --reflink=always -- "$1" "$2" 2>/dev/null && seen "$1" "$4"; then said=shared; fi
+# share_extents FROM TO SIZE STAMP: makes TO, of SIZE bytes, share the extents of FROM while that has the stamp.
+share_extents)
+  result=unshared
+  if has_stamp "$1" "$4" && cp --reflink=always -- "$1" "$2" 2>/dev/null && has_stamp "$1" "$4"; then
+    result=shared
+  fi
   truncate -s "$3" -- "$2" || exit 1
-  echo $said
+  echo $result
   ;;
 
-# Whether there is such a file, and its first bytes: read_file PATH BYTES.
+# read_file PATH LIMIT: the first bytes of a file, after a line that says whether it exists.
 read_file)
   if [ -e "$1" ]; then
-    echo there
+    echo exists
     head -c "$2" -- "$1"
   else
-    echo absent
+    echo missing
   fi
   ;;
 
-# Gives a file the bytes that come in, all of them or none: write_file PATH OWNER SIZE.
+# write_file PATH OWNER SIZE: replaces a file by stdin, atomically.
 write_file)
   new=$(mktemp -- "${1%/*}/.${1##*/}.XXXXXXXX") || exit 1
   trap 'rm -f -- "$new"' EXIT
   cat >"$new" || exit 1
-  [ "$(stat -c %s -- "$new")" = "$3" ] || fail 'the connection broke off'
+  [ "$(stat -c %s -- "$new")" = "$3" ] || fail 'the connection was lost'
   chown -- "$2" "$new" && chmod 644 -- "$new" && sync -- "$new" && mv -fT -- "$new" "$1" || exit 1
   sync -- "${1%/*}/"
   ;;
 
-# land FROM TO replace|keep INODE
-land)
-  # Done already, by a try whose answer was lost.
+# rename_into_place FROM TO replace|keep INODE
+rename_into_place)
+  # Done by an earlier try whose answer was lost.
   if [ ! -e "$1" ] && [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then exit 0; fi
   chmod 644 -- "$1" && sync -- "$1" || exit 1
   if [ "$3" = replace ]; then
     mv -fT -- "$1" "$2" || exit 1
   elif ln -T -- "$1" "$2"; then
-    # A link refuses an existing name; a second name for a moment harms nobody.
+    # A link never replaces a file; until this line the file has both names.
     rm -f -- "$1"
   elif [ -e "$2" ] || [ -L "$2" ]; then
     fail 'File exists'
@@ -178,12 +186,17 @@ land)
   sync -- "${2%/*}/"
   ;;
 
-# hold read|write|mend PATH OWNER SIZE: stands for an open file as long as it is given a dot now and then; mend is
-# for one that bears its final name. Orders of one byte each: x offers the file by qemu-nbd, y ends that, m adds the
-# line that follows to the file's mark, anything else ends all of it.
-hold)
+# open read|write|repair PATH OWNER SIZE: keeps a file open until stdin ends or is silent for 20 s; "write" and "repair"
+# lock it, "repair" is for a file that has its final name. Prints the boot ID, the resume log in one line, and size and
+# inode; reads "truncate" or "keep"; prints "open". Commands of one byte follow:
+#   .  nothing: a heartbeat
+#   n  serve the file by qemu-nbd; prints "socket PATH" or "error MESSAGE"
+#   s  stop qemu-nbd; prints "stopped"
+#   l  append the line that follows to the resume log
+# Any other byte ends it.
+open)
   mode=$1 path=$2 owner=$3 size=$4 nbd= dir=
-  end_nbd() {
+  stop_nbd() {
     if [ -n "$nbd" ]; then
       kill "$nbd" 2>/dev/null
       wait "$nbd" 2>/dev/null
@@ -191,7 +204,7 @@ hold)
     [ -z "$dir" ] || rm -rf -- "$dir"
     nbd= dir=
   }
-  trap end_nbd EXIT
+  trap stop_nbd EXIT
   trap '' HUP PIPE
   trap 'exit 1' INT TERM
   if [ "$mode" != read ]; then
@@ -199,53 +212,54 @@ hold)
     [ -d "${path%/*}" ] || fail "${path%/*}: No such file or directory"
     : >>"$path" || exit 1
     exec 9<>"$path" || exit 1
-    # Nobody else writes this file; and it was not given its final name between its opening and the lock.
+    # Between open and lock, its last writer may have renamed it into place: then it is a finished snapshot.
     flock -n 9 && [ "$(stat -L -c %i /proc/self/fd/9)" = "$(stat -c %i -- "$path")" ] ||
       fail 'Resource temporarily unavailable: another process is writing it, or just finished'
     if [ "$mode" = write ]; then
       chmod 600 -- "$path" || exit 1
-      # Now rather than after an hour of writing.
-      said=$(chown -- "$owner" "$path" 2>&1) || {
+      # A wrong owner fails here rather than after an hour of writing.
+      message=$(chown -- "$owner" "$path" 2>&1) || {
         rm -f -- "$path"
-        fail "$said; see owner of the host in the settings"
+        fail "$message; check owner of the host in the settings"
       }
     fi
     printf '%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-    # In one line; what is cut off must not look whole.
+    # The newlines in it, which end truncated records, become tabs.
     cat -- "$path.mark" 2>/dev/null | head -c 67108864 | tr '\n' '\t'
     echo
   else
     printf '\n\n'
   fi
   stat -L --printf '%s %i\n' -- "$path" || exit 1
-  order=$(timeout 20 sh -c 'IFS= read -r word && printf %s "$word"') || exit 1
-  if [ "$order" = fresh ]; then
+  command=$(timeout 20 sh -c 'IFS= read -r line && printf %s "$line"') || exit 1
+  if [ "$command" = truncate ]; then
     rm -f -- "$path.mark"
     truncate -s 0 -- "$path" && truncate -s "$size" -- "$path" || exit 1
   fi
-  echo held
-  while order=$(timeout 20 head -c 1) && [ -n "$order" ]; do
-    case $order in
+  echo open
+  while command=$(timeout 20 head -c 1) && [ -n "$command" ]; do
+    case $command in
     .) ;;
-    x)
-      end_nbd
+    n)
+      stop_nbd
       [ "$mode" = read ] && option=-r || option=
       dir=$(mktemp -d /tmp/snapdeck-XXXXXXXX) || exit 1
-      # The memory of a request is kept for the next one (mallopt(3)): to have it anew costs more than its bytes do.
+      # Keeps the memory of a request for the next one (mallopt(3)): mapping it again costs more CPU than copying the
+      # bytes.
       MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=134217728 MALLOC_TOP_PAD_=16777216 \
-        qemu-nbd $option -f raw -k "$dir/nbd" -- "$path" </dev/null >/dev/null 2>"$dir/said" 9>&- &
+        qemu-nbd $option -f raw -k "$dir/nbd" -- "$path" </dev/null >/dev/null 2>"$dir/stderr" 9>&- &
       nbd=$! tries=0
       until [ -S "$dir/nbd" ] || ! kill -0 "$nbd" 2>/dev/null || [ $tries -ge 200 ]; do
         sleep 0.02
         tries=$((tries + 1))
       done
-      if [ -S "$dir/nbd" ]; then echo "up $dir/nbd"; else echo "down $(tail -n 1 "$dir/said")"; fi
+      if [ -S "$dir/nbd" ]; then echo "socket $dir/nbd"; else echo "error $(tail -n 1 "$dir/stderr")"; fi
       ;;
-    y)
-      end_nbd
-      echo ended
+    s)
+      stop_nbd
+      echo stopped
       ;;
-    m) IFS= read -r line && printf '%s\n' "$line" >>"$path.mark" ;;
+    l) IFS= read -r line && printf '%s\n' "$line" >>"$path.mark" ;;
     *) exit 0 ;;
     esac
   done

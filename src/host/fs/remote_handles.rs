@@ -18,7 +18,7 @@ use crate::command::{CommandRunner, RunningCommand};
 use crate::sftp::{Access, SftpFile};
 use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
 
-/// For opening a file ahead, and for one request on it.
+/// For opening a file, and for one request on it.
 const PREOPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[async_trait]
@@ -32,7 +32,7 @@ impl ReadFile for RemoteFile {
     }
 }
 
-/// A file that another program writes, opened ahead of the moment in which it is read.
+/// A file that another program still writes, opened ahead of the time it is read.
 pub struct PreopenedFile {
     files: HostFiles,
     path: String,
@@ -64,7 +64,7 @@ impl PreopenedFile {
     }
 }
 
-/// A file read through an SFTP connection of its own, which is not opened again when it is lost.
+/// A file open on its own SFTP connection, without retries after a lost connection.
 pub(super) struct SftpReader {
     file: SftpFile,
     path: String,
@@ -73,7 +73,7 @@ pub(super) struct SftpReader {
 }
 
 impl SftpReader {
-    /// Returns `None` if the host has no SFTP server: the file is opened later then.
+    /// Returns `None` if that fails, for example if the host has no SFTP server: the file is opened later then.
     pub(super) async fn open(runner: &CommandRunner, path: &str) -> Option<Box<Self>> {
         let mut ssh = runner.start_sftp().await.ok()?;
         let (stdin, stdout) = (ssh.stdin()?, ssh.stdout()?);
@@ -102,12 +102,12 @@ impl ReadFile for SftpReader {
     }
 
     async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
-        let read = self.file.read(buffers, offset, length).await;
-        read.map_err(|error| self.read_error(&error))
+        let result = self.file.read(buffers, offset, length).await;
+        result.map_err(|error| self.read_error(&error))
     }
 }
 
-/// A file of a remote host, open for writes.
+/// A file open for writes, locked until it is dropped.
 pub(super) struct RemoteWriter {
     fs: RemoteFs,
     file: RemoteFile,
@@ -140,7 +140,7 @@ impl WriteFile for RemoteWriter {
 
     async fn share(&self, source: &CopySource) -> Result<bool> {
         let size = self.file.open_info().size_bytes;
-        self.fs.clone_file(source, self.file.path(), size).await
+        self.fs.share_extents(source, self.file.path(), size).await
     }
 
     async fn copy(

@@ -1,8 +1,7 @@
-//! Which blocks of a file that is being written are there, kept beside it: a write that broke off is taken up where
-//! it ended.
+//! The resume log: records the written blocks of a partial file, so that an interrupted pull is continued there.
 //!
-//! A mark is text that is only added to: a header, and then a record for each block that was written, so that a note
-//! costs a few bytes. Each header begins anew. What a crash cut off in the middle of a record does not count.
+//! It is a text file beside the partial one that is only appended to: a header, then one record for each written block.
+//! A later header discards all records before it, and a record truncated by a crash is ignored.
 
 use std::collections::BTreeMap;
 
@@ -10,51 +9,49 @@ use serde::{Deserialize, Serialize};
 
 use snapdeck_model::{Digest, block_count};
 
-/// Parts headers and records, as a line's end does.
+/// Ends a header or record, as a newline does.
 pub(super) const SEPARATOR: char = '\t';
-/// Longest mark that is read, in bytes: of an image of 5 TiB.
+/// Longest log that is read: of an image of 5 TiB.
 pub(super) const MAX_LOG_BYTES: u64 = 64 << 20;
 
-/// What a file is to hold. Two writes of equal contents write equal bytes.
+/// Identifies the bytes to be written to a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Content {
-    /// Names one version of the content for ever: where it comes from and its entity tag. `None` where nothing
-    /// names it: then nothing is taken up.
+    /// URL and entity tag, which name one version of the bytes; without it, writes are not resumed.
     pub version: Option<String>,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub size_bytes: u64,
 }
 
-/// What earlier writers of the same content left.
+/// The blocks of a partial file that earlier writers of the same content wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ResumeState {
-    /// Blocks, and the digests they were written with.
+    /// The digest of each written block.
     pub blocks: BTreeMap<u64, Digest>,
-    /// Were they written since the host was last started? Else some may have never reached its disk: they are to be
-    /// hashed before they count.
+    /// Were they written since the host booted? Otherwise some may not have reached its disk, and all have to be
+    /// verified.
     pub is_same_boot: bool,
 }
 
-/// The head of the records that follow it.
+/// The header of a resume log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ResumeLog {
-    /// What is being written.
     pub content: Content,
-    /// The kernel's id of the host's last start (`random/boot_id`, proc(5)).
+    /// `random/boot_id` of the host (proc(5)).
     pub boot_id: String,
 }
 
 impl ResumeLog {
-    /// The name of the mark of `path`.
+    /// Returns the path of the log of the file `path`.
     pub(super) fn path(path: &str) -> String {
         format!("{path}.mark")
     }
 
-    /// The header, and with it all that is there already.
+    /// Returns the header's text and a record for each of `blocks`.
     pub(super) fn header(&self, blocks: &BTreeMap<u64, Digest>) -> String {
-        // A struct of texts and numbers always has a JSON.
+        // Strings and numbers can always be written as JSON.
         let mut text = serde_json::to_string(self).unwrap_or_default();
         text.push(SEPARATOR);
         text.extend(
@@ -65,44 +62,43 @@ impl ResumeLog {
         text
     }
 
-    /// One record.
     pub(super) fn record(block: u64, digest: &Digest) -> String {
         format!("{block} {digest}{SEPARATOR}")
     }
 
-    /// What is there, by a mark's text, of this content in a file of `length` bytes.
+    /// Parses the text of the log of a file of `length` bytes; nothing is resumed if content or length differ.
     pub(super) fn parse(&self, text: &[u8], length: u64) -> ResumeState {
-        let mut found = ResumeState::default();
+        let mut state = ResumeState::default();
         let size = self.content.size_bytes;
         if self.content.version.is_none() || length != size {
-            return found;
+            return state;
         }
-        let mut ours = false;
+        let mut is_same_content = false;
         let text = String::from_utf8_lossy(text);
-        // What stands behind the last part was cut off.
-        let whole = text
+        // Text after the last separator is truncated.
+        let complete = text
             .rfind([SEPARATOR, '\n'])
             .and_then(|end| text.get(..end));
-        for entry in whole.unwrap_or_default().split([SEPARATOR, '\n']) {
+        for entry in complete.unwrap_or_default().split([SEPARATOR, '\n']) {
             if entry.starts_with('{') {
-                let head: Option<Self> = serde_json::from_str(entry).ok();
-                ours = head
+                let header: Option<Self> = serde_json::from_str(entry).ok();
+                is_same_content = header
                     .as_ref()
-                    .is_some_and(|head| head.content == self.content);
-                found = ResumeState {
-                    is_same_boot: head.is_some_and(|head| head.boot_id == self.boot_id)
+                    .is_some_and(|header| header.content == self.content);
+                state = ResumeState {
+                    is_same_boot: header.is_some_and(|header| header.boot_id == self.boot_id)
                         && !self.boot_id.is_empty(),
                     blocks: BTreeMap::new(),
                 };
-            } else if ours
+            } else if is_same_content
                 && let Some((block, digest)) = entry.split_once(' ')
                 && let (Ok(block), Some(digest)) = (block.parse(), Digest::from_hex(digest))
                 && block < block_count(size)
             {
-                found.blocks.insert(block, digest);
+                state.blocks.insert(block, digest);
             }
         }
-        found
+        state
     }
 }
 
@@ -123,18 +119,18 @@ mod tests {
         }
     }
 
-    fn parse(text: &str, by: &ResumeLog, length: u64) -> (Vec<u64>, bool) {
-        let found = by.parse(text.as_bytes(), length);
-        (found.blocks.into_keys().collect(), found.is_same_boot)
+    fn parse(text: &str, log: &ResumeLog, length: u64) -> (Vec<u64>, bool) {
+        let state = log.parse(text.as_bytes(), length);
+        (state.blocks.into_keys().collect(), state.is_same_boot)
     }
 
     #[test]
-    fn counts_for_its_content_alone_and_is_not_settled_after_a_start_of_the_host() {
-        let ours = resume_log("s3://b/k \"1\"", "a");
+    fn records_count_for_the_same_content_only_and_are_unverified_after_a_boot() {
+        let log = resume_log("s3://b/k \"1\"", "a");
         let digest = Digest([1; 32]);
-        let text = ours.header(&BTreeMap::new()) + &ResumeLog::record(2, &digest);
+        let text = log.header(&BTreeMap::new()) + &ResumeLog::record(2, &digest);
         let text = text + &ResumeLog::record(0, &digest);
-        assert_eq!(parse(&text, &ours, SIZE), (vec![0, 2], true));
+        assert_eq!(parse(&text, &log, SIZE), (vec![0, 2], true));
         let nothing = (vec![], false);
         assert_eq!(
             parse(&text, &resume_log("s3://b/k \"1\"", "b"), SIZE),
@@ -148,9 +144,9 @@ mod tests {
             parse(&text, &resume_log("s3://b/k \"2\"", "a"), SIZE).0,
             nothing.0
         );
-        assert_eq!(parse(&text, &ours, SIZE - 1), nothing);
-        assert_eq!(parse("", &ours, SIZE), nothing);
-        let mut unnamed = ours.clone();
+        assert_eq!(parse(&text, &log, SIZE - 1), nothing);
+        assert_eq!(parse("", &log, SIZE), nothing);
+        let mut unnamed = log.clone();
         unnamed.content.version = None;
         assert_eq!(
             parse(&unnamed.header(&BTreeMap::new()), &unnamed, SIZE),
@@ -159,28 +155,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_out_of_place_does_not_count() {
-        let ours = resume_log("v", "a");
-        let one = ResumeLog::record(1, &Digest([1; 32]));
-        let head = ours.header(&BTreeMap::new());
-        for cut in 0..one.len() {
-            let found = parse(&format!("{head}{}", &one[..cut]), &ours, SIZE);
-            assert!(found.0.is_empty());
+    fn truncated_and_misplaced_records_are_ignored() {
+        let log = resume_log("v", "a");
+        let record = ResumeLog::record(1, &Digest([1; 32]));
+        let header = log.header(&BTreeMap::new());
+        for cut in 0..record.len() {
+            let (blocks, _) = parse(&format!("{header}{}", &record[..cut]), &log, SIZE);
+            assert!(blocks.is_empty());
         }
-        let odd = format!(
-            "{one}{head}3 {}\n-1 x\tx\n\n1\n{}",
-            &one[2..],
-            one.replace('\t', "\n")
+        let mixed = format!(
+            "{record}{header}3 {}\n-1 x\tx\n\n1\n{}",
+            &record[2..],
+            record.replace('\t', "\n")
         );
-        assert_eq!(parse(&odd, &ours, SIZE).0, [1]);
+        assert_eq!(parse(&mixed, &log, SIZE).0, [1]);
     }
 
     #[test]
-    fn a_header_begins_anew() {
+    fn a_later_header_discards_earlier_records() {
         let (old, new) = (resume_log("v", "a"), resume_log("v", "b"));
-        let one = ResumeLog::record(1, &Digest([1; 32]));
-        let proven = BTreeMap::from([(2, Digest([2; 32]))]);
-        let text = old.header(&BTreeMap::new()) + &one + "\n" + &new.header(&proven);
+        let record = ResumeLog::record(1, &Digest([1; 32]));
+        let verified = BTreeMap::from([(2, Digest([2; 32]))]);
+        let text = old.header(&BTreeMap::new()) + &record + "\n" + &new.header(&verified);
         assert_eq!(parse(&text, &new, SIZE), (vec![2], true));
     }
 }

@@ -1,22 +1,24 @@
-//! Looking at a host: all of it, or no more than may have changed.
+//! Scans of a host, complete or with cached domains.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::scan::{self, HostInventory, Scope};
+use crate::domain::{self, DomainSummary};
 use crate::fs::HostFiles;
-use crate::{CALL_TIMEOUT, Host, SCAN_TIMEOUT, domain};
+use crate::{CALL_TIMEOUT, Host, SCAN_TIMEOUT};
 use snapdeck_model::Result;
 
-/// libvirt is asked anew after so long, whatever it told: of a few changes it tells nothing, as of a saved state that is
-/// thrown away, or of a guest that fails to start.
+/// Domains are listed again after this time even without an event: libvirt sends none when a saved state is discarded or a
+/// guest fails to start.
 const CACHE_TTL: Duration = Duration::from_secs(120);
 
-/// What the last glance has left: what libvirt said, and how often it had told of a change by then.
+/// Result of the last scan.
 pub struct ScanCache {
+    /// Of libvirt, before the domains were listed.
     event_count: u64,
     fetched_at: Instant,
-    domains: Arc<[domain::DomainSummary]>,
+    domains: Arc<[DomainSummary]>,
     inventory: HostInventory,
 }
 
@@ -33,77 +35,77 @@ impl<'a> Inventory<'a> {
 }
 
 impl Inventory<'_> {
-    /// Looks at everything: libvirt's domains, then the two directories, reading the first bytes of each image.
-    /// On this machine no command is run, on another a handful, whatever the number of files.
+    /// Lists libvirt's domains and the two directories, and reads the header of each image.
+    ///
+    /// Runs no command on this machine, and a handful on another, however many files there are.
     ///
     /// # Errors
-    /// `Unreachable` where libvirt does not answer or a directory may not be listed.
+    /// `Unreachable` if libvirt does not answer or a directory cannot be listed.
     pub async fn scan(self) -> Result<HostInventory> {
-        let look = || async {
+        let scan = || async {
             self.scan_with_domains(self.list_domains().await?, Scope::All)
                 .await
         };
-        self.host.retry_policy.call(look).await
+        self.host.retry_policy.call(scan).await
     }
 
-    /// As [`Host::survey`], for whoever looks again and again: as long as libvirt has told of no change and the files are
-    /// those of the last glance, it is asked nothing, for two minutes at most. Not for deciding what may be done.
-    /// `known` is that look's own memory; without one, all is looked at.
+    /// As [`Inventory::scan`], for repeated scans: libvirt is queried only after an event, a change of the files, or two
+    /// minutes.
+    ///
+    /// The result may be out of date: do not decide by it whether an operation is allowed. `cache` belongs to the caller;
+    /// without one, everything is scanned.
     ///
     /// # Errors
-    /// As [`Host::survey`]; then nothing is known any more.
-    pub async fn scan_cached(self, known: &mut Option<ScanCache>) -> Result<HostInventory> {
-        let is_fresh = |known: &ScanCache| {
-            self.host.libvirt.event_count() == Some(known.event_count)
-                && known.fetched_at.elapsed() < CACHE_TTL
+    /// As [`Inventory::scan`]; the cache is empty then.
+    pub async fn scan_cached(self, cache: &mut Option<ScanCache>) -> Result<HostInventory> {
+        let is_fresh = |cache: &ScanCache| {
+            self.host.libvirt.event_count() == Some(cache.event_count)
+                && cache.fetched_at.elapsed() < CACHE_TTL
         };
-        let mut looked = None;
-        if let Some(last) = known.take().filter(is_fresh) {
-            let survey = self
-                .scan_with_domains(last.domains.clone(), Scope::All)
+        let mut with_cached_domains = None;
+        if let Some(cached) = cache.take().filter(is_fresh) {
+            let inventory = self
+                .scan_with_domains(cached.domains.clone(), Scope::All)
                 .await?;
-            if survey == last.inventory && is_fresh(&last) {
-                *known = Some(last);
-                return Ok(survey);
+            if inventory == cached.inventory && is_fresh(&cached) {
+                *cache = Some(cached);
+                return Ok(inventory);
             }
-            looked = Some((last.domains, survey));
+            with_cached_domains = Some((cached.domains, inventory));
         }
-        // Before they are listed: what it tells meanwhile is not in the list for sure.
-        let (told, asked) = (self.host.libvirt.event_count(), Instant::now());
+        // Before the domains are listed: the list may lack a change that is reported meanwhile.
+        let (event_count, fetched_at) = (self.host.libvirt.event_count(), Instant::now());
         let domains = self.list_domains().await?;
-        let survey = match looked {
-            Some((same, survey)) if same == domains => survey,
+        let inventory = match with_cached_domains {
+            Some((cached, inventory)) if cached == domains => inventory,
             _ => self.scan_with_domains(domains.clone(), Scope::All).await?,
         };
-        *known = told.map(|told| ScanCache {
-            event_count: told,
-            fetched_at: asked,
+        *cache = event_count.map(|event_count| ScanCache {
+            event_count,
+            fetched_at,
             domains,
-            inventory: survey.clone(),
+            inventory: inventory.clone(),
         });
-        Ok(survey)
+        Ok(inventory)
     }
 
-    async fn list_domains(self) -> Result<Arc<[domain::DomainSummary]>> {
-        let listed = self
-            .host
-            .libvirt
-            .call("list sandboxes", CALL_TIMEOUT, domain::list)
-            .await?;
-        Ok(listed.into())
+    async fn list_domains(self) -> Result<Arc<[DomainSummary]>> {
+        let libvirt = &self.host.libvirt;
+        let domains = libvirt.call("list sandboxes", CALL_TIMEOUT, domain::list);
+        Ok(domains.await?.into())
     }
 
-    /// Puts domains together with the files they stand on.
+    /// Combines domains with the images of their chains.
     pub(crate) async fn scan_with_domains(
         self,
-        domains: Arc<[domain::DomainSummary]>,
+        domains: Arc<[DomainSummary]>,
         scope: Scope,
     ) -> Result<HostInventory> {
         match &self.host.files {
             HostFiles::Local(files) => {
                 let settings = self.host.settings.clone();
-                let look = move || scan::scan_local(&settings, &domains, scope);
-                files.run("list images".into(), SCAN_TIMEOUT, look).await
+                let scan = move || scan::scan_local(&settings, &domains, scope);
+                files.run("list images".into(), SCAN_TIMEOUT, scan).await
             }
             HostFiles::Remote(files) => {
                 scan::scan_remote(files, &self.host.settings, &domains, scope).await

@@ -1,4 +1,4 @@
-//! How a survey sees a host's files: directly, or by what was fetched of them before.
+//! Metadata of a host's files for a scan: read on this machine, or prefetched from another.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -8,26 +8,26 @@ use std::path::{Path, PathBuf};
 use crate::image_file::{self, ImageFile};
 use snapdeck_model::Damage;
 
-/// Files of a directory that are looked at.
+/// Files that are listed in a directory at most.
 const MAX_FILES: usize = 100_000;
 
-/// Longest note of damage that is read, in bytes.
+/// Longest damage record that is read.
 const MAX_DAMAGE_FILE_BYTES: u64 = 64 << 10;
 
 /// The images of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DirListing {
-    /// The directory, links resolved, so that files are known by one name.
+    /// Without symbolic links, so that each file has one path.
     pub dir: PathBuf,
-    /// Is it there?
+    /// Does the directory exist?
     pub is_present: bool,
-    /// Paths of what ends in `.qcow2`.
+    /// Paths of `*.qcow2`.
     pub images: Vec<PathBuf>,
-    /// What was noted to be wrong with them.
+    /// Damage records by path of the image.
     pub damages: Vec<(PathBuf, Damage)>,
 }
 
-/// The image that a note of damage is about, by the note's name, and what it says; `None` for what is none.
+/// Parses the damage record in the file `name`; `None` if it is not one. Returns the path of its image, too.
 pub(crate) fn parse_damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathBuf, Damage)> {
     let image = name.strip_prefix('.')?.strip_suffix(".damaged")?;
     Some((dir.join(image), serde_json::from_slice(json).ok()?))
@@ -36,58 +36,56 @@ pub(crate) fn parse_damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathB
 /// Lists the images of a directory of this machine. Blocks.
 ///
 /// # Errors
-/// The system's, where it is there but cannot be listed.
+/// An I/O error if the directory exists but cannot be listed.
 pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
-    let missing = |dir| DirListing {
-        dir,
+    let with_path = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+    let mut listing = DirListing {
+        dir: path.into(),
         is_present: false,
         images: Vec::new(),
         damages: Vec::new(),
     };
     let dir = match std::fs::canonicalize(path) {
         Ok(dir) => dir,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(missing(path.into())),
-        Err(error) => return Err(named(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(listing),
+        Err(error) => return Err(with_path(error)),
     };
-    let (mut images, mut damages) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(&dir).map_err(named)?.take(MAX_FILES) {
-        let file = entry.map_err(named)?.path();
-        if file.extension().is_some_and(|ending| ending == "qcow2") {
-            images.push(file);
+    for entry in std::fs::read_dir(&dir).map_err(with_path)?.take(MAX_FILES) {
+        let file = entry.map_err(with_path)?.path();
+        if file
+            .extension()
+            .is_some_and(|extension| extension == "qcow2")
+        {
+            listing.images.push(file);
         } else if let Some(name) = file.file_name().and_then(OsStr::to_str)
             && name.ends_with(".qcow2.damaged")
-            && file.symlink_metadata().is_ok_and(|seen| seen.is_file() && seen.len() < MAX_DAMAGE_FILE_BYTES)
-            // One that went away, or cannot be read, says nothing.
+            && file.symlink_metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < MAX_DAMAGE_FILE_BYTES)
+            // One that cannot be read, or was removed meanwhile, is ignored.
             && let Ok(json) = std::fs::read(&file)
         {
-            damages.extend(parse_damage(&dir, name, &json));
+            listing.damages.extend(parse_damage(&dir, name, &json));
         }
     }
-    Ok(DirListing {
-        dir,
-        is_present: true,
-        images,
-        damages,
-    })
+    (listing.dir, listing.is_present) = (dir, true);
+    Ok(listing)
 }
 
-/// What is known of files.
+/// Source of file metadata.
 pub(crate) enum FileMetadataSource {
-    /// They are on this machine.
+    /// The file system of this machine.
     Local,
-    /// They were fetched; what is asked for and was not is noted, so that it can be fetched and the survey
-    /// taken again.
+    /// Metadata from another machine. Paths that were not fetched are collected, so that the caller can fetch them and
+    /// scan again.
     Prefetched {
-        /// Where each path really is, and what was seen there.
+        /// Canonical path and metadata by path.
         metadata: HashMap<PathBuf, (PathBuf, io::Result<ImageFile>)>,
-        /// Asked for in vain.
+        /// Requested paths that were not fetched.
         missing: BTreeSet<PathBuf>,
     },
 }
 
 impl FileMetadataSource {
-    /// The file by its one name: links resolved, as far as it is there.
+    /// Returns the canonical path, as far as the file exists.
     pub(crate) fn canonicalize(&mut self, path: &Path) -> PathBuf {
         match self {
             Self::Local => std::fs::canonicalize(path).unwrap_or_else(|_| {
@@ -97,39 +95,38 @@ impl FileMetadataSource {
                     _ => path.into(),
                 }
             }),
-            Self::Prefetched {
-                metadata: seen,
-                missing: missed,
-            } => match seen.get(path) {
-                Some((real, _)) => real.clone(),
+            Self::Prefetched { metadata, missing } => match metadata.get(path) {
+                Some((canonical, _)) => canonical.clone(),
                 None => {
-                    missed.insert(path.to_owned());
+                    missing.insert(path.to_owned());
                     path.to_owned()
                 }
             },
         }
     }
 
-    /// What a file is, by its one name.
+    /// Returns the metadata of the file at a canonical path.
     pub(crate) fn stat(&mut self, file: &Path) -> io::Result<ImageFile> {
         match self {
             Self::Local => image_file::inspect(file),
-            Self::Prefetched {
-                metadata: seen,
-                missing: missed,
-            } => match seen.get(file) {
-                Some((_, Ok(seen))) => Ok(seen.clone()),
-                Some((_, Err(error))) => Err(io::Error::new(error.kind(), error.to_string())),
+            Self::Prefetched { metadata, missing } => match metadata.get(file) {
+                Some((_, Ok(image))) => Ok(image.clone()),
+                Some((_, Err(error))) => Err(copy_error(error)),
                 None => {
-                    missed.insert(file.to_owned());
+                    missing.insert(file.to_owned());
                     Err(io::ErrorKind::NotFound.into())
                 }
             },
         }
     }
 
-    /// Was the file seen?
+    /// Was the file fetched?
     pub(crate) fn has_metadata(&self, path: &Path) -> bool {
-        matches!(self, Self::Prefetched { metadata: seen, .. } if seen.contains_key(path))
+        matches!(self, Self::Prefetched { metadata, .. } if metadata.contains_key(path))
     }
+}
+
+/// [`io::Error`] is not `Clone`.
+pub(super) fn copy_error(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
 }

@@ -1,4 +1,4 @@
-//! The sandboxes, snapshots and files of a host: scanned as a whole, or only where something changed.
+//! Inventory of a host: its sandboxes, snapshots and images.
 
 pub(crate) mod cache;
 pub(crate) mod file_source;

@@ -1,4 +1,4 @@
-//! What a host has, put together from libvirt's domains and the files in its two directories.
+//! Builds the inventory of a host from libvirt's domains and the images in its two directories.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::file_source::{self, DirListing, FileMetadataSource};
+use super::file_source::{self, DirListing, FileMetadataSource, copy_error};
 use crate::domain::{Disk, DomainSummary};
 use crate::fs::RemoteFs;
 use crate::image_file::ImageFile;
@@ -18,73 +18,67 @@ use snapdeck_model::{
     SnapshotName,
 };
 
-/// Longest chain that is followed; libvirt itself stops at 200.
+/// Longest backing chain; libvirt's limit is 200, too.
 const MAX_CHAIN: usize = 200;
 
-/// What a host has, from one look at libvirt and its two directories.
+/// Inventory of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostInventory {
     /// Sandboxes by id.
     pub sandboxes: Vec<Sandbox>,
-    /// Guests that are no sandboxes of ours, by name.
+    /// Domains that are not sandboxes, by name.
     pub foreign_domains: Vec<ForeignDomain>,
     /// Snapshots by name.
     pub snapshots: Vec<Snapshot>,
-    /// Who else needs the overlay of a sandbox, or of what is left of one, where anybody does: ids, names, or paths
-    /// of images.
+    /// Other users of the overlay of a sandbox, or of a leftover overlay: ids, domain names, or paths of images. Overlays
+    /// without other users are left out.
     pub overlay_users: BTreeMap<SandboxId, Vec<String>>,
-    /// Disks whose chain could not be followed, and why: what they stand on is not known, so no snapshot of
-    /// the host may be taken from under them.
+    /// Disks with an unknown backing chain, and the cause. Any snapshot of the host may be their base, so none may be
+    /// removed or replaced.
     pub unresolved_chains: Vec<String>,
-    /// What else is not as it should be, a sentence each.
+    /// Other problems, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// What of the two directories is looked at.
+/// Images that are scanned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Every image.
+    /// All images of both directories.
     All,
-    /// What the domains stand on, and nothing else: the snapshots, sharers and dependents are not known then.
+    /// Only the chains of the domains: no snapshots, overlay users or dependents.
     Chains,
 }
 
 impl Scope {
-    fn restrict(self, listed: &mut [DirListing; 2]) {
+    fn restrict(self, listings: &mut [DirListing; 2]) {
         if self == Self::Chains {
-            listed.iter_mut().for_each(|listed| listed.images.clear());
+            listings.iter_mut().for_each(|dir| dir.images.clear());
         }
     }
 }
 
-/// Looks at the files of this machine and puts them together with `domains`. Blocks; reads the first bytes of
-/// each image.
+/// Scans this machine. Blocks; reads the header of each image.
 ///
 /// # Errors
-/// The system's, where a directory is there but cannot be listed.
+/// An I/O error if a directory exists but cannot be listed.
 pub(crate) fn scan_local(
     settings: &HostSettings,
     domains: &[DomainSummary],
     scope: Scope,
 ) -> io::Result<HostInventory> {
-    let mut listed = [
+    let mut listings = [
         file_source::list_images(&settings.snapshots_dir)?,
         file_source::list_images(&settings.sandboxes_dir)?,
     ];
-    scope.restrict(&mut listed);
-    Ok(build_inventory(
-        settings,
-        &listed,
-        domains,
-        &mut FileMetadataSource::Local,
-    ))
+    scope.restrict(&mut listings);
+    let source = &mut FileMetadataSource::Local;
+    Ok(build_inventory(settings, &listings, domains, source))
 }
 
-/// The same of a remote host, by a handful of commands: it lists, and then looks at what turns out to be needed,
-/// one command for each step down the longest chain.
+/// Scans a remote host: one command for the directories, and one for each level of the longest chain.
 ///
 /// # Errors
-/// The host's, where a directory is there but cannot be listed; `Unreachable`.
+/// As [`scan_local`]; `Unreachable`.
 pub(crate) async fn scan_remote(
     files: &RemoteFs,
     settings: &HostSettings,
@@ -92,8 +86,8 @@ pub(crate) async fn scan_remote(
     scope: Scope,
 ) -> Result<HostInventory> {
     let dirs = [&*settings.snapshots_dir, &*settings.sandboxes_dir];
-    let listed = files.list(&dirs).await?;
-    let Ok(mut listed) = <[DirListing; 2]>::try_from(listed) else {
+    let listings = files.list(&dirs).await?;
+    let Ok(mut listings) = <[DirListing; 2]>::try_from(listings) else {
         return Err(Error::new(
             Kind::Failed,
             format!(
@@ -103,101 +97,92 @@ pub(crate) async fn scan_remote(
             ),
         ));
     };
-    scope.restrict(&mut listed);
-    let images = listed
-        .iter()
-        .flat_map(|listed| listed.images.iter().cloned());
+    scope.restrict(&mut listings);
+    let images = listings.iter().flat_map(|dir| dir.images.iter().cloned());
     let disks = domains.iter().flat_map(|domain| &domain.disks);
-    let mut wanted: BTreeSet<PathBuf> = images
+    let mut requested: BTreeSet<PathBuf> = images
         .chain(disks.map(|disk| disk.path.clone().into()))
         .collect();
-    let mut seen = HashMap::new();
-    let mut survey = HostInventory::default();
+    let mut metadata = HashMap::new();
+    let mut inventory = HostInventory::default();
     for _ in 0..=MAX_CHAIN {
-        let paths: Vec<PathBuf> = std::mem::take(&mut wanted).into_iter().collect();
-        for (asked, found) in paths.iter().zip(files.stat_files(&paths).await?) {
-            let again = match &found.file {
+        let paths: Vec<PathBuf> = std::mem::take(&mut requested).into_iter().collect();
+        for (path, status) in paths.iter().zip(files.stat_files(&paths).await?) {
+            let file = match &status.file {
                 Ok(file) => Ok(file.clone()),
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+                Err(error) => Err(copy_error(error)),
             };
-            seen.insert(found.path.clone(), (found.path.clone(), again));
-            seen.insert(asked.clone(), (found.path, found.file));
+            metadata.insert(status.path.clone(), (status.path.clone(), file));
+            metadata.insert(path.clone(), (status.path, status.file));
         }
-        let mut eyes = FileMetadataSource::Prefetched {
-            metadata: seen,
+        let mut source = FileMetadataSource::Prefetched {
+            metadata,
             missing: BTreeSet::new(),
         };
-        survey = build_inventory(settings, &listed, domains, &mut eyes);
+        inventory = build_inventory(settings, &listings, domains, &mut source);
         if scope == Scope::All {
-            files.prune_header_cache(&eyes);
+            files.prune_header_cache(&source);
         }
-        let FileMetadataSource::Prefetched {
-            metadata: known,
-            missing: missed,
-        } = eyes
-        else {
-            break;
-        };
-        if missed.is_empty() {
-            break;
+        match source {
+            FileMetadataSource::Prefetched {
+                metadata: fetched,
+                missing,
+            } if !missing.is_empty() => (metadata, requested) = (fetched, missing),
+            _ => break,
         }
-        (seen, wanted) = (known, missed);
     }
-    Ok(survey)
+    Ok(inventory)
 }
 
 fn build_inventory(
     settings: &HostSettings,
-    listed: &[DirListing; 2],
+    [snapshots, sandboxes]: &[DirListing; 2],
     domains: &[DomainSummary],
-    eyes: &mut FileMetadataSource,
+    source: &mut FileMetadataSource,
 ) -> HostInventory {
-    let [snapshots, sandboxes] = listed;
-    let mut look = Scanner {
+    let mut scanner = Scanner {
         snapshots: ImageDirectory::from_listing(snapshots),
         sandboxes: ImageDirectory::from_listing(sandboxes),
-        metadata: eyes,
+        source,
         stat_cache: HashMap::new(),
         dependents: BTreeMap::new(),
         inventory: HostInventory::default(),
     };
-    look.add_domains(domains);
-    look.follow_overlays();
-    look.add_snapshots();
-    look.collect_overlay_users();
-    let mut survey = look.inventory;
-    survey.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
-    survey.foreign_domains.sort_by(|a, b| a.id.cmp(&b.id));
-    survey.snapshots.sort_by(|a, b| a.name.cmp(&b.name));
-    survey.warnings.extend(
-        [
-            (&settings.snapshots_dir, snapshots),
-            (&settings.sandboxes_dir, sandboxes),
-        ]
-        .into_iter()
-        .filter(|(_, listed)| !listed.is_present)
-        .map(|(dir, _)| format!("directory {dir} does not exist on host {}", settings.name)),
+    scanner.add_domains(domains);
+    scanner.follow_overlays();
+    scanner.add_snapshots();
+    scanner.collect_overlay_users();
+    let mut inventory = scanner.inventory;
+    inventory.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
+    inventory.foreign_domains.sort_by(|a, b| a.id.cmp(&b.id));
+    inventory.snapshots.sort_by(|a, b| a.name.cmp(&b.name));
+    let dirs = [
+        (&settings.snapshots_dir, snapshots),
+        (&settings.sandboxes_dir, sandboxes),
+    ];
+    let missing = dirs.iter().filter(|(_, listing)| !listing.is_present);
+    inventory.warnings.extend(
+        missing.map(|(dir, _)| format!("directory {dir} does not exist on host {}", settings.name)),
     );
-    survey
+    inventory
 }
 
-/// A directory and the images in it. One that is not there has none.
 struct ImageDirectory {
     path: PathBuf,
     images: Vec<PathBuf>,
-    /// What is known to be wrong with them.
     damages: HashMap<PathBuf, Damage>,
 }
 
 impl ImageDirectory {
-    fn from_listing(listed: &DirListing) -> Self {
-        let named = |file: &&PathBuf| image_name(file).is_some();
-        let mut images: Vec<PathBuf> = listed.images.iter().filter(named).cloned().collect();
+    fn from_listing(listing: &DirListing) -> Self {
+        let has_valid_name = |file: &&PathBuf| image_name(file).is_some();
+        let images = listing.images.iter().filter(has_valid_name);
+        let mut images: Vec<PathBuf> = images.cloned().collect();
         images.sort();
         Self {
-            path: listed.dir.clone(),
+            path: listing.dir.clone(),
             images,
-            damages: listed.damages.iter().cloned().collect(),
+            damages: listing.damages.iter().cloned().collect(),
         }
     }
 
@@ -206,7 +191,7 @@ impl ImageDirectory {
     }
 }
 
-/// `NAME` of a file `NAME.qcow2`, where it is a valid name.
+/// Returns `NAME` of a file `NAME.qcow2` if it is valid.
 pub(crate) fn image_name(file: &Path) -> Option<SnapshotName> {
     let name = file.file_name().and_then(OsStr::to_str)?;
     name.ends_with(".qcow2").then(|| name.parse().ok())?
@@ -215,10 +200,10 @@ pub(crate) fn image_name(file: &Path) -> Option<SnapshotName> {
 struct Scanner<'a> {
     snapshots: ImageDirectory,
     sandboxes: ImageDirectory,
-    metadata: &'a mut FileMetadataSource,
-    /// Every file is looked at once.
+    source: &'a mut FileMetadataSource,
+    /// By canonical path; the error is empty for a file that does not exist.
     stat_cache: HashMap<PathBuf, Result<ImageFile, String>>,
-    /// Who needs a file: ids, names, or paths of overlays that no domain has.
+    /// Users of a file, by its canonical path: ids, domain names, or paths of overlays without a domain.
     dependents: BTreeMap<PathBuf, BTreeSet<String>>,
     inventory: HostInventory,
 }
@@ -226,23 +211,23 @@ struct Scanner<'a> {
 impl Scanner<'_> {
     fn add_domains(&mut self, domains: &[DomainSummary]) {
         for domain in domains {
-            let (mut ours, mut first) = (None, None);
+            let (mut sandbox_chain, mut other_chain) = (None, None);
             for disk in &domain.disks {
                 let chain = self.follow_chain(disk, &domain.name);
-                let file = self.metadata.canonicalize(Path::new(&disk.path));
-                if ours.is_none() && self.sandboxes.contains(&file) {
-                    ours = Some(chain);
+                let file = self.source.canonicalize(Path::new(&disk.path));
+                if sandbox_chain.is_none() && self.sandboxes.contains(&file) {
+                    sandbox_chain = Some(chain);
                 } else {
-                    first.get_or_insert(chain);
+                    other_chain.get_or_insert(chain);
                 }
             }
-            let (Some(chain), Ok(id)) = (ours, domain.name.parse()) else {
+            let (Some(chain), Ok(id)) = (sandbox_chain, domain.name.parse()) else {
                 self.inventory.foreign_domains.push(ForeignDomain {
                     id: domain.name.clone(),
                     state: domain.state,
                     cpus: domain.cpus,
                     memory_bytes: domain.memory_bytes,
-                    chain: first.unwrap_or_default(),
+                    chain: other_chain.unwrap_or_default(),
                 });
                 continue;
             };
@@ -257,7 +242,6 @@ impl Scanner<'_> {
         }
     }
 
-    /// Notes who else stands on, or has, the overlay of a sandbox, or one that no sandbox has.
     fn collect_overlay_users(&mut self) {
         let mut overlays: BTreeMap<SandboxId, PathBuf> = BTreeMap::new();
         for file in &self.sandboxes.images {
@@ -272,62 +256,62 @@ impl Scanner<'_> {
             );
         }
         for (id, file) in overlays {
-            let real = self.metadata.canonicalize(&file);
-            let itself =
+            let canonical = self.source.canonicalize(&file);
+            let is_itself =
                 |user: &String| user == id.as_str() || file.to_str() == Some(user.as_str());
-            let users = self.dependents.get(&real).into_iter().flatten();
-            let others: Vec<String> = users.filter(|user| !itself(user)).cloned().collect();
+            let users = self.dependents.get(&canonical).into_iter().flatten();
+            let others: Vec<String> = users.filter(|user| !is_itself(user)).cloned().collect();
             if !others.is_empty() {
                 self.inventory.overlay_users.insert(id, others);
             }
         }
     }
 
-    /// Overlays that no domain has, and snapshots that stand on another: they need their files, too.
+    /// Follows overlays without a domain and snapshots with a backing file: they need their chains, too.
     fn follow_overlays(&mut self) {
         let images = [&self.sandboxes.images, &self.snapshots.images];
         let files: Vec<(PathBuf, PathBuf)> = images
             .into_iter()
             .flatten()
-            .map(|file| (file.clone(), self.metadata.canonicalize(file)))
-            .filter(|(_, real)| !self.dependents.contains_key(real))
+            .map(|file| (file.clone(), self.source.canonicalize(file)))
+            .filter(|(_, canonical)| !self.dependents.contains_key(canonical))
             .collect();
-        for (file, real) in files {
+        for (file, canonical) in files {
             let Some(path) = file.to_str().map(str::to_owned) else {
                 continue;
             };
-            let disk = Disk {
-                path: path.clone(),
-                format: None,
+            let may_have_backing = match self.stat(&canonical) {
+                Ok(image) => matches!(&image.facts, Ok(facts) if facts.backing_file.is_some()),
+                // An overlay that cannot be read may have any.
+                Err(_) => !self.snapshots.contains(&file),
             };
-            let needs_none = match self.stat(&real) {
-                Ok(seen) => !matches!(&seen.facts, Ok(facts) if facts.backing_file.is_some()),
-                // One that cannot be read may need any.
-                Err(_) => self.snapshots.contains(&file),
-            };
-            if !needs_none {
+            if may_have_backing {
+                let disk = Disk {
+                    path: path.clone(),
+                    format: None,
+                };
                 self.follow_chain(&disk, &path);
             }
         }
     }
 
     fn stat(&mut self, file: &Path) -> &Result<ImageFile, String> {
-        let eyes = &mut *self.metadata;
+        let source = &mut *self.source;
         self.stat_cache.entry(file.to_owned()).or_insert_with(|| {
-            eyes.stat(file).map_err(|error| match error.kind() {
+            source.stat(file).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => String::new(),
                 _ => error.to_string(),
             })
         })
     }
 
-    /// Follows a disk to its end, noting `user` at every file.
+    /// Follows the chain of a disk to its end, and records `user` for every file.
     fn follow_chain(&mut self, disk: &Disk, user: &str) -> Vec<ChainLink> {
         let mut chain = Vec::new();
         let mut path = disk.path.clone();
         let mut visited = BTreeSet::new();
         loop {
-            let file = self.metadata.canonicalize(Path::new(&path));
+            let file = self.source.canonicalize(Path::new(&path));
             if !visited.insert(file.clone()) || chain.len() == MAX_CHAIN {
                 self.report_unresolved(user, &path, "its backing chain does not end");
                 return chain;
@@ -341,20 +325,20 @@ impl Scanner<'_> {
                 .contains(&file)
                 .then(|| image_name(&file))
                 .flatten();
-            let seen = self.stat(&file).clone();
-            // libvirt does not look inside a raw disk, whose bytes are the guest's.
-            let raw = chain.is_empty() && disk.format.as_deref() == Some("raw");
-            let facts = match &seen {
-                Ok(seen) if !raw => seen.facts.as_ref().ok().cloned(),
+            let image = self.stat(&file).clone();
+            // libvirt does not probe a raw disk: the guest could write a header to it.
+            let is_raw = chain.is_empty() && disk.format.as_deref() == Some("raw");
+            let facts = match &image {
+                Ok(image) if !is_raw => image.facts.as_ref().ok().cloned(),
                 _ => None,
             };
             chain.push(ChainLink {
                 path: path.clone(),
                 snapshot,
-                size_bytes: seen.as_ref().ok().map(|seen| seen.allocated_bytes),
+                size_bytes: image.as_ref().ok().map(|image| image.allocated_bytes),
                 facts: facts.clone(),
             });
-            if let Err(why) = seen.as_ref()
+            if let Err(why) = &image
                 && !why.is_empty()
             {
                 self.report_unresolved(user, &path, why);
@@ -397,28 +381,28 @@ impl Scanner<'_> {
                 continue;
             };
             let path = path.to_owned();
-            let real = self.metadata.canonicalize(&file);
+            let canonical = self.source.canonicalize(&file);
             let damage = self.snapshots.damages.remove(&file);
-            let mut users = self.dependents.get(&real).cloned().unwrap_or_default();
-            // A snapshot that stands on another is noted at itself, too.
+            let mut users = self.dependents.get(&canonical).cloned().unwrap_or_default();
+            // A snapshot with a backing file is recorded as a user of itself, too.
             users.remove(&path);
             let dependents = users.into_iter().collect();
-            let snapshot = match self.stat(&real) {
-                Ok(seen) => Snapshot {
+            let snapshot = match self.stat(&canonical) {
+                Ok(image) => Snapshot {
                     name,
                     path,
-                    size_bytes: seen.size_bytes,
-                    allocated_bytes: seen.allocated_bytes,
-                    modified: Timestamp::from_nanosecond(seen.stamp.modified_ns).ok(),
-                    facts: seen.facts.as_ref().ok().cloned(),
-                    problem: find_problem(seen).or_else(|| {
-                        let damage = damage.filter(|damage| damage.file == seen.stamp)?;
+                    size_bytes: image.size_bytes,
+                    allocated_bytes: image.allocated_bytes,
+                    modified: Timestamp::from_nanosecond(image.stamp.modified_ns).ok(),
+                    facts: image.facts.as_ref().ok().cloned(),
+                    problem: find_problem(image).or_else(|| {
+                        let damage = damage.filter(|damage| damage.file == image.stamp)?;
                         Some(damage.problem)
                     }),
                     dependents,
-                    file: Some(seen.stamp),
+                    file: Some(image.stamp),
                 },
-                // Gone since the directory was listed.
+                // It was removed after the directory was listed.
                 Err(why) if why.is_empty() => continue,
                 Err(why) => Snapshot {
                     name,
@@ -437,9 +421,9 @@ impl Scanner<'_> {
     }
 }
 
-/// Why an image is not fit to be a snapshot.
-fn find_problem(seen: &ImageFile) -> Option<String> {
-    let facts = match &seen.facts {
+/// Returns why an image is not a valid snapshot.
+fn find_problem(image: &ImageFile) -> Option<String> {
+    let facts = match &image.facts {
         Ok(facts) => facts,
         Err(why) => return Some(why.clone()),
     };
@@ -453,13 +437,13 @@ fn find_problem(seen: &ImageFile) -> Option<String> {
 
 enum BackingFile {
     File(String),
-    /// On a server, say: no file of this host.
+    /// Not a file of this host, for example on a server.
     Remote,
     Unknown,
 }
 
-/// The file that `backing` in the header of `overlay` names (QEMU, docs/interop/qcow2, "backing file name":
-/// relative to the overlay's directory; block drivers' syntax as of `-drive file=`).
+/// Resolves the backing file name in the header of `overlay` (QEMU, docs/interop/qcow2, "backing file name": relative to
+/// the overlay's directory; with the syntax of block drivers in `-drive file=`).
 fn resolve(overlay: &Path, backing: &str) -> BackingFile {
     let file = |name: &str| match overlay
         .parent()
@@ -485,9 +469,9 @@ fn resolve(overlay: &Path, backing: &str) -> BackingFile {
     if let Some(name) = backing.strip_prefix("file:") {
         return file(name);
     }
-    // A protocol's name ends at the first colon, unless a slash comes before it.
+    // A protocol ends at the first colon, unless a slash precedes it.
     match backing.find([':', '/']) {
-        Some(at) if backing[at..].starts_with(':') => BackingFile::Remote,
+        Some(index) if backing[index..].starts_with(':') => BackingFile::Remote,
         _ => file(backing),
     }
 }
@@ -499,7 +483,7 @@ mod tests {
     fn resolve_to_string(backing: &str) -> Option<String> {
         match resolve(Path::new("/s/o.qcow2"), backing) {
             BackingFile::File(path) => Some(path),
-            BackingFile::Remote => Some("elsewhere".into()),
+            BackingFile::Remote => Some("remote".into()),
             BackingFile::Unknown => None,
         }
     }
@@ -512,7 +496,7 @@ mod tests {
             ("../b/x.qcow2", "/s/../b/x.qcow2"),
             ("file:/b/x", "/b/x"),
             ("./a:b", "/s/./a:b"),
-            ("nbd://localhost/x", "elsewhere"),
+            ("nbd://localhost/x", "remote"),
             (
                 "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"/b/x\"}}",
                 "/b/x",

@@ -18,7 +18,7 @@ use snapdeck_model::{AgentChannel, Guest, GuestAccess, Result, SandboxId, Vnc};
 const AGENT_TIMEOUT: Duration = Duration::from_secs(16);
 /// Name of the agent's channel (QEMU, "QEMU Guest Agent").
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
-/// Bound of devices and addresses that are read: guest data is not trusted.
+/// Devices and addresses that are read at most: guest data is not trusted.
 const MAX_ADDRESSES: u64 = 32;
 /// Longest text from a guest, in characters.
 const MAX_TEXT: usize = 100;

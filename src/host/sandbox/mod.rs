@@ -1,4 +1,4 @@
-//! Sandboxes of a host: looked at, made, run, ended.
+//! Sandboxes of a host: their states, and the calls that define, start and stop them.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use virt::connect::Connect;
 use virt::domain::Domain;
+use virt::error::Error as VirtError;
 
 mod guest;
 mod quiesce;
@@ -13,24 +14,22 @@ mod screenshot;
 mod stats;
 mod vnc_tunnel;
 
+use crate::domain::{self, DomainSummary};
 use crate::inventory::scan::Scope;
-use crate::{CALL_TIMEOUT, Host, domain};
+use crate::{CALL_TIMEOUT, Host};
 pub use vnc_tunnel::VncTunnel;
 
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState};
 
-/// For defining a guest: the first one on a host waits until QEMU's capabilities are probed, seconds on a busy machine.
+/// libvirt probes QEMU before it defines the first guest of a host, which takes seconds on a busy machine.
 const DEFINE_TIMEOUT: Duration = Duration::from_secs(120);
-/// For starting a guest: the first one on a host waits until QEMU's capabilities are probed, and a saved one is
-/// read from the disk.
+/// As above, and a saved guest is read from the disk.
 const START_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// For cutting a guest's power.
 const FORCE_OFF_TIMEOUT: Duration = Duration::from_secs(120);
-/// A guest agent that does not answer has 5 s, by libvirt; then the power button is pressed.
+/// libvirt waits 5 s for a guest agent that does not answer, then presses the power button.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
-/// For writing a guest's memory to the disk.
+/// A guest's memory is written to the disk.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-/// How often a save is asked how far it is.
 const SAVE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The sandboxes of a host: their libvirt domains and guests.
@@ -46,62 +45,54 @@ impl<'a> Sandboxes<'a> {
 }
 
 impl Sandboxes<'_> {
-    /// One sandbox with its chain, asked now. Much less work than a [`Host::survey`].
+    /// Returns one sandbox with its chain. Much cheaper than a scan of the host.
     ///
     /// # Errors
-    /// `NotFound` where there is none; `Unsupported` where there is a guest of that name that is none of ours;
-    /// `Unreachable`.
+    /// `NotFound`; `Conflict` if the domain of that name is not a sandbox; `Unreachable`.
     pub async fn get(self, id: &SandboxId) -> Result<Sandbox> {
-        let survey = self
-            .host
-            .retry_policy
-            .call(|| async {
-                let facts = self
-                    .call_domain(id, "look at", CALL_TIMEOUT, domain::summarize)
-                    .await?;
-                self.host
-                    .inventory()
-                    .scan_with_domains([facts].into(), Scope::Chains)
-                    .await
-            })
-            .await
-            .map_err(|error| match error.kind() {
-                Kind::NotFound => self.not_found_error(id),
-                _ => error,
-            })?;
-        let found = survey.sandboxes.into_iter().next();
-        found.ok_or_else(|| self.foreign_domain_error(id))
+        let inventory = self.host.inventory();
+        let scan = || async {
+            let domains = [self.summarize(id).await?].into();
+            inventory.scan_with_domains(domains, Scope::Chains).await
+        };
+        let scanned = self.host.retry_policy.call(scan).await?;
+        let sandbox = scanned.sandboxes.into_iter().next();
+        sandbox.ok_or_else(|| self.foreign_domain_error(id))
     }
 
-    /// State of one sandbox of ours, asked now: less work still.
+    /// Returns the state of one sandbox, as [`Sandboxes::get`] without its chain.
     ///
     /// # Errors
-    /// As [`Host::sandbox`].
+    /// As [`Sandboxes::get`].
     pub async fn owned_state(self, id: &SandboxId) -> Result<SandboxState> {
-        let look = || self.call_domain(id, "look at", CALL_TIMEOUT, domain::summarize);
-        let facts = self.host.retry_policy.call(look).await;
-        let facts = facts.map_err(|error| match error.kind() {
-            Kind::NotFound => self.not_found_error(id),
-            _ => error,
-        })?;
-        let disks = facts.disks.iter().map(|disk| disk.path.as_str());
+        let domain = self.host.retry_policy.call(|| self.summarize(id)).await?;
+        let disks = domain.disks.iter().map(|disk| disk.path.as_str());
         let paths: Vec<&str> = [&*self.host.settings.sandboxes_dir]
             .into_iter()
             .chain(disks)
             .collect();
-        let real = self.host.fs().canonicalize(&paths).await?;
-        let ours = real.split_first().is_some_and(|(dir, disks)| {
+        let canonical = self.host.fs().canonicalize(&paths).await?;
+        let is_sandbox = canonical.split_first().is_some_and(|(dir, disks)| {
             disks
                 .iter()
                 .any(|disk| disk.parent() == Some(dir.as_path()))
         });
-        match ours {
-            true => Ok(facts.state),
+        match is_sandbox {
+            true => Ok(domain.state),
             false => Err(self.foreign_domain_error(id)),
         }
     }
 
-    /// There is no sandbox of that id.
+    async fn summarize(self, id: &SandboxId) -> Result<DomainSummary> {
+        self.call_domain(id, "inspect", CALL_TIMEOUT, domain::summarize)
+            .await
+            .map_err(|error| match error.kind() {
+                Kind::NotFound => self.not_found_error(id),
+                _ => error,
+            })
+    }
+
+    /// Returns the error for a sandbox that does not exist.
     pub fn not_found_error(self, id: &SandboxId) -> Error {
         Error::new(
             Kind::NotFound,
@@ -110,7 +101,7 @@ impl Sandboxes<'_> {
         .hint("list sandboxes with `snapdeck sandboxes`")
     }
 
-    /// There is a guest of that name, and it is no sandbox.
+    /// Returns the error for a domain that is not a sandbox.
     pub fn foreign_domain_error(self, id: &SandboxId) -> Error {
         Error::new(
             Kind::Conflict,
@@ -126,30 +117,30 @@ impl Sandboxes<'_> {
         .hint("snapdeck does not touch other domains")
     }
 
-    /// State of one sandbox, asked now.
+    /// Returns the state of a domain.
     ///
     /// # Errors
-    /// `NotFound` where there is no such domain; `Unreachable`.
+    /// `NotFound`; `Unreachable`.
     pub async fn state(self, id: &SandboxId) -> Result<SandboxState> {
         self.host
             .retry_policy
-            .call(|| self.call_domain(id, "look at", CALL_TIMEOUT, domain::state))
+            .call(|| self.call_domain(id, "inspect", CALL_TIMEOUT, domain::state))
             .await
     }
 
-    /// Stops the guest's CPUs; its pending writes have reached the disk's file when this returns.
+    /// Pauses a guest. When this returns, its pending writes have reached the disk's file.
     ///
     /// # Errors
-    /// `Unsupported` where it does not run; `NotFound`; `Unreachable`.
+    /// `Conflict` if its state does not allow it; `NotFound`; `Unreachable`.
     pub async fn suspend(self, id: &SandboxId) -> Result<()> {
         self.call_domain(id, "pause", CALL_TIMEOUT, |domain| domain.suspend())
             .await
     }
 
-    /// Lets a paused guest go on.
+    /// Resumes a paused guest.
     ///
     /// # Errors
-    /// As [`Host::suspend`].
+    /// As [`Sandboxes::suspend`].
     pub async fn resume(self, id: &SandboxId) -> Result<()> {
         self.host
             .retry_policy
@@ -157,10 +148,10 @@ impl Sandboxes<'_> {
             .await
     }
 
-    /// Wakes a sleeping guest (ACPI S3).
+    /// Wakes a suspended guest (ACPI S3).
     ///
     /// # Errors
-    /// As [`Host::suspend`].
+    /// As [`Sandboxes::suspend`].
     pub async fn wake(self, id: &SandboxId) -> Result<()> {
         self.call_domain(id, "wake", CALL_TIMEOUT, |domain| {
             domain.pm_wakeup(0).map(|_| ())
@@ -168,11 +159,10 @@ impl Sandboxes<'_> {
         .await
     }
 
-    /// Makes a domain known to libvirt, shut off. One of that name that is there already is left as it is, as
-    /// long as `xml` has no uuid.
+    /// Defines a domain, shut off. If `xml` has no uuid, an existing domain of that name is not changed.
     ///
     /// # Errors
-    /// `Failed` with libvirt's words where the XML is not to its liking; `Unreachable`.
+    /// `Failed` with libvirt's message if it rejects the XML; `Unreachable`.
     pub async fn define(self, xml: String) -> Result<()> {
         self.host
             .libvirt
@@ -182,11 +172,10 @@ impl Sandboxes<'_> {
             .await
     }
 
-    /// Makes libvirt forget a domain that is shut off, and removes its UEFI variables, its saved state and its TPM.
-    /// Its disks stay.
+    /// Undefines a domain that is shut off, and removes its UEFI variables, saved state and TPM state, but not its disks.
     ///
     /// # Errors
-    /// As [`Host::suspend`].
+    /// As [`Sandboxes::suspend`].
     pub async fn undefine(self, id: &SandboxId) -> Result<()> {
         let flags = virt_sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | virt_sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -198,10 +187,10 @@ impl Sandboxes<'_> {
         .await
     }
 
-    /// Starts a shut off guest, from its saved state where it has one.
+    /// Starts a guest that is shut off, from its saved state if it has one.
     ///
     /// # Errors
-    /// As [`Host::suspend`].
+    /// As [`Sandboxes::suspend`].
     pub async fn start(self, id: &SandboxId) -> Result<()> {
         self.call_domain_long(id, "start", START_TIMEOUT, |domain| {
             domain.create().map(|_| ())
@@ -209,11 +198,11 @@ impl Sandboxes<'_> {
         .await
     }
 
-    /// Asks a guest to shut down: by its agent where that answers, else by the power button (ACPI). Returns when
-    /// it was asked.
+    /// Requests a shutdown from the guest agent, or by the power button (ACPI) if it does not answer. Does not wait for the
+    /// shutdown.
     ///
     /// # Errors
-    /// As [`Host::suspend`].
+    /// As [`Sandboxes::suspend`].
     pub async fn shut_down(self, id: &SandboxId) -> Result<()> {
         self.call_domain_long(id, "stop", SHUTDOWN_TIMEOUT, |domain| {
             domain.shutdown().map(|_| ())
@@ -221,10 +210,10 @@ impl Sandboxes<'_> {
         .await
     }
 
-    /// Ends a guest's process at once.
+    /// Ends the guest's process at once.
     ///
     /// # Errors
-    /// As [`Host::suspend`].
+    /// As [`Sandboxes::suspend`].
     pub async fn force_off(self, id: &SandboxId) -> Result<()> {
         self.call_domain(id, "force off", FORCE_OFF_TIMEOUT, |domain| {
             domain.destroy()
@@ -232,10 +221,10 @@ impl Sandboxes<'_> {
         .await
     }
 
-    /// Writes a guest's memory to the disk and ends its process (managed save). Cancelled, it goes on as before.
+    /// Writes a guest's memory to the disk and ends its process (managed save). If cancelled, the guest continues to run.
     ///
     /// # Errors
-    /// As [`Host::suspend`]; `Cancelled`.
+    /// As [`Sandboxes::suspend`]; `Cancelled`.
     pub async fn save(
         self,
         id: &SandboxId,
@@ -246,22 +235,22 @@ impl Sandboxes<'_> {
         let save = |domain: &Domain| domain.managed_save(0).map(|_| ());
         let saving = self.call_domain_long(id, "save", SAVE_TIMEOUT, save);
         tokio::pin!(saving);
-        let mut aborted = false;
+        let mut is_aborted = false;
         loop {
             tokio::select! {
-                saved = &mut saving => return match saved {
-                    Err(_) if aborted => Err(Error::cancelled(format!("saving {id}"))),
-                    saved => saved,
+                result = &mut saving => return match result {
+                    Err(_) if is_aborted => Err(Error::cancelled(format!("saving {id}"))),
+                    result => result,
                 },
-                () = cancel.cancelled(), if !aborted => {
-                    aborted = true;
-                    // One that is just ending has nothing to abort any more.
+                () = cancel.cancelled(), if !is_aborted => {
+                    is_aborted = true;
+                    // The save may have just ended.
                     if let Err(error) = self.call_domain(id, "stop saving", CALL_TIMEOUT, snapdeck_libvirt::abort_job).await {
                         tracing::debug!("{error}");
                     }
                 }
                 () = sleep(SAVE_POLL_INTERVAL) => {
-                    let job = self.call_domain(id, "look at", CALL_TIMEOUT, |domain| domain.job_info()).await;
+                    let job = self.call_domain(id, "inspect", CALL_TIMEOUT, |domain| domain.job_info()).await;
                     if let Ok(job) = job
                         && let (Some(done), Some(total @ 1..)) = (job.data_processed, job.data_total)
                     {
@@ -276,7 +265,7 @@ impl Sandboxes<'_> {
     /// Removes a guest's saved state.
     ///
     /// # Errors
-    /// As [`Host::suspend`].
+    /// As [`Sandboxes::suspend`].
     pub async fn discard_saved_state(self, id: &SandboxId) -> Result<()> {
         self.call_domain(
             id,
@@ -292,20 +281,20 @@ impl Sandboxes<'_> {
         id: &SandboxId,
         verb: &str,
         deadline: Duration,
-        call: impl FnOnce(&Domain) -> Result<T, virt::error::Error> + Send + 'static,
+        call: impl FnOnce(&Domain) -> Result<T, VirtError> + Send + 'static,
     ) -> Result<T> {
         let call = lookup_and_call(id, call);
         let what = format!("{verb} sandbox {id}");
         self.host.libvirt.call(what, deadline, call).await
     }
 
-    /// As [`Host::on`], for what takes long: it holds up no other call.
+    /// As [`Sandboxes::call_domain`], for long calls: other calls do not wait for it.
     pub(super) async fn call_domain_long<T: Send + 'static>(
         self,
         id: &SandboxId,
         verb: &str,
         deadline: Duration,
-        call: impl FnOnce(&Domain) -> Result<T, virt::error::Error> + Send + 'static,
+        call: impl FnOnce(&Domain) -> Result<T, VirtError> + Send + 'static,
     ) -> Result<T> {
         let call = lookup_and_call(id, call);
         let what = format!("{verb} sandbox {id}");
@@ -315,8 +304,8 @@ impl Sandboxes<'_> {
 
 fn lookup_and_call<T>(
     id: &SandboxId,
-    call: impl FnOnce(&Domain) -> Result<T, virt::error::Error> + Send + 'static,
-) -> impl FnOnce(&Connect) -> Result<T, virt::error::Error> + Send + 'static {
+    call: impl FnOnce(&Domain) -> Result<T, VirtError> + Send + 'static,
+) -> impl FnOnce(&Connect) -> Result<T, VirtError> + Send + 'static {
     let name = id.clone();
     move |connect| call(&connect.lookup_domain_by_name(name.as_str())?)
 }

@@ -1,4 +1,4 @@
-//! A running guest brought to a standstill for a moment, and its file systems to rest.
+//! Pauses guests and freezes their file systems for a moment.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use super::Sandboxes;
 use crate::{CALL_TIMEOUT, domain};
 use snapdeck_model::{AgentChannel, Error, Kind, Result, SandboxId, SandboxState};
 
-/// For an answer of a guest's agent. Windows lets its file systems go on by itself after 10 s.
+/// Windows thaws its file systems by itself after 10 s.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Sandboxes<'_> {
-    /// Has the sandbox a guest agent that listens?
+    /// Is the guest agent's channel connected?
     ///
     /// # Errors
-    /// As [`Sandboxes::reach`].
+    /// As [`Sandboxes::guest_access`].
     pub async fn has_agent(self, id: &SandboxId) -> Result<bool> {
         Ok(self.guest_access(id).await?.agent == AgentChannel::Connected)
     }
 
-    /// As [`Sandboxes::suspend`], unless somebody else has stopped it already.
+    /// As [`Sandboxes::suspend`], but fails if the guest is not running.
     ///
     /// # Errors
     /// As [`Sandboxes::suspend`].
@@ -39,7 +39,7 @@ impl Sandboxes<'_> {
         }
     }
 
-    /// As [`Sandboxes::resume`], in one try: it fails where somebody else has let the sandbox go on.
+    /// As [`Sandboxes::resume`], without retries: it fails if another client has resumed the guest.
     ///
     /// # Errors
     /// As [`Sandboxes::suspend`].
@@ -48,10 +48,10 @@ impl Sandboxes<'_> {
             .await
     }
 
-    /// Has the guest's agent bring its file systems to rest; returns how many.
+    /// Freezes the guest's file systems through its agent; returns how many.
     ///
     /// # Errors
-    /// `Failed` where it cannot, or does not answer; it may come true later then.
+    /// `Failed` if the agent cannot, or does not answer; it may freeze them later then.
     pub async fn freeze(self, id: &SandboxId) -> Result<u32> {
         self.call_domain_long(
             id,
@@ -62,7 +62,7 @@ impl Sandboxes<'_> {
         .await
     }
 
-    /// Has the guest's agent let its file systems go on; returns how many were at rest.
+    /// Thaws the guest's file systems through its agent; returns how many were frozen.
     ///
     /// # Errors
     /// As [`Sandboxes::freeze`].

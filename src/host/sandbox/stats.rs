@@ -16,7 +16,7 @@ const STATS_KINDS: u32 = virt_sys::VIR_DOMAIN_STATS_CPU_TOTAL
     | virt_sys::VIR_DOMAIN_STATS_BALLOON
     | virt_sys::VIR_DOMAIN_STATS_BLOCK
     | virt_sys::VIR_DOMAIN_STATS_INTERFACE;
-/// Bound of devices of a kind.
+/// Devices of a kind that are read at most.
 const MAX_DEVICES: u64 = 64;
 
 impl Sandboxes<'_> {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_are_summed_and_cpu_threads_stand_in_for_a_missing_total() {
+    fn devices_are_summed_and_cpu_threads_replace_a_missing_total() {
         let mut params = fields(&[
             ("vcpu.current", 2),
             ("vcpu.0.time", 3_000_000_000),

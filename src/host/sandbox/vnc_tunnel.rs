@@ -1,4 +1,4 @@
-//! A way to a guest's VNC server from this machine.
+//! Tunnels to the VNC servers of guests.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -7,21 +7,19 @@ use super::Sandboxes;
 use crate::ssh::Master;
 use snapdeck_model::{Error, Kind, Result, SandboxId, Vnc};
 
-/// A port that was free may be taken by another before ssh has it.
+/// A free port may be taken by another process before ssh listens on it.
 const MAX_TRIES: usize = 5;
 
-/// A way to a VNC server. Through SSH it stands as long as the connection to the host.
+/// Address of a guest's VNC server for a viewer on this machine. Over SSH it is valid as long as the connection to the host.
 pub struct VncTunnel {
-    /// Where it leads to.
     vnc: Vnc,
-    /// An address of this machine, or one that can be reached from it.
     address: String,
     port: u16,
     master: Option<Arc<Master>>,
 }
 
 impl VncTunnel {
-    /// The URL for a viewer here.
+    /// Returns the URL for a viewer.
     pub fn url(&self) -> String {
         let (address, port) = (&self.address, self.port);
         match address.contains(':') {
@@ -30,7 +28,7 @@ impl VncTunnel {
         }
     }
 
-    /// Does it go through SSH?
+    /// Does it lead through SSH?
     pub fn is_forwarded(&self) -> bool {
         self.master.is_some()
     }
@@ -41,25 +39,25 @@ impl VncTunnel {
 }
 
 impl Sandboxes<'_> {
-    /// A way to the sandbox's VNC server: its address on this machine, a port of this machine's loopback that SSH
-    /// forwards for another. `before` itself where it still leads there.
+    /// Returns the address of the sandbox's VNC server; on a remote host a loopback port that SSH forwards. Returns `existing`
+    /// if it is still valid.
     ///
     /// # Errors
-    /// `Unsupported` where it has no VNC server, or one that no viewer here can reach; `NotFound`; `Unreachable`.
+    /// `Conflict` if it has no VNC server, or no viewer on this machine can reach it; `NotFound`; `Unreachable`.
     pub async fn open_tunnel(
         self,
         id: &SandboxId,
-        before: Option<Arc<VncTunnel>>,
+        existing: Option<Arc<VncTunnel>>,
     ) -> Result<Arc<VncTunnel>> {
         let what = format!(
             "cannot reach the screen of sandbox {id} on host {}",
             self.host.name()
         );
-        let refused = || Error::new(Kind::Conflict, &*what);
+        let unavailable = || Error::new(Kind::Conflict, &*what);
         let vnc = self.guest_access(id).await?.vnc;
         let vnc =
-            vnc.ok_or_else(|| refused().with_cause("it has no VNC server or is not running"))?;
-        if let Some(tunnel) = before.filter(|tunnel| tunnel.is_open_to(&vnc)) {
+            vnc.ok_or_else(|| unavailable().with_cause("it has no VNC server or is not running"))?;
+        if let Some(tunnel) = existing.filter(|tunnel| tunnel.is_open_to(&vnc)) {
             return Ok(tunnel);
         }
         let Some(ssh) = self.host.runner.ssh() else {
@@ -70,14 +68,12 @@ impl Sandboxes<'_> {
                     port,
                     master: None,
                 })),
-                Vnc::Socket(path) => {
-                    Err(refused()
-                        .with_cause(format!("its VNC server listens on the socket {path}")))
-                }
+                Vnc::Socket(path) => Err(unavailable()
+                    .with_cause(format!("its VNC server listens on the socket {path}"))),
             };
         };
         let master = ssh.acquire_master().await?;
-        let mut failed = None;
+        let mut last_error = None;
         for _ in 0..MAX_TRIES {
             let port = find_free_port()
                 .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
@@ -90,10 +86,10 @@ impl Sandboxes<'_> {
                         master: Some(master),
                     }));
                 }
-                Err(error) => failed = Some(error),
+                Err(error) => last_error = Some(error),
             }
         }
-        Err(failed.unwrap_or_else(refused))
+        Err(last_error.unwrap_or_else(unavailable))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Reads and writes a file of a host at offsets over SFTP: for hosts that forbid to forward sockets, where
-//! [`Nbd`](snapdeck_nbd::Nbd) cannot be reached. It does the same, and fails in the same ways.
+//! Reads and writes a file of a host at offsets over SFTP, for hosts whose sshd forbids socket forwarding, which
+//! [`Nbd`](snapdeck_nbd::Nbd) needs. Both have the same calls and errors.
 
 #[cfg(test)]
 mod tests;
@@ -16,43 +16,45 @@ use tokio::io::{AsyncRead, AsyncSeekExt, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::image_file::NOT_A_FILE;
 use snapdeck_model::BufferPool;
 use snapdeck_nbd::chunked;
 
-/// Requests under way at once: 16 MiB of them.
+/// Concurrent requests, 16 MiB in total.
 const MAX_REQUESTS: usize = 64;
 /// Longest request of OpenSSH's server (`SFTP_MAX_READ_LENGTH` in its `sftp-server.c`).
 const MAX_REQUEST_BYTES: usize = 255 * 1024;
-/// Requests are shorter than this for no server.
+/// Requests are never limited to less than this.
 const MIN_REQUEST_BYTES: usize = 4096;
 
-/// What an opened file may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
     ReadWrite,
 }
 
-/// A file on a host, alone on its SFTP connection. Calls may be made from many tasks at once; they have no deadline
-/// of their own, and any of them may be dropped: what it asked for may happen nevertheless.
+/// A file of a host on its own SFTP connection.
+///
+/// Many tasks may call it concurrently. Calls have no deadline of their own and may be dropped; a dropped write may
+/// happen nevertheless.
 pub(crate) struct SftpFile {
     sftp: Sftp,
     file: File,
     path: String,
     access: Access,
     size_bytes: u64,
-    /// Most bytes of one request, as far as it is known.
+    /// Longest request that the server is known to execute.
     request_bytes: AtomicUsize,
     permits: Semaphore,
 }
 
 impl SftpFile {
-    /// Opens the existing file `path` over the pipes of an `ssh -s HOST sftp`, within `deadline`. The process is the
-    /// caller's: with its end every call ends.
+    /// Opens the existing file `path` over the pipes of an `ssh -s HOST sftp`, which the caller owns; all calls fail
+    /// when it exits.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied`; `TimedOut`; `UnexpectedEof` or `BrokenPipe` where nobody answers; `InvalidData`
-    /// for what is no SFTP server or no regular file.
+    /// `NotFound`; `PermissionDenied`; `TimedOut` after `deadline`; `UnexpectedEof` or `BrokenPipe` if the server
+    /// exits; `InvalidData` if it is not an SFTP server, or the file is not a regular one.
     pub(crate) async fn open(
         stdin: impl AsyncWrite + Send + 'static,
         stdout: impl AsyncRead + Send + 'static,
@@ -61,7 +63,7 @@ impl SftpFile {
         deadline: Duration,
     ) -> io::Result<Self> {
         let opened = async {
-            // Requests are sent when they are made, not at a clock's ticks.
+            // Sends each request at once instead of at an interval.
             let options = SftpOptions::new().flush_interval(Duration::ZERO);
             let sftp = Sftp::new(stdin, stdout, options).await?;
             let mut file = sftp
@@ -76,7 +78,7 @@ impl SftpFile {
         let (sftp, file, metadata) = with_timeout(deadline, opened).await?.map_err(explain)?;
         let is_file = metadata.file_type().is_some_and(|kind| kind.is_file());
         let Some(size_bytes) = metadata.len().filter(|_| is_file) else {
-            return Err(invalid_data("it is no regular file"));
+            return Err(invalid_data(NOT_A_FILE));
         };
         Ok(Self {
             sftp,
@@ -89,12 +91,12 @@ impl SftpFile {
         })
     }
 
-    /// Length as far as it is known, in bytes.
+    /// Returns the length when it was last read, in bytes.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// Looks again how long the file is.
+    /// Reads the length of the file again.
     ///
     /// # Errors
     /// As [`SftpFile::read`].
@@ -104,11 +106,11 @@ impl SftpFile {
         Ok(())
     }
 
-    /// Reads exactly `length` bytes at `offset`, to one of `buffers`.
+    /// Reads exactly `length` bytes at `offset` into one of `buffers`.
     ///
     /// # Errors
-    /// `InvalidInput` behind the end. `ConnectionReset` where the connection ended, `InvalidData` where the file is
-    /// shorter than it was or what came makes no sense. Otherwise the host's.
+    /// `InvalidInput` past the end; `ConnectionReset` if the connection is lost; `InvalidData` if the file has become
+    /// shorter or the response is invalid; an I/O error of the host.
     pub(crate) async fn read(
         &self,
         buffers: &BufferPool,
@@ -126,11 +128,10 @@ impl SftpFile {
         .await
     }
 
-    /// Writes all of `data` at `offset`. It has reached the host's page cache then, not the disk: see
-    /// [`SftpFile::flush`].
+    /// Writes all of `data` at `offset` to the host's page cache; [`SftpFile::flush`] writes it to the disk.
     ///
     /// # Errors
-    /// `StorageFull`; `PermissionDenied` where it was opened for reading; as [`SftpFile::read`].
+    /// `StorageFull`; `PermissionDenied` if it is open for reads only; as [`SftpFile::read`].
     pub(crate) async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
         chunked::check_bounds(self.size_bytes, offset, data.len())?;
         self.check_writable()?;
@@ -140,20 +141,19 @@ impl SftpFile {
         .await
     }
 
-    /// Brings everything to the disk whose [`SftpFile::write`] has returned (`fsync@openssh.com` in
-    /// OpenSSH's `PROTOCOL`).
+    /// Flushes all finished writes to the disk (`fsync@openssh.com` in OpenSSH's `PROTOCOL`).
     ///
     /// # Errors
-    /// As [`SftpFile::write`]; `Unsupported` where the server does not know how.
+    /// As [`SftpFile::write`]; `Unsupported` if the server does not have this extension.
     pub(crate) async fn flush(&self) -> io::Result<()> {
         self.check_writable()?;
         self.file.clone().sync_all().await.map_err(explain)
     }
 
-    /// Closes the file, within `deadline`.
+    /// Closes the file.
     ///
     /// # Errors
-    /// `TimedOut`; the host's.
+    /// `TimedOut` after `deadline`; an I/O error of the host.
     pub(crate) async fn close(self, deadline: Duration) -> io::Result<()> {
         let Self { sftp, file, .. } = self;
         let closed = async {
@@ -172,7 +172,7 @@ impl SftpFile {
             Access::ReadWrite => Ok(()),
             Access::Read => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                "it is opened for reading",
+                "it is open for reads only",
             )),
         }
     }
@@ -188,16 +188,17 @@ impl SftpFile {
         while buffer.len() < length {
             let done = buffer.len();
             file.seek(SeekFrom::Start(offset + done as u64)).await?;
-            // No more than `REQUEST_BYTES`.
-            let asked = (length - done) as u32;
-            let read = file.read(asked, buffer.split_off(done)).await;
+            // At most `MAX_REQUEST_BYTES`.
+            let requested = (length - done) as u32;
+            let read = file.read(requested, buffer.split_off(done)).await;
             let Some(bytes) = read.map_err(explain)? else {
                 return Err(invalid_data(format!("{} has become shorter", self.path)));
             };
-            if bytes.is_empty() || bytes.len() > asked as usize {
-                return Err(invalid_data(format!("{} bytes for {asked}", bytes.len())));
+            if bytes.is_empty() || bytes.len() > requested as usize {
+                let message = format!("the response has {} of {requested} bytes", bytes.len());
+                return Err(invalid_data(message));
             }
-            self.limit_request_bytes(bytes.len(), asked as usize);
+            self.limit_request_bytes(bytes.len(), requested as usize);
             buffer.unsplit(bytes);
         }
         Ok(buffer)
@@ -219,16 +220,16 @@ impl SftpFile {
         Ok(())
     }
 
-    /// Later requests are not longer than what the server carries out, so that all of it is under way at once.
-    fn limit_request_bytes(&self, length: usize, asked: usize) {
-        if length < asked {
-            let step = length.max(MIN_REQUEST_BYTES);
-            self.request_bytes.fetch_min(step, Ordering::Relaxed);
+    /// Limits later requests to what the server executed of one, so that they need no second one for the rest.
+    fn limit_request_bytes(&self, executed: usize, requested: usize) {
+        if executed < requested {
+            let limit = executed.max(MIN_REQUEST_BYTES);
+            self.request_bytes.fetch_min(limit, Ordering::Relaxed);
         }
     }
 
-    /// SFTP has no number for a full disk: it is a "failure" while no space is left
-    /// (draft-ietf-secsh-filexfer-02, section 7).
+    /// Detects a full disk, for which SFTP only has the code of a general failure (draft-ietf-secsh-filexfer-02,
+    /// section 7).
     async fn explain_write_error(&self, error: Error, length: usize) -> io::Error {
         if !matches!(error, Error::SftpError(SftpErrorKind::Failure, _)) {
             return explain(error);
@@ -244,31 +245,33 @@ impl SftpFile {
 
 async fn with_timeout<T>(deadline: Duration, call: impl Future<Output = T>) -> io::Result<T> {
     timeout(deadline, call).await.map_err(|_| {
-        let words = format!(
-            "the SFTP server did not answer for {} s",
+        let message = format!(
+            "no answer from the SFTP server for {} s",
             deadline.as_secs()
         );
-        io::Error::new(io::ErrorKind::TimedOut, words)
+        io::Error::new(io::ErrorKind::TimedOut, message)
     })
 }
 
-fn invalid_data(what: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_string())
+fn invalid_data(message: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message.into())
 }
 
 fn explain(error: Error) -> io::Error {
     use io::ErrorKind::*;
     match error {
         Error::IOError(error) => error,
-        // What happened while cleaning up says less.
+        // The first error is the cause, the others are of the clean-up.
         Error::RecursiveErrors(errors) => explain(errors.original_error),
         Error::RecursiveErrors3(errors) => explain(errors.err1),
-        Error::BackgroundTaskFailure(_) => {
-            io::Error::new(ConnectionReset, "the connection to the SFTP server ended")
-        }
-        Error::UnsupportedExtension(name) => {
-            io::Error::new(Unsupported, format!("the SFTP server does not know {name}"))
-        }
+        Error::BackgroundTaskFailure(_) => io::Error::new(
+            ConnectionReset,
+            "the connection to the SFTP server was lost",
+        ),
+        Error::UnsupportedExtension(name) => io::Error::new(
+            Unsupported,
+            format!("the SFTP server does not support {name}"),
+        ),
         Error::SftpError(code, message) => {
             let kind = match code {
                 SftpErrorKind::NoSuchFile => NotFound,
@@ -277,9 +280,9 @@ fn explain(error: Error) -> io::Error {
                 SftpErrorKind::BadMessage => InvalidInput,
                 _ => Other,
             };
-            let words = message.get().0.replace(char::is_control, " ");
-            io::Error::new(kind, words)
+            let message = message.get().0.replace(char::is_control, " ");
+            io::Error::new(kind, message)
         }
-        error => invalid_data(format!("this is no SFTP server: {error}")),
+        error => invalid_data(format!("unexpected response of the SFTP server: {error}")),
     }
 }

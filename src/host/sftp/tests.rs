@@ -15,22 +15,22 @@ use super::*;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
 static BUFFERS: LazyLock<BufferPool> = LazyLock::new(BufferPool::default);
-/// Where Debian has it.
+/// Path on Debian.
 const SERVER: &str = "/usr/lib/openssh/sftp-server";
 
-/// A real SFTP server, a file for it, and what is said over its pipes.
+/// An SFTP server of OpenSSH and the directory of its file.
 struct Server {
     dir: TempDir,
     child: Child,
 }
 
 impl Server {
-    /// Starts one beside a file of `size` bytes.
+    /// Starts a server with a file of `size` bytes.
     fn start(size: u64) -> Self {
         Self::start_script(size, SERVER)
     }
 
-    /// Starts one as the shell `script` says, with `$DIR` being the file's directory.
+    /// Starts the shell `script` as the server; `$DIR` is the file's directory.
     fn start_script(size: u64, script: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let file = std::fs::File::create(dir.path().join("disk")).unwrap();
@@ -63,8 +63,8 @@ impl Server {
 
     async fn signal(&self, signal: &str) {
         let id = self.child.id().unwrap().to_string();
-        let told = Command::new("kill").args([signal, &id]).status().await;
-        assert!(told.unwrap().success());
+        let status = Command::new("kill").args([signal, &id]).status().await;
+        assert!(status.unwrap().success());
     }
 }
 
@@ -74,10 +74,10 @@ fn pattern(offset: usize, length: usize) -> Bytes {
 }
 
 async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
-    timeout(TIMEOUT, future).await.expect("it hangs")
+    timeout(TIMEOUT, future).await.expect("no timeout")
 }
 
-/// Starts a call and leaves it where it first waits.
+/// Polls a call once, which must be pending.
 async fn poll_once<T>(mut call: Pin<&mut impl Future<Output = T>>) {
     std::future::poll_fn(|context| {
         assert!(call.as_mut().poll(context).is_pending());
@@ -91,15 +91,15 @@ async fn many_tasks_write_and_read_in_any_order() {
     let size = 12 * MIB + 1001;
     let mut server = Server::start(size as u64);
     let file = Arc::new(server.open(Access::ReadWrite).await);
-    let mut pieces = Vec::new();
+    let mut chunks = Vec::new();
     let mut start = 0;
     while start < size {
         let length = (start % 7 * 411_111 + 70_001).min(size - start);
-        pieces.push((start, length));
+        chunks.push((start, length));
         start += length;
     }
     let mut tasks = tokio::task::JoinSet::new();
-    for &(start, length) in pieces.iter().rev() {
+    for &(start, length) in chunks.iter().rev() {
         let file = file.clone();
         tasks.spawn(async move {
             let (offset, data) = (start as u64, pattern(start, length));
@@ -120,7 +120,7 @@ async fn many_tasks_write_and_read_in_any_order() {
     );
     within_timeout(file.write(7, Bytes::new())).await.unwrap();
     assert!(std::fs::read(server.disk()).unwrap() == pattern(0, size));
-    // All this was asked for in the longest pieces the server takes.
+    // The server supports the longest requests.
     assert_eq!(file.request_bytes(), MAX_REQUEST_BYTES);
     let file = Arc::into_inner(file).unwrap();
     file.close(TIMEOUT).await.unwrap();
@@ -128,14 +128,14 @@ async fn many_tasks_write_and_read_in_any_order() {
 }
 
 #[tokio::test]
-async fn a_server_that_knows_less_is_served_as_well() {
+async fn a_server_without_extensions_is_supported_except_for_flush() {
     let mut server = Server::start_script(2 * MIB as u64, &format!("{SERVER} -P limits,fsync"));
     let file = server.open(Access::ReadWrite).await;
     within_timeout(file.write(5, pattern(5, MIB)))
         .await
         .unwrap();
     assert!(within_timeout(file.read(&BUFFERS, 5, MIB)).await.unwrap() == pattern(5, MIB));
-    // What it carried out is what it is asked for from now on.
+    // Requests are now limited to what it executed of the first one.
     assert!(file.request_bytes() < MAX_REQUEST_BYTES);
     assert!(within_timeout(file.read(&BUFFERS, 5, MIB)).await.unwrap() == pattern(5, MIB));
     let error = within_timeout(file.flush()).await.unwrap_err();
@@ -143,7 +143,7 @@ async fn a_server_that_knows_less_is_served_as_well() {
 }
 
 #[tokio::test]
-async fn beyond_the_end_is_refused_and_nothing_else() {
+async fn requests_past_the_end_are_invalid() {
     let mut server = Server::start(4096);
     let file = server.open(Access::ReadWrite).await;
     for (offset, length) in [(4096, 1), (4000, 97), (u64::MAX, 1), (u64::MAX, 0)] {
@@ -163,7 +163,7 @@ async fn beyond_the_end_is_refused_and_nothing_else() {
         96
     );
     assert_eq!(std::fs::metadata(server.disk()).unwrap().len(), 4096);
-    // Somebody cut it off behind our back.
+    // Another process truncates it.
     let disk = std::fs::File::options().write(true).open(server.disk());
     disk.unwrap().set_len(100).unwrap();
     let error = within_timeout(file.read(&BUFFERS, 0, 4096))
@@ -173,7 +173,7 @@ async fn beyond_the_end_is_refused_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_file_opened_for_reading_is_not_written() {
+async fn a_file_open_for_reads_cannot_be_written() {
     let mut server = Server::start(4096);
     std::fs::write(server.disk(), pattern(3, 4096)).unwrap();
     let file = server.open(Access::Read).await;
@@ -187,7 +187,7 @@ async fn a_file_opened_for_reading_is_not_written() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_is_told() {
+async fn a_missing_file_and_a_directory_cannot_be_opened() {
     for (name, kind) in [
         ("absent", ErrorKind::NotFound),
         (".", ErrorKind::InvalidData),
@@ -199,7 +199,7 @@ async fn what_cannot_be_opened_is_told() {
 }
 
 #[tokio::test]
-async fn who_is_no_server_is_told() {
+async fn a_program_that_is_not_an_sftp_server_is_an_error() {
     for (script, kinds) in [
         (
             "true",
@@ -221,8 +221,8 @@ async fn who_is_no_server_is_told() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_as_such() {
-    // A small file system of its own, in namespaces of its own: no rights are needed for it.
+async fn a_full_disk_is_reported_as_such() {
+    // A small tmpfs in a user namespace, which needs no privileges.
     let script = format!(
         "unshare --user --map-root-user --mount sh -c 'mount -t tmpfs -o size=1m none \"$DIR\" && \
          truncate -s 4M \"$DIR/disk\" && exec {SERVER}'"
@@ -233,7 +233,7 @@ async fn a_full_disk_is_told_as_such() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
-    // That was the disk's trouble, not the connection's.
+    // The connection is still usable.
     assert_eq!(
         within_timeout(file.read(&BUFFERS, 3 * MIB as u64, 9))
             .await

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! The disk is read at its files' offsets, without QEMU's locks. A torn image is never published: the sandbox's state
-//! and the stamps of all its files are compared before and after ([`check_unchanged`](crate::sandbox_disk::SandboxDisk::check_unchanged)). The overlay of a
-//! running sandbox is read as of one [point in time](capture).
+//! and the stamps of all its files are compared before and after
+//! ([`check_unchanged`](crate::sandbox_disk::SandboxDisk::check_unchanged)). The overlay of a running sandbox is read
+//! as of one [point in time](capture).
 
 mod abort;
 mod base_proof;
@@ -38,8 +39,8 @@ pub use push_plan::plan_push;
 /// Composes the disk of a sandbox that is not running, and uploads it.
 ///
 /// # Errors
-/// [`ComposeAbort::Unsupported`] if the disk has to be converted; `Conflict` if the sandbox changes meanwhile or the object exists; `Cancelled`; those of host
-/// and store. Nothing is left behind then.
+/// [`ComposeAbort::Unsupported`] if the disk has to be converted; `Conflict` if the sandbox changes meanwhile or the
+/// object exists; `Cancelled`; those of host and store. Nothing is left behind then.
 pub(crate) async fn compose_and_upload(
     job: SnapshotJob<'_>,
 ) -> Result<UploadedImage, ComposeAbort> {
@@ -53,8 +54,8 @@ pub(crate) async fn compose_and_upload(
 /// `method` pauses the guest for that point in time; the guest runs when this returns.
 ///
 /// # Errors
-/// As [`compose_and_upload`]; [`ComposeAbort::MethodUnavailable`] if the host cannot read the disk by `method`; `Conflict`
-/// if the sandbox shuts down meanwhile; `NoSpace` if what the guest writes meanwhile does not fit.
+/// As [`compose_and_upload`]; [`ComposeAbort::MethodUnavailable`] if the host cannot read the disk by `method`;
+/// `Conflict` if the sandbox shuts down meanwhile; `NoSpace` if what the guest writes meanwhile does not fit.
 pub(crate) async fn compose_running(
     job: SnapshotJob<'_>,
     method: Method,

@@ -81,15 +81,15 @@ impl<'a> ComposePlan<'a> {
             self.layout_reason
         ));
         if self.layout == Layout::Append {
-            ctx.info(match &self.base {
-                Ok(proof) => format!(
+            match &self.base {
+                Ok(proof) => ctx.info(format!(
                     "copying the base from {} in the bucket: {}",
                     proof.object.key, proof.reason
-                ),
-                Err(reason) => {
-                    format!("full upload, the base cannot be copied in the bucket: {reason}")
-                }
-            });
+                )),
+                Err(reason) => ctx.warn(format!(
+                    "full upload, the base cannot be copied in the bucket: {reason}"
+                )),
+            }
         }
         let dead_bytes = self.composer.estimate().dead_bytes;
         if dead_bytes > 0 {

@@ -26,7 +26,7 @@ fn push_two(screen: &mut Screen) {
     screen.press("pone\r");
     screen.wait(&["one", "uploading"]);
     screen.press("jptwo\r");
-    screen.wait(&["two", "waits for its turn"]);
+    screen.wait(&["two", "queued"]);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn interrupted_jobs_are_offered_at_the_next_start() {
         !text.contains("last exited")
     });
     screen.press("J");
-    screen.wait(&["Jobs page", "left", "t resumes"]);
+    screen.wait(&["Jobs page", "interrupted", "t resumes"]);
     kill(&mut screen);
 
     let mut screen = Screen::open(&world.command(&[]));
@@ -61,7 +61,7 @@ fn interrupted_jobs_are_offered_at_the_next_start() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["2 jobs were running when"]);
     screen.press("tJ");
-    screen.wait(&["Jobs page (2)", "over", "one.qcow2", "two.qcow2"]);
+    screen.wait(&["Jobs page (2)", "finished", "one.qcow2", "two.qcow2"]);
     assert!(world.is_in_bucket("one") && world.is_in_bucket("two"));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
@@ -82,19 +82,19 @@ fn queued_jobs_are_reordered_and_a_cancelled_job_is_retried() {
     screen.wait(&["three", "(3)"]);
     screen.press("J");
     screen.wait_for("the third job is the last of the queue", |text| {
-        row(text, "queue 2").contains("three")
+        row(text, "queued 2").contains("three")
     });
     screen.press("G+");
     screen.wait_for("the third job is before the second", |text| {
-        row(text, "queue 1").contains("three") && row(text, "queue 2").contains("two")
+        row(text, "queued 1").contains("three") && row(text, "queued 2").contains("two")
     });
     screen.press("x");
     screen.wait_for("the third job is cancelled", |text| {
-        row(text, "over").contains("three")
+        row(text, "finished").contains("three")
     });
     screen.press("t");
     screen.wait_for("the third job is queued behind the second", |text| {
-        row(text, "queue 2").contains("three")
+        row(text, "queued 2").contains("three")
     });
     faults.hold_parts.store(false, SeqCst);
     screen.wait(&["one.qcow2", "two.qcow2", "three.qcow2"]);

@@ -153,7 +153,7 @@ fn the_vnc_url_is_copied_to_the_clipboard() {
     screen.press("v");
     connect_to_copied_url(&screen);
     screen.press("V");
-    screen.wait(&["no display for a viewer"]);
+    screen.wait(&["cannot start a viewer"]);
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
 }
@@ -213,7 +213,7 @@ fn one_confirmation_applies_to_all_marked_sandboxes() {
     screen.press("   s");
     screen.wait(&[
         "start 3 sandboxes",
-        "Left out",
+        "Skipped",
         &format!("{}: it is already running", ids[1]),
     ]);
     screen.press("y");

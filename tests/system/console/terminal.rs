@@ -217,7 +217,7 @@ fn user_keymaps_and_themes_are_applied_or_refused_with_the_line() {
     .unwrap();
     let mut screen = Screen::open(&world.command(&[]));
     assert_eq!(screen.wait_for_exit(), 2);
-    screen.wait(&["no theme \"mine\"", "themes/mine.toml"]);
+    screen.wait(&["unknown theme \"mine\"", "themes/mine.toml"]);
     std::fs::create_dir_all(world.dir.join("themes")).unwrap();
     std::fs::write(world.dir.join("themes/mine.toml"), "title = \"#123456\"\n").unwrap();
     let mut screen = open_console(&world, &[], &[]);

@@ -31,7 +31,11 @@ fn a_wrong_digest_in_the_manifest_is_an_error() {
     assert_refused(
         &world,
         "damaged",
-        &["app.qcow2 is damaged", "block 1 (8388608 bytes at 8388608)"],
+        &[
+            "app.qcow2 is damaged",
+            "1 of its 3 blocks of 8 MiB",
+            "match its manifest: 1;",
+        ],
     );
     // The invalid block is fetched twice, the rest once.
     world.assert_fetched(size + BLOCK);
@@ -39,7 +43,7 @@ fn a_wrong_digest_in_the_manifest_is_an_error() {
     std::fs::copy(&image, world.snapshot_path("app")).unwrap();
     world
         .snapdeck(&["pull", "app", "--overwrite"])
-        .failed(1, &["block 1"]);
+        .failed(1, &["match its manifest: 1;"]);
     world.assert_pulled(&world, "app", &image);
     world.snapdeck(&["verify", "app", "--bucket"]).failed(
         1,

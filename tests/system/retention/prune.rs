@@ -219,8 +219,8 @@ fn snapshots_changed_since_the_listing_are_kept() {
     world.sandbox("a", "used", State::Off);
     screen.press("yes\r");
     screen.wait(&[
-        "left: replaced: it has changed since it was listed",
-        "left: pinned: pinned",
+        "kept: replaced: it has changed since it was listed",
+        "kept: pinned: pinned",
     ]);
     assert_eq!(screen.wait_for_exit(), 0);
     assert!(!world.is_in_bucket("extra") && !exists(&world.snapshot_path("extra")));

@@ -1,0 +1,399 @@
+//! The open file of a [`RemoteFile`](super::remote_file::RemoteFile) while one connection lasts.
+//!
+//! A process on the host holds the file open and locked. Its bytes go through a qemu-nbd of the host and a forwarded
+//! socket, or through the SFTP server if sshd forbids forwarding.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::errors::{explain, system_error};
+use super::remote::script_argv;
+use super::resume_log::{Content, ResumeLog, ResumeState};
+use crate::command::{CommandRunner, Input, RunningCommand, read_text};
+use crate::sftp::{Access, SftpFile};
+use crate::ssh::Master;
+use snapdeck_model::{BufferPool, Error, Kind, Result};
+use snapdeck_nbd::Nbd;
+
+/// For a block of a few MiB; ssh's keepalive detects a lost connection earlier.
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(300);
+/// For flushing gigabytes to the disk.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// For opening the file, and for each command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
+/// The process on the host exits after 20 s without a byte.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The purpose of opening a file.
+#[derive(Clone)]
+pub(super) enum Mode {
+    Read,
+    Write {
+        owner: String,
+        content: Content,
+    },
+    /// Overwrites bad blocks of a file that has its final name.
+    Repair,
+}
+
+/// Metadata of a file when it was opened.
+#[derive(Debug, Clone)]
+pub(super) struct OpenInfo {
+    pub size_bytes: u64,
+    pub inode: String,
+    pub boot_id: String,
+    /// Blocks that earlier writers of the same content wrote.
+    pub resume_state: ResumeState,
+}
+
+impl OpenInfo {
+    pub(super) fn resume_log(&self, content: &Content) -> ResumeLog {
+        ResumeLog {
+            content: content.clone(),
+            boot_id: self.boot_id.clone(),
+        }
+    }
+}
+
+/// A request on the bytes of a file.
+pub(super) enum Request {
+    Read(BufferPool, u64, usize),
+    Write(u64, Bytes),
+    Flush,
+}
+
+impl Request {
+    pub(super) fn verb(&self) -> &'static str {
+        match self {
+            Self::Read(..) => "read",
+            Self::Write(..) | Self::Flush => "write",
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        match self {
+            Self::Read(..) | Self::Write(..) => BLOCK_TIMEOUT,
+            Self::Flush => FLUSH_TIMEOUT,
+        }
+    }
+}
+
+/// The connection to the bytes of a file.
+pub(super) enum Transport {
+    Nbd(Nbd),
+    Sftp {
+        file: SftpFile,
+        _ssh: Box<RunningCommand>,
+    },
+}
+
+impl Transport {
+    /// Returns the bytes of a read; none for other requests.
+    pub(super) async fn execute(&self, request: &Request) -> io::Result<Bytes> {
+        let no_bytes = |()| Bytes::new();
+        match (self, request) {
+            (Self::Nbd(nbd), Request::Read(buffers, offset, length)) => {
+                nbd.read(buffers, *offset, *length).await
+            }
+            (Self::Sftp { file, .. }, Request::Read(buffers, offset, length)) => {
+                file.read(buffers, *offset, *length).await
+            }
+            (Self::Nbd(nbd), Request::Write(offset, data)) => {
+                nbd.write(*offset, data.clone()).await.map(no_bytes)
+            }
+            (Self::Sftp { file, .. }, Request::Write(offset, data)) => {
+                file.write(*offset, data.clone()).await.map(no_bytes)
+            }
+            (Self::Nbd(nbd), Request::Flush) => nbd.flush().await.map(no_bytes),
+            (Self::Sftp { file, .. }, Request::Flush) => file.flush().await.map(no_bytes),
+        }
+    }
+
+    async fn close(self) -> io::Result<()> {
+        match self {
+            Self::Nbd(nbd) => nbd.close(COMMAND_TIMEOUT).await,
+            Self::Sftp { file, .. } => file.close(COMMAND_TIMEOUT).await,
+        }
+    }
+}
+
+pub(super) struct FileSession {
+    pub open_info: OpenInfo,
+    pub master: Arc<Master>,
+    stdin: Arc<Mutex<ChildStdin>>,
+    replies: Mutex<Replies>,
+    transport: Mutex<Option<Arc<Transport>>>,
+    /// Length of the part of the resume log that was sent.
+    pub sent_log_bytes: Mutex<usize>,
+    _heartbeat: AbortOnDropHandle<()>,
+    _process: RunningCommand,
+}
+
+type Replies = Lines<BufReader<ChildStdout>>;
+
+impl FileSession {
+    /// Opens the file; `first` if it was opened before.
+    pub(super) async fn open(
+        runner: &CommandRunner,
+        path: &str,
+        mode: &Mode,
+        first: Option<&OpenInfo>,
+    ) -> Result<Self> {
+        let Some(ssh) = runner.ssh() else {
+            return Err(Error::new(Kind::Failed, format!("{path} is not remote")));
+        };
+        let (verb, mode_arg, owner, size) = match mode {
+            Mode::Read => ("open", "read", "", String::new()),
+            Mode::Repair => ("open", "repair", "", String::new()),
+            Mode::Write { owner, content } => {
+                ("create", "write", &**owner, content.size_bytes.to_string())
+            }
+        };
+        let what = format!("cannot {verb} {path} on host {}", runner.host());
+        let master = ssh.acquire_master().await?;
+        let argv = script_argv("open", &[mode_arg, path, owner, &size]);
+        let mut process = runner.start(&argv, Input::Piped).await?;
+        let stderr = process.stderr();
+        let (Some(mut stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
+            return Err(Error::new(Kind::Failed, what));
+        };
+        let mut replies = BufReader::new(stdout).lines();
+        let handshake = handshake(&mut stdin, &mut replies, mode, first);
+        let open_info = match timeout(COMMAND_TIMEOUT, handshake).await {
+            Ok(Ok(open_info)) => open_info,
+            Ok(Err(error)) => {
+                drop(stdin);
+                // The process has exited: its message is better than the error of the pipe.
+                let exit = async { tokio::join!(read_text(stderr), runner.wait(&mut process)) };
+                let (message, status) = timeout(COMMAND_TIMEOUT, exit)
+                    .await
+                    .map_err(|_| ssh.connection_lost_error(&*what))?;
+                status?;
+                return Err(match message.trim() {
+                    "" => explain(what, &error),
+                    message => system_error(what, message),
+                });
+            }
+            Err(_) => {
+                ssh.check_alive(&master).await;
+                return Err(ssh.connection_lost_error(what));
+            }
+        };
+        let stdin = Arc::new(Mutex::new(stdin));
+        let heartbeat = {
+            let stdin = stdin.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+                    if stdin.lock().await.write_all(b".").await.is_err() {
+                        return;
+                    }
+                }
+            })
+        };
+        Ok(Self {
+            open_info,
+            master,
+            stdin,
+            replies: Mutex::new(replies),
+            transport: Mutex::default(),
+            sent_log_bytes: Mutex::default(),
+            _heartbeat: AbortOnDropHandle::new(heartbeat),
+            _process: process,
+        })
+    }
+
+    /// Returns the connection to the bytes, opened on first use.
+    pub(super) async fn transport(
+        &self,
+        runner: &CommandRunner,
+        path: &str,
+        mode: &Mode,
+    ) -> Result<Arc<Transport>> {
+        let mut slot = self.transport.lock().await;
+        if let Some(transport) = slot.as_ref() {
+            return Ok(transport.clone());
+        }
+        let what = || format!("cannot access {path} on host {}", runner.host());
+        let lost = |error: io::Error| {
+            Error::new(Kind::Unreachable, what())
+                .with_cause(error)
+                .retryable()
+        };
+        let transport = match self.start_nbd().await {
+            Ok(socket) => match self.connect_nbd(&socket).await {
+                Ok(nbd) => Transport::Nbd(nbd),
+                Err(error) if self.master.is_up() => {
+                    // Forwarding is forbidden, perhaps.
+                    tracing::debug!("{}: {error}; using SFTP", what());
+                    self.stop_nbd().await;
+                    connect_sftp(runner, path, mode, what()).await?
+                }
+                Err(error) => return Err(lost(error)),
+            },
+            Err(NbdStartError::ConnectionLost(error)) => return Err(lost(error)),
+            Err(NbdStartError::Failed(message)) => {
+                return Err(Error::new(Kind::Failed, what())
+                    .with_cause(message)
+                    .hint("install qemu-utils there for qemu-nbd"));
+            }
+        };
+        Ok(slot.insert(Arc::new(transport)).clone())
+    }
+
+    /// Starts qemu-nbd on the host and returns the path of its socket there.
+    async fn start_nbd(&self) -> Result<String, NbdStartError> {
+        let reply = with_timeout(self.send_command(b"n"))
+            .await
+            .map_err(NbdStartError::ConnectionLost)?;
+        match reply.split_once(' ') {
+            Some(("socket", path)) => Ok(path.to_owned()),
+            Some(("error", message)) => Err(NbdStartError::Failed(message.to_owned())),
+            _ => Err(NbdStartError::Failed(reply)),
+        }
+    }
+
+    async fn connect_nbd(&self, socket: &str) -> io::Result<Nbd> {
+        let forward = self
+            .master
+            .forward_socket(socket)
+            .await
+            .map_err(|error| io::Error::other(error.message()))?;
+        let connect = async {
+            let stream = UnixStream::connect(&forward.local_path).await?;
+            Nbd::open(stream, "", COMMAND_TIMEOUT).await
+        };
+        let nbd = with_timeout(connect).await;
+        // The open connection stays.
+        self.master.close_forward(&forward).await;
+        nbd
+    }
+
+    /// Stops qemu-nbd and waits until it has exited.
+    async fn stop_nbd(&self) {
+        let _ = with_timeout(self.send_command(b"s")).await;
+    }
+
+    /// Closes the connection to the bytes; the file stays locked.
+    pub(super) async fn close(&self) {
+        if let Some(transport) = self.transport.lock().await.take()
+            && let Some(transport) = Arc::into_inner(transport)
+        {
+            let _ = transport.close().await;
+        }
+        // The reply shows that all earlier commands are done, such as the last records of the resume log.
+        self.stop_nbd().await;
+    }
+
+    async fn send_command(&self, command: &[u8]) -> io::Result<String> {
+        let mut replies = self.replies.lock().await;
+        self.stdin.lock().await.write_all(command).await?;
+        read_reply(&mut replies).await
+    }
+
+    /// Appends the part of `log_text` that was not sent yet to the resume log on the host.
+    ///
+    /// If the host is lost this fails silently; the next read or write reconnects.
+    pub(super) async fn send_log(&self, log_text: &str) {
+        let mut sent_bytes = self.sent_log_bytes.lock().await;
+        let Some(unsent) = log_text.get(*sent_bytes..) else {
+            return;
+        };
+        let command = format!("l{unsent}\n");
+        let write = async { self.stdin.lock().await.write_all(command.as_bytes()).await };
+        if matches!(timeout(COMMAND_TIMEOUT, write).await, Ok(Ok(()))) {
+            *sent_bytes = log_text.len();
+        }
+    }
+}
+
+enum NbdStartError {
+    ConnectionLost(io::Error),
+    Failed(String),
+}
+
+/// Reads what the process has found, and decides whether the file is resumed or truncated.
+async fn handshake(
+    stdin: &mut ChildStdin,
+    replies: &mut Replies,
+    mode: &Mode,
+    first: Option<&OpenInfo>,
+) -> io::Result<OpenInfo> {
+    let boot_id = read_reply(replies).await?;
+    let log = read_reply(replies).await?;
+    let stat = read_reply(replies).await?;
+    let (size, inode) = stat.split_once(' ').unwrap_or_default();
+    let mut info = OpenInfo {
+        size_bytes: size.parse().map_err(io::Error::other)?,
+        inode: inode.to_owned(),
+        boot_id,
+        resume_state: ResumeState::default(),
+    };
+    let is_same_file = first.is_some_and(|first| first.inode == info.inode);
+    let mut command = "keep\n";
+    if let Mode::Write { content, .. } = mode
+        && !is_same_file
+    {
+        let resume_log = info.resume_log(content);
+        info.resume_state = resume_log.parse(log.as_bytes(), info.size_bytes);
+        if info.resume_state.blocks.is_empty() {
+            info.size_bytes = content.size_bytes;
+            command = "truncate\n";
+        }
+    }
+    stdin.write_all(command.as_bytes()).await?;
+    match read_reply(replies).await? {
+        reply if reply == "open" => Ok(info),
+        reply => Err(io::Error::other(reply)),
+    }
+}
+
+async fn connect_sftp(
+    runner: &CommandRunner,
+    path: &str,
+    mode: &Mode,
+    what: String,
+) -> Result<Transport> {
+    let mut ssh = runner.start_sftp().await?;
+    let (Some(stdin), Some(stdout)) = (ssh.stdin(), ssh.stdout()) else {
+        return Err(Error::new(Kind::Failed, what));
+    };
+    let access = match mode {
+        Mode::Read => Access::Read,
+        Mode::Write { .. } | Mode::Repair => Access::ReadWrite,
+    };
+    let file = SftpFile::open(stdin, stdout, path, access, COMMAND_TIMEOUT).await;
+    let file = file.map_err(|error| {
+        Error::new(Kind::Unreachable, what)
+            .with_cause(error)
+            .hint("enable AllowStreamLocalForwarding or the sftp subsystem in its sshd_config")
+            .retryable()
+    })?;
+    Ok(Transport::Sftp {
+        file,
+        _ssh: Box::new(ssh),
+    })
+}
+
+async fn read_reply(replies: &mut Replies) -> io::Result<String> {
+    replies
+        .next_line()
+        .await?
+        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+async fn with_timeout<T>(call: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(COMMAND_TIMEOUT, call)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

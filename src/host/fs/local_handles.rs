@@ -1,0 +1,333 @@
+//! Readers and writers of this machine's files.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, FcntlArg, RenameFlags, fcntl, renameat2};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::blocks::{BlockCopy, BlockSender, CopySource};
+use super::local::{
+    CALL_TIMEOUT, FileOwner, LocalFs, ignore_not_found, read_prefix, sync_parent_dir,
+};
+use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState};
+use super::{HostFs, ReadFile, WriteFile};
+use snapdeck_libvirt::begin_sync;
+use snapdeck_model::{BufferPool, Digest, Result};
+
+/// For flushing gigabytes to the disk.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// A file whose content differs after every boot (proc(5)).
+const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
+
+/// A file open for reads.
+pub(super) struct LocalReader {
+    fs: LocalFs,
+    path: Arc<str>,
+    file: Arc<File>,
+    size_bytes: u64,
+}
+
+impl LocalReader {
+    pub(super) async fn open(fs: &LocalFs, path: &str) -> Result<Self> {
+        let name = PathBuf::from(path);
+        let opened = fs.run(format!("open {path}"), CALL_TIMEOUT, move || {
+            let file = File::open(name)?;
+            let size = file.metadata()?.len();
+            Ok((file, size))
+        });
+        let (file, size_bytes) = opened.await?;
+        Ok(Self {
+            fs: fs.clone(),
+            path: path.into(),
+            file: Arc::new(file),
+            size_bytes,
+        })
+    }
+}
+
+#[async_trait]
+impl ReadFile for LocalReader {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
+        let (file, buffers) = (self.file.clone(), buffers.clone());
+        self.fs
+            .run(format!("read {}", self.path), CALL_TIMEOUT, move || {
+                let mut bytes = buffers.acquire(length);
+                bytes.resize(length, 0);
+                file.read_exact_at(&mut bytes, offset)?;
+                Ok(buffers.share(bytes))
+            })
+            .await
+    }
+}
+
+/// A file open for writes, locked until it is dropped.
+pub(super) struct LocalWriter {
+    fs: LocalFs,
+    path: Arc<str>,
+    file: Arc<File>,
+    resume_state: ResumeState,
+    /// `None` for the repair of a file that has its final name.
+    resume_log: Option<(ResumeLog, Arc<File>)>,
+    /// The kernel serialises the writes to a file: a thread that waits there spins, a task that waits here does not.
+    write_lock: Mutex<()>,
+}
+
+impl LocalWriter {
+    /// Creates or resumes a file, as [`HostFs::open_writer`].
+    pub(super) async fn create(
+        fs: &LocalFs,
+        path: &str,
+        owner: String,
+        content: Content,
+    ) -> Result<Self> {
+        let (name, log_path) = (PathBuf::from(path), ResumeLog::path(path));
+        let opened = fs.run(format!("create {path}"), CALL_TIMEOUT, move || {
+            let file = create_locked(&name, &owner)?;
+            // Without a boot ID, recorded blocks are verified before use.
+            let boot_id = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
+            let log = ResumeLog {
+                boot_id: boot_id.trim().to_owned(),
+                content,
+            };
+            let text = read_prefix(Path::new(&log_path), MAX_LOG_BYTES)?.unwrap_or_default();
+            let resume_state = log.parse(&text, file.metadata()?.len());
+            let is_new = resume_state.blocks.is_empty();
+            if is_new {
+                ignore_not_found(std::fs::remove_file(&log_path))?;
+                file.set_len(0)?;
+                file.set_len(log.content.size_bytes)?;
+            }
+            let mut log_file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(log_path)?;
+            match is_new {
+                true => log_file.write_all(log.header(&BTreeMap::new()).as_bytes())?,
+                // Ends a truncated record.
+                false => log_file.write_all(b"\n")?,
+            }
+            Ok((file, resume_state, log, log_file))
+        });
+        let (file, resume_state, log, log_file) = opened.await?;
+        let resume_log = Some((log, Arc::new(log_file)));
+        Ok(Self::new(fs, path, file, resume_state, resume_log))
+    }
+
+    /// Opens a file as [`HostFs::open_for_repair`].
+    pub(super) async fn open_for_repair(fs: &LocalFs, path: &str) -> Result<Self> {
+        let name = PathBuf::from(path);
+        let opened = fs.run(format!("open {path}"), CALL_TIMEOUT, move || {
+            let file = OpenOptions::new().read(true).write(true).open(name)?;
+            lock_file(&file)?;
+            lock_as_qemu(&file)?;
+            Ok(file)
+        });
+        let file = opened.await?;
+        Ok(Self::new(fs, path, file, ResumeState::default(), None))
+    }
+
+    fn new(
+        fs: &LocalFs,
+        path: &str,
+        file: File,
+        resume_state: ResumeState,
+        resume_log: Option<(ResumeLog, Arc<File>)>,
+    ) -> Self {
+        Self {
+            fs: fs.clone(),
+            path: path.into(),
+            file: Arc::new(file),
+            resume_state,
+            resume_log,
+            write_lock: Mutex::default(),
+        }
+    }
+
+    async fn append_to_log(&self, entry: impl FnOnce(&ResumeLog) -> String) -> Result<()> {
+        let Some((log, file)) = &self.resume_log else {
+            return Ok(());
+        };
+        let (entry, file) = (entry(log), file.clone());
+        let action = format!("write {}", ResumeLog::path(&self.path));
+        self.fs
+            .run(action, CALL_TIMEOUT, move || {
+                (&*file).write_all(entry.as_bytes())
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl WriteFile for LocalWriter {
+    fn resume_state(&self) -> &ResumeState {
+        &self.resume_state
+    }
+
+    async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
+        self.append_to_log(|_| ResumeLog::record(block, digest))
+            .await
+    }
+
+    async fn reset_records(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
+        self.append_to_log(|log| log.header(blocks)).await
+    }
+
+    async fn share(&self, _source: &CopySource) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn copy(
+        &self,
+        source: &CopySource,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let file = self.file.clone();
+        self.fs
+            .copy_blocks(source, file, blocks, results, cancel)
+            .await
+    }
+
+    async fn discard(&self) -> Result<()> {
+        self.fs.remove_file(&ResumeLog::path(&self.path)).await?;
+        self.fs.remove_file(&self.path).await.map(|_| ())
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
+        let file = self.file.clone();
+        let _lock = self.write_lock.lock().await;
+        self.fs
+            .run(format!("write {}", self.path), CALL_TIMEOUT, move || {
+                file.write_all_at(&data, offset)?;
+                // Keeps the disk busy during the transfer instead of only in `finish`.
+                begin_sync(&file, offset, data.len() as u64);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let file = self.file.clone();
+        self.fs
+            .run(format!("write {}", self.path), SYNC_TIMEOUT, move || {
+                file.sync_all()
+            })
+            .await
+    }
+
+    async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
+        let file = self.file.clone();
+        let (from, to) = (PathBuf::from(&*self.path), PathBuf::from(path));
+        self.fs.remove_file(&ResumeLog::path(&self.path)).await?;
+        let action = format!("rename {} to {path}", self.path);
+        self.fs
+            .run(action, CALL_TIMEOUT, move || {
+                file.set_permissions(Permissions::from_mode(0o644))?;
+                file.sync_all()?;
+                rename(&from, &to, replace)?;
+                sync_parent_dir(&to)
+            })
+            .await
+    }
+}
+
+/// Opens or creates a file of mode 0600 and locks it.
+///
+/// The lock is acquired before anything in the directory changes: two processes never write, validate or rename one
+/// partial file at a time.
+fn create_locked(path: &Path, owner: &str) -> io::Result<File> {
+    let owner = FileOwner::resolve(owner)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    lock_file(&file)?;
+    // Between open and lock, its last writer may have renamed it into place: then it is a finished snapshot.
+    if std::fs::metadata(path).map(|current| current.ino()).ok() != Some(file.metadata()?.ino()) {
+        return Err(in_use_error());
+    }
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    // A wrong owner fails here rather than after an hour of writing.
+    if let Err(error) = owner.apply(&file) {
+        std::fs::remove_file(path)?;
+        return Err(error);
+    }
+    Ok(file)
+}
+
+fn lock_file(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => in_use_error(),
+        TryLockError::Error(error) => error,
+    })
+}
+
+fn in_use_error() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::WouldBlock,
+        "another process is writing it, or just finished",
+    )
+}
+
+/// Locks an image as a QEMU that writes it and allows neither another writer nor a reader that needs it unchanged.
+///
+/// The bytes are those of QEMU, block/file-posix.c, `RAW_LOCK_PERM_BASE` and `RAW_LOCK_SHARED_BASE`; the permission to
+/// write is the second bit.
+///
+/// # Errors
+/// `WouldBlock` if a QEMU has it open.
+fn lock_as_qemu(file: &File) -> io::Result<()> {
+    let byte = |kind: i32, start| nix::libc::flock {
+        l_type: kind as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: start,
+        l_len: 1,
+        l_pid: 0,
+    };
+    for (own, conflicting) in [(101, 201), (201, 101)] {
+        fcntl(file, FcntlArg::F_OFD_SETLK(&byte(nix::libc::F_RDLCK, own)))?;
+        let mut lock = byte(nix::libc::F_WRLCK, conflicting);
+        fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+        if i32::from(lock.l_type) != nix::libc::F_UNLCK {
+            return Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "QEMU has it open",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Renames a file; without `replace`, never over an existing one.
+fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+    if replace {
+        return std::fs::rename(from, to);
+    }
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // A file system without this flag (NFS): a link does not replace a file either.
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        }
+        renamed => Ok(renamed?),
+    }
+}

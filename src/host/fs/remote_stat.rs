@@ -1,0 +1,334 @@
+//! Metadata of a remote host's files: directory listings, stat(1) and the headers of images, for many files in one
+//! command.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::errors::parse_system_error;
+use super::remote::{CALL_TIMEOUT, RemoteFs};
+use crate::image_file::{ImageFile, NOT_A_FILE, TRUNCATED_HEADER, parse_header};
+use crate::inventory::file_source::{DirListing, FileMetadataSource, parse_damage};
+use snapdeck_model::{FileStamp, Result};
+use snapdeck_qcow2::HEADER_BYTES;
+
+/// Bytes of paths in one command (Linux, execve(2): 128 KiB for one argument, which the whole command line is).
+const MAX_PATH_BYTES: usize = 48 * 1024;
+/// Error kind of a file whose header cannot be read although stat(1) succeeded.
+const CHANGED_WHILE_READ: io::ErrorKind = io::ErrorKind::ResourceBusy;
+/// Longest header that is read; QEMU's own is within the first cluster.
+const MAX_HEADER_BYTES: usize = 2 << 20;
+
+/// Headers by path, valid as long as the file's stamp.
+pub(super) type HeaderCache = Arc<Mutex<HashMap<PathBuf, ImageFile>>>;
+
+#[derive(Debug)]
+pub(crate) struct FileStatus {
+    /// Canonical path.
+    pub path: PathBuf,
+    pub file: io::Result<ImageFile>,
+}
+
+impl RemoteFs {
+    /// Lists the images of each directory.
+    pub(crate) async fn list(&self, dirs: &[&str]) -> Result<Vec<DirListing>> {
+        let action = format!("list {}", dirs.join(" and "));
+        let output = self
+            .call(&action, "list_images", dirs, CALL_TIMEOUT)
+            .await?;
+        let mut fields = output.stdout.split(|byte| *byte == 0).map(path_from_bytes);
+        let mut listings = Vec::new();
+        for _ in dirs {
+            let dir = fields.next().unwrap_or_default();
+            let names: Vec<PathBuf> = fields
+                .by_ref()
+                .take_while(|name| !name.as_os_str().is_empty())
+                .collect();
+            let is_present = names.first().is_none_or(|name| name != Path::new("/"));
+            let mut damages = Vec::new();
+            while let Some(name) = fields.next().filter(|name| !name.as_os_str().is_empty()) {
+                let json = fields.next().unwrap_or_default();
+                let name = name.to_string_lossy();
+                damages.extend(parse_damage(&dir, &name, json.as_os_str().as_bytes()));
+            }
+            listings.push(DirListing {
+                images: match is_present {
+                    true => names.iter().map(|name| dir.join(name)).collect(),
+                    false => Vec::new(),
+                },
+                dir,
+                damages,
+                is_present,
+            });
+        }
+        Ok(listings)
+    }
+
+    /// Returns the canonical path, the metadata and the header of each of `paths`, in their order.
+    pub(crate) async fn stat_files(&self, paths: &[PathBuf]) -> Result<Vec<FileStatus>> {
+        let is_changed = |status: &&mut FileStatus| {
+            let error = status.file.as_ref().err();
+            error.is_some_and(|error| error.kind() == CHANGED_WHILE_READ)
+        };
+        let mut statuses = Vec::new();
+        for batch in split_into_batches(paths) {
+            let mut batch = self.stat_once(batch).await?;
+            let mut changed: Vec<&mut FileStatus> = batch.iter_mut().filter(is_changed).collect();
+            if !changed.is_empty() {
+                // They were removed or written between stat and head.
+                let paths: Vec<PathBuf> =
+                    changed.iter().map(|status| status.path.clone()).collect();
+                for (status, retried) in changed.iter_mut().zip(self.stat_once(&paths).await?) {
+                    status.file = retried.file;
+                }
+            }
+            statuses.append(&mut batch);
+        }
+        Ok(statuses)
+    }
+
+    async fn stat_once(&self, paths: &[PathBuf]) -> Result<Vec<FileStatus>> {
+        let args: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
+        let output = self
+            .call("read file metadata", "stat", &args, CALL_TIMEOUT)
+            .await?;
+        let mut statuses = parse_stat_output(&output.stdout, &output.stderr, paths);
+        self.fill_headers(&mut statuses).await?;
+        Ok(statuses)
+    }
+
+    /// Fills in the headers of all files: cached ones, and the others with one command.
+    async fn fill_headers(&self, statuses: &mut [FileStatus]) -> Result<()> {
+        let mut uncached = Vec::new();
+        {
+            let mut cache = self.lock_header_cache();
+            for (index, status) in statuses.iter_mut().enumerate() {
+                let Ok(file) = &mut status.file else { continue };
+                match cache.get(&status.path) {
+                    Some(cached) if cached.stamp == file.stamp => {
+                        file.facts = cached.facts.clone();
+                    }
+                    _ => {
+                        cache.remove(&status.path);
+                        uncached.push(index);
+                    }
+                }
+            }
+        }
+        let mut length = HEADER_BYTES;
+        // Headers longer than usual are read completely in the second round.
+        for _ in 0..2 {
+            if uncached.is_empty() {
+                break;
+            }
+            let paths: Vec<PathBuf> = uncached
+                .iter()
+                .map(|index| statuses[*index].path.clone())
+                .collect();
+            let length_arg = length.to_string();
+            let mut args = vec![&*length_arg];
+            args.extend(paths.iter().filter_map(|path| path.to_str()));
+            let output = self
+                .call("read headers", "read_headers", &args, CALL_TIMEOUT)
+                .await?;
+            let mut output = &output.stdout[..];
+            let mut incomplete = Vec::new();
+            let mut longest = 0;
+            for index in uncached {
+                let FileStatus { path, file } = &mut statuses[index];
+                let Ok(image) = file else { continue };
+                let Some(header) = split_head(&mut output, path, length, image.size_bytes) else {
+                    *file = Err(io::Error::new(
+                        CHANGED_WHILE_READ,
+                        "it is unreadable, or was changed while it was read",
+                    ));
+                    continue;
+                };
+                match parse_header(header) {
+                    Err(needed) if needed <= MAX_HEADER_BYTES && length < needed => {
+                        longest = longest.max(needed);
+                        incomplete.push(index);
+                    }
+                    facts => {
+                        image.facts = facts.unwrap_or_else(|_| Err(TRUNCATED_HEADER.into()));
+                        self.lock_header_cache().insert(path.clone(), image.clone());
+                    }
+                }
+            }
+            uncached = incomplete;
+            length = longest;
+        }
+        Ok(())
+    }
+
+    fn lock_header_cache(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, ImageFile>> {
+        self.header_cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes cached headers of files without metadata in `source`.
+    pub(crate) fn prune_header_cache(&self, source: &FileMetadataSource) {
+        self.lock_header_cache()
+            .retain(|path, _| source.has_metadata(path));
+    }
+}
+
+pub(super) fn path_from_bytes(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+fn split_into_batches(paths: &[PathBuf]) -> Vec<&[PathBuf]> {
+    let mut batches = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (index, path) in paths.iter().enumerate() {
+        let length = path.as_os_str().len() + 3;
+        if bytes + length > MAX_PATH_BYTES && index > start {
+            batches.push(&paths[start..index]);
+            (start, bytes) = (index, 0);
+        }
+        bytes += length;
+    }
+    if start < paths.len() {
+        batches.push(&paths[start..]);
+    }
+    batches
+}
+
+/// Parses the output of the verb `stat` for `paths`.
+fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<FileStatus> {
+    let fields: Vec<&[u8]> = stdout.split(|byte| *byte == 0).collect();
+    let (canonical, stats) = fields.split_at(paths.len().min(fields.len()));
+    let stats: HashMap<&[u8], &[&[u8]]> = stats
+        .chunks_exact(6)
+        .map(|stat| (stat[0], &stat[1..]))
+        .collect();
+    let find_stat = |path: &Path| {
+        let Some(stat) = stats.get(path.as_os_str().as_bytes()) else {
+            // stat(1) quotes the name in its message; most names need no quotes inside.
+            let quoted = format!("'{}'", path.display());
+            let line = stderr.lines().find(|line| line.contains(&quoted));
+            return Err(match line.and_then(|line| line.rsplit_once(": ")) {
+                Some((_, message)) => parse_system_error(message),
+                None => io::ErrorKind::NotFound.into(),
+            });
+        };
+        parse_stat(stat).unwrap_or_else(|| Err(io::Error::other("cannot parse the output of stat")))
+    };
+    let statuses = paths.iter().enumerate().map(|(index, path)| FileStatus {
+        path: canonical
+            .get(index)
+            .map_or_else(|| path.clone(), |bytes| path_from_bytes(bytes)),
+        file: find_stat(path),
+    });
+    statuses.collect()
+}
+
+/// Parses size, blocks of 512 bytes, inode, modification time and type.
+fn parse_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
+    let text = |index: usize| std::str::from_utf8(stat.get(index)?).ok();
+    if !matches!(
+        text(4)?,
+        "regular file" | "regular empty file" | "block special file"
+    ) {
+        return Some(Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_A_FILE)));
+    }
+    let (seconds, nanoseconds) = text(3)?.split_once('.')?;
+    let size_bytes = text(0)?.parse().ok()?;
+    let blocks: u64 = text(1)?.parse().ok()?;
+    Some(Ok(ImageFile {
+        size_bytes,
+        allocated_bytes: blocks.saturating_mul(512),
+        stamp: FileStamp {
+            inode: text(2)?.parse().ok()?,
+            modified_ns: seconds.parse::<i128>().ok()? * 1_000_000_000
+                + nanoseconds.parse::<i128>().ok()?,
+            size_bytes,
+        },
+        facts: Err("its header was not read".into()),
+    }))
+}
+
+/// Removes the entry of the file `path` from the front of `output`, which `head -v` printed, and returns its bytes.
+fn split_head<'a>(
+    output: &mut &'a [u8],
+    path: &Path,
+    length: usize,
+    size_bytes: u64,
+) -> Option<&'a [u8]> {
+    let title = [b"==> ", path.as_os_str().as_bytes(), b" <==\n"].concat();
+    let entry = output.strip_prefix(b"\n").unwrap_or(output);
+    let content = entry.strip_prefix(&title[..])?;
+    let length = usize::try_from(size_bytes).map_or(length, |size| size.min(length));
+    let (head, rest) = content.split_at_checked(length)?;
+    *output = rest;
+    Some(head)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::remote::script_argv;
+    use super::*;
+
+    fn run_script(verb: &str, args: &[&str]) -> std::process::Output {
+        let argv = script_argv(verb, args);
+        std::process::Command::new(argv[0])
+            .args(&argv[1..])
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap()
+    }
+
+    #[test]
+    fn output_of_the_script_is_parsed() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = [
+            "a b.qcow2",
+            "$(x)'\".qcow2",
+            "empty.qcow2",
+            "line\nbreak.qcow2",
+        ];
+        let texts: [&[u8]; 4] = [b"one\n", b"==> two <==\n", b"", b"four"];
+        for (name, text) in names.iter().zip(texts) {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let mut paths: Vec<PathBuf> = names.iter().map(|name| dir.path().join(name)).collect();
+        paths.push(dir.path().join("missing.qcow2"));
+        paths.push(dir.path().to_owned());
+        let args: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+        let output = run_script("stat", &args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let statuses = parse_stat_output(&output.stdout, &stderr, &paths);
+        let sizes: Vec<Result<u64, io::ErrorKind>> = statuses
+            .iter()
+            .map(|status| match &status.file {
+                Ok(file) => Ok(file.size_bytes),
+                Err(error) => Err(error.kind()),
+            })
+            .collect();
+        let (missing, directory) = (io::ErrorKind::NotFound, io::ErrorKind::InvalidInput);
+        assert_eq!(
+            sizes,
+            [Ok(4), Ok(12), Ok(0), Ok(4), Err(missing), Err(directory)]
+        );
+        let output = run_script("read_headers", &[&["8"], &args[..4]].concat());
+        let mut output = &output.stdout[..];
+        for (path, text) in paths.iter().zip(texts) {
+            let head = split_head(&mut output, path, 8, text.len() as u64);
+            assert_eq!(head, Some(&text[..text.len().min(8)]));
+        }
+    }
+
+    #[test]
+    fn long_lists_are_split() {
+        let paths: Vec<PathBuf> = (0..2000).map(|n| format!("/dir/{n:060}").into()).collect();
+        let batches = split_into_batches(&paths);
+        assert!(batches.len() > 1);
+        assert_eq!(batches.concat(), paths);
+        assert!(split_into_batches(&[]).is_empty());
+    }
+}

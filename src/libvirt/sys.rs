@@ -1,0 +1,59 @@
+//! System calls for files and memory.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// Shares the extents of a range of `from` with `to`, without copying data (ioctl_ficlonerange(2)).
+///
+/// # Errors
+/// An I/O error if the file system does not support it, or not for these ranges.
+pub fn clone_range(
+    from: &File,
+    from_offset: u64,
+    bytes: u64,
+    to: &File,
+    to_offset: u64,
+) -> io::Result<()> {
+    let range = nix::libc::file_clone_range {
+        src_fd: from.as_raw_fd().into(),
+        src_offset: from_offset,
+        src_length: bytes,
+        dest_offset: to_offset,
+    };
+    // SAFETY: both files are open, and the kernel only reads `range`, which outlives the call.
+    let code =
+        unsafe { nix::libc::ioctl(to.as_raw_fd(), nix::libc::FICLONERANGE, &raw const range) };
+    match code {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Starts writing a range of a file back to the disk, without waiting (sync_file_range(2)).
+///
+/// Only a hint: if it fails, the kernel writes the data later.
+pub fn begin_sync(file: &File, offset: u64, bytes: u64) {
+    let (offset, bytes) = (offset.cast_signed(), bytes.cast_signed());
+    // SAFETY: the file is open, and no memory is passed.
+    let _ = unsafe {
+        nix::libc::sync_file_range(
+            file.as_raw_fd(),
+            offset,
+            bytes,
+            nix::libc::SYNC_FILE_RANGE_WRITE,
+        )
+    };
+}
+
+/// Makes glibc return buffers of 1 MiB and more to the system when they are freed (mallopt(3), `M_MMAP_THRESHOLD`).
+///
+/// By default it raises the threshold and keeps such buffers per thread. Parts of images pass through many threads: eight
+/// parts of 8 MiB took hundreds of MiB. Other C libraries do not do this.
+pub fn set_mmap_threshold() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a parameter of the allocator, under the allocator's own lock.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}

@@ -1,0 +1,249 @@
+//! What `HostFs` promises, for the files of a local host and of one over SSH.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+
+use snapdeck_host::{BlockCopy, BlockState, Content, CopySource, Host, HostFs, hash_block};
+use snapdeck_model::{BLOCK_BYTES, BufferPool, Kind};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio_util::sync::CancellationToken;
+
+use crate::common::World;
+
+/// Runs `test` on both kinds of hosts.
+async fn on_each(test: impl AsyncFn(&World, &dyn HostFs)) {
+    for world in [World::private_local(), World::over_ssh(1)] {
+        let host = Host::new(world.settings().hosts[0].clone()).unwrap();
+        test(&world, host.fs()).await;
+        host.disconnect().await;
+    }
+}
+
+fn content(version: &str, size_bytes: u64) -> Content {
+    Content {
+        version: Some(version.into()),
+        size_bytes,
+    }
+}
+
+fn mode(path: &str) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_files_are_written_read_copied_and_removed() {
+    on_each(async |world, fs| {
+        let path = world.path("snapshots/a b'$(x).json");
+        assert_eq!(fs.read_file(&path, 10).await.unwrap(), None);
+        assert!(!fs.has_file(&path).await.unwrap());
+        for text in ["first\n\0bytes", ""] {
+            fs.write_file(&path, text.into()).await.unwrap();
+            assert_eq!(mode(&path), 0o644);
+            let read = fs.read_file(&path, 100).await.unwrap().unwrap();
+            assert_eq!(read, text.as_bytes());
+        }
+        fs.write_file(&path, "longer".into()).await.unwrap();
+        assert_eq!(fs.read_file(&path, 4).await.unwrap().unwrap(), b"long");
+        assert_eq!(fs.image_file(&path).await.unwrap().unwrap().size_bytes, 6);
+
+        let copy = world.path("snapshots/copy");
+        fs.create_exclusive(&copy).await.unwrap();
+        let refused = fs.create_exclusive(&copy).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Conflict, "{refused}");
+        fs.copy_file(&path, &copy).await.unwrap();
+        fs.flush_file(&copy, &CancellationToken::new())
+            .await
+            .unwrap();
+        assert_eq!(std::fs::read(&copy).unwrap(), b"longer");
+
+        for existed in [true, false] {
+            assert_eq!(fs.remove_file(&path).await.unwrap(), existed);
+        }
+        assert_eq!(world.names("snapshots"), ["copy"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_directories_of_snapdeck_are_removed() {
+    on_each(async |world, fs| {
+        let temp = fs.make_temp_dir().await.unwrap();
+        assert!(temp.starts_with(&world.path("temp/")), "{temp}");
+        assert_eq!(mode(&temp), 0o700);
+        std::fs::write(format!("{temp}/file"), "x").unwrap();
+        let backup = fs.make_backup_dir("vm").await.unwrap();
+        let name = backup.rsplit('/').next().unwrap().to_owned();
+        assert_eq!(fs.backup_dirs().await.unwrap(), [name]);
+        for dir in [&temp, &backup, &temp] {
+            fs.remove_temp_dir(dir).await.unwrap();
+        }
+        let snapshots = world.path("snapshots");
+        assert!(fs.remove_temp_dir(&snapshots).await.is_err());
+        assert!(std::fs::exists(snapshots).unwrap());
+        assert_eq!(fs.backup_dirs().await.unwrap(), [""; 0]);
+        assert!(fs.free_bytes(&world.path("temp")).await.unwrap() > 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_are_resolved_as_far_as_they_exist() {
+    on_each(async |world, fs| {
+        let (target, link) = (world.path("scratch"), world.path("temp/link"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let paths = [&*link, &*format!("{link}/missing"), &*world.path("temp")];
+        let real = fs.canonicalize(&paths).await.unwrap();
+        let expected = [
+            target.clone(),
+            format!("{target}/missing"),
+            world.path("temp"),
+        ];
+        assert_eq!(real, expected.map(std::path::PathBuf::from));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
+    on_each(async |world, fs| {
+        let (partial, path) = (
+            world.path("snapshots/.a.partial"),
+            world.path("snapshots/a"),
+        );
+        let size = BLOCK_BYTES + 5;
+        let buffers = BufferPool::default();
+        let writer = fs
+            .open_writer(&partial, &content("v1", size))
+            .await
+            .unwrap();
+        assert!(writer.resume_state().blocks.is_empty());
+        assert_eq!(mode(&partial), 0o600);
+        let second = fs.open_writer(&partial, &content("v1", size)).await;
+        assert_eq!(second.err().unwrap().kind(), Kind::Conflict);
+        writer
+            .write_at(BLOCK_BYTES, b"tail!".to_vec().into())
+            .await
+            .unwrap();
+        let digest = hash_block(b"tail!");
+        writer.record(1, &digest).await.unwrap();
+        drop(writer);
+
+        // The lock of a remote writer is released after its connection is closed.
+        let reopen = async |version: &str| loop {
+            match fs.open_writer(&partial, &content(version, size)).await {
+                Err(error) if error.kind() == Kind::Conflict => {}
+                opened => break opened.unwrap(),
+            }
+        };
+        let writer = reopen("v1").await;
+        let resumed = writer.resume_state();
+        assert_eq!(resumed.blocks, BTreeMap::from([(1, digest)]));
+        assert!(resumed.is_same_boot);
+        drop(writer);
+        let writer = reopen("v2").await;
+        assert!(writer.resume_state().blocks.is_empty(), "other content");
+        writer.write_at(0, b"head".to_vec().into()).await.unwrap();
+        writer.finish().await.unwrap();
+
+        std::fs::write(&path, "existing").unwrap();
+        let refused = writer.rename_into_place(&path, false).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Conflict, "{refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"existing");
+        writer.rename_into_place(&path, true).await.unwrap();
+        drop(writer);
+        assert_eq!(world.names("snapshots"), ["a"]);
+        assert_eq!(mode(&path), 0o644);
+
+        let reader = fs.open_reader(&path).await.unwrap();
+        assert_eq!(reader.size_bytes(), size);
+        let head = reader.read_at(&buffers, 0, 6).await.unwrap();
+        assert_eq!(&head[..], b"head\0\0");
+        assert!(
+            reader.read_at(&buffers, size - 1, 2).await.is_err(),
+            "past the end"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_discarded_file_leaves_nothing() {
+    on_each(async |world, fs| {
+        let partial = world.path("snapshots/.a.partial");
+        let writer = fs.open_writer(&partial, &content("v", 9)).await.unwrap();
+        writer
+            .write_at(0, b"123456789".to_vec().into())
+            .await
+            .unwrap();
+        writer.record(0, &hash_block(b"123456789")).await.unwrap();
+        writer.discard().await.unwrap();
+        assert_eq!(world.names("snapshots"), [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_are_hashed_and_copied_on_the_host() {
+    on_each(async |world, fs| {
+        let source = world.path("scratch/source");
+        let blocks = [vec![1; BLOCK_BYTES as usize], b"end".to_vec()];
+        std::fs::write(&source, blocks.concat()).unwrap();
+        let size = BLOCK_BYTES + 3;
+        let copies = [(0, 0, BLOCK_BYTES), (1, 1, 3), (7, 7, BLOCK_BYTES)].map(
+            |(source, target, size_bytes)| BlockCopy {
+                source,
+                target,
+                size_bytes,
+            },
+        );
+        let never = CancellationToken::new();
+        let states =
+            |mut results: tokio::sync::mpsc::UnboundedReceiver<(BlockCopy, BlockState)>| {
+                let mut states = BTreeMap::new();
+                while let Ok((block, state)) = results.try_recv() {
+                    states.insert(block.target, state);
+                }
+                states
+            };
+        let digests = blocks
+            .each_ref()
+            .map(|block| BlockState::Hashed(hash_block(block)));
+        let (sender, results) = unbounded_channel();
+        fs.hash_blocks(&source, &copies, &sender, &never)
+            .await
+            .unwrap();
+        let expected = BTreeMap::from([
+            (0, digests[0]),
+            (1, digests[1]),
+            (7, BlockState::Unreadable),
+        ]);
+        assert_eq!(states(results), expected);
+
+        for stamp in [
+            None,
+            Some(fs.image_file(&source).await.unwrap().unwrap().stamp),
+        ] {
+            let target = world.path("snapshots/.copy.partial");
+            let writer = fs.open_writer(&target, &content("v", size)).await.unwrap();
+            let from = CopySource {
+                path: source.clone(),
+                stamp,
+            };
+            let (sender, results) = unbounded_channel();
+            writer
+                .copy(&from, &copies[..2], &sender, &never)
+                .await
+                .unwrap();
+            writer.finish().await.unwrap();
+            let expected = match stamp {
+                None => digests,
+                Some(_) => [BlockState::Trusted; 2],
+            };
+            let copied: Vec<BlockState> = states(results).into_values().collect();
+            assert_eq!(copied, expected);
+            assert_eq!(std::fs::read(&target).unwrap(), blocks.concat());
+            writer.discard().await.unwrap();
+        }
+    })
+    .await;
+}
