@@ -82,10 +82,8 @@ impl Bucket {
     }
 
     async fn store(&self) -> Result<Store> {
-        Ok(Store {
-            retry: self.retry.clone(),
-            ..self.lazy_client.get_store().await?.clone()
-        })
+        let store = self.lazy_client.get_store().await?;
+        Ok(store.with_retry(self.retry.clone()))
     }
 
     /// Returns whether the settings name a bucket. Without one every call is `InvalidInput`.

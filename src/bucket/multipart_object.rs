@@ -144,9 +144,8 @@ impl<'a> MultipartObject<'a> {
         let (bytes, upload) = (&bytes, &self.upload.handle);
         let uploaded = self
             .transfer
-            .retry(part, |count| async move {
-                let uploaded = self.store.upload_part(upload, index, bytes.clone(), count);
-                Ok(uploaded.await?)
+            .retry(part, |count| {
+                self.store.upload_part(upload, index, bytes.clone(), count)
             })
             .await?;
         self.lock().insert(index, (part.length, uploaded));

@@ -41,6 +41,54 @@ struct State {
     budget: u32,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            has_answered: false,
+            failing_since: None,
+            is_reported: false,
+            budget: BUDGET,
+        }
+    }
+}
+
+impl State {
+    /// Returns the delay before the next try of a call that failed at `now`, and whether the wait is to be reported;
+    /// `None` if it is given up.
+    fn retry(
+        &mut self,
+        now: Instant,
+        reason: Reason,
+        limit: Duration,
+        retries: &mut Retries,
+    ) -> Option<(Duration, bool)> {
+        let limit = match reason {
+            Reason::Overloaded => limit,
+            Reason::NoAnswer if self.has_answered => limit,
+            _ => limit.min(SHORT_LIMIT),
+        };
+        let store_failing_since = *self.failing_since.get_or_insert(now);
+        let call_failing_since = *retries.failing_since.get_or_insert(now);
+        let delay = retries.next_delay();
+        let total = now - store_failing_since.min(call_failing_since) + delay;
+        if total > limit || self.budget == 0 {
+            return None;
+        }
+        self.budget -= 1;
+        let report = total > REPORT_AFTER && !self.is_reported;
+        self.is_reported |= report;
+        Some((delay, report))
+    }
+
+    /// Notes a success; returns whether a wait was reported.
+    fn succeed(&mut self) -> bool {
+        self.has_answered = true;
+        self.failing_since = None;
+        self.budget = (self.budget + 1).min(BUDGET);
+        std::mem::take(&mut self.is_reported)
+    }
+}
+
 impl StoreRetry {
     /// Returns a policy that retries for at most `limit` without a success, until cancelled. `on_change` gets `true` and
     /// the cause when the store has failed for a while, `false` when it answers again.
@@ -49,17 +97,11 @@ impl StoreRetry {
         cancel: CancellationToken,
         on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
     ) -> Self {
-        let state = State {
-            has_answered: false,
-            failing_since: None,
-            is_reported: false,
-            budget: BUDGET,
-        };
         Self {
             limit,
             cancel,
             on_change,
-            state: Arc::new(Mutex::new(state)),
+            state: Arc::default(),
         }
     }
 
@@ -117,32 +159,14 @@ impl StoreRetry {
         if !error.is_retryable() || self.cancel.is_cancelled() {
             return Err(failure);
         }
-        let delay = retries.next_delay();
-        let report = {
-            let mut state = self.lock();
-            let limit = match reason {
-                Reason::Overloaded => self.limit,
-                Reason::NoAnswer if state.has_answered => self.limit,
-                _ => self.limit.min(SHORT_LIMIT),
-            };
-            let failing_since = state.failing_since.get_or_insert_with(Instant::now);
-            let elapsed = failing_since.elapsed().max(
-                retries
-                    .failing_since
-                    .get_or_insert_with(Instant::now)
-                    .elapsed(),
-            );
-            if elapsed + delay > limit || state.budget == 0 {
-                return Err(failure);
-            }
-            state.budget -= 1;
-            let report = elapsed + delay > REPORT_AFTER && !state.is_reported;
-            state.is_reported |= report;
-            report
+        let limit = self.limit;
+        let Some((delay, report)) = self.lock().retry(Instant::now(), *reason, limit, retries)
+        else {
+            return Err(failure);
         };
         tracing::debug!(?delay, %error, "retrying a call to the store");
         if report {
-            let minutes = self.limit.as_secs().div_ceil(60);
+            let minutes = limit.as_secs().div_ceil(60);
             let cause = error.message();
             (self.on_change)(
                 true,
@@ -157,13 +181,7 @@ impl StoreRetry {
 
     /// Notes that the store has done what it was asked for.
     pub(crate) fn mark_success(&self) {
-        let was_reported = {
-            let mut state = self.lock();
-            state.has_answered = true;
-            state.failing_since = None;
-            state.budget = (state.budget + 1).min(BUDGET);
-            std::mem::take(&mut state.is_reported)
-        };
+        let was_reported = self.lock().succeed();
         if was_reported {
             (self.on_change)(false, "the store answers again".into());
         }
@@ -204,123 +222,79 @@ impl Retries {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
-    use snapdeck_model::Kind;
-    use std::future::ready;
 
-    type Log = Arc<Mutex<Vec<bool>>>;
+    const LIMIT: Duration = Duration::from_secs(300);
 
-    fn policy(limit: Duration) -> (StoreRetry, CancellationToken, Log) {
-        let (cancel, log) = (CancellationToken::new(), Log::default());
-        let changes = log.clone();
-        let on_change = move |is_waiting, _| {
-            changes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(is_waiting);
-        };
-        let policy = StoreRetry::new(limit, cancel.clone(), Arc::new(on_change));
-        (policy, cancel, log)
-    }
-
-    fn failure(reason: Reason) -> StoreError {
-        let error = Error::new(Kind::Failed, "cannot upload").retryable();
-        StoreError { reason, error }
-    }
-
-    async fn fail_for(
-        policy: &StoreRetry,
-        reason: Reason,
-        time: Duration,
-    ) -> (Result<(), Error>, u32) {
-        let (start, mut tries) = (Instant::now(), 0);
-        let call = || {
+    /// Fails a call again and again; returns how long and how often it is retried, and how many waits are reported.
+    fn fail(state: &mut State, reason: Reason) -> (Duration, u32, u32) {
+        let (start, mut retries) = (Instant::now(), Retries::default());
+        let (mut now, mut tries, mut reports) = (start, 0, 0);
+        while let Some((delay, report)) = state.retry(now, reason, LIMIT, &mut retries) {
+            now += delay;
             tries += 1;
-            ready(match start.elapsed() < time {
-                true => Err(failure(reason)),
-                false => Ok(()),
-            })
-        };
-        let result = policy.call(call).await;
-        (result.map_err(Error::from), tries)
+            reports += u32::from(report);
+        }
+        (now - start, tries, reports)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_store_that_is_overloaded_for_minutes_is_waited_for() {
-        let (policy, _, log) = policy(Duration::from_secs(300));
-        let (result, tries) = fail_for(&policy, Reason::Overloaded, Duration::from_secs(240)).await;
-        assert_eq!(result, Ok(()));
-        assert!((12..80).contains(&tries), "{tries}");
-        assert_eq!(
-            *log.lock().unwrap_or_else(PoisonError::into_inner),
-            [true, false]
-        );
+    #[test]
+    fn an_overloaded_store_is_waited_for_to_the_limit_and_reported_once() {
+        let (time, tries, reports) = fail(&mut State::default(), Reason::Overloaded);
+        assert!((200..=300).contains(&time.as_secs()), "{time:?}");
+        assert!((10..60).contains(&tries), "{tries}");
+        assert_eq!(reports, 1);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn it_is_given_up_after_the_limit() {
-        let (policy, ..) = policy(Duration::from_secs(300));
-        let start = Instant::now();
-        let (result, _) = fail_for(&policy, Reason::Overloaded, Duration::from_secs(3600)).await;
-        assert_eq!(result, Err(failure(Reason::Overloaded).error));
-        assert!(
-            (270..=300).contains(&start.elapsed().as_secs()),
-            "{:?}",
-            start.elapsed()
-        );
+    #[test]
+    fn only_a_store_that_has_answered_is_waited_for_when_it_is_lost() {
+        let mut state = State::default();
+        assert!(fail(&mut state, Reason::NoAnswer).0 <= SHORT_LIMIT);
+        state.succeed();
+        assert!(fail(&mut state, Reason::NoAnswer).0 > LIMIT / 2);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_short_failure_is_not_reported() {
-        let (policy, _, log) = policy(Duration::from_secs(300));
-        let (result, _) = fail_for(&policy, Reason::Overloaded, Duration::from_millis(300)).await;
-        assert_eq!(result, Ok(()));
-        assert!(
-            log.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .is_empty()
-        );
+    #[test]
+    fn other_errors_are_retried_for_seconds() {
+        let mut state = State::default();
+        state.succeed();
+        let (time, tries, _) = fail(&mut state, Reason::Other);
+        assert!(time <= SHORT_LIMIT && tries > 2, "{time:?}, {tries}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_cancelled_job_does_not_wait() {
-        let (policy, cancel, _) = policy(Duration::from_secs(300));
-        let canceller = async {
-            sleep(Duration::from_secs(30)).await;
-            cancel.cancel();
-        };
-        let start = Instant::now();
-        let failing = fail_for(&policy, Reason::Overloaded, Duration::from_secs(3600));
-        let ((result, _), ()) = tokio::join!(failing, canceller);
-        assert_eq!(result.map_err(|error| error.kind()), Err(Kind::Cancelled));
-        assert_eq!(start.elapsed().as_secs(), 30);
+    #[test]
+    fn a_success_ends_the_wait_of_the_store_but_not_that_of_a_call() {
+        let mut state = State::default();
+        let (start, mut retries) = (Instant::now(), Retries::default());
+        let mut now = start;
+        while let Some((delay, _)) = state.retry(now, Reason::Overloaded, LIMIT, &mut retries) {
+            now += delay;
+            // Other parts of the same job are sent.
+            state.succeed();
+        }
+        assert!(now - start <= LIMIT);
+        assert!(state.succeed() || state.failing_since.is_none());
+        assert!(fail(&mut state, Reason::Overloaded).0 > LIMIT / 2);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn only_a_store_that_has_answered_is_waited_for_when_it_is_lost() {
-        let (policy, ..) = policy(Duration::from_secs(300));
-        let minute = Duration::from_secs(60);
-        let (result, _) = fail_for(&policy, Reason::NoAnswer, minute).await;
-        assert!(result.is_err());
-        policy.mark_success();
-        let (result, _) = fail_for(&policy, Reason::NoAnswer, minute).await;
-        assert_eq!(result, Ok(()));
-        let (result, _) = fail_for(&policy, Reason::Other, minute).await;
-        assert!(result.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_permanent_error_is_not_retried() {
-        let (policy, ..) = policy(Duration::from_secs(300));
+    #[test]
+    fn the_budget_ends_retries_of_a_store_that_fails_more_than_it_succeeds() {
+        let mut state = State::default();
+        let now = Instant::now();
         let mut tries = 0;
-        let call = async || {
+        while state
+            .retry(now, Reason::Overloaded, LIMIT, &mut Retries::default())
+            .is_some()
+        {
             tries += 1;
-            Err::<(), _>(StoreError::from(Error::new(
-                Kind::Conflict,
-                "cannot upload",
-            )))
-        };
-        assert!(policy.call(call).await.is_err());
-        assert_eq!(tries, 1);
+        }
+        assert_eq!(tries, BUDGET);
+        state.succeed();
+        assert!(
+            state
+                .retry(now, Reason::Overloaded, LIMIT, &mut Retries::default())
+                .is_some()
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Jobs: submitted operations, which wait in the queue, run, and stay in the view until they are dismissed.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};

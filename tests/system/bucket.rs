@@ -1,6 +1,7 @@
 //! The bucket on real S3 servers: s3s-fs in this process, and the lab's SeaweedFS.
 mod manifest;
 mod multipart;
+mod overload;
 
 use std::sync::Arc;
 use std::sync::Mutex;

@@ -148,6 +148,13 @@ pub(crate) struct PartInfo {
 }
 
 impl Store {
+    pub(crate) fn with_retry(&self, retry: StoreRetry) -> Self {
+        Self {
+            retry,
+            ..self.clone()
+        }
+    }
+
     /// Returns the store with calls that are tried once, for at most `timeout` each.
     pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
         let config = no_sdk_retry(self.client.config().to_builder(), timeout);
