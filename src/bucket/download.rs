@@ -39,6 +39,7 @@ where
         part_bytes: MIN_PART_BYTES,
         progress,
         cancel,
+        retry: store.retry.clone(),
         meter: Default::default(),
     };
     // Also finds the ETag where the caller's listing had none.
@@ -75,16 +76,16 @@ async fn download_range(
     part: Part,
     buffers: &BufferPool,
     count: ByteCounter,
-) -> Result<Bytes> {
+) -> Result<Bytes, StoreError> {
     let address = store.address(&source.key);
     let range = part.offset..part.offset + part.length;
     // A weak tag never matches (RFC 9110, section 13.1.1); the tag of the response is compared in any case.
     let strong = source.etag.clone().filter(|etag| !etag.starts_with("W/"));
     let response = store.get(&source.key, Some(range), strong).await;
     let mut body = response.map_err(|StoreError { reason, error }| match reason {
-        Reason::PreconditionFailed | Reason::InvalidRange => changed_error(&address),
-        Reason::NotFound => missing_object_error(format!("cannot download {address}")),
-        _ => error,
+        Reason::PreconditionFailed | Reason::InvalidRange => changed_error(&address).into(),
+        Reason::NotFound => missing_object_error(format!("cannot download {address}")).into(),
+        _ => StoreError { reason, error },
     })?;
     check_range(&body, source, part, &address)?;
     let mut bytes = buffers.acquire(part.length as usize);
@@ -92,18 +93,22 @@ async fn download_range(
     while let Some(chunk) = body
         .next_chunk()
         .await
-        .map_err(|error| interrupted_error(&address).with_cause(error))?
+        .map_err(|error| interrupted_error(&address, error))?
     {
         if bytes.len() + chunk.len() > part.length as usize {
-            return Err(
-                interrupted_error(&address).with_cause("the store sent more than was requested")
-            );
+            return Err(interrupted_error(
+                &address,
+                "the store sent more than was requested",
+            ));
         }
         count.fetch_add(chunk.len() as u64, Relaxed);
         bytes.extend_from_slice(&chunk);
     }
     if bytes.len() as u64 != part.length {
-        return Err(interrupted_error(&address).with_cause("the store sent less than it announced"));
+        return Err(interrupted_error(
+            &address,
+            "the store sent less than it announced",
+        ));
     }
     Ok(buffers.share(bytes))
 }
@@ -145,8 +150,13 @@ fn changed_error(address: &str) -> Error {
         .hint("start the download again to get the new object")
 }
 
-fn interrupted_error(address: &str) -> Error {
-    Error::new(Kind::Unreachable, format!("cannot download {address}"))
+fn interrupted_error(address: &str, cause: impl std::fmt::Display) -> StoreError {
+    let error = Error::new(Kind::Unreachable, format!("cannot download {address}"))
+        .with_cause(cause)
         .hint("check the network to the store")
-        .retryable()
+        .retryable();
+    StoreError {
+        reason: Reason::NoAnswer,
+        error,
+    }
 }

@@ -13,6 +13,7 @@ mod manifest;
 mod meter;
 mod multipart_object;
 mod multipart_upload;
+mod retry;
 mod s3;
 mod transfer;
 
@@ -31,10 +32,11 @@ use snapdeck_model::{
 
 use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX};
 use multipart_object::UploadOptions;
-use s3::LazyClient;
+use s3::{LazyClient, Store};
 
 pub use download::MAX_BLOCKS_IN_MEMORY;
 pub use multipart_object::MultipartObject;
+pub use retry::StoreRetry;
 pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
 
 /// A handle of the bucket. Cheap to clone; makes no call until it is used.
@@ -42,16 +44,18 @@ pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
 pub struct Bucket {
     lazy_client: Arc<LazyClient>,
     suffix: &'static str,
+    retry: StoreRetry,
 }
 
 impl Bucket {
     /// Returns a handle for `settings`.
     ///
     /// Region and credentials are loaded at the first call, so that this never waits for a metadata service or a sign-on.
-    pub async fn new(settings: &BucketSettings) -> Self {
+    pub fn new(settings: &BucketSettings) -> Self {
         Self {
             lazy_client: Arc::new(LazyClient::new(settings.clone())),
             suffix: IMAGE_SUFFIX,
+            retry: StoreRetry::short(),
         }
     }
 
@@ -60,7 +64,26 @@ impl Bucket {
         Self {
             lazy_client: self.lazy_client.clone(),
             suffix: VARIABLES_SUFFIX,
+            retry: self.retry.clone(),
         }
+    }
+
+    /// Returns the same bucket with the retry policy of a job.
+    pub fn with_retry(&self, policy: StoreRetry) -> Self {
+        Self {
+            retry: policy,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the retry policy of its calls.
+    pub fn retry(&self) -> &StoreRetry {
+        &self.retry
+    }
+
+    async fn store(&self) -> Result<Store> {
+        let store = self.lazy_client.get_store().await?;
+        Ok(store.with_retry(self.retry.clone()))
     }
 
     /// Returns whether the settings name a bucket. Without one every call is `InvalidInput`.
@@ -91,7 +114,7 @@ impl Bucket {
 
     /// Looks up the object; `NotFound` where the bucket itself does not exist.
     pub async fn head(&self, name: &SnapshotName) -> Result<Option<Object>> {
-        let store = self.lazy_client.get_store().await?;
+        let store = self.store().await?;
         let object = store.head(&self.key(name)).await?;
         Ok(object.map(|object| object.into_object(name.clone())))
     }
@@ -160,7 +183,7 @@ impl Bucket {
         progress: &'a ProgressCell,
         cancel: &'a CancellationToken,
     ) -> Result<MultipartObject<'a>> {
-        let store = self.lazy_client.get_store().await?;
+        let store = self.store().await?;
         let key = self.key(name);
         MultipartObject::begin(store, name, &key, max_bytes, options, progress, cancel).await
     }
@@ -183,13 +206,13 @@ impl Bucket {
         W: Fn(u64, Bytes) -> F + Send + Sync,
         F: Future<Output = Result<()>> + Send,
     {
-        let store = self.lazy_client.get_store().await?;
-        download::download_blocks(store, object, blocks, write, progress, cancel).await
+        let store = self.store().await?;
+        download::download_blocks(&store, object, blocks, write, progress, cancel).await
     }
 
     /// Deletes the object and, with an image, its manifest. `NotFound` if it does not exist.
     pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
-        let store = self.lazy_client.get_store().await?;
+        let store = self.store().await?;
         let key = self.key(name);
         // DeleteObject also succeeds for a missing object.
         if store.head(&key).await?.is_none() {
@@ -213,21 +236,21 @@ impl Bucket {
 
     /// Reads the manifest of `object`; one of another image is ignored.
     pub async fn manifest(&self, object: &Object) -> Result<Option<Manifest>> {
-        let store = self.lazy_client.get_store().await?;
-        manifest::read(store, &self.manifest_key(&object.name), object).await
+        let store = self.store().await?;
+        manifest::read(&store, &self.manifest_key(&object.name), object).await
     }
 
     /// Writes a manifest beside its object and replaces any other. `Conflict` where the bucket has another object.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let store = self.lazy_client.get_store().await?;
+        let store = self.store().await?;
         let (key, image) = (self.manifest_key(&manifest.name), self.key(&manifest.name));
-        manifest::write(store, &key, &image, manifest).await
+        manifest::write(&store, &key, &image, manifest).await
     }
 
     /// Reads the annotations of a snapshot, also from a manifest of another image; `None` without a manifest.
     pub async fn annotations(&self, name: &SnapshotName) -> Result<Option<Annotations>> {
-        let store = self.lazy_client.get_store().await?;
-        manifest::read_annotations(store, &self.manifest_key(name)).await
+        let store = self.store().await?;
+        manifest::read_annotations(&store, &self.manifest_key(name)).await
     }
 
     /// Changes the annotations of `object`; where it has no manifest, one of annotations alone is written.
@@ -239,21 +262,21 @@ impl Bucket {
         object: &Object,
         change: &AnnotationsPatch,
     ) -> Result<Annotations> {
-        let store = self.lazy_client.get_store().await?;
-        manifest::annotate(store, &self.manifest_key(&object.name), object, change).await
+        let store = self.store().await?;
+        manifest::annotate(&store, &self.manifest_key(&object.name), object, change).await
     }
 
     /// Lists multipart uploads under the prefix to which nothing was sent for a day. `None` where the store lists no
     /// uploads.
     pub async fn leftovers(&self) -> Result<Option<Vec<Leftover>>> {
-        let store = self.lazy_client.get_store().await?;
-        leftovers::list_stale_uploads(store, &self.lazy_client.settings().prefix).await
+        let store = self.store().await?;
+        leftovers::list_stale_uploads(&store, &self.lazy_client.settings().prefix).await
     }
 
     /// Aborts such an upload; `false` where something was sent to it since it was listed.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
-        let store = self.lazy_client.get_store().await?;
-        leftovers::abort(store, leftover).await
+        let store = self.store().await?;
+        leftovers::abort(&store, leftover).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::s3::{PutCondition, Reason, Store};
+use super::s3::{PutCondition, Reason, Store, StoreError};
 use snapdeck_model::{
     Annotations, AnnotationsPatch, Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Result,
 };
@@ -29,13 +29,17 @@ pub(super) async fn read(store: &Store, key: &str, object: &Object) -> Result<Op
 
 /// Returns the object under `key`, at most one chunk longer than a manifest may be, with its ETag.
 async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>> {
+    Ok(store.retry.call(|| try_read_json(store, key)).await?)
+}
+
+async fn try_read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>, StoreError> {
     let mut body = match store.get(key, None, None).await {
         Ok(body) => body,
         // Without the right to list, a missing object is a 403.
         Err(error) if matches!(error.reason, Reason::NotFound | Reason::AccessDenied) => {
             return Ok(None);
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     let etag = body.etag.take().unwrap_or_default();
     let read = async {
@@ -50,13 +54,14 @@ async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>
     let json: std::io::Result<_> = timeout(READ_TIMEOUT, read)
         .await
         .unwrap_or_else(|elapsed| Err(elapsed.into()));
-    let json = json.map_err(|error| {
-        Error::new(
+    let json = json.map_err(|error| StoreError {
+        reason: Reason::NoAnswer,
+        error: Error::new(
             Kind::Unreachable,
             format!("cannot read {}", store.address(key)),
         )
         .with_cause(error)
-        .retryable()
+        .retryable(),
     })?;
     Ok(Some((json, etag)))
 }

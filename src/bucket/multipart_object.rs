@@ -27,7 +27,7 @@ pub(super) struct UploadOptions {
 
 /// An object being assembled. It ends completed or aborted, also when it is dropped.
 pub struct MultipartObject<'a> {
-    store: &'a Store,
+    store: Store,
     name: &'a SnapshotName,
     overwrite: bool,
     transfer: Transfer<'a>,
@@ -40,7 +40,7 @@ pub struct MultipartObject<'a> {
 impl<'a> MultipartObject<'a> {
     /// Begins an object of at most `max_bytes`; see [`super::Bucket::begin_multipart`].
     pub(super) async fn begin(
-        store: &'a Store,
+        store: Store,
         name: &'a SnapshotName,
         key: &str,
         max_bytes: u64,
@@ -55,18 +55,19 @@ impl<'a> MultipartObject<'a> {
             part_bytes: part_size(max_bytes),
             progress,
             cancel,
+            retry: store.retry.clone(),
             meter: Default::default(),
         };
         let overwrite = options.overwrite;
         transfer
-            .run_until_cancelled(Duration::ZERO, refuse_overwrite(store, key, overwrite))
+            .run_until_cancelled(Duration::ZERO, refuse_overwrite(&store, key, overwrite))
             .await?;
         // The store has responded, so its capabilities are known.
         let checksums = match options.has_copies && store.capabilities().rereads_copied_parts {
             true => Checksums::Parts,
             false => Checksums::Object,
         };
-        let begin = MultipartUpload::begin(store, key, checksums);
+        let begin = MultipartUpload::begin(&store, key, checksums);
         let upload = transfer.run_until_cancelled(CANCEL_GRACE, begin).await?;
         Ok(Self {
             store,
@@ -143,9 +144,8 @@ impl<'a> MultipartObject<'a> {
         let (bytes, upload) = (&bytes, &self.upload.handle);
         let uploaded = self
             .transfer
-            .retry(part, |count| async move {
-                let uploaded = self.store.upload_part(upload, index, bytes.clone(), count);
-                Ok(uploaded.await?)
+            .retry(part, |count| {
+                self.store.upload_part(upload, index, bytes.clone(), count)
             })
             .await?;
         self.lock().insert(index, (part.length, uploaded));
@@ -183,8 +183,9 @@ impl<'a> MultipartObject<'a> {
                         Reason::PreconditionFailed => {
                             Error::new(Kind::Failed, format!("cannot copy {}", source.key))
                                 .with_cause("it was replaced meanwhile")
+                                .into()
                         }
-                        _ => error,
+                        _ => StoreError { reason, error },
                     })
             })
             .await;
@@ -234,7 +235,7 @@ impl<'a> MultipartObject<'a> {
             ..
         } = self;
         let key = upload.handle.key.clone();
-        let summary = upload_summary(store, &key);
+        let summary = upload_summary(&store, &key);
         // In a separate task: when this is dropped or cancelled the store may already be completing the upload, and only
         // its response shows whether there is anything to abort.
         let task = tokio::spawn(upload.complete(parts, size_bytes, overwrite));
@@ -249,7 +250,7 @@ impl<'a> MultipartObject<'a> {
             ),
             _ => error,
         })?;
-        verify_size(store, name, &key, size_bytes).await
+        verify_size(&store, name, &key, size_bytes).await
     }
 
     /// Removes the parts from the store.
@@ -275,7 +276,7 @@ impl<'a> MultipartObject<'a> {
                 .with_cause("not all of its parts were uploaded"));
         }
         if !self.overwrite {
-            let check = refuse_overwrite(self.store, &self.upload.handle.key, false);
+            let check = refuse_overwrite(&self.store, &self.upload.handle.key, false);
             self.transfer
                 .run_until_cancelled(Duration::ZERO, check)
                 .await?;
@@ -304,7 +305,7 @@ impl<'a> MultipartObject<'a> {
     fn upload_error(&self) -> Error {
         Error::new(
             Kind::Failed,
-            upload_summary(self.store, &self.upload.handle.key),
+            upload_summary(&self.store, &self.upload.handle.key),
         )
     }
 

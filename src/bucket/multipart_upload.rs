@@ -3,15 +3,12 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use backon::BackoffBuilder;
 use tokio::time::sleep;
 
+use super::retry::Retries;
 use super::s3::{Checksums, Reason, Store, StoreError, UploadHandle, UploadedPart};
-use super::transfer::backoff;
 use snapdeck_model::{Error, Kind, Result};
 
-/// Retries of completing an upload.
-const MAX_RETRIES: usize = 2;
 /// Requests to abort an upload that still has parts.
 const MAX_ABORTS: usize = 3;
 
@@ -52,12 +49,13 @@ impl MultipartUpload {
         overwrite: bool,
     ) -> Result<()> {
         let mut only_new = !overwrite;
-        let mut delays = backoff(MAX_RETRIES).build();
+        let mut retries = Retries::default();
         let error = loop {
             let (store, handle) = (&self.store, &self.handle);
             let completed = store.complete_multipart(handle, &parts, size_bytes, only_new);
             let Err(StoreError { reason, error }) = completed.await else {
                 self.is_open = false;
+                store.retry.mark_success();
                 return Ok(());
             };
             // The response may have been lost, or be that of a second attempt after one that succeeded.
@@ -72,9 +70,9 @@ impl MultipartUpload {
                 only_new = false;
                 continue;
             }
-            match delays.next().filter(|_| error.is_retryable()) {
-                Some(delay) => sleep(delay).await,
-                None => break error,
+            let failure = StoreError { reason, error };
+            if let Err(failure) = store.retry.wait_after(failure, &mut retries).await {
+                break failure.error;
             }
         };
         self.abort().await;
@@ -95,7 +93,8 @@ impl MultipartUpload {
 
     async fn remove_parts(&self) {
         let (store, UploadHandle { key, id, .. }) = (&self.store, &self.handle);
-        for delay in backoff(MAX_ABORTS).build() {
+        let mut retries = Retries::default();
+        for _ in 0..MAX_ABORTS {
             if let Err(StoreError { error, .. }) = store.abort_multipart(key, id).await {
                 tracing::warn!("{error} (upload {id})");
                 return;
@@ -105,7 +104,7 @@ impl MultipartUpload {
             if parts.map_or(true, |parts| parts.is_empty()) {
                 return;
             }
-            sleep(delay).await;
+            sleep(retries.next_delay()).await;
         }
     }
 }

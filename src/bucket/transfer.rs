@@ -4,12 +4,13 @@ use std::future::Future;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
 use futures_util::{TryStreamExt, stream};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::meter::{ByteCounter, Meter};
+use super::retry::StoreRetry;
+use super::s3::{Reason, StoreError};
 use snapdeck_model::{BLOCK_BYTES, Error, Kind, ProgressCell, Result};
 
 const MIB: u64 = 1024 * 1024;
@@ -21,8 +22,6 @@ const MAX_PARTS: u64 = 10_000;
 pub const MAX_PARTS_IN_MEMORY: usize = 8;
 /// Bytes of all parts in memory: half of the 128 MiB that the whole program may take.
 const MAX_MEMORY_BYTES: u64 = 64 * MIB;
-/// Retries of a part after its first attempt.
-const MAX_RETRIES: usize = 4;
 /// An attempt that moves no byte for this long is abandoned. Longer than draining a deep socket buffer over a slow
 /// connection, during which no byte is counted.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,6 +55,7 @@ pub(super) struct Transfer<'a> {
     pub(super) part_bytes: u64,
     pub(super) progress: &'a ProgressCell,
     pub(super) cancel: &'a CancellationToken,
+    pub(super) retry: StoreRetry,
     pub(super) meter: Meter,
 }
 
@@ -124,37 +124,38 @@ impl Transfer<'_> {
         Error::cancelled(self.description.clone())
     }
 
-    /// Repeats `attempt` until it succeeds, fails with an error that is not retryable, or has failed too often. An
-    /// attempt that stalls is dropped and counts as failed.
-    pub(super) async fn retry<T, F: Future<Output = Result<T>>>(
+    /// Repeats `attempt` until it succeeds or the retry policy gives up. An attempt that stalls is dropped and counts as
+    /// failed.
+    pub(super) async fn retry<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         part: Part,
         attempt: impl Fn(ByteCounter) -> F,
     ) -> Result<T> {
         let watched_attempt = || async {
             let count = self.meter.begin(part.index);
-            tokio::select! {
-                outcome = attempt(count.clone()) => outcome,
+            let result = tokio::select! {
+                result = attempt(count.clone()) => result,
                 () = wait_for_stall(&count) => Err(self.stalled_error()),
-            }
-        };
-        let value = watched_attempt
-            .retry(backoff(MAX_RETRIES))
-            .when(Error::is_retryable)
-            .notify(|error, delay| {
-                tracing::debug!(part = part.index, ?delay, %error, "retrying a part");
+            };
+            if result.is_err() {
                 self.meter.remove(part.index);
-            })
-            .await?;
+            }
+            result
+        };
+        let value = self.retry.call(watched_attempt).await?;
         self.meter.finish(part.index, part.length);
         Ok(value)
     }
 
-    fn stalled_error(&self) -> Error {
-        Error::new(Kind::Unreachable, format!("{} stalled", self.description))
+    fn stalled_error(&self) -> StoreError {
+        let error = Error::new(Kind::Unreachable, format!("{} stalled", self.description))
             .with_cause(format!("no byte moved for {} s", STALL_TIMEOUT.as_secs()))
             .hint("check the network to the store")
-            .retryable()
+            .retryable();
+        StoreError {
+            reason: Reason::NoAnswer,
+            error,
+        }
     }
 }
 
@@ -169,14 +170,6 @@ async fn wait_for_stall(count: &ByteCounter) {
         }
         previous = current;
     }
-}
-
-/// Delays that double each time, with jitter so that parts that failed together are not retried together.
-pub(super) fn backoff(max_retries: usize) -> ExponentialBuilder {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(125))
-        .with_max_times(max_retries)
-        .with_jitter()
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ impl DemoEnvironment {
 
     async fn upload(&self, host: &Host, image: &str, name: &SnapshotName) -> Result<()> {
         let reader = host.fs().open_reader(image).await?;
-        let bucket = Bucket::new(&self.settings.bucket).await;
+        let bucket = Bucket::new(&self.settings.bucket);
         let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
         let buffers = BufferPool::default();
         let read = |offset, length| reader.read_at(&buffers, offset, length);

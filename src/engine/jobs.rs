@@ -1,7 +1,7 @@
 //! Jobs: submitted operations, which wait in the queue, run, and stay in the view until they are dismissed.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
@@ -14,10 +14,13 @@ use super::scheduler::JobPermit;
 use super::state::{Engine, Inner};
 use super::view::{JobId, JobState, JobView, LogLine, View};
 use super::wording::operation_title;
+use snapdeck_bucket::StoreRetry;
 use snapdeck_host::{Host, RetryPolicy};
 use snapdeck_model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result};
 use snapdeck_ops::FetchHandle;
 
+/// A job waits so long for a store that is overloaded or lost, since its latest success.
+const STORE_RETRY_LIMIT: Duration = Duration::from_secs(300);
 /// The oldest finished jobs beyond these are dismissed.
 const MAX_FINISHED_JOBS: usize = 200;
 /// The first lines are kept: they say how the job started.
@@ -347,7 +350,9 @@ async fn run_operation(
         }
         None => None,
     };
-    let (sandboxes, bucket) = (&inner.settings.sandbox, &inner.bucket);
+    let log = retry_log(ctx);
+    let retry = StoreRetry::new(STORE_RETRY_LIMIT, ctx.cancel.clone(), log);
+    let (sandboxes, bucket) = (&inner.settings.sandbox, &inner.bucket.with_retry(retry));
     let run = snapdeck_ops::run(operation, host, bucket, fetch, sandboxes, ctx);
     tokio::pin!(run);
     let result = tokio::select! {
@@ -367,10 +372,18 @@ async fn run_operation(
 
 /// Returns the host with the retry policy of a job: it waits while the host is unreachable.
 fn with_retry_policy(host: &Host, ctx: &snapdeck_ops::Context) -> Host {
-    let log = ctx.log.clone();
-    let log = Arc::new(move |is_warning, text| log(is_warning, text));
     let timeout = host.settings().reconnect_timeout;
-    host.with_retry_policy(RetryPolicy::new(timeout, ctx.cancel.clone(), log))
+    host.with_retry_policy(RetryPolicy::new(
+        timeout,
+        ctx.cancel.clone(),
+        retry_log(ctx),
+    ))
+}
+
+/// Returns a callback that logs on the job when a wait for a host or the store begins and ends.
+fn retry_log(ctx: &snapdeck_ops::Context) -> Arc<dyn Fn(bool, String) + Send + Sync> {
+    let log = ctx.log.clone();
+    Arc::new(move |is_warning, text| log(is_warning, text))
 }
 
 fn finish(

@@ -64,7 +64,7 @@ impl Engine {
             .cloned()
             .map(Host::new)
             .collect::<Result<Vec<Host>>>()?;
-        let bucket = Bucket::new(&settings.bucket).await;
+        let bucket = Bucket::new(&settings.bucket);
         let view = inventory::empty_view(&settings, &bucket);
         Ok(Self {
             inner: Arc::new(Inner {

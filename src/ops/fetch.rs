@@ -192,10 +192,11 @@ impl FetchHandle {
         let progress = state.progress.clone();
         if state.source.is_none() {
             state.source = Some(source.clone());
-            // A task of its own, which outlives the first subscriber.
+            // A task of its own, which outlives the first subscriber and is not cancelled with its job.
+            let retry = bucket.retry().with_cancel(CancellationToken::new());
             tokio::spawn(run_shared_fetch(
                 self.0.clone(),
-                bucket.clone(),
+                bucket.with_retry(retry),
                 source.clone(),
                 progress.clone(),
             ));

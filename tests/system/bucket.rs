@@ -1,6 +1,7 @@
 //! The bucket on real S3 servers: s3s-fs in this process, and the lab's SeaweedFS.
 mod manifest;
 mod multipart;
+mod overload;
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -487,7 +488,7 @@ async fn an_upload_keeps_few_parts_in_memory() {
 async fn a_bucket_that_is_not_configured_is_an_error() {
     let mut settings = s3s_fs().await.settings;
     settings.name = None;
-    let bucket = Bucket::new(&settings).await;
+    let bucket = Bucket::new(&settings);
     assert!(!bucket.is_configured());
     assert_eq!(bucket.location(), "no bucket");
     let words = [
@@ -507,7 +508,7 @@ async fn a_missing_bucket_differs_from_a_missing_object() {
         assert_eq!(store.bucket().await.head(&name("a")).await.unwrap(), None);
         let mut settings = store.settings.clone();
         settings.name = Some("no-such-bucket".into());
-        let bucket = Bucket::new(&settings).await;
+        let bucket = Bucket::new(&settings);
         let words = ["no-such-bucket does not exist", "[bucket] name"];
         let errors = [
             bucket.head(&name("a")).await.unwrap_err(),
@@ -535,7 +536,7 @@ async fn wrong_keys_are_an_error() {
                 access_key_id,
                 secret_access_key: secret_access_key.clone(),
             });
-            let bucket = Bucket::new(&settings).await;
+            let bucket = Bucket::new(&settings);
             let errors = [
                 bucket.head(&name("a")).await.unwrap_err(),
                 list(&bucket).await.unwrap_err(),
@@ -565,7 +566,7 @@ async fn a_wrong_endpoint_is_an_error_within_20_seconds() {
         "http://no-such-host.invalid".to_owned(),
     ] {
         settings.endpoint = Some(endpoint.clone());
-        let bucket = Bucket::new(&settings).await;
+        let bucket = Bucket::new(&settings);
         let started = Instant::now();
         for error in [
             list(&bucket).await.unwrap_err(),
@@ -584,7 +585,7 @@ async fn a_wrong_endpoint_is_an_error_within_20_seconds() {
         );
     }
     settings.endpoint = Some("127.0.0.1:9000".into());
-    let error = list(&Bucket::new(&settings).await).await.unwrap_err();
+    let error = list(&Bucket::new(&settings)).await.unwrap_err();
     assert_error(
         &error,
         Kind::InvalidInput,
@@ -605,7 +606,7 @@ async fn a_server_that_is_not_an_s3_store_is_an_error() {
             let _ = client.write_all(page.as_bytes()).await;
         }
     });
-    let error = list(&Bucket::new(&settings).await).await.unwrap_err();
+    let error = list(&Bucket::new(&settings)).await.unwrap_err();
     assert_error(
         &error,
         Kind::Unreachable,

@@ -26,6 +26,7 @@ use tokio::sync::OnceCell;
 
 use super::Store;
 use crate::meter::ByteCounter;
+use crate::retry::StoreRetry;
 use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{Error, Kind, Result};
 
@@ -158,6 +159,7 @@ impl LazyClient {
             endpoint,
             headers,
             timeout: None,
+            retry: StoreRetry::short(),
         })
     }
 }

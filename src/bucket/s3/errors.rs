@@ -56,6 +56,8 @@ const TRANSIENT_CODES: [&str; 7] = [
 /// The reason of a failed call, as far as callers act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
+    /// 429, 502 to 504, or a code such as `SlowDown`.
+    Overloaded,
     /// 404, also for a missing bucket.
     NotFound,
     /// 403 for the call, not for the keys as such.
@@ -80,6 +82,15 @@ pub(crate) struct StoreError {
     pub(crate) error: Error,
 }
 
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        Self {
+            reason: Reason::Other,
+            error,
+        }
+    }
+}
+
 impl From<StoreError> for Error {
     fn from(failed: StoreError) -> Self {
         failed.error
@@ -99,6 +110,8 @@ where
     let code = error.as_service_error().and_then(|e| e.code());
     let reason = match (status(error), code.unwrap_or_default()) {
         (None, _) => Reason::NoAnswer,
+        (Some(429 | 502..=504), _)
+        | (_, "SlowDown" | "ThrottlingException" | "ServiceUnavailable") => Reason::Overloaded,
         (Some(404), _) => Reason::NotFound,
         (Some(403), "" | "AccessDenied") => Reason::AccessDenied,
         (Some(409), _) => Reason::Conflict,

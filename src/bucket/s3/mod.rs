@@ -22,6 +22,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::capabilities::Capabilities;
 use super::meter::ByteCounter;
+use super::retry::StoreRetry;
 use client::{CountingInterceptor, ResponseHeaders, no_sdk_retry};
 use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
 
@@ -56,6 +57,7 @@ pub(crate) struct Store {
     endpoint: String,
     headers: ResponseHeaders,
     timeout: Option<Duration>,
+    pub(crate) retry: StoreRetry,
 }
 
 pub(crate) struct ObjectInfo {
@@ -100,6 +102,7 @@ impl ObjectBody {
 }
 
 /// Condition of a PutObject.
+#[derive(Clone)]
 pub(crate) enum PutCondition {
     Always,
     Absent,
@@ -145,12 +148,20 @@ pub(crate) struct PartInfo {
 }
 
 impl Store {
+    pub(crate) fn with_retry(&self, retry: StoreRetry) -> Self {
+        Self {
+            retry,
+            ..self.clone()
+        }
+    }
+
     /// Returns the store with calls that are tried once, for at most `timeout` each.
     pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
         let config = no_sdk_retry(self.client.config().to_builder(), timeout);
         Self {
             client: Client::from_conf(config.build()),
             timeout: Some(timeout),
+            retry: StoreRetry::none(),
             ..self.clone()
         }
     }
@@ -185,6 +196,12 @@ impl Store {
         prefix: &str,
         token: Option<String>,
     ) -> Result<ListPage, StoreError> {
+        self.retry
+            .call(|| self.try_list(prefix, token.clone()))
+            .await
+    }
+
+    async fn try_list(&self, prefix: &str, token: Option<String>) -> Result<ListPage, StoreError> {
         let page = self
             .client
             .list_objects_v2()
@@ -215,6 +232,10 @@ impl Store {
 
     /// Looks an object up; `NotFound` where the bucket itself is missing.
     pub(crate) async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
+        self.retry.call(|| self.try_head(key)).await
+    }
+
+    async fn try_head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
         let call = self.client.head_object().bucket(&self.bucket).key(key);
         match call.send().await {
             Ok(object) => Ok(Some(ObjectInfo {
@@ -291,8 +312,23 @@ impl Store {
         })
     }
 
-    /// Writes a small object, once.
+    /// Writes a small object.
     pub(crate) async fn put(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        content_type: &str,
+        condition: PutCondition,
+    ) -> Result<(), StoreError> {
+        self.retry
+            .call(async || {
+                self.try_put(key, bytes.clone(), content_type, condition.clone())
+                    .await
+            })
+            .await
+    }
+
+    async fn try_put(
         &self,
         key: &str,
         bytes: Bytes,
@@ -320,6 +356,10 @@ impl Store {
 
     /// Deletes an object. Succeeds if it does not exist.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.retry.call(|| self.try_delete(key)).await
+    }
+
+    async fn try_delete(&self, key: &str) -> Result<(), StoreError> {
         let call = self.client.delete_object().bucket(&self.bucket).key(key);
         match call.send().await {
             Ok(_) => Ok(()),
@@ -332,6 +372,17 @@ impl Store {
 
     /// Begins a multipart upload, with `checksums` if the store supports them.
     pub(crate) async fn create_multipart(
+        &self,
+        key: &str,
+        upload_tag: &str,
+        checksums: Checksums,
+    ) -> Result<UploadHandle, StoreError> {
+        self.retry
+            .call(|| self.try_create_multipart(key, upload_tag, checksums))
+            .await
+    }
+
+    async fn try_create_multipart(
         &self,
         key: &str,
         upload_tag: &str,
@@ -476,6 +527,10 @@ impl Store {
 
     /// Aborts a multipart upload; `false` where it does not exist any more.
     pub(crate) async fn abort_multipart(&self, key: &str, id: &str) -> Result<bool, StoreError> {
+        self.retry.call(|| self.try_abort_multipart(key, id)).await
+    }
+
+    async fn try_abort_multipart(&self, key: &str, id: &str) -> Result<bool, StoreError> {
         let call = self.client.abort_multipart_upload().bucket(&self.bucket);
         match call.key(key).upload_id(id).send().await {
             Ok(_) => Ok(true),
@@ -491,6 +546,10 @@ impl Store {
         &self,
         prefix: &str,
     ) -> Result<Vec<PendingUpload>, StoreError> {
+        self.retry.call(|| self.try_list_uploads(prefix)).await
+    }
+
+    async fn try_list_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {
         let verb = "list the unfinished uploads to";
         let (mut uploads, mut key_marker, mut id_marker) = (Vec::new(), None, None);
         for _ in 0..MAX_PAGES {
@@ -526,6 +585,10 @@ impl Store {
         key: &str,
         id: &str,
     ) -> Result<Vec<PartInfo>, StoreError> {
+        self.retry.call(|| self.try_list_parts(key, id)).await
+    }
+
+    async fn try_list_parts(&self, key: &str, id: &str) -> Result<Vec<PartInfo>, StoreError> {
         let (mut parts, mut marker) = (Vec::new(), None);
         for _ in 0..MAX_PAGES {
             let call = self.client.list_parts().bucket(&self.bucket).key(key);

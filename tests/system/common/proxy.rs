@@ -22,6 +22,8 @@ const CUT_AFTER: u64 = 3 * 1024 * 1024;
 pub(crate) struct Faults {
     /// Parts to answer with 503.
     pub busy: AtomicI32,
+    /// Requests of any kind to answer with 503.
+    pub overloaded: AtomicI32,
     /// Connections to close while the client sends.
     pub cut_up: AtomicI32,
     /// Connections to close while the client receives.
@@ -100,6 +102,12 @@ async fn forward_requests(
     loop {
         let length = from.read(&mut buffer).await.ok().filter(|n| *n > 0)?;
         let head = String::from_utf8_lossy(&buffer[..length.min(2000)]);
+        let is_request = ["GET ", "HEAD ", "PUT ", "POST ", "DELETE "]
+            .iter()
+            .any(|method| head.starts_with(method));
+        if is_request && consume(&faults.overloaded) {
+            return Some((from, BUSY));
+        }
         if head.starts_with("PUT ") && head.contains("partNumber=") && consume(&faults.busy) {
             return Some((from, BUSY));
         }

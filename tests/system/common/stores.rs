@@ -115,14 +115,14 @@ fn test_store(
 
 impl TestStore {
     pub(crate) async fn bucket(&self) -> Bucket {
-        Bucket::new(&self.settings).await
+        Bucket::new(&self.settings)
     }
 
     /// Returns the same bucket at another address.
     pub(crate) async fn bucket_at(&self, address: SocketAddr) -> Bucket {
         let mut settings = self.settings.clone();
         settings.endpoint = Some(format!("http://{address}"));
-        Bucket::new(&settings).await
+        Bucket::new(&settings)
     }
 
     /// Returns `HOST:PORT` of the store.

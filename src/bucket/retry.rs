@@ -1,0 +1,300 @@
+//! Retries while a store is overloaded or unreachable: backoff with jitter, limits, cancellation and log lines of one job.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::s3::{Reason, StoreError};
+use snapdeck_model::Error;
+
+/// Shortest and longest delay between two tries of one call, before jitter.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(125), Duration::from_secs(20));
+/// Limit of calls outside a job, of a store that has not answered the job before, and of errors other than overload and
+/// lost connections: these seldom heal.
+const SHORT_LIMIT: Duration = Duration::from_secs(4);
+/// A store that fails for less than this is not reported.
+const REPORT_AFTER: Duration = Duration::from_secs(2);
+/// Retries of one job. Each successful call gives one back, so that only a store that fails more than it succeeds
+/// exhausts it (AWS, "Retry behavior": retry quota).
+const BUDGET: u32 = 1000;
+
+/// Retry policy of the calls of one job, or of none.
+///
+/// The time limit counts from the first failure after the latest success of any call: parts that are sent side by side
+/// give up together.
+#[derive(Clone)]
+pub struct StoreRetry {
+    limit: Duration,
+    cancel: CancellationToken,
+    on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    has_answered: bool,
+    failing_since: Option<Instant>,
+    is_reported: bool,
+    budget: u32,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            has_answered: false,
+            failing_since: None,
+            is_reported: false,
+            budget: BUDGET,
+        }
+    }
+}
+
+impl State {
+    /// Returns the delay before the next try of a call that failed at `now`, and whether the wait is to be reported;
+    /// `None` if it is given up.
+    fn retry(
+        &mut self,
+        now: Instant,
+        reason: Reason,
+        limit: Duration,
+        retries: &mut Retries,
+    ) -> Option<(Duration, bool)> {
+        let limit = match reason {
+            Reason::Overloaded => limit,
+            Reason::NoAnswer if self.has_answered => limit,
+            _ => limit.min(SHORT_LIMIT),
+        };
+        let store_failing_since = *self.failing_since.get_or_insert(now);
+        let call_failing_since = *retries.failing_since.get_or_insert(now);
+        let delay = retries.next_delay();
+        let total = now - store_failing_since.min(call_failing_since) + delay;
+        if total > limit || self.budget == 0 {
+            return None;
+        }
+        self.budget -= 1;
+        let report = total > REPORT_AFTER && !self.is_reported;
+        self.is_reported |= report;
+        Some((delay, report))
+    }
+
+    /// Notes a success; returns whether a wait was reported.
+    fn succeed(&mut self) -> bool {
+        self.has_answered = true;
+        self.failing_since = None;
+        self.budget = (self.budget + 1).min(BUDGET);
+        std::mem::take(&mut self.is_reported)
+    }
+}
+
+impl StoreRetry {
+    /// Returns a policy that retries for at most `limit` without a success, until cancelled. `on_change` gets `true` and
+    /// the cause when the store has failed for a while, `false` when it answers again.
+    pub fn new(
+        limit: Duration,
+        cancel: CancellationToken,
+        on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
+    ) -> Self {
+        Self {
+            limit,
+            cancel,
+            on_change,
+            state: Arc::default(),
+        }
+    }
+
+    /// Returns a policy for calls outside a job: a few retries within seconds.
+    pub(crate) fn short() -> Self {
+        Self::new(SHORT_LIMIT, CancellationToken::new(), Arc::new(|_, _| {}))
+    }
+
+    /// Returns a policy without retries.
+    pub(crate) fn none() -> Self {
+        Self {
+            limit: Duration::ZERO,
+            ..Self::short()
+        }
+    }
+
+    /// Returns the policy of the same job for work that is cancelled by `cancel`.
+    pub fn with_cancel(&self, cancel: CancellationToken) -> Self {
+        Self {
+            cancel,
+            ..self.clone()
+        }
+    }
+
+    /// Repeats `call` until it succeeds, fails with an error that is not retryable, or the limit is reached.
+    ///
+    /// # Errors
+    /// The last try's; `Cancelled` if the job is cancelled during a delay.
+    pub(crate) async fn call<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        mut call: impl FnMut() -> F,
+    ) -> Result<T, StoreError> {
+        let mut retries = Retries::default();
+        loop {
+            match call().await {
+                Ok(value) => {
+                    self.mark_success();
+                    return Ok(value);
+                }
+                Err(error) => self.wait_after(error, &mut retries).await?,
+            }
+        }
+    }
+
+    /// Waits before the next try.
+    ///
+    /// # Errors
+    /// `failure` if it is not retried; `Cancelled`.
+    pub(crate) async fn wait_after(
+        &self,
+        failure: StoreError,
+        retries: &mut Retries,
+    ) -> Result<(), StoreError> {
+        let StoreError { reason, error } = &failure;
+        if !error.is_retryable() || self.cancel.is_cancelled() {
+            return Err(failure);
+        }
+        let limit = self.limit;
+        let Some((delay, report)) = self.lock().retry(Instant::now(), *reason, limit, retries)
+        else {
+            return Err(failure);
+        };
+        tracing::debug!(?delay, %error, "retrying a call to the store");
+        if report {
+            let minutes = limit.as_secs().div_ceil(60);
+            let cause = error.message();
+            (self.on_change)(
+                true,
+                format!("waiting for the store, up to {minutes} min: {cause}"),
+            );
+        }
+        tokio::select! {
+            () = sleep(delay) => Ok(()),
+            () = self.cancel.cancelled() => Err(Error::cancelled(error.message()).into()),
+        }
+    }
+
+    /// Notes that the store has done what it was asked for.
+    pub(crate) fn mark_success(&self) {
+        let was_reported = self.lock().succeed();
+        if was_reported {
+            (self.on_change)(false, "the store answers again".into());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The retries of one call.
+pub(crate) struct Retries {
+    failing_since: Option<Instant>,
+    delays: ExponentialBackoff,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            failing_since: None,
+            delays: ExponentialBuilder::default()
+                .with_min_delay(BACKOFF.0)
+                .with_max_delay(BACKOFF.1)
+                .without_max_times()
+                .with_jitter()
+                .build(),
+        }
+    }
+}
+
+impl Retries {
+    /// Returns a delay up to twice the one before, with jitter, so that calls that failed together are not repeated
+    /// together.
+    pub(crate) fn next_delay(&mut self) -> Duration {
+        self.delays.next().unwrap_or(BACKOFF.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(300);
+
+    /// Fails a call again and again; returns how long and how often it is retried, and how many waits are reported.
+    fn fail(state: &mut State, reason: Reason) -> (Duration, u32, u32) {
+        let (start, mut retries) = (Instant::now(), Retries::default());
+        let (mut now, mut tries, mut reports) = (start, 0, 0);
+        while let Some((delay, report)) = state.retry(now, reason, LIMIT, &mut retries) {
+            now += delay;
+            tries += 1;
+            reports += u32::from(report);
+        }
+        (now - start, tries, reports)
+    }
+
+    #[test]
+    fn an_overloaded_store_is_waited_for_to_the_limit_and_reported_once() {
+        let (time, tries, reports) = fail(&mut State::default(), Reason::Overloaded);
+        assert!((200..=300).contains(&time.as_secs()), "{time:?}");
+        assert!((10..60).contains(&tries), "{tries}");
+        assert_eq!(reports, 1);
+    }
+
+    #[test]
+    fn only_a_store_that_has_answered_is_waited_for_when_it_is_lost() {
+        let mut state = State::default();
+        assert!(fail(&mut state, Reason::NoAnswer).0 <= SHORT_LIMIT);
+        state.succeed();
+        assert!(fail(&mut state, Reason::NoAnswer).0 > LIMIT / 2);
+    }
+
+    #[test]
+    fn other_errors_are_retried_for_seconds() {
+        let mut state = State::default();
+        state.succeed();
+        let (time, tries, _) = fail(&mut state, Reason::Other);
+        assert!(time <= SHORT_LIMIT && tries > 2, "{time:?}, {tries}");
+    }
+
+    #[test]
+    fn a_success_ends_the_wait_of_the_store_but_not_that_of_a_call() {
+        let mut state = State::default();
+        let (start, mut retries) = (Instant::now(), Retries::default());
+        let mut now = start;
+        while let Some((delay, _)) = state.retry(now, Reason::Overloaded, LIMIT, &mut retries) {
+            now += delay;
+            // Other parts of the same job are sent.
+            state.succeed();
+        }
+        assert!(now - start <= LIMIT);
+        assert!(state.succeed() || state.failing_since.is_none());
+        assert!(fail(&mut state, Reason::Overloaded).0 > LIMIT / 2);
+    }
+
+    #[test]
+    fn the_budget_ends_retries_of_a_store_that_fails_more_than_it_succeeds() {
+        let mut state = State::default();
+        let now = Instant::now();
+        let mut tries = 0;
+        while state
+            .retry(now, Reason::Overloaded, LIMIT, &mut Retries::default())
+            .is_some()
+        {
+            tries += 1;
+        }
+        assert_eq!(tries, BUDGET);
+        state.succeed();
+        assert!(
+            state
+                .retry(now, Reason::Overloaded, LIMIT, &mut Retries::default())
+                .is_some()
+        );
+    }
+}
