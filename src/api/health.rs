@@ -34,7 +34,7 @@ pub(crate) struct Readiness {
 /// State of the connection to the host or the bucket.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ConnectionStatus {
-    /// `opening`, `up`, `down`, `off`.
+    /// `connecting`, `up`, `down`, `unconfigured`.
     link: String,
     /// Why it is `down`.
     error: Option<String>,
@@ -43,10 +43,10 @@ pub(crate) struct ConnectionStatus {
 impl ConnectionStatus {
     fn from_link(link: &Link) -> Self {
         let (state, error) = match link {
-            Link::Connecting => ("opening", None),
+            Link::Connecting => ("connecting", None),
             Link::Up => ("up", None),
             Link::Down(error) => ("down", Some(error.to_string())),
-            Link::Unconfigured => ("off", None),
+            Link::Unconfigured => ("unconfigured", None),
         };
         Self {
             link: state.to_owned(),

@@ -54,7 +54,7 @@ impl Default for State {
 
 impl State {
     /// Returns the delay before the next try of a call that failed at `now`, and whether the wait is to be reported;
-    /// `None` if it is given up.
+    /// `None` if there is none.
     fn retry(
         &mut self,
         now: Instant,

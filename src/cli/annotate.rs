@@ -222,9 +222,9 @@ fn build_output(
         for line in format_annotations(annotations) {
             let _ = writeln!(text, "  {line}");
         }
-        locations.push(json!({"host": host, "bucket": host.is_none(), "remarks": annotations}));
+        locations.push(json!({"host": host, "bucket": host.is_none(), "annotations": annotations}));
     }
-    CommandOutput::new(&json!({"name": name, "places": locations}), text)
+    CommandOutput::new(&json!({"name": name, "locations": locations}), text)
 }
 
 /// Returns the note and the labels as lines.

@@ -216,7 +216,7 @@ fn error_word(error: &Error) -> &'static str {
         Kind::NoSpace => "no space",
         Kind::Damaged => "damaged",
         Kind::NotFound => "not found",
-        Kind::Conflict => "refused",
+        Kind::Conflict => "conflict",
         Kind::InvalidInput | Kind::Cancelled | Kind::Failed => "failed",
     }
 }

@@ -1,4 +1,4 @@
-//! What `HostFs` promises, for the files of a local host and of one over SSH.
+//! The contract of `HostFs`, for the files of a local host and of one over SSH.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

@@ -46,10 +46,10 @@ fn annotations_are_stored_per_location_and_keep_the_digests() {
 
     let shown = world.snapdeck(&["note", "app", "--json"]).ok().json();
     let expected = json!({"notes": "for the fair", "labels": {"os": "2022"}, "pinned": true});
-    assert_eq!(shown["places"][0]["host"], "alpha");
-    assert_eq!(shown["places"][0]["remarks"], expected);
-    assert_eq!(shown["places"][1]["bucket"], true);
-    assert_eq!(shown["places"][1]["remarks"], expected);
+    assert_eq!(shown["locations"][0]["host"], "alpha");
+    assert_eq!(shown["locations"][0]["annotations"], expected);
+    assert_eq!(shown["locations"][1]["bucket"], true);
+    assert_eq!(shown["locations"][1]["annotations"], expected);
     let text = world.snapdeck(&["info", "app"]).ok().stdout;
     for words in ["pinned", "for the fair", "os=2022"] {
         assert!(text.contains(words), "{text}");
@@ -134,7 +134,7 @@ fn invalid_annotations_are_refused() {
 /// Returns the annotations on the host and in the bucket.
 fn annotations(world: &World, name: &str) -> (Value, Value) {
     let shown = world.snapdeck(&["note", name, "--json"]).ok().json();
-    let at = |index: usize| shown["places"][index]["remarks"].clone();
+    let at = |index: usize| shown["locations"][index]["annotations"].clone();
     (at(0), at(1))
 }
 
@@ -213,5 +213,5 @@ fn a_failure_on_the_host_does_not_stop_the_bucket() {
     let ran = world.snapdeck(&["pin", "base", "--json"]);
     assert_eq!(ran.code, Some(4), "{ran:?}");
     assert!(ran.stderr.contains("it is not a manifest"), "{ran:?}");
-    assert_eq!(ran.json()["places"][0]["bucket"], true);
+    assert_eq!(ran.json()["locations"][0]["bucket"], true);
 }
