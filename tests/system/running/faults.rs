@@ -253,7 +253,11 @@ fn a_guest_that_shuts_down_meanwhile_is_an_error() {
     wait_until("the guest is off", || {
         busy.world.state(&busy.id) == "shut off"
     });
-    let words = [&*busy.id, "shut down while its disk was read", "create the snapshot again"];
+    let words = [
+        &*busy.id,
+        "shut down while its disk was read",
+        "create the snapshot again",
+    ];
     // The parts are held until snapdeck has ended: the whole disk may have been read already.
     wait_for_exit(child).failed(4, &words);
     faults.hold_parts.store(false, SeqCst);
@@ -315,4 +319,28 @@ fn a_sandbox_paused_by_the_operator_stays_paused() {
     let paused = world.sandbox("b", "base", State::Paused);
     world.snapdeck(&["create", &paused, "other"]).ok();
     assert_eq!(world.state(&paused), "paused");
+}
+
+#[test]
+fn a_sandbox_named_like_the_id_of_another_domain_is_resumed() {
+    let world = World::private_local();
+    world.snapshot("base", 1);
+    let other = world.sandbox("other", "base", State::Running);
+    // To virsh, this name is the ID of the other domain.
+    let id = world.virsh(&["domid", &other]).trim().to_owned();
+    let disk = world.path(&format!("sandboxes/{id}.qcow2"));
+    std::fs::copy(world.disk("other"), &disk).unwrap();
+    world.define(&id, &disk);
+    let list = world.virsh(&["list", "--all", "--uuid", "--name"]);
+    let line = list.lines().find(|line| line.ends_with(&format!(" {id}")));
+    let uuid = line.unwrap().split_whitespace().next().unwrap().to_owned();
+    world.virsh(&["start", &uuid]);
+    world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
+    world.fake("cp", "sleep 1000");
+    let child = world.start(&["create", &id, "app"]);
+    wait_until("the guest is paused", || world.state(&uuid) == "paused");
+    signal(&child, "KILL");
+    wait_for_exit(child);
+    wait_until("the guest runs", || world.state(&uuid) == "running");
+    assert_eq!(world.state(&other), "running");
 }
