@@ -177,9 +177,9 @@ impl ConfirmVerb {
                 let matches = phrase == self.confirmation.text();
                 content.keys = vec![("enter", verb, possible && matches)];
             }
-            None => content.keys = vec![("y", verb, possible), ("n", "cancel", true)],
+            None => content.keys = vec![("y", verb, possible)],
         }
-        content.keys.push(("esc", "close", true));
+        content.keys.push(("esc", "cancel", true));
         content
     }
 }

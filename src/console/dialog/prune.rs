@@ -226,7 +226,7 @@ impl PruneDialog {
             }
             PruneStage::Review(_, plan) => self.push_plan(&mut content, plan, theme, width),
         }
-        content.keys.push(("esc", "close", true));
+        content.keys.push(("esc", "cancel", true));
         content
     }
 
@@ -366,11 +366,7 @@ impl PruneDialog {
                     Some(_) => "confirm",
                     None => "remove",
                 };
-                content.keys = vec![
-                    ("y", label, !plan.is_empty()),
-                    ("b", "back", true),
-                    ("n", "cancel", true),
-                ];
+                content.keys = vec![("y", label, !plan.is_empty()), ("b", "back", true)];
             }
         }
     }
