@@ -127,7 +127,7 @@ impl SandboxVerb {
                 "destroy",
                 Destructive,
                 "Destroy sandboxes with disk, UEFI variables and saved state",
-                "Destroys it with its disk, even if it is running; its base is kept",
+                "Destroys it and its disk, even if running; keeps its base",
             ),
         };
         Wording {

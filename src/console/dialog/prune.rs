@@ -363,7 +363,7 @@ impl PruneDialog {
             }
             phrase => {
                 let label = match phrase {
-                    Some(_) => "confirm",
+                    Some(_) => "continue (type to confirm)",
                     None => "remove",
                 };
                 content.keys = vec![("y", label, !plan.is_empty()), ("b", "back", true)];

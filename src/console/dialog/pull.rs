@@ -333,7 +333,7 @@ impl PullDialog {
                 content.keys.push(("m", "locations", true));
             }
         }
-        content.keys.push(("esc", "cancel", true));
+        content.keys.push(("n", "cancel", true));
         content
     }
 

@@ -285,16 +285,23 @@ impl RemoveDialog {
         }
         if self.focus == RemoveField::Confirmation && phrase.is_some() {
             let matches = phrase.as_deref() == Some(self.confirmation.text());
-            content.keys = vec![("enter", "remove", ready && matches), ("tab", "next", true)];
+            content.keys = vec![
+                ("enter", "remove", ready && matches),
+                ("tab", "next", true),
+                ("esc", "cancel", true),
+            ];
         } else {
             let confirm = if phrase.is_some() {
                 "continue (type to confirm)"
             } else {
                 "remove"
             };
-            content.keys = vec![("y", confirm, ready), ("space", "toggle", true)];
+            content.keys = vec![
+                ("y", confirm, ready),
+                ("space", "toggle", true),
+                ("n", "cancel", true),
+            ];
         }
-        content.keys.push(("esc", "cancel", true));
         content
     }
 
