@@ -29,7 +29,7 @@ pub struct PruneArgs {
     /// Remove only snapshots that no sandbox on any configured host is based on
     #[arg(long)]
     unused: bool,
-    /// Remove leftovers of interrupted operations older than a day: uploads, partial pulls, temporary directories
+    /// Remove leftovers of interrupted jobs older than a day: uploads, partial pulls, temporary directories
     #[arg(long)]
     leftovers: bool,
     /// Dry run: only show what would be removed
