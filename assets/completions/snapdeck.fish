@@ -49,7 +49,7 @@ complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "remove" -d 'Remov
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "note" -d 'Show or edit a snapshot\'s note and labels'
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "pin" -d 'Pin a snapshot so that `remove` and `prune` keep it'
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "unpin" -d 'Unpin a snapshot'
-complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "prune" -d 'Remove old or unused snapshots and leftovers of interrupted operations'
+complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "prune" -d 'Remove old or unused snapshots and leftovers of interrupted jobs'
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "exists" -d 'Check whether a snapshot is on the host; exit code 0 if it is, 3 if not'
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "info" -d 'Show details of a snapshot on the host and in the bucket'
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "serve" -d 'Serve the HTTP API of one host until SIGTERM or Ctrl-C'
@@ -340,7 +340,7 @@ complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l prefix -d 'K
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l endpoint -d 'URL of an S3-compatible store other than AWS [env: AWS_ENDPOINT_URL]' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l region -d 'The bucket\'s region [env: AWS_REGION]' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l unused -d 'Remove only snapshots that no sandbox on any configured host is based on'
-complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l leftovers -d 'Remove leftovers of interrupted operations older than a day: uploads, partial pulls, temporary directories'
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l leftovers -d 'Remove leftovers of interrupted jobs older than a day: uploads, partial pulls, temporary directories'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l dry-run -d 'Dry run: only show what would be removed'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l yes -d 'Do not ask for confirmation; required without a terminal'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l local -d 'Only on the hosts; implied by --host'
@@ -427,7 +427,7 @@ complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_s
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "note" -d 'Show or edit a snapshot\'s note and labels'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "pin" -d 'Pin a snapshot so that `remove` and `prune` keep it'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "unpin" -d 'Unpin a snapshot'
-complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "prune" -d 'Remove old or unused snapshots and leftovers of interrupted operations'
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "prune" -d 'Remove old or unused snapshots and leftovers of interrupted jobs'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "exists" -d 'Check whether a snapshot is on the host; exit code 0 if it is, 3 if not'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "info" -d 'Show details of a snapshot on the host and in the bucket'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "serve" -d 'Serve the HTTP API of one host until SIGTERM or Ctrl-C'

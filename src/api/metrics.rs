@@ -105,12 +105,12 @@ impl Metrics {
         );
         registry.register(
             "host_up",
-            "Whether the host answers",
+            "Whether the host is reachable",
             metrics.host_up.clone(),
         );
         registry.register(
             "bucket_up",
-            "Whether the bucket answers",
+            "Whether the bucket is reachable",
             metrics.bucket_up.clone(),
         );
         Self {

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::output::{CommandOutput, eprint_line};
+use super::output::{CommandOutput, eprint_error};
 use super::{CommandPlan, exit};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
@@ -140,8 +140,8 @@ pub(super) async fn run(engine: &Engine, request: AnnotationRequest) -> Result<C
     first
         .iter()
         .filter(|_| !results.is_empty())
-        .for_each(eprint_line);
-    failures.for_each(|error| eprint_line(&error));
+        .for_each(eprint_error);
+    failures.for_each(|error| eprint_error(&error));
     match (results.is_empty(), first) {
         (true, Some(error)) => Err(error),
         (true, None) => Err(Error::new(

@@ -45,7 +45,7 @@ pub struct ConsoleFlags {
 
 /// Flags that are accepted before or after any command.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Everywhere")]
+#[command(next_help_heading = "Global options")]
 pub struct GlobalFlags {
     /// Print exactly one JSON document on stdout, also for an error
     #[arg(long, global = true)]
@@ -207,7 +207,7 @@ pub enum Command {
     Pin(PinArgs),
     /// Unpin a snapshot
     Unpin(PinArgs),
-    /// Remove old or unused snapshots and leftovers of interrupted operations
+    /// Remove old or unused snapshots and leftovers of interrupted jobs
     ///
     /// Removes snapshots that match all given conditions, on all hosts and in the bucket. Never removes a snapshot that
     /// is in use, pinned, the last good copy of one in use, or possibly needed by a host that cannot be read.

@@ -29,7 +29,13 @@ pub fn json(error: &Error) -> Value {
 /// Returns an error of clap as one sentence, with its tips as the hint.
 pub fn usage_error(error: &clap::Error) -> Error {
     let text = error.render().to_string();
-    let (text, _) = text.split_once("\nUsage:").unwrap_or((&text, ""));
+    let (text, usage) = text.split_once("\nUsage:").unwrap_or((&text, ""));
+    let is_command = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+    let command: Vec<&str> = usage.split_whitespace().take_while(is_command).collect();
+    let command = match command.is_empty() {
+        true => "snapdeck".to_owned(),
+        false => command.join(" "),
+    };
     let (text, _) = text
         .split_once("\nFor more information")
         .unwrap_or((text, ""));
@@ -39,9 +45,17 @@ pub fn usage_error(error: &clap::Error) -> Error {
         .filter(|line| !line.is_empty())
         .partition(|line| !line.starts_with("tip:"));
     let message = message.join(" ");
-    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    let message = message
+        .strip_prefix("error: ")
+        .unwrap_or(&message)
+        .replace("invalid digit found in string", "not a whole number")
+        .replace(
+            "invalid socket address syntax",
+            "not an IP address and a port",
+        );
     let tips = tips.iter().map(|tip| tip.trim_start_matches("tip:").trim());
-    let hint: Vec<&str> = tips.chain(["see snapdeck --help"]).collect();
+    let help = format!("see {command} --help");
+    let hint: Vec<&str> = tips.chain([&*help]).collect();
     Error::new(Kind::InvalidInput, message).hint(hint.join("; "))
 }
 

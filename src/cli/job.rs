@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use super::exit;
-use super::output::{CommandOutput, eprint_line, format_size};
+use super::output::{CommandOutput, eprint_error, eprint_line, format_error, format_size};
 use super::progress::ProgressDisplay;
 use snapdeck_engine::{Engine, JobId, operation_title, pause_summary, transfer_summary};
 use snapdeck_model::{Error, HostName, Kind, Operation, Outcome, Result};
@@ -184,8 +184,8 @@ fn collect_results<'a>(
                 }
                 documents.push(document);
                 match operation_label(operation) {
-                    Some(label) => eprint_line(format_args!("{label}: {error}")),
-                    None => eprint_line(&error),
+                    Some(label) => eprint_line(format_args!("{label}: {}", format_error(&error))),
+                    None => eprint_error(&error),
                 }
                 if code == 0 {
                     code = exit::code(error.kind());

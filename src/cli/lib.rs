@@ -152,9 +152,9 @@ pub fn plan(
                 (true, [_, ..]) => {
                     return Err(Error::new(
                         Kind::InvalidInput,
-                        "--all-hosts and --host exclude each other",
+                        "--all-hosts conflicts with --host",
                     )
-                    .hint("give one of the two"));
+                    .hint("remove one of the two"));
                 }
                 _ => hosts(),
             };
@@ -228,8 +228,10 @@ fn check_known_hosts(named: &[HostName], settings: &Settings) -> Result<()> {
     match named.iter().find(|name| !is_known(name)) {
         None => Ok(()),
         Some(name) => Err(
-            Error::new(Kind::InvalidInput, format!("host {name} is not configured"))
-                .hint(format!("known hosts: {}", join_host_names(settings))),
+            Error::new(Kind::InvalidInput, format!("host {name} is not configured")).hint(format!(
+                "use a configured host: {}",
+                join_host_names(settings)
+            )),
         ),
     }
 }

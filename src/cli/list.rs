@@ -6,7 +6,9 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::exit;
-use super::output::{CommandOutput, eprint_line, format_size, format_table, format_time};
+use super::output::{
+    CommandOutput, eprint_error, eprint_line, format_size, format_table, format_time,
+};
 use snapdeck_engine::Engine;
 use snapdeck_model::{ForeignDomain, HostName, Object, Result, Sandbox, SandboxState, Snapshot};
 
@@ -46,10 +48,10 @@ where
         }
     }
     if !has_answer && let Some(last) = failed.pop() {
-        failed.iter().for_each(eprint_line);
+        failed.iter().for_each(eprint_error);
         return Err(last);
     }
-    failed.iter().for_each(eprint_line);
+    failed.iter().for_each(eprint_error);
     let code = failed.first().map_or(0, |error| exit::code(error.kind()));
     Ok(Listing { items, code })
 }

@@ -43,7 +43,7 @@ pub fn finish(result: Result<CommandOutput>, json: bool) -> u8 {
         Ok(output) if json => (print(&format!("{:#}\n", output.json)), output.code),
         Ok(output) => (print(&output.text), output.code),
         Err(error) => {
-            eprint_line(&error);
+            eprint_error(&error);
             let written = match json {
                 true => print(&format!("{:#}\n", exit::json(&error))),
                 false => Ok(()),
@@ -56,7 +56,7 @@ pub fn finish(result: Result<CommandOutput>, json: bool) -> u8 {
         // The reader closed the pipe (`| head`).
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
         Err(error) => {
-            eprint_line(Error::new(Kind::Failed, "cannot write to stdout").with_cause(error));
+            eprint_error(&Error::new(Kind::Failed, "cannot write to stdout").with_cause(error));
             exit::code(Kind::Failed).max(code)
         }
     }
@@ -71,6 +71,19 @@ fn print(text: &str) -> io::Result<()> {
 /// Prints `snapdeck: LINE` on stderr; a closed stderr is ignored.
 pub fn eprint_line(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "snapdeck: {line}");
+}
+
+/// Prints `snapdeck: MESSAGE` on stderr, and the hint on a line of its own.
+pub fn eprint_error(error: &Error) {
+    eprint_line(format_error(error));
+}
+
+/// Returns the message, and the hint on a line of its own.
+pub(crate) fn format_error(error: &Error) -> String {
+    match error.hint_text() {
+        Some(hint) => format!("{}\nhint: {hint}", error.message()),
+        None => error.message(),
+    }
 }
 
 /// Prints a question on the terminal and returns the line that is typed.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
-use super::output::{CommandOutput, eprint_line, format_size, format_table, format_time, prompt};
+use super::output::{
+    CommandOutput, eprint_error, eprint_line, format_size, format_table, format_time, prompt,
+};
 use super::{CommandPlan, exit, job};
 use snapdeck_engine::{Engine, PruneRequest, leftover_label};
 use snapdeck_model::settings::Settings;
@@ -27,7 +29,7 @@ pub struct PruneArgs {
     /// Remove only snapshots that no sandbox on any configured host is based on
     #[arg(long)]
     unused: bool,
-    /// Remove leftovers of interrupted operations older than a day: uploads, partial pulls, temporary directories
+    /// Remove leftovers of interrupted jobs older than a day: uploads, partial pulls, temporary directories
     #[arg(long)]
     leftovers: bool,
     /// Dry run: only show what would be removed
@@ -161,7 +163,7 @@ pub(super) async fn run(
                 results.push(json!(outcome));
             }
             Err(error) => {
-                eprint_line(&error);
+                eprint_error(&error);
                 record_failure(&error);
                 let mut document = exit::json(&error);
                 document["host"] = json!(operation.host());
@@ -186,7 +188,7 @@ pub(super) async fn run(
                 results.push(json!({"leftover": leftover, "removed": removed}));
             }
             Err(error) => {
-                eprint_line(&error);
+                eprint_error(&error);
                 record_failure(&error);
                 let mut document = exit::json(&error);
                 document["leftover"] = json!(leftover);
@@ -269,7 +271,7 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
     }
     text += &match plan.is_empty() {
         true => "nothing to remove\n".to_owned(),
-        false => format!("frees {}\n", format_size(plan.reclaimed_bytes())),
+        false => format!("reclaims {}\n", format_size(plan.reclaimed_bytes())),
     };
     Ok((text, document))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::annotate;
-use super::output::{CommandOutput, eprint_line, format_size, format_time};
+use super::output::{CommandOutput, eprint_line, format_error, format_size, format_time};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
     Error, HostName, Kind, Lineage, Object, PullCost, Result, SandboxId, Snapshot, SnapshotName,
@@ -27,7 +27,7 @@ async fn look_up_object(engine: &Engine, name: &SnapshotName) -> BucketLookup {
         Ok(Some(object)) => BucketLookup::Present(Box::new(object)),
         Ok(None) => BucketLookup::Absent,
         Err(error) => {
-            eprint_line(format_args!("warning: {error}"));
+            eprint_line(format_args!("warning: {}", format_error(&error)));
             BucketLookup::Unknown
         }
     }
@@ -45,7 +45,7 @@ pub(crate) async fn exists(
     let (bucket, in_bucket) = match object {
         BucketLookup::Present(_) => (Some(true), "in the bucket"),
         BucketLookup::Absent => (Some(false), "not in the bucket"),
-        BucketLookup::Unknown => (None, "the bucket is unknown"),
+        BucketLookup::Unknown => (None, "the bucket cannot be read"),
     };
     let on_host = if exists { "on" } else { "not on" };
     let output = CommandOutput::new(
@@ -118,7 +118,7 @@ pub(crate) async fn info(
         Ok(snapshot) => snapshot,
         // The bucket's details are useful without the host's.
         Err(error) if object.is_some() => {
-            eprint_line(format_args!("warning: {error}"));
+            eprint_line(format_args!("warning: {}", format_error(&error)));
             None
         }
         Err(error) => return Err(error),
@@ -133,7 +133,7 @@ pub(crate) async fn info(
     let lineage = match engine.lineage(lineage_host, name).await {
         Ok(lineage) => Some(lineage),
         Err(error) => {
-            eprint_line(format_args!("warning: {error}"));
+            eprint_line(format_args!("warning: {}", format_error(&error)));
             None
         }
     };
@@ -241,11 +241,7 @@ fn describe_snapshot(
         Some(snapshot) => {
             line("host", host.as_str());
             line("path", &snapshot.path);
-            let size_bytes = snapshot.size_bytes;
-            line(
-                "size",
-                &format!("{} ({size_bytes} bytes)", format_size(size_bytes)),
-            );
+            line("size", &format_size(snapshot.size_bytes));
             line("on disk", &format_size(snapshot.allocated_bytes));
             line("modified", &format_time(snapshot.modified));
             if let Some(facts) = &snapshot.facts {
@@ -274,11 +270,7 @@ fn describe_snapshot(
         None => line("bucket", "not found"),
         Some(object) => {
             line("key", &object.key);
-            let size_bytes = object.size_bytes;
-            line(
-                "object size",
-                &format!("{} ({size_bytes} bytes)", format_size(size_bytes)),
-            );
+            line("object size", &format_size(object.size_bytes));
             line("uploaded", &format_time(object.modified));
         }
     }

@@ -253,7 +253,7 @@ impl Screen {
             refused += 1;
             let message = match refused {
                 1 => error.to_string(),
-                count => format!("{count} operations were refused, see the log: {error}"),
+                count => format!("{count} jobs were rejected, see the log: {error}"),
             };
             self.app.show_notice(message, true);
         }

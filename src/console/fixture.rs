@@ -283,7 +283,7 @@ pub(crate) fn with_health_checks() -> View {
         })
     };
     let alpha = vec![
-        Check::passed("libvirt", "version 9.0.0, answered within 0.01 s"),
+        Check::passed("libvirt", "version 9.0.0, responded within 0.01 s"),
         Check::failed(
             "qemu-img",
             "not installed; create, push and pull will fail",

@@ -54,8 +54,8 @@ impl LogView {
     pub(crate) fn label(&self) -> &'static str {
         match self.filter {
             LogFilter::Warnings => "warnings",
-            LogFilter::All => "everything",
-            _ => "information",
+            LogFilter::All => "debug",
+            _ => "info",
         }
     }
 

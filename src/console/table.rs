@@ -80,7 +80,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
         "start",
         &["s"],
         &[Pane::Sandboxes],
-        "Start the marked or selected sandboxes; saved ones resume their saved state.",
+        "Start the marked or selected sandboxes; saved ones resume from their saved state.",
     )),
     mark_mutating(entry(
         Action::Stop,
@@ -143,7 +143,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
         "prune",
         &["U"],
         EVERYWHERE,
-        "Prune old or unused snapshots and leftovers of failed jobs.",
+        "Prune old or unused snapshots and leftovers of interrupted jobs.",
     )))),
     entry(
         Action::Open,
@@ -227,7 +227,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
         "sort by size",
         &[", z"],
         LISTS,
-        "Sort by size: of snapshots and objects, or of the sandboxes' overlays.",
+        "Sort by size; sandboxes by the size of the overlay.",
     )),
     hide_in_footer(entry(
         Action::Sort(Column::Dependents),
@@ -282,8 +282,8 @@ pub(crate) static ACTIONS: &[Entry] = &[
         Action::Cancel,
         "cancel",
         &["x"],
-        &[Pane::Jobs, Pane::JobsPage, Pane::Matrix],
-        "Cancel the selected job; it cleans up after itself.",
+        &[Pane::JobsPage, Pane::Jobs, Pane::Matrix],
+        "Cancel the selected job.",
     ))),
     mark_mutating(entry(
         Action::Retry,
@@ -318,14 +318,14 @@ pub(crate) static ACTIONS: &[Entry] = &[
         "locations",
         &["m", "g m"],
         EVERYWHERE,
-        "Toggle the page of snapshot locations by host.",
+        "Toggle the Locations page: which host has which snapshot.",
     ),
     entry(
         Action::Tree,
         "tree",
         &["T", "g t"],
         EVERYWHERE,
-        "Toggle the lineage tree.",
+        "Toggle the Tree page: the lineage of snapshots and sandboxes.",
     ),
     entry(
         Action::Jobs,
@@ -339,7 +339,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
         "dismiss",
         &["X"],
         EVERYWHERE,
-        "Dismiss the selected finished or interrupted job; elsewhere, all finished jobs.",
+        "Dismiss the finished job or discard the interrupted one; elsewhere, dismiss all finished.",
     ),
     hide_in_footer(entry(
         Action::Refresh,
@@ -472,7 +472,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
         "host",
         &["1-9"],
         EVERYWHERE,
-        "Show the host of that number.",
+        "Show the host with that number.",
     )),
     hide_in_footer(entry(
         Action::Log,

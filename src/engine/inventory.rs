@@ -151,7 +151,7 @@ async fn scan_host(
     loop {
         tokio::select! {
             scanned = &mut scan => return Some(scanned.unwrap_or_else(|_| {
-                unreachable(format!("host {} does not answer", host.name()), "check that libvirtd is running there")
+                unreachable(format!("host {} does not respond", host.name()), "check that libvirtd is running there")
             })),
             () = tokio::time::sleep(RECONNECT_GRACE), if is_lost => {
                 let message = format!("the connection to libvirt of host {} was lost", host.name());
@@ -189,7 +189,7 @@ fn show_host(inner: &Inner, index: usize, scanned: Result<HostInventory>) {
     match scanned {
         Ok(inventory) => {
             if old.link != Link::Up {
-                tracing::info!("host {} answers", old.name);
+                tracing::info!("host {} is reachable", old.name);
             }
             new.link = Link::Up;
             new.last_scan = Some(Instant::now());

@@ -280,7 +280,7 @@ fn candidates(request: &PruneRequest, scans: &[HostScan], objects: &[Object]) ->
         .iter()
         .filter_map(|(host, scan)| match scan {
             Err(_) => Some(format!(
-                "cannot determine what host {host} needs: it does not answer"
+                "cannot determine what host {host} needs: it does not respond"
             )),
             Ok(inventory) if !inventory.unresolved_chains.is_empty() => Some(format!(
                 "cannot determine what host {host} needs: {}",

@@ -76,7 +76,7 @@ impl Inner {
             .ok_or_else(|| {
                 let names: Vec<&str> = self.hosts.iter().map(|host| host.name().as_str()).collect();
                 Error::new(Kind::InvalidInput, format!("host {name} is not configured"))
-                    .hint(format!("known hosts: {}", names.join(", ")))
+                    .hint(format!("use a configured host: {}", names.join(", ")))
             })
     }
 

@@ -22,7 +22,7 @@ fn parse_partial_name(path: &str) -> Option<SnapshotName> {
     name.strip_suffix(".qcow2.partial")?.parse().ok()
 }
 
-/// The leftovers of interrupted operations on a host.
+/// The leftovers of interrupted jobs on a host.
 #[derive(Clone, Copy)]
 pub struct Leftovers<'a> {
     host: &'a Host,

@@ -192,7 +192,7 @@ impl Host {
         Locks::new(self)
     }
 
-    /// Returns the leftovers of interrupted operations.
+    /// Returns the leftovers of interrupted jobs.
     pub fn leftovers(&self) -> Leftovers<'_> {
         Leftovers::new(self)
     }

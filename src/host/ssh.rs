@@ -362,7 +362,7 @@ impl Master {
         let failed = || Error::new(Kind::Unreachable, format!("cannot forward {name}"));
         match timeout(CONTROL_TIMEOUT, request).await {
             Ok(result) => result.map_err(|error| failed().with_cause(error)),
-            Err(_) => Err(failed().with_cause("ssh does not answer")),
+            Err(_) => Err(failed().with_cause("ssh does not respond")),
         }
     }
 

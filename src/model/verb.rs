@@ -127,7 +127,7 @@ impl SandboxVerb {
                 "destroy",
                 Destructive,
                 "Destroy sandboxes with disk, UEFI variables and saved state",
-                "Destroys it with its disk, running or not; its base stays",
+                "Destroys it and its disk, even if running; keeps its base",
             ),
         };
         Wording {

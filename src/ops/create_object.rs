@@ -82,7 +82,9 @@ async fn compose_by_first_method(job: SnapshotJob<'_>) -> Result<UploadedImage, 
         }
     }
     if methods.contains(&Method::Convert) {
-        let reason = reason.unwrap_or_else(|| "the settings say so".to_owned());
+        let reason = reason.unwrap_or_else(|| {
+            "`running` of the host in the settings has only \"convert\"".to_owned()
+        });
         return Err(ComposeAbort::Unsupported(reason));
     }
     let error = Error::new(

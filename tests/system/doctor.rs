@@ -129,7 +129,7 @@ fn a_healthy_host_and_bucket_pass_unchanged() {
         ALPHA,
         "snapshots",
         "passed",
-        "1, all pass qemu-img check",
+        "1 found, all pass qemu-img check",
         "",
     );
     for what in [
@@ -397,7 +397,7 @@ fn running_sandboxes_and_missing_bases_are_reported() {
             .split(" --host")
             .next()
             .unwrap(),
-        format!("`snapdeck create {running} NAME")
+        format!("use `snapdeck create {running} NAME")
     );
 }
 

@@ -64,7 +64,7 @@ fn without_libvirt_the_error_names_the_package() {
 }
 
 #[test]
-fn bad_usage_is_one_sentence_and_exit_code_2() {
+fn bad_usage_is_a_sentence_with_a_hint_and_exit_code_2() {
     for (args, words) in [
         (
             &["pull", "../x"][..],
@@ -77,7 +77,7 @@ fn bad_usage_is_one_sentence_and_exit_code_2() {
         (&["pushh", "a", "b"], "'push'"),
         (
             &["pull", "x", "--host", "nope"],
-            "host nope is not configured; known hosts: local",
+            "host nope is not configured\nhint: use a configured host: local",
         ),
         (
             &["objects", "--host", "nope"],
@@ -95,7 +95,12 @@ fn bad_usage_is_one_sentence_and_exit_code_2() {
         let sentence = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {sentence}");
         assert!(sentence.starts_with("snapdeck: "), "{args:?}: {sentence}");
-        assert_eq!(sentence.lines().count(), 1, "{args:?}: {sentence}");
+        let hints: Vec<&str> = sentence.lines().skip(1).collect();
+        assert!(hints.len() <= 1, "{args:?}: {sentence}");
+        assert!(
+            hints.iter().all(|hint| hint.starts_with("hint: ")),
+            "{args:?}: {sentence}"
+        );
         assert!(sentence.contains(words), "{args:?}: {sentence}");
         assert_eq!(stdout(&output), "", "{args:?}");
     }

@@ -41,7 +41,7 @@ impl Bucket {
             checks.push(Check::warning(
                 "bucket",
                 "none configured; push and pull will fail",
-                "set [bucket] name in the settings (AWS_DEFAULT_BUCKET)",
+                "set [bucket] name or AWS_DEFAULT_BUCKET",
             ));
             return true;
         }
@@ -86,10 +86,10 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
     let (requested, started) = (Timestamp::now(), Instant::now());
     let listed = store.with_timeout(CALL_TIMEOUT).list(prefix, None).await;
     let (address, endpoint) = (store.address(prefix), store.endpoint());
-    let seconds = started.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64().max(0.01);
     let reachable = Check::passed(
         "store",
-        format!("{endpoint} answered within {seconds:.2} s"),
+        format!("{endpoint} responded within {seconds:.2} s"),
     );
     let server_time = store.server_time();
     let clock = server_time.map(|time| check_clock(time, requested, Timestamp::now()));

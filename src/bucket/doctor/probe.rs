@@ -182,7 +182,7 @@ impl Probe {
         let checksums = if !has_part_checksum {
             Check::warning(
                 "checksums",
-                "the store does not support CRC64NVME; only the signature proves the bytes",
+                "the store does not support CRC64NVME; uploads are protected by the request signature only",
                 "use a store that supports CRC64NVME",
             )
         } else if store.has_full_checksum(&self.multipart_key).await {

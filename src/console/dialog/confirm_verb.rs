@@ -175,11 +175,13 @@ impl ConfirmVerb {
                 content.push_blank();
                 content.push_confirmation(&phrase, &self.confirmation, true, width, theme);
                 let matches = phrase == self.confirmation.text();
-                content.keys = vec![("enter", verb, possible && matches)];
+                content.keys = vec![
+                    ("enter", verb, possible && matches),
+                    ("esc", "cancel", true),
+                ];
             }
             None => content.keys = vec![("y", verb, possible), ("n", "cancel", true)],
         }
-        content.keys.push(("esc", "close", true));
         content
     }
 }

@@ -236,7 +236,7 @@ impl CreateSnapshotDialog {
         if self.focus != CreateField::Name {
             content.keys.push(("space", "toggle", true));
         }
-        content.keys.push(("esc", "close", true));
+        content.keys.push(("esc", "cancel", true));
         content
     }
 

@@ -20,10 +20,10 @@ const KEYS_WIDTH: usize = 17;
 
 /// Legend of the signs in the lists.
 const SIGNS: &[&str] = &[
-    "Sandboxes   ● running  ◐ paused or suspended  ◌ saved  ○ shut off  ✗ crashed",
-    "Snapshots   ⌂N sandboxes based on it   = in the bucket, same size  ≠ in the bucket, other size  ↑ not in the bucket",
-    "Bucket      = on this host  ≠ on this host, other size  ↓ not on this host",
-    "Locations   ● present  ≠ other size than in the bucket  · absent  ! damaged  ? unreachable, as last seen  ✗ failed",
+    "Sandboxes   ● running, ◐ paused or suspended, ◌ saved, ○ shut off, ✗ crashed",
+    "Snapshots   ⌂N sandboxes based on it, = same size in the bucket, ≠ other size in the bucket, ↑ not in the bucket",
+    "Bucket      = same size on this host, ≠ other size on this host, ↓ not on this host",
+    "Locations   ● present, ≠ other size than in the bucket, · absent, ! damaged, ? host unreachable, ✗ pull failed",
     "Filters     words of a name, state:running, size>10G, memory<=4G, users:0, age<7d, date>2026-01-31, !word",
 ];
 

@@ -322,7 +322,7 @@ impl NewSandboxDialog {
             NewSandboxField::Start => content.keys.push(("space", "toggle", true)),
             _ => {}
         }
-        content.keys.push(("esc", "close", true));
+        content.keys.push(("esc", "cancel", true));
         content
     }
 
@@ -330,7 +330,7 @@ impl NewSandboxDialog {
         let matches = self.matching_snapshots(view).len();
         let mut text = format!("→ {}", base.name);
         if let Some(bytes) = base.disk_bytes {
-            text.push_str(&format!(", a disk of {}", size(bytes)));
+            text.push_str(&format!(", virtual size {}", size(bytes)));
         }
         if let Some(bytes) = base.fetch_bytes {
             text.push_str(&format!(

@@ -120,7 +120,7 @@ impl NoteDialog {
         content.keys = vec![
             ("ctrl-s", "save", self.fits()),
             ("enter", "new line", true),
-            ("esc", "close", true),
+            ("esc", "cancel", true),
         ];
         content
     }

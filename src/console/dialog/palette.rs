@@ -73,6 +73,10 @@ impl Palette {
             let keys = app.keymap.keys(entry.action).next().unwrap_or_default();
             let text = refusal.as_deref().unwrap_or(entry.sentence);
             let mut texts = wrap(text, rest.max(1)).into_iter();
+            let mut first = texts.next().unwrap_or_default();
+            if row != self.row && texts.len() > 0 {
+                first.push('…');
+            }
             let style = match (row == self.row, refusal.is_some()) {
                 (true, _) => theme.selected,
                 (false, true) => theme.dim,
@@ -89,10 +93,7 @@ impl Palette {
             content.lines.push(Line::from(vec![
                 Span::styled(fit(entry.name, NAME_WIDTH), style),
                 Span::styled(fit(&format!(" {keys}"), KEY_WIDTH + 1), key_style),
-                Span::styled(
-                    fit(&format!(" {}", texts.next().unwrap_or_default()), rest + 1),
-                    style,
-                ),
+                Span::styled(fit(&format!(" {first}"), rest + 1), style),
             ]));
             // The selected action shows its whole sentence.
             for text in texts.filter(|_| row == self.row) {

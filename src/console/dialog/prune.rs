@@ -226,7 +226,7 @@ impl PruneDialog {
             }
             PruneStage::Review(_, plan) => self.push_plan(&mut content, plan, theme, width),
         }
-        content.keys.push(("esc", "close", true));
+        content.keys.push(("esc", "cancel", true));
         content
     }
 
@@ -363,14 +363,10 @@ impl PruneDialog {
             }
             phrase => {
                 let label = match phrase {
-                    Some(_) => "confirm",
+                    Some(_) => "continue (type to confirm)",
                     None => "remove",
                 };
-                content.keys = vec![
-                    ("y", label, !plan.is_empty()),
-                    ("b", "back", true),
-                    ("n", "cancel", true),
-                ];
+                content.keys = vec![("y", label, !plan.is_empty()), ("b", "back", true)];
             }
         }
     }

@@ -285,17 +285,20 @@ impl PullDialog {
             0 | 1 => String::new(),
             several => format!(", once for {several} hosts"),
         };
-        let sum = format!(
-            "Downloads {}, {}{}, from {}{once}",
-            count(download_count, "snapshot"),
-            if self.costs.is_empty() {
-                ""
-            } else {
-                "at most "
-            },
-            size(download_bytes),
-            view.bucket.location
-        );
+        let location = &view.bucket.location;
+        let limit = if self.costs.is_empty() {
+            ""
+        } else {
+            "at most "
+        };
+        let sum = match download_count {
+            0 => format!("Nothing to download from {location}"),
+            some => format!(
+                "Downloads {}, {limit}{}, from {location}{once}",
+                count(some, "snapshot"),
+                size(download_bytes)
+            ),
+        };
         content.push_wrapped(&sum, 0, theme.text, width);
         content.push_blank();
         content.lines.extend(lines);

@@ -52,7 +52,7 @@ impl QuitDialog {
             true => {
                 "Leave: jobs stop now and can be resumed at the next start; pulls continue, other jobs restart."
             }
-            false => "Jobs cannot be resumed at the next start: there is no journal.",
+            false => "Jobs cannot be resumed at the next start: this session has no job journal.",
         };
         content.push_wrapped(resumption, 0, theme.dim, width);
         let cleanup = "Cancelled jobs clean up: temporary files are removed, and a guest that was paused \

@@ -147,7 +147,10 @@ impl RemoveDialog {
                     1 => String::new(),
                     _ => format!(" on {host}"),
                 };
-                refusals.push(format!("{}{on} is in use by {dependents}", snapshot.name));
+                refusals.push(format!(
+                    "cannot remove {}{on}: in use by {dependents}",
+                    snapshot.name
+                ));
             }
         }
         for host in self.hosts().into_iter().filter(|_| self.from_host) {
@@ -266,7 +269,7 @@ impl RemoveDialog {
         self.push_targets(&mut content, view, theme, width);
         let refusals = self.refusals(view);
         for refusal in &refusals {
-            content.push_wrapped(&format!("✗ refused: {refusal}"), 0, theme.bad, width);
+            content.push_wrapped(&format!("✗ {refusal}"), 0, theme.bad, width);
         }
         let phrase = self.phrase(view).filter(|_| refusals.is_empty());
         let ready = self.is_ready(view);
@@ -282,7 +285,11 @@ impl RemoveDialog {
         }
         if self.focus == RemoveField::Confirmation && phrase.is_some() {
             let matches = phrase.as_deref() == Some(self.confirmation.text());
-            content.keys = vec![("enter", "remove", ready && matches), ("tab", "next", true)];
+            content.keys = vec![
+                ("enter", "remove", ready && matches),
+                ("tab", "next", true),
+                ("esc", "cancel", true),
+            ];
         } else {
             let confirm = if phrase.is_some() {
                 "continue (type to confirm)"
@@ -295,7 +302,6 @@ impl RemoveDialog {
                 ("n", "cancel", true),
             ];
         }
-        content.keys.push(("esc", "close", true));
         content
     }
 

@@ -194,7 +194,7 @@ fn chain_link_line(
 
 fn image_info(facts: &ImageFacts) -> String {
     let mut text = format!(
-        "disk of {}, qcow2 v{}, {} clusters",
+        "virtual size {}, qcow2 v{}, {} clusters",
         size(facts.virtual_size),
         facts.version,
         size(facts.cluster_size)
@@ -238,7 +238,7 @@ fn push_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &Hos
         size(snapshot.allocated_bytes)
     );
     if let Some(at) = snapshot.modified {
-        text.push_str(&format!(", written {}", timestamp(at)));
+        text.push_str(&format!(", modified {}", timestamp(at)));
     }
     text.push_str(&format!(", on {}", host.name));
     lines.push(Line::from(vec![
@@ -276,7 +276,7 @@ fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
     let theme = &app.theme;
     let mut text = format!("  {}", size(object.size_bytes));
     if let Some(at) = object.modified {
-        text.push_str(&format!(", written {}", timestamp(at)));
+        text.push_str(&format!(", uploaded {}", timestamp(at)));
     }
     lines.push(Line::from(vec![
         Span::styled(format!(" {}", object.name), theme.title),

@@ -268,9 +268,12 @@ fn vnc_line(access: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'stati
     let text = match &access.vnc {
         None => "none".to_owned(),
         Some(vnc @ Vnc::Tcp { .. }) => {
-            format!("{vnc} of {} (v copies a URL, V opens it)", host.name)
+            format!(
+                "{vnc} on {} (v copies the URL, V opens a viewer)",
+                host.name
+            )
         }
-        Some(vnc) => format!("{vnc} of {}", host.name),
+        Some(vnc) => format!("{vnc} on {}", host.name),
     };
     Line::from(vec![Span::styled(" VNC ", theme.dim), Span::raw(text)])
 }

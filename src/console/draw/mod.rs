@@ -10,6 +10,7 @@ mod hosts;
 mod jobs;
 mod jobs_page;
 mod lineage;
+mod log_lines;
 mod matrix;
 mod metrics;
 mod panes;
@@ -25,9 +26,10 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders};
-use tui_logger::{TuiLoggerLevelOutput, TuiLoggerWidget};
+use tui_logger::TuiLoggerWidget;
 
 use self::border::Border;
+use self::log_lines::LogLines;
 use super::actions::{LISTS, Pane};
 use super::app::{App, Areas};
 use super::log_view::LogFilter;
@@ -203,20 +205,9 @@ fn draw_log(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
     let title = format!(" Log · {} ", app.log.label());
     let inner = draw_section(app, frame, area, Pane::Log, title);
     areas.panes.push((Pane::Log, inner, 0));
-    let theme = &app.theme;
     let widget = TuiLoggerWidget::default()
         .state(&app.log.state)
-        .output_timestamp(Some("%H:%M:%S".to_owned()))
-        .output_level(Some(TuiLoggerLevelOutput::Long))
-        .output_target(false)
-        .output_file(false)
-        .output_line(false)
-        .output_separator(' ')
-        .style_error(theme.bad)
-        .style_warn(theme.warn)
-        .style_info(theme.text)
-        .style_debug(theme.dim)
-        .style_trace(theme.dim);
+        .formatter(Box::new(LogLines::new(&app.theme)));
     frame.render_widget(widget, inner);
 }
 

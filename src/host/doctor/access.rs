@@ -36,7 +36,7 @@ pub(super) fn check_dirs(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
         was_started.then(|| {
             Check::failed(
                 what,
-                format!("{dir} does not answer; not checked: the directories after it"),
+                format!("{dir} does not respond; not checked: the directories after it"),
                 format!(
                     "find out what hangs: `timeout 5 {}`",
                     quote_words(["ls", "-la", dir])
@@ -147,7 +147,7 @@ pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Chec
             what,
             match files.len() {
                 0 => "no snapshots".to_owned(),
-                count => format!("{} and 0644, all {count}", settings.owner),
+                count => format!("{} and 0644 for all {count}", settings.owner),
             },
         ));
     }
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(
             checks,
             [
-                "/s does not answer; not checked: the directories after it -> find out what hangs: `timeout 5 ls -la /s`",
+                "/s does not respond; not checked: the directories after it -> find out what hangs: `timeout 5 ls -la /s`",
                 "/b: No space left on device -> free space on its file system: `df -h /b`",
                 "/n: Permission denied -> `setfacl -m u:op:rwx /n`, or run snapdeck as root on the host",
                 "/t: No such file or directory -> mkdir -p /t",

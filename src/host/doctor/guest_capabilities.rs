@@ -78,10 +78,10 @@ fn format_version(version: u32) -> String {
 }
 
 pub(super) fn report_libvirt(version: u32, seconds: f64) -> Check {
-    let version = format_version(version);
+    let (version, seconds) = (format_version(version), seconds.max(0.01));
     Check::passed(
         "libvirt",
-        format!("version {version}, answered within {seconds:.2} s"),
+        format!("version {version}, responded within {seconds:.2} s"),
     )
 }
 
@@ -101,9 +101,9 @@ pub(super) fn report_unreachable(error: &Error, user: Option<&str>) -> Check {
     let message = error.message();
     let fix = match user {
         Some(user) if message.contains("ermission denied") || message.contains("uthentication") => {
-            format!("`usermod -aG libvirt {user}`, then log in again")
+            format!("run `usermod -aG libvirt {user}`, then log in again")
         }
-        _ => "`systemctl start libvirtd` (virtqemud.socket with modular daemons)".to_owned(),
+        _ => "run `systemctl start libvirtd`, or `systemctl start virtqemud.socket` with modular daemons".to_owned(),
     };
     let unchecked = "QEMU, acceleration, UEFI firmware, sandboxes";
     Check::failed(
@@ -124,25 +124,21 @@ pub(super) fn check_acceleration(
     let (finding, fix) = match device {
         Some(None) => (
             "no /dev/kvm: guests run in emulation, 10 to 20 times slower",
-            "enable virtualization in the firmware (nested virtualization for a virtual machine), then \
+            "enable virtualization in the firmware (nested virtualization for a virtual machine), then run \
              `modprobe kvm_intel` or `modprobe kvm_amd`",
         ),
         _ if !guests.has_kvm => (
             "libvirt offers no KVM: guests run in emulation, 10 to 20 times slower",
-            "`virt-host-validate qemu`, then `systemctl restart libvirtd`",
+            "run `virt-host-validate qemu`, then `systemctl restart libvirtd`",
         ),
         Some(Some("forbidden")) => {
             return Check::passed(
                 what,
-                "libvirt offers KVM; this user cannot open /dev/kvm, but QEMU's user counts; only a started guest \
-                 proves that it works",
+                "KVM is available to libvirt, not to this user, which is enough; not tested with a guest",
             );
         }
         _ => {
-            return Check::passed(
-                what,
-                "libvirt offers KVM; only a started guest proves that it works",
-            );
+            return Check::passed(what, "KVM is available; not tested with a guest");
         }
     };
     match accel {

@@ -115,9 +115,9 @@ pub(super) fn check_snapshots(
         "snapshots",
         match (all, checked) {
             (0, _) => format!("none in {}", settings.snapshots_dir),
-            (all, checked) if all == checked => format!("{all}, all pass qemu-img check"),
+            (all, checked) if all == checked => format!("{all} found, all pass qemu-img check"),
             (all, checked) => {
-                format!("{all}, headers are valid; {checked} of them pass qemu-img check")
+                format!("{all} found, headers are valid; {checked} of them pass qemu-img check")
             }
         },
     )]
@@ -137,8 +137,8 @@ fn report_problem(snapshot: &Snapshot, problem: &str, settings: &HostSettings) -
         format!("chown {} {path}; chmod 644 {path}", settings.owner)
     } else {
         format!(
-            "`snapdeck pull {name} --host {host}` downloads it again; if it is not in the bucket: `snapdeck remove \
-             {name} --local --host {host}`"
+            "run `snapdeck pull {name} --host {host}` to download it again; if it is not in the bucket, run \
+             `snapdeck remove {name} --local --host {host}`"
         )
     };
     let used_by = match snapshot.dependents.as_slice() {
@@ -191,16 +191,16 @@ pub(super) fn check_sandboxes(inventory: &HostInventory, settings: &HostSettings
     let all = inventory.sandboxes.len();
     checks.push(match running.first() {
         None if all == 0 => Check::passed(what, format!("none in {}", settings.sandboxes_dir)),
-        None => Check::passed(what, format!("{all}, none runs")),
+        None => Check::passed(what, format!("{all} found, none is running")),
         Some(first) => Check {
             // Not a problem; the alternative for an operator whose push was refused.
             fix: Some(format!(
-                "`snapdeck create {first} NAME --host {host}` works on a running sandbox"
+                "use `snapdeck create {first} NAME --host {host}` for a running sandbox; push needs it stopped or paused"
             )),
             ..Check::passed(
                 what,
                 format!(
-                    "{all}, {} running, which push refuses: {}",
+                    "{all} found, {} running: {}",
                     running.len(),
                     running.join(", ")
                 ),

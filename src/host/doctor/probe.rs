@@ -121,7 +121,7 @@ pub(super) fn check_clock(probe: &Probe) -> Option<Check> {
     let (what, skew) = ("clock", probe.skew()?);
     let amount = skew.unsigned_abs();
     if amount <= MAX_SKEW {
-        return Some(Check::passed(what, "in step with this machine"));
+        return Some(Check::passed(what, "in sync with this machine"));
     }
     let direction = match skew.is_negative() {
         true => "behind",
@@ -129,7 +129,10 @@ pub(super) fn check_clock(probe: &Probe) -> Option<Check> {
     };
     Some(Check::warning(
         what,
-        format!("{} s {direction} this machine's", amount.as_secs()),
+        format!(
+            "the host's clock is {} s {direction} this machine's",
+            amount.as_secs()
+        ),
         "timedatectl set-ntp true",
     ))
 }

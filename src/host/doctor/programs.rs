@@ -120,7 +120,7 @@ fn short_version(version: &str) -> &str {
     let number = version
         .split_once("version ")
         .map_or(version, |(_, number)| number);
-    let end = number.find(" (").or_else(|| number.find(','));
+    let end = number.find([' ', ',', '(']);
     &number[..end.unwrap_or(number.len())]
 }
 
@@ -169,7 +169,7 @@ mod tests {
             "7.2.22"
         );
         assert_eq!(
-            short_version("TPM emulator version 0.7.1, Copyright"),
+            short_version("TPM emulator version 0.7.1, Copyright (c) 2014"),
             "0.7.1"
         );
     }

@@ -40,7 +40,12 @@ impl CommandOutput {
     #[track_caller]
     pub(crate) fn failed(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
-        let message = self.stderr.lines().last().unwrap_or_default();
+        // The last message, with its hint.
+        let message = self
+            .stderr
+            .rsplit("\nsnapdeck: ")
+            .next()
+            .unwrap_or_default();
         for word in words {
             assert!(message.contains(word), "{word:?} is not in {message:?}");
         }

@@ -29,7 +29,7 @@ fn a_custom_base_image_is_created_by_keys_alone() {
     screen.wait(&["base"]);
 
     screen.press("\tn");
-    screen.wait(&["new sandbox on alpha", "→ base, a disk of 1 GiB"]);
+    screen.wait(&["new sandbox on alpha", "→ base, virtual size 1 GiB"]);
     screen.press(&format!("{config}\r"));
     screen.wait(&[&format!("✓ new {config}"), "running"]);
     let guest = world.guest(&config);
