@@ -6,7 +6,7 @@ use super::keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX, snapshot_name};
 use super::s3::{PendingUpload, Reason, Store};
 use snapdeck_model::{LEFTOVER_MIN_AGE, Leftover, LeftoverKind, Result};
 
-/// Lists the uploads of snapshots to which nothing was sent for a day. `None` where the store lists no uploads.
+/// Lists the uploads of snapshots to which nothing was sent for a day. `None` if the store lists no uploads.
 pub(super) async fn list_stale_uploads(
     store: &Store,
     prefix: &str,

@@ -11,7 +11,7 @@ use snapdeck_model::{
     Error, HostName, Kind, Lineage, Object, PullCost, Result, SandboxId, Snapshot, SnapshotName,
 };
 
-/// Result of a lookup in the bucket. An unreachable bucket is not an error where the host is queried, too.
+/// Result of a lookup in the bucket. An unreachable bucket is not an error if the host is queried, too.
 enum BucketLookup {
     Present(Box<Object>),
     Absent,

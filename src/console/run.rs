@@ -37,7 +37,7 @@ use snapdeck_settings::read_file;
 
 /// Interval between frames while jobs are active.
 const FRAME: Duration = Duration::from_millis(100);
-/// Least interval between frames that no key has caused.
+/// Minimum interval between frames that no key has caused.
 const MIN_DRAW_INTERVAL: Duration = Duration::from_millis(33);
 /// Number of events handled before a frame is drawn.
 const BURST: usize = 256;

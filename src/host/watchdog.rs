@@ -41,9 +41,9 @@ struct GuardedPause {
     /// libvirt's URI on the host itself.
     pub uri: String,
     pub id: SandboxId,
-    /// Is its disk backed up into the directory?
+    /// Whether its disk is backed up into the directory.
     pub is_backup: bool,
-    /// Are its file systems frozen before the pause?
+    /// Whether its file systems are frozen before the pause.
     pub has_frozen_fs: bool,
 }
 

@@ -18,7 +18,7 @@ pub struct Context {
     pub cancel: CancellationToken,
     /// The job's own log.
     pub log: Arc<LogFn>,
-    /// Whether new clusters are compressed with zstd, where the image's version allows it.
+    /// Whether new clusters are compressed with zstd, if the image's version allows it.
     pub zstd_enabled: bool,
 }
 

@@ -167,7 +167,7 @@ impl TableReader {
     /// Returns the tables, once no reads are pending.
     ///
     /// # Errors
-    /// [`ComposeError::WrongLength`] where reads are pending.
+    /// [`ComposeError::WrongLength`] if reads are pending.
     pub fn finish(self) -> Result<Tables, ComposeError> {
         match self.stage {
             Stage::Done(tables) => Ok(*tables),

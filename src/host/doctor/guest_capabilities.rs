@@ -15,7 +15,7 @@ pub(super) struct GuestCapabilities {
     /// Major * 1,000,000 + minor * 1,000 + release; `None` if libvirt finds no QEMU.
     qemu_version: Option<u32>,
     has_kvm: bool,
-    /// Can libvirt select UEFI firmware by itself?
+    /// Whether libvirt can select UEFI firmware by itself.
     has_efi: bool,
     /// UEFI firmware files on the host.
     loaders: Vec<String>,
@@ -119,7 +119,7 @@ pub(super) fn check_acceleration(
     probe: Option<&Probe>,
     accel: Accel,
 ) -> Check {
-    let what = "acceleration";
+    let check_name = "acceleration";
     let device = probe.map(|probe| probe.get("kvm"));
     let (finding, fix) = match device {
         Some(None) => (
@@ -133,39 +133,42 @@ pub(super) fn check_acceleration(
         ),
         Some(Some("forbidden")) => {
             return Check::passed(
-                what,
+                check_name,
                 "libvirt offers KVM; this user cannot open /dev/kvm, but QEMU's user counts; only a started guest \
                  proves that it works",
             );
         }
         _ => {
             return Check::passed(
-                what,
+                check_name,
                 "libvirt offers KVM; only a started guest proves that it works",
             );
         }
     };
     match accel {
         Accel::Kvm => Check::failed(
-            what,
+            check_name,
             finding,
             format!("{fix}; or set [sandbox] accel = \"qemu\""),
         ),
-        Accel::Auto => Check::warning(what, finding, fix),
-        Accel::Qemu => Check::passed(what, "guests run in emulation, as set by [sandbox] accel"),
+        Accel::Auto => Check::warning(check_name, finding, fix),
+        Accel::Qemu => Check::passed(
+            check_name,
+            "guests run in emulation, as set by [sandbox] accel",
+        ),
     }
 }
 
 pub(super) fn check_firmware(guests: &GuestCapabilities, installer: Installer) -> Check {
-    let what = "UEFI firmware";
+    let check_name = "UEFI firmware";
     match guests.loaders.as_slice() {
         [] if !guests.has_efi => Check::warning(
-            what,
+            check_name,
             "none found: UEFI guests cannot run",
             installer.command("ovmf"),
         ),
-        [] => Check::passed(what, "found by libvirt"),
-        [first, ..] => Check::passed(what, first),
+        [] => Check::passed(check_name, "found by libvirt"),
+        [first, ..] => Check::passed(check_name, first),
     }
 }
 

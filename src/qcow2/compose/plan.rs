@@ -65,7 +65,7 @@ impl ReadRequest {
         self.guest_bytes
     }
 
-    /// Adds an extent within or right behind the run; returns it where it does not fit.
+    /// Adds an extent within or right behind the run; returns it if it does not fit.
     fn add(&mut self, layer: usize, extent: Extent) -> Option<Extent> {
         let end = self.host_range.end.max(extent.host.end);
         let guest_bytes = self.guest_bytes + extent.guest.end - extent.guest.start;
@@ -281,7 +281,7 @@ fn is_single_source(chain: &Chain, at: u64, segments: &[Segment]) -> bool {
     }
 }
 
-/// Returns the layer and the extent that a segment is read from; `None` where it is zeros. Bytes past the end of the
+/// Returns the layer and the extent that a segment is read from; `None` if it is zeros. Bytes past the end of the
 /// file are zeros.
 fn locate_extent(chain: &Chain, segment: Segment) -> Option<(usize, Extent)> {
     let Segment { mut guest, source } = segment;

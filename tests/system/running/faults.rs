@@ -253,7 +253,11 @@ fn a_guest_that_shuts_down_meanwhile_is_an_error() {
     wait_until("the guest is off", || {
         busy.world.state(&busy.id) == "shut off"
     });
-    let words = [&*busy.id, "shut down while its disk was read", "create the snapshot again"];
+    let words = [
+        &*busy.id,
+        "shut down while its disk was read",
+        "create the snapshot again",
+    ];
     // The parts are held until snapdeck has ended: the whole disk may have been read already.
     wait_for_exit(child).failed(4, &words);
     faults.hold_parts.store(false, SeqCst);

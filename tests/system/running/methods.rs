@@ -72,7 +72,11 @@ fn methods_that_are_not_configured_are_not_used() {
     let ran = busy.world.snapdeck(&["create", &busy.id, "app"]);
     ran.failed(
         1,
-        &[&busy.id, "longer than a socket's may be", "`running` of the host"],
+        &[
+            &busy.id,
+            "longer than a socket's may be",
+            "`running` of the host",
+        ],
     );
     assert!(!busy.world.is_in_bucket("app"));
     busy.assert_intact();
