@@ -121,8 +121,8 @@ impl Bucket {
 
     /// Uploads `size_bytes` read by `read(offset, length)`, which must return exactly `length` bytes.
     ///
-    /// Parts are sent in parallel, each with its own retries. At most 64 MiB are in memory, or one part for images over
-    /// 600 GiB.
+    /// Parts are uploaded in parallel, each with its own retries. At most 64 MiB are in memory, or one part for images
+    /// over 600 GiB.
     ///
     /// # Errors
     /// `Conflict` if the object exists and `overwrite` is false. On an error, a cancel or a drop the upload is
@@ -266,14 +266,14 @@ impl Bucket {
         manifest::annotate(&store, &self.manifest_key(&object.name), object, change).await
     }
 
-    /// Lists multipart uploads under the prefix to which nothing was sent for a day. `None` if the store lists no
+    /// Lists multipart uploads under the prefix to which no part was uploaded for a day. `None` if the store lists no
     /// uploads.
     pub async fn leftovers(&self) -> Result<Option<Vec<Leftover>>> {
         let store = self.store().await?;
         leftovers::list_stale_uploads(&store, &self.lazy_client.settings().prefix).await
     }
 
-    /// Aborts such an upload; `false` if something was sent to it since it was listed.
+    /// Aborts such an upload; `false` if a part was uploaded to it since it was listed.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
         let store = self.store().await?;
         leftovers::abort(&store, leftover).await

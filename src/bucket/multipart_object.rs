@@ -1,5 +1,5 @@
-//! An object assembled from parts: some are uploaded, some are copied by the store from another object. Parts are uploaded
-//! in any order and may be replaced until the object is completed.
+//! An object assembled from parts: some are uploaded, some are copied by the store from another object. Parts are
+//! uploaded in any order and may be replaced until the object is completed.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -153,9 +153,11 @@ impl<'a> MultipartObject<'a> {
     }
 
     /// Has the store copy a part from `source`: `length` bytes at `offset`. Returns `false` if it refuses: then the
-    /// caller uploads the bytes. After the first refusal no more copies are requested ([`MultipartObject::copy_error`]).
+    /// caller uploads the bytes. After the first refusal no more copies are requested
+    /// ([`MultipartObject::copy_error`]).
     ///
-    /// The caller has to check before and after that `source` is unchanged: not every store honours `x-amz-copy-source-if-match`.
+    /// The caller has to check before and after that `source` is unchanged: not every store honours
+    /// `x-amz-copy-source-if-match`.
     ///
     /// # Errors
     /// `Failed` for a part that is too long.

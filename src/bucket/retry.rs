@@ -13,19 +13,19 @@ use snapdeck_model::Error;
 
 /// Minimum and maximum delay between two attempts of one call, before jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(125), Duration::from_secs(20));
-/// Limit of calls outside a job, of a store that has not responded to the job before, and of errors other than overload and
-/// lost connections: these are seldom temporary.
+/// Limit of calls outside a job, of a store that has not responded to the job before, and of errors other than overload
+/// and lost connections: these are seldom temporary.
 const SHORT_LIMIT: Duration = Duration::from_secs(4);
 /// A store that fails for less than this is not reported.
 const REPORT_AFTER: Duration = Duration::from_secs(2);
-/// Retry quota of one job. Each successful call returns one retry, so that only a store that fails more than it succeeds
-/// exhausts it (AWS, "Retry behavior").
+/// Retry quota of one job. Each successful call returns one retry, so that only a store that fails more than it
+/// succeeds exhausts it (AWS, "Retry behavior").
 const RETRY_QUOTA: u32 = 1000;
 
 /// Retry policy of the calls of one job, or of none.
 ///
-/// The time limit counts from the first failure after the latest success of any call: parts that are uploaded concurrently
-/// fail together.
+/// The time limit counts from the first failure after the latest success of any call: parts that are uploaded
+/// concurrently fail together.
 #[derive(Clone)]
 pub struct StoreRetry {
     limit: Duration,
@@ -53,8 +53,8 @@ impl Default for State {
 }
 
 impl State {
-    /// Returns the delay before the next attempt of a call that failed at `now`, and whether the wait is to be reported;
-    /// `None` if it is not retried.
+    /// Returns the delay before the next attempt of a call that failed at `now`, and whether the wait is to be
+    /// reported; `None` if it is not retried.
     fn retry(
         &mut self,
         now: Instant,
@@ -270,7 +270,7 @@ mod tests {
         let mut now = start;
         while let Some((delay, _)) = state.retry(now, Reason::Overloaded, LIMIT, &mut retries) {
             now += delay;
-            // Other parts of the same job are sent.
+            // Other parts of the same job are uploaded.
             state.succeed();
         }
         assert!(now - start <= LIMIT);

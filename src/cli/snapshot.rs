@@ -33,7 +33,7 @@ async fn look_up_object(engine: &Engine, name: &SnapshotName) -> BucketLookup {
     }
 }
 
-/// `snapdeck exists` (spec, API reference, `/snapshots/exists`). The exit code depends on the host alone.
+/// `snapdeck exists`, as `GET /snapshots/exists`. The exit code depends on the host alone.
 pub(crate) async fn exists(
     engine: &Engine,
     host: &HostName,

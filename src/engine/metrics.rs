@@ -1,5 +1,5 @@
-//! Metrics of the one sandbox that a front end watches. They are published separately from the view, which they would change
-//! every 2 s.
+//! Metrics of the one sandbox that a front end watches. They are published separately from the view, which they would
+//! change every 2 s.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;

@@ -187,7 +187,7 @@ impl Host {
         Watchdogs::new(self)
     }
 
-    /// Returns its locks, which keep the jobs of several snapdeck processes apart.
+    /// Returns its locks, by which the jobs of several snapdeck processes exclude each other.
     pub fn locks(&self) -> Locks<'_> {
         Locks::new(self)
     }

@@ -22,9 +22,9 @@ pub struct RetryPolicy {
     cancel: CancellationToken,
     on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
     has_connected: Arc<AtomicBool>,
-    /// Does any call wait? Many calls may wait for one host; it is reported once.
+    /// Whether any call waits. Many calls may wait for one host; it is reported once.
     is_waiting: Arc<AtomicBool>,
-    /// Has a call waited for `limit`? Later ones, such as those of the clean-up, are attempted once.
+    /// Whether a call has waited for `limit`. Later ones, such as those of the cleanup, are attempted once.
     is_exhausted: Arc<AtomicBool>,
 }
 

@@ -37,8 +37,8 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Callers within this time share the error of the last attempt.
 const FAILURE_TTL: Duration = Duration::from_millis(500);
 
-/// The user's and the machine's settings, of which the first value counts (ssh_config(5)); as a default AES-GCM comes
-/// first, as in OpenSSH 10. Earlier versions prefer ChaCha20, which costs 1.6 times the CPU time per byte.
+/// Includes the settings of user and machine, of which the first value is used (ssh_config(5)); by default AES-GCM is
+/// preferred, as in OpenSSH 10. Earlier versions prefer ChaCha20, which costs 1.6 times the CPU time per byte.
 const SSH_CONFIG: &str = "\
 Include ~/.ssh/config
 Include /etc/ssh/ssh_config

@@ -169,7 +169,7 @@ impl Watchdog {
         let _ = self.commands.send(WatchdogCommand::WriteLine(THAWED));
     }
 
-    /// Ends the watchdog without clean-up.
+    /// Ends the watchdog without cleanup.
     ///
     /// # Errors
     /// `Failed` if a local one has exited early or does not exit. A remote one that was lost cleans up by itself.

@@ -1,5 +1,5 @@
-//! Create a sandbox based on a snapshot (spec, "Using Custom Snapshots"). The overlay comes first and the definition
-//! last: if creation is killed, only a file without a sandbox remains.
+//! Creates a sandbox based on a snapshot. The overlay is created first and the domain is defined last: if snapdeck is
+//! killed, only a file without a sandbox remains.
 
 use humansize::{BINARY, format_size};
 

@@ -86,8 +86,8 @@ impl<'a> Backups<'a> {
 }
 
 impl Backups<'_> {
-    /// Creates the directory of a backup and starts a watchdog for it and for the pause; with `thaw` the watchdog also thaws
-    /// the file systems. With `scratch_bytes`, the size of the disk, the scratch file is created now, so that the
+    /// Creates the directory of a backup and starts a watchdog for it and for the pause; with `thaw` the watchdog also
+    /// thaws the file systems. With `scratch_bytes`, the size of the disk, the scratch file is created now, so that the
     /// paused guest need not wait for it.
     ///
     /// # Errors

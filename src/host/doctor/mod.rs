@@ -1,4 +1,4 @@
-//! Health checks of a host: everything that operations on it need (spec, "Troubleshooting").
+//! Health checks of a host: everything that operations on it need.
 
 mod access;
 mod disk_space;

@@ -103,8 +103,8 @@ impl LocalFs {
         let file = Arc::new(self.open(&source.path).await?);
         let stamp = source.stamp;
         let can_share = Arc::new(AtomicBool::new(true));
-        // The kernel serialises the writes to a file: a thread that waits there spins, one that waits here lets others
-        // hash.
+        // The kernel serialises the writes to a file: a thread that waits there spins, one that waits here leaves
+        // the CPU to hashing.
         let write_lock = Arc::new(Mutex::new(()));
         let copy = move |block: BlockCopy| {
             let is_unchanged = || Ok::<_, io::Error>(Some(file_stamp(&file.metadata()?)) == stamp);
@@ -163,7 +163,7 @@ impl LocalFs {
                 let state = self
                     .run(action.clone(), BLOCK_TIMEOUT, move || call(block))
                     .await?;
-                // The receiver may be gone.
+                // The receiver may have been dropped.
                 let _ = results.send((block, state));
                 Ok(())
             };

@@ -261,7 +261,7 @@ fn explain(error: Error) -> io::Error {
     use io::ErrorKind::*;
     match error {
         Error::IOError(error) => error,
-        // The first error is the cause, the others are of the clean-up.
+        // The first error is the cause, the others are of the cleanup.
         Error::RecursiveErrors(errors) => explain(errors.original_error),
         Error::RecursiveErrors3(errors) => explain(errors.err1),
         Error::BackgroundTaskFailure(_) => io::Error::new(
