@@ -24,7 +24,7 @@ const PAGE_POLL: Duration = Duration::from_secs(9);
 const MAX_BUCKET_POLL: Duration = Duration::from_secs(900);
 /// One start emits four events.
 const EVENT_DEBOUNCE: Duration = Duration::from_millis(100);
-/// A host whose connection was lost is shown as unreachable unless it answers within this time.
+/// A host whose connection was lost is shown as unreachable unless it is reconnected within this time.
 const RECONNECT_GRACE: Duration = Duration::from_secs(2);
 /// Limit for a scan; its single calls have shorter timeouts.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(30);

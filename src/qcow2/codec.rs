@@ -128,7 +128,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn text(length: usize) -> Vec<u8> {
-        (0..length).map(|at| (at / 7 % 23) as u8).collect()
+        (0..length).map(|index| (index / 7 % 23) as u8).collect()
     }
 
     #[test]

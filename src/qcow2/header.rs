@@ -82,8 +82,8 @@ impl Header {
         if !start.starts_with(&MAGIC) {
             return invalid("it is not a qcow2 image".into());
         }
-        let field32 = |at| field_u32(start, at);
-        let field64 = |at| field_u64(start, at);
+        let field32 = |offset| field_u32(start, offset);
+        let field64 = |offset| field_u64(start, offset);
         let version = field32(4);
         if start.len() < V2_HEADER_BYTES || version == 3 && start.len() < V3_HEADER_BYTES {
             return invalid("its header is truncated".into());
@@ -186,20 +186,20 @@ fn read_backing_name(
 }
 
 /// Returns the field, or 0 past the end.
-fn field_u32(bytes: &[u8], at: usize) -> u32 {
-    u32_at(bytes, at).unwrap_or_default()
+fn field_u32(bytes: &[u8], offset: usize) -> u32 {
+    u32_at(bytes, offset).unwrap_or_default()
 }
 
 /// Returns the field, or 0 past the end.
-pub(super) fn field_u64(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn field_u64(bytes: &[u8], offset: usize) -> u64 {
     let field = bytes
-        .get(at..at + 8)
+        .get(offset..offset + 8)
         .and_then(|field| field.try_into().ok());
     field.map_or(0, u64::from_be_bytes)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let field = bytes.get(at..at + 4)?.try_into().ok()?;
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    let field = bytes.get(offset..offset + 4)?.try_into().ok()?;
     Some(u32::from_be_bytes(field))
 }
 
@@ -287,10 +287,10 @@ mod tests {
     fn with_extensions(version: u32, extensions: &[u8]) -> Vec<u8> {
         let mut bytes = plain();
         bytes[4..8].copy_from_slice(&version.to_be_bytes());
-        let at = if version == 2 { 72 } else { 112 };
+        let offset = if version == 2 { 72 } else { 112 };
         // The fields of a longer header than version 2 has are extensions there.
-        bytes[at..at + 40].fill(0);
-        bytes[at..at + extensions.len()].copy_from_slice(extensions);
+        bytes[offset..offset + 40].fill(0);
+        bytes[offset..offset + extensions.len()].copy_from_slice(extensions);
         bytes
     }
 
@@ -317,8 +317,8 @@ mod tests {
         #[test]
         fn accepts_any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = read_header(&bytes);
-            for (at, byte) in MAGIC.into_iter().chain([0, 0, 0, 3]).enumerate() {
-                if let Some(slot) = bytes.get_mut(at) {
+            for (offset, byte) in MAGIC.into_iter().chain([0, 0, 0, 3]).enumerate() {
+                if let Some(slot) = bytes.get_mut(offset) {
                     *slot = byte;
                 }
             }

@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 use toml::Spanned;
 
 use super::value::{
-    BucketName, Compression, Count, Credential, Directory, Endpoint, FilePath, LibvirtUri,
-    NetworkName, Owner, Prefix, Region, RunningMethods, Theme, Viewer, Word,
+    BucketName, Compression, Count, Credential, Directory, Endpoint, FilePath, Keyword, LibvirtUri,
+    NetworkName, Owner, Prefix, Region, RunningMethods, Theme, Viewer,
 };
 use snapdeck_model::settings::{Accel, Firmware, NotificationMethod, PictureStyle};
 use snapdeck_model::{Error, HostName, Kind};
@@ -197,13 +197,13 @@ layer! {
         secret_access_key: Credential,
     }
     push: PushTable {
-        compression: Word<Compression>,
+        compression: Keyword<Compression>,
     }
     sandbox: SandboxTable {
-        accel: Word<Accel>,
+        accel: Keyword<Accel>,
         cpus: Count<1, 512>,
         memory_mib: Count<16, 16_777_216>,
-        firmware: Word<Firmware>,
+        firmware: Keyword<Firmware>,
         network: NetworkName,
         template: FilePath,
         stop_timeout_secs: Count<1, 86_400>,
@@ -213,11 +213,11 @@ layer! {
     }
     console: ConsoleTable {
         mouse: bool,
-        picture: Word<PictureStyle>,
+        picture: Keyword<PictureStyle>,
         viewer: Viewer,
         theme: Theme,
         ascii: bool,
-        notify: Word<NotificationMethod>,
+        notify: Keyword<NotificationMethod>,
         notify_after_secs: Seconds,
     }
 }
