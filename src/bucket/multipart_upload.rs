@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use tokio::time::sleep;
 
-use super::retry::Retries;
+use super::retry::{Retries, StoreRetry};
 use super::s3::{Checksums, Reason, Store, StoreError, UploadHandle, UploadedPart};
 use snapdeck_model::{Error, Kind, Result};
 
@@ -92,7 +92,9 @@ impl MultipartUpload {
     }
 
     async fn remove_parts(&self) {
-        let (store, UploadHandle { key, id, .. }) = (&self.store, &self.handle);
+        // The clean-up of a cancelled job is not cancelled with it.
+        let store = self.store.with_retry(StoreRetry::short());
+        let UploadHandle { key, id, .. } = &self.handle;
         let mut retries = Retries::default();
         for _ in 0..MAX_ABORTS {
             if let Err(StoreError { error, .. }) = store.abort_multipart(key, id).await {

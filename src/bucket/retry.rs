@@ -156,8 +156,11 @@ impl StoreRetry {
         retries: &mut Retries,
     ) -> Result<(), StoreError> {
         let StoreError { reason, error } = &failure;
-        if !error.is_retryable() || self.cancel.is_cancelled() {
+        if !error.is_retryable() {
             return Err(failure);
+        }
+        if self.cancel.is_cancelled() {
+            return Err(Error::cancelled(error.message()).into());
         }
         let limit = self.limit;
         let Some((delay, report)) = self.lock().retry(Instant::now(), *reason, limit, retries)

@@ -9,8 +9,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Host;
+use virt::domain::Domain;
+
 use super::command::{CommandRunner, Input, RunningCommand};
+use super::{CALL_TIMEOUT, Host};
 use snapdeck_model::{Error, Kind, Result, SandboxId};
 
 const SCRIPT: &str = include_str!("watchdog.sh");
@@ -40,7 +42,8 @@ struct WatchdogConfig {
 struct GuardedPause {
     /// libvirt's URI on the host itself.
     pub uri: String,
-    pub id: SandboxId,
+    /// UUID of its domain: virsh takes a name that is a number as a domain ID.
+    pub uuid: String,
     /// Whether its disk is backed up into the directory.
     pub is_backup: bool,
     /// Whether its file systems are frozen before the pause.
@@ -108,9 +111,14 @@ impl<'a> Watchdogs<'a> {
         if uri.starts_with("qemu:///embed") {
             return Ok(None);
         }
+        let uuid = |domain: &Domain| Ok(domain.uuid()?.to_string());
+        let sandboxes = self.host.sandboxes();
+        let uuid = sandboxes
+            .call_domain(id, "inspect", CALL_TIMEOUT, uuid)
+            .await?;
         let pause = GuardedPause {
             uri,
-            id: id.clone(),
+            uuid,
             is_backup,
             has_frozen_fs,
         };
@@ -272,8 +280,8 @@ impl WatchdogProcess {
         let (Some(mut stdin), Some(stdout)) = (command.stdin(), command.stdout()) else {
             return Err(failed());
         };
-        let (uri, id, flags) = match &config.pause {
-            Some(pause) => (&*pause.uri, pause.id.as_str(), pause.script_flags()),
+        let (uri, uuid, flags) = match &config.pause {
+            Some(pause) => (&*pause.uri, &*pause.uuid, pause.script_flags()),
             None => ("", "", ""),
         };
         let (silence, running_silence, grace) = match (runner.ssh(), &config.pause) {
@@ -283,7 +291,8 @@ impl WatchdogProcess {
         };
         let [silence, running_silence, grace] =
             [silence, running_silence, grace].map(|time| time.as_secs());
-        let lines = format!("{dir}\n{uri}\n{id}\n{flags}\n{silence}\n{running_silence}\n{grace}\n");
+        let lines =
+            format!("{dir}\n{uri}\n{uuid}\n{flags}\n{silence}\n{running_silence}\n{grace}\n");
         let mut answer = String::new();
         let handshake = async {
             stdin.write_all(lines.as_bytes()).await?;

@@ -3,7 +3,8 @@
 # It reads its configuration from stdin, one value a line, so that its own arguments do not contain the directory by
 # which it finds processes to kill:
 #   dir              temporary directory
-#   uri, id          libvirt URI and name of the sandbox that is about to be paused; empty for none
+#   uri, uuid        libvirt URI and UUID of the sandbox that is about to be paused; empty for none (virsh takes a name that
+#                    is a number for the ID of another domain)
 #   flags            "backup": the sandbox's disk is backed up into dir; "thaw": its file systems are frozen first
 #   silence          seconds without a line after which snapdeck is assumed dead while the sandbox may be paused, or 0
 #   running_silence  the same while the sandbox runs
@@ -16,12 +17,12 @@
 trap '' HUP INT TERM PIPE
 cd /
 exec 2>/dev/null
-dir= uri= id= flags= silence= running_silence= grace=
-IFS= read -r dir && IFS= read -r uri && IFS= read -r id && IFS= read -r flags && IFS= read -r silence &&
+dir= uri= uuid= flags= silence= running_silence= grace=
+IFS= read -r dir && IFS= read -r uri && IFS= read -r uuid && IFS= read -r flags && IFS= read -r silence &&
   IFS= read -r running_silence && IFS= read -r grace || exit 1
 paused= frozen=
 case $flags in *thaw*) frozen=yes ;; esac
-if [ -n "$id" ]; then
+if [ -n "$uuid" ]; then
   if ! command -v virsh >/dev/null; then echo virsh; exit 1; fi
   paused=yes
   # If this process is killed, too, the next snapdeck resumes the sandbox.
@@ -58,11 +59,11 @@ done
 run_virsh() {
   timeout 20 virsh -q -c "$uri" "$@"
 }
-if [ -n "$id" ]; then
+if [ -n "$uuid" ]; then
   tries=0
   while [ -n "$paused" ] && [ $tries -lt 60 ]; do
-    run_virsh resume --domain "$id" && break
-    state=$(run_virsh domstate --domain "$id") && [ "$state" != paused ] && break
+    run_virsh resume --domain "$uuid" && break
+    state=$(run_virsh domstate --domain "$uuid") && [ "$state" != paused ] && break
     tries=$((tries + 1))
     sleep 1
   done
@@ -70,18 +71,18 @@ if [ -n "$id" ]; then
   rm -f -- "$dir/paused"
   tries=0
   while [ -n "$frozen" ] && [ $tries -lt 3 ]; do
-    run_virsh domfsthaw --domain "$id" && break
+    run_virsh domfsthaw --domain "$uuid" && break
     tries=$((tries + 1))
   done
   # A backup that was just being started may appear only now: wait until three polls in a row show none.
   tries=0 absent=0
   while [ $absent -lt 3 ] && [ $tries -lt 100 ]; do
-    if job=$(run_virsh backup-dumpxml --domain "$id"); then
+    if job=$(run_virsh backup-dumpxml --domain "$uuid"); then
       absent=$((absent + 1))
       case $job in
       *"/${dir##*/}/"*)
         absent=0
-        run_virsh domjobabort --domain "$id"
+        run_virsh domjobabort --domain "$uuid"
         ;;
       esac
     elif run_virsh uri; then
@@ -91,8 +92,8 @@ if [ -n "$id" ]; then
     sleep 0.3
   done
   # QEMU pauses a guest when there is no space for the backup's scratch file.
-  case $(run_virsh domstate --domain "$id" --reason) in
-  'paused (I/O error)') run_virsh resume --domain "$id" ;;
+  case $(run_virsh domstate --domain "$uuid" --reason) in
+  'paused (I/O error)') run_virsh resume --domain "$uuid" ;;
   esac
   rm -rf -- "$dir"
   exit 0

@@ -20,29 +20,22 @@ fn list_dirs(settings: &HostSettings) -> [(&'static str, &'static str, &str); 4]
 
 /// Checks that the directories exist and can be listed and written.
 pub(super) fn check_dirs(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
-    let checks = list_dirs(settings).map(|(kind, check_name, dir)| {
+    let checks = list_dirs(settings).map(|(kind, what, dir)| {
         let problem = ["missing", "list", "write"]
             .into_iter()
             .filter_map(|key| probe.get(&format!("{kind}.{key}")))
             .find(|message| !message.is_empty());
         if let Some(message) = problem {
             let fix = suggest_fix(message, dir, probe, settings);
-            return Some(Check::failed(
-                check_name,
-                describe_problem(dir, message),
-                fix,
-            ));
+            return Some(Check::failed(what, describe_problem(dir, message), fix));
         }
         if probe.get(&format!("{kind}.write")).is_some() {
-            return Some(Check::passed(
-                check_name,
-                format!("{dir}: readable and writable"),
-            ));
+            return Some(Check::passed(what, format!("{dir}: readable and writable")));
         }
         let was_started = probe.get_all("begin").any(|begun| begun == kind);
         was_started.then(|| {
             Check::failed(
-                check_name,
+                what,
                 format!("{dir} does not answer; not checked: the directories after it"),
                 format!(
                     "find out what hangs: `timeout 5 {}`",
@@ -76,19 +69,19 @@ fn suggest_fix(message: &str, dir: &str, probe: &Probe, settings: &HostSettings)
         let command = quote_words(["setfacl", "-m", &entry, dir]);
         return format!("`{command}`, or run snapdeck as root on the host");
     }
-    let (advice, command) = if has("No space left") || has("quota") {
+    let (what, command) = if has("No space left") || has("quota") {
         ("free space on its file system", ["df", "-h", dir])
     } else if has("Read-only") {
         ("mount its file system writable", ["findmnt", "-T", dir])
     } else {
         ("inspect it on the host", ["ls", "-la", dir])
     };
-    format!("{advice}: `{}`", quote_words(command))
+    format!("{what}: `{}`", quote_words(command))
 }
 
 /// Checks that the host has the owner of snapshots, and that files can be given to it.
 pub(super) fn check_owner(probe: &Probe, settings: &HostSettings) -> Option<Check> {
-    let (check_name, name) = ("owner", &settings.owner);
+    let (what, name) = ("owner", &settings.owner);
     let host = &settings.name;
     let fix = match probe.get("usual_owner") {
         Some(usual) => format!("set owner = \"{usual}\" for host {host} in the settings"),
@@ -98,15 +91,15 @@ pub(super) fn check_owner(probe: &Probe, settings: &HostSettings) -> Option<Chec
     if user.is_empty() || group.is_empty() {
         let unknown = if user.is_empty() { "user" } else { "group" };
         return Some(Check::failed(
-            check_name,
+            what,
             format!("{name}: no such {unknown} on the host"),
             fix,
         ));
     }
     match probe.get("snapshots.chown") {
-        Some("") => Some(Check::passed(check_name, format!("{name}; chown works"))),
+        Some("") => Some(Check::passed(what, format!("{name}; chown works"))),
         Some(message) => Some(Check::failed(
-            check_name,
+            what,
             describe_problem(&format!("{name}: chown fails"), message),
             format!("run snapdeck as root on the host, or {fix}"),
         )),
@@ -137,7 +130,7 @@ impl<'a> FileOwnership<'a> {
 
 /// Checks that the snapshots belong to the owner, with mode 0644 or 0444.
 pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
-    let check_name = "owner and mode";
+    let what = "owner and mode";
     if probe.get("snapshots.list") != Some("") {
         return None;
     }
@@ -151,7 +144,7 @@ pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Chec
     let wrong: Vec<&FileOwnership> = files.iter().filter(is_wrong).collect();
     if wrong.is_empty() {
         return Some(Check::passed(
-            check_name,
+            what,
             match files.len() {
                 0 => "no snapshots".to_owned(),
                 count => format!("{} and 0644, all {count}", settings.owner),
@@ -179,7 +172,7 @@ pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Chec
         }
     };
     Some(Check::warning(
-        check_name,
+        what,
         format!(
             "{} of {} differ: {}{more}",
             wrong.len(),

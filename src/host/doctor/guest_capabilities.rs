@@ -119,7 +119,7 @@ pub(super) fn check_acceleration(
     probe: Option<&Probe>,
     accel: Accel,
 ) -> Check {
-    let check_name = "acceleration";
+    let what = "acceleration";
     let device = probe.map(|probe| probe.get("kvm"));
     let (finding, fix) = match device {
         Some(None) => (
@@ -133,42 +133,39 @@ pub(super) fn check_acceleration(
         ),
         Some(Some("forbidden")) => {
             return Check::passed(
-                check_name,
+                what,
                 "libvirt offers KVM; this user cannot open /dev/kvm, but QEMU's user counts; only a started guest \
                  proves that it works",
             );
         }
         _ => {
             return Check::passed(
-                check_name,
+                what,
                 "libvirt offers KVM; only a started guest proves that it works",
             );
         }
     };
     match accel {
         Accel::Kvm => Check::failed(
-            check_name,
+            what,
             finding,
             format!("{fix}; or set [sandbox] accel = \"qemu\""),
         ),
-        Accel::Auto => Check::warning(check_name, finding, fix),
-        Accel::Qemu => Check::passed(
-            check_name,
-            "guests run in emulation, as set by [sandbox] accel",
-        ),
+        Accel::Auto => Check::warning(what, finding, fix),
+        Accel::Qemu => Check::passed(what, "guests run in emulation, as set by [sandbox] accel"),
     }
 }
 
 pub(super) fn check_firmware(guests: &GuestCapabilities, installer: Installer) -> Check {
-    let check_name = "UEFI firmware";
+    let what = "UEFI firmware";
     match guests.loaders.as_slice() {
         [] if !guests.has_efi => Check::warning(
-            check_name,
+            what,
             "none found: UEFI guests cannot run",
             installer.command("ovmf"),
         ),
-        [] => Check::passed(check_name, "found by libvirt"),
-        [first, ..] => Check::passed(check_name, first),
+        [] => Check::passed(what, "found by libvirt"),
+        [first, ..] => Check::passed(what, first),
     }
 }
 

@@ -150,7 +150,7 @@ fn report_problem(snapshot: &Snapshot, problem: &str, settings: &HostSettings) -
 
 /// Checks that the backing files of sandboxes exist, and names those that push refuses because they run.
 pub(super) fn check_sandboxes(inventory: &HostInventory, settings: &HostSettings) -> Vec<Check> {
-    let (check_name, host) = ("sandboxes", &settings.name);
+    let (what, host) = ("sandboxes", &settings.name);
     let check_chain = |sandbox: &Sandbox| {
         let missing = sandbox
             .chain
@@ -166,7 +166,7 @@ pub(super) fn check_sandboxes(inventory: &HostInventory, settings: &HostSettings
             ),
         };
         Some(Check::failed(
-            check_name,
+            what,
             format!(
                 "{} is based on {}, which does not exist",
                 sandbox.id, missing.path
@@ -177,7 +177,7 @@ pub(super) fn check_sandboxes(inventory: &HostInventory, settings: &HostSettings
     let mut checks: Vec<Check> = inventory.sandboxes.iter().filter_map(check_chain).collect();
     checks.extend(inventory.unresolved_chains.iter().map(|chain| {
         Check::warning(
-            check_name,
+            what,
             format!("cannot determine the base of {chain}"),
             "inspect it: `qemu-img info --backing-chain DISK`",
         )
@@ -190,17 +190,15 @@ pub(super) fn check_sandboxes(inventory: &HostInventory, settings: &HostSettings
         .collect();
     let all = inventory.sandboxes.len();
     checks.push(match running.first() {
-        None if all == 0 => {
-            Check::passed(check_name, format!("none in {}", settings.sandboxes_dir))
-        }
-        None => Check::passed(check_name, format!("{all}, none runs")),
+        None if all == 0 => Check::passed(what, format!("none in {}", settings.sandboxes_dir)),
+        None => Check::passed(what, format!("{all}, none runs")),
         Some(first) => Check {
             // Not a problem; the alternative for an operator whose push was refused.
             fix: Some(format!(
                 "`snapdeck create {first} NAME --host {host}` works on a running sandbox"
             )),
             ..Check::passed(
-                check_name,
+                what,
                 format!(
                     "{all}, {} running, which push refuses: {}",
                     running.len(),

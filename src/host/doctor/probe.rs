@@ -118,17 +118,17 @@ impl Probe {
 }
 
 pub(super) fn check_clock(probe: &Probe) -> Option<Check> {
-    let (check_name, skew) = ("clock", probe.skew()?);
+    let (what, skew) = ("clock", probe.skew()?);
     let amount = skew.unsigned_abs();
     if amount <= MAX_SKEW {
-        return Some(Check::passed(check_name, "in step with this machine"));
+        return Some(Check::passed(what, "in step with this machine"));
     }
     let direction = match skew.is_negative() {
         true => "behind",
         false => "ahead of",
     };
     Some(Check::warning(
-        check_name,
+        what,
         format!("{} s {direction} this machine's", amount.as_secs()),
         "timedatectl set-ntp true",
     ))

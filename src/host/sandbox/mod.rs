@@ -276,7 +276,7 @@ impl Sandboxes<'_> {
         .await
     }
 
-    pub(super) async fn call_domain<T: Send + 'static>(
+    pub(crate) async fn call_domain<T: Send + 'static>(
         self,
         id: &SandboxId,
         verb: &str,

@@ -320,3 +320,27 @@ fn a_sandbox_paused_by_the_operator_stays_paused() {
     world.snapdeck(&["create", &paused, "other"]).ok();
     assert_eq!(world.state(&paused), "paused");
 }
+
+#[test]
+fn a_sandbox_named_like_the_id_of_another_domain_is_resumed() {
+    let world = World::private_local();
+    world.snapshot("base", 1);
+    let other = world.sandbox("other", "base", State::Running);
+    // To virsh, this name is the ID of the other domain.
+    let id = world.virsh(&["domid", &other]).trim().to_owned();
+    let disk = world.path(&format!("sandboxes/{id}.qcow2"));
+    std::fs::copy(world.disk("other"), &disk).unwrap();
+    world.define(&id, &disk);
+    let list = world.virsh(&["list", "--all", "--uuid", "--name"]);
+    let line = list.lines().find(|line| line.ends_with(&format!(" {id}")));
+    let uuid = line.unwrap().split_whitespace().next().unwrap().to_owned();
+    world.virsh(&["start", &uuid]);
+    world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
+    world.fake("cp", "sleep 1000");
+    let child = world.start(&["create", &id, "app"]);
+    wait_until("the guest is paused", || world.state(&uuid) == "paused");
+    signal(&child, "KILL");
+    wait_for_exit(child);
+    wait_until("the guest runs", || world.state(&uuid) == "running");
+    assert_eq!(world.state(&other), "running");
+}
