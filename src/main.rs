@@ -26,7 +26,7 @@ use snapdeck_settings::{self as settings, LoadedSettings};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
-/// For threads that may hang in a call to libvirt.
+/// Limit of the wait for threads that may hang in a libvirt call.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {

@@ -92,7 +92,7 @@ fn event_stream(app: App, id: JobId) -> impl Stream<Item = Result<Event, Infalli
 }
 
 impl JobFollower {
-    /// Returns the next event, and the follower unless it was the last; `None` where the job was dismissed.
+    /// Returns the next event, and the follower unless it was the last; `None` if the job was dismissed.
     async fn next_event(mut self) -> Option<(Event, Option<Self>)> {
         loop {
             self.ticks.tick().await;

@@ -24,7 +24,7 @@ impl IdempotencyKeys {
     /// Returns the job that was submitted with `key`.
     ///
     /// # Errors
-    /// `keyReused` where the key was used for another operation.
+    /// `keyReused` if the key was used for another operation.
     pub(crate) fn find(&self, key: &str, operation: &Operation) -> Result<Option<JobId>, Problem> {
         match self
             .0

@@ -1,4 +1,4 @@
-//! The HTTP API of one host (spec, "API Reference").
+//! The HTTP API of one host.
 
 mod access;
 mod events;

@@ -1,4 +1,4 @@
-//! Sandboxes (spec, "Example: Create a Custom Base Image", "Using Custom Snapshots").
+//! Sandboxes.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const MAX_MEMORY_MIB: u32 = 16 << 20;
 const MAX_STORAGE_GIB: u32 = 64 << 10;
 const MAX_STOP_TIMEOUT_SECS: u32 = 24 * 3600;
 
-/// The sandbox to create (spec, "Using Custom Snapshots").
+/// The sandbox to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateSandboxRequest {

@@ -25,7 +25,7 @@ use snapdeck_model::{Error, HostName, Kind, Result};
 
 /// Further connections wait in the backlog of the socket.
 const MAX_CONNECTIONS: usize = 512;
-/// Of TLS handshakes and request headers; also ends idle connections.
+/// Limit of TLS handshakes and request headers; also ends idle connections.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Closes a connection whose peer acknowledges nothing (tcp(7)).
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ const RESPONSES_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Serves a host until `stop` completes. Then no more jobs are accepted, and unfinished ones stay in the journal.
 ///
 /// # Errors
-/// `InvalidInput` where it cannot listen.
+/// `InvalidInput` if it cannot listen.
 pub async fn serve(
     engine: Engine,
     host: HostName,

@@ -1,4 +1,4 @@
-//! Snapshots (spec, "API Reference").
+//! Snapshots.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +11,7 @@ use super::request::{JsonBody, RequestOptions, SnapshotQuery};
 use super::{App, json_response};
 use snapdeck_model::{HostName, Object, Operation, Result, SandboxId, Snapshot, SnapshotName};
 
-/// The snapshot to create (spec, "Create Snapshot", request).
+/// The snapshot to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateSnapshotRequest {
@@ -30,7 +30,7 @@ pub(crate) struct CreateSnapshotRequest {
     compact: bool,
 }
 
-/// The snapshot to push (spec, "Push Snapshot", request).
+/// The snapshot to push.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PushSnapshotRequest {
@@ -46,7 +46,7 @@ pub(crate) struct PushSnapshotRequest {
     compact: bool,
 }
 
-/// The snapshot to pull (spec, "Pull Snapshot", request).
+/// The snapshot to pull.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PullSnapshotRequest {

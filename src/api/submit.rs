@@ -1,4 +1,4 @@
-//! Submits operations as jobs and answers with their results.
+//! Submits operations as jobs and responds with their outcomes.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use snapdeck_model::{Kind, Operation, Outcome};
 const MAX_ACTIVE_JOBS: usize = 256;
 
 impl App {
-    /// Runs an operation as a job and answers as requested. The job continues if the caller disconnects.
+    /// Runs an operation as a job; waits for its outcome as long as `options` demand. The job continues if the caller
+    /// disconnects.
     pub(crate) async fn run_operation(
         &self,
         options: RequestOptions,

@@ -24,7 +24,7 @@ impl TlsFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// `InvalidInput` where a file cannot be read, or the key does not match the certificate.
+    /// `InvalidInput` if a file cannot be read, or the key does not match the certificate.
     pub fn read(&self) -> Result<TlsAcceptor> {
         let cannot_read = |object: &str, path: &PathBuf, error: pem::Error| {
             let message = format!("cannot read the {object} from {}", path.display());

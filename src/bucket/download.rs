@@ -42,7 +42,7 @@ where
         retry: store.retry.clone(),
         meter: Default::default(),
     };
-    // Also finds the ETag where the caller's listing had none.
+    // Also finds the ETag if the caller's listing had none.
     let head = async { Ok(store.head(&object.key).await?) };
     let source = transfer
         .run_until_cancelled(Duration::ZERO, head)
@@ -156,7 +156,7 @@ fn interrupted_error(address: &str, cause: impl std::fmt::Display) -> StoreError
         .hint("check the network to the store")
         .retryable();
     StoreError {
-        reason: Reason::NoAnswer,
+        reason: Reason::NoResponse,
         error,
     }
 }

@@ -7,7 +7,7 @@ pub(crate) const IMAGE_SUFFIX: &str = ".qcow2";
 /// `PREFIX/NAME_VARS.fd`: the UEFI variables.
 pub(crate) const VARIABLES_SUFFIX: &str = "_VARS.fd";
 
-/// Returns the snapshot whose file with one of `suffixes` has `key`; `None` where that snapshot's key is another one
+/// Returns the snapshot whose file with one of `suffixes` has `key`; `None` if that snapshot's key is another one
 /// (`a.qcow2.qcow2`).
 pub(crate) fn snapshot_name(prefix: &str, key: &str, suffixes: &[&str]) -> Option<SnapshotName> {
     let file = key.strip_prefix(prefix)?;

@@ -6,7 +6,7 @@ use super::keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX, snapshot_name};
 use super::s3::{PendingUpload, Reason, Store};
 use snapdeck_model::{LEFTOVER_MIN_AGE, Leftover, LeftoverKind, Result};
 
-/// Lists the uploads of snapshots to which nothing was sent for a day. `None` where the store lists no uploads.
+/// Lists the uploads of snapshots to which no part was uploaded for a day. `None` if the store lists no uploads.
 pub(super) async fn list_stale_uploads(
     store: &Store,
     prefix: &str,
@@ -31,7 +31,8 @@ pub(super) async fn list_stale_uploads(
     Ok(Some(leftovers))
 }
 
-/// Returns the upload if nothing was sent to it for a day: an upload of a large image over a slow connection may take longer than that.
+/// Returns the upload if no part was uploaded to it for a day: an upload of a large image over a slow connection may
+/// take longer than that.
 async fn check_stale(store: &Store, upload: &PendingUpload) -> Result<Option<Leftover>> {
     let Some(initiated) = upload.initiated.filter(is_old) else {
         return Ok(None);
@@ -60,7 +61,7 @@ fn is_old(time: &Timestamp) -> bool {
     limit.is_ok_and(|limit| *time < limit)
 }
 
-/// Aborts an upload, unless something was sent to it since it was listed; returns whether it was aborted.
+/// Aborts an upload, unless a part was uploaded to it since it was listed; returns whether it was aborted.
 pub(super) async fn abort(store: &Store, leftover: &Leftover) -> Result<bool> {
     let Some(id) = &leftover.upload_id else {
         return Ok(false);

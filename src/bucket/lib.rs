@@ -91,7 +91,7 @@ impl Bucket {
         self.lazy_client.settings().name.is_some()
     }
 
-    /// Returns `s3://NAME/PREFIX` for messages; `no bucket` where none is configured.
+    /// Returns `s3://NAME/PREFIX` for messages; `no bucket` if none is configured.
     pub fn location(&self) -> &str {
         self.lazy_client.location()
     }
@@ -112,7 +112,7 @@ impl Bucket {
         list::list_pages(self.lazy_client.clone())
     }
 
-    /// Looks up the object; `NotFound` where the bucket itself does not exist.
+    /// Looks up the object; `NotFound` if the bucket itself does not exist.
     pub async fn head(&self, name: &SnapshotName) -> Result<Option<Object>> {
         let store = self.store().await?;
         let object = store.head(&self.key(name)).await?;
@@ -121,11 +121,11 @@ impl Bucket {
 
     /// Uploads `size_bytes` read by `read(offset, length)`, which must return exactly `length` bytes.
     ///
-    /// Parts are sent in parallel, each with its own retries. At most 64 MiB are in memory, or one part for images over
-    /// 600 GiB.
+    /// Parts are uploaded in parallel, each with its own retries. At most 64 MiB are in memory, or one part for images
+    /// over 600 GiB.
     ///
     /// # Errors
-    /// `Conflict` where the object exists and `overwrite` is false. On an error, a cancel or a drop the upload is
+    /// `Conflict` if the object exists and `overwrite` is false. On an error, a cancel or a drop the upload is
     /// aborted in the store. A cancel while the upload is being completed may come too late: then the object is returned.
     pub async fn upload<R, F>(
         &self,
@@ -159,7 +159,7 @@ impl Bucket {
     /// Begins an object of at most `max_bytes` that is assembled part by part.
     ///
     /// # Errors
-    /// `Conflict` where the object exists and `overwrite` is false; `Cancelled`; the store's.
+    /// `Conflict` if the object exists and `overwrite` is false; `Cancelled`; the store's.
     pub async fn begin_multipart<'a>(
         &'a self,
         name: &'a SnapshotName,
@@ -193,7 +193,7 @@ impl Bucket {
     /// At most 64 MiB are in memory.
     ///
     /// # Errors
-    /// `Failed` where the object changes meanwhile, `NotFound` where it does not exist.
+    /// `Failed` if the object changes meanwhile, `NotFound` if it does not exist.
     pub async fn download<W, F>(
         &self,
         object: &Object,
@@ -240,7 +240,7 @@ impl Bucket {
         manifest::read(&store, &self.manifest_key(&object.name), object).await
     }
 
-    /// Writes a manifest beside its object and replaces any other. `Conflict` where the bucket has another object.
+    /// Writes a manifest beside its object and replaces any other. `Conflict` if the bucket has another object.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let store = self.store().await?;
         let (key, image) = (self.manifest_key(&manifest.name), self.key(&manifest.name));
@@ -253,10 +253,10 @@ impl Bucket {
         manifest::read_annotations(&store, &self.manifest_key(name)).await
     }
 
-    /// Changes the annotations of `object`; where it has no manifest, one of annotations alone is written.
+    /// Changes the annotations of `object`; if it has no manifest, one of annotations alone is written.
     ///
     /// # Errors
-    /// `Conflict` where the file in the manifest's place is not a manifest.
+    /// `Conflict` if the file in the manifest's place is not a manifest.
     pub async fn annotate(
         &self,
         object: &Object,
@@ -266,14 +266,14 @@ impl Bucket {
         manifest::annotate(&store, &self.manifest_key(&object.name), object, change).await
     }
 
-    /// Lists multipart uploads under the prefix to which nothing was sent for a day. `None` where the store lists no
+    /// Lists multipart uploads under the prefix to which no part was uploaded for a day. `None` if the store lists no
     /// uploads.
     pub async fn leftovers(&self) -> Result<Option<Vec<Leftover>>> {
         let store = self.store().await?;
         leftovers::list_stale_uploads(&store, &self.lazy_client.settings().prefix).await
     }
 
-    /// Aborts such an upload; `false` where something was sent to it since it was listed.
+    /// Aborts such an upload; `false` if a part was uploaded to it since it was listed.
     pub async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool> {
         let store = self.store().await?;
         leftovers::abort(&store, leftover).await

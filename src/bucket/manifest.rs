@@ -55,7 +55,7 @@ async fn try_read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, Stri
         .await
         .unwrap_or_else(|elapsed| Err(elapsed.into()));
     let json = json.map_err(|error| StoreError {
-        reason: Reason::NoAnswer,
+        reason: Reason::NoResponse,
         error: Error::new(
             Kind::Unreachable,
             format!("cannot read {}", store.address(key)),
@@ -118,7 +118,7 @@ pub(super) async fn write(
 }
 
 /// Replaces the object under `key` by the JSON that `build` makes of it, if it is unchanged by then; repeats both
-/// otherwise. Returns the second value of `build`. A store that does not support conditions overwrites.
+/// otherwise. Returns the second value of `build`. A store that does not support conditional writes overwrites.
 async fn update<T, F>(store: &Store, key: &str, build: impl Fn(Option<Vec<u8>>) -> F) -> Result<T>
 where
     F: Future<Output = Result<(Vec<u8>, T)>>,

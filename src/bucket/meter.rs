@@ -1,4 +1,4 @@
-//! Counts bytes as they move, so that a part that is sent twice counts once.
+//! Counts bytes as they move, so that a part that is uploaded twice counts once.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,5 +1,5 @@
-//! An object assembled from parts: some are uploaded, some are copied by the store from another object. Parts are sent
-//! in any order and may be replaced until the object is completed.
+//! An object assembled from parts: some are uploaded, some are copied by the store from another object. Parts are
+//! uploaded in any order and may be replaced until the object is completed.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -32,7 +32,7 @@ pub struct MultipartObject<'a> {
     overwrite: bool,
     transfer: Transfer<'a>,
     upload: MultipartUpload,
-    /// Length and acknowledgement of each part, by index.
+    /// Length of each part and the response to it, by index.
     parts: Mutex<BTreeMap<u64, (u64, UploadedPart)>>,
     copy_error: OnceLock<Error>,
 }
@@ -80,7 +80,7 @@ impl<'a> MultipartObject<'a> {
         })
     }
 
-    /// Returns the bytes of each part but the last: a multiple of 8 MiB.
+    /// Returns the length of each part but the last: a multiple of 8 MiB.
     pub fn part_bytes(&self) -> u64 {
         self.transfer.part_bytes
     }
@@ -111,7 +111,7 @@ impl<'a> MultipartObject<'a> {
         self.transfer.run_with_progress(work).await
     }
 
-    /// Sends all parts, each with the bytes that `read` returns for its offset and length.
+    /// Uploads all parts, each with the bytes that `read` returns for its offset and length.
     pub(super) async fn upload_all<R, F>(&self, read: R) -> Result<()>
     where
         R: Fn(u64, usize) -> F + Send + Sync,
@@ -135,7 +135,7 @@ impl<'a> MultipartObject<'a> {
             .await
     }
 
-    /// Sends a part and replaces one of the same index. Each part has its own retries.
+    /// Uploads a part; replaces one of the same index. Each part has its own retries.
     ///
     /// # Errors
     /// The store's, after the last attempt.
@@ -152,10 +152,12 @@ impl<'a> MultipartObject<'a> {
         Ok(())
     }
 
-    /// Has the store copy a part from `source`: `length` bytes at `offset`. Returns `false` where it does not: then the
-    /// bytes have to be sent. After the first refusal no copy is requested any more ([`MultipartObject::copy_error`]).
+    /// Has the store copy a part from `source`: `length` bytes at `offset`. Returns `false` if it refuses: then the
+    /// caller uploads the bytes. After the first refusal no more copies are requested
+    /// ([`MultipartObject::copy_error`]).
     ///
-    /// The caller has to check before and after that `source` is unchanged: not every store honours the condition.
+    /// The caller has to check before and after that `source` is unchanged: not every store honours
+    /// `x-amz-copy-source-if-match`.
     ///
     /// # Errors
     /// `Failed` for a part that is too long.
@@ -207,7 +209,7 @@ impl<'a> MultipartObject<'a> {
         self.copy_error.get()
     }
 
-    /// Requests no more copies, for `reason`.
+    /// Requests no more copies; `reason` becomes [`MultipartObject::copy_error`].
     pub fn disable_copies(&self, reason: Error) {
         let _ = self.copy_error.set(reason);
     }
@@ -215,9 +217,9 @@ impl<'a> MultipartObject<'a> {
     /// Completes the object. It must have all parts from index 0 on, equally long but for the last.
     ///
     /// # Errors
-    /// `Conflict` where the object was created meanwhile and must not be overwritten; `Damaged` where the store has an
-    /// object of another size in the end. Nothing remains in the store but in the last case. A cancel may come too late:
-    /// then the object is returned.
+    /// `Conflict` if the object was created meanwhile and must not be overwritten; `Damaged` if the completed
+    /// object has another size; only then it remains in the store. A cancel may be too late: then the object is
+    /// returned.
     pub async fn complete(self) -> Result<Object> {
         let (size_bytes, parts) = match self.collect_parts().await {
             Ok(parts) => parts,
@@ -260,7 +262,7 @@ impl<'a> MultipartObject<'a> {
     }
 
     /// Returns the object's size and its parts in order. Looks for the object again, for stores that do not support
-    /// conditions.
+    /// conditional writes.
     async fn collect_parts(&self) -> Result<(u64, Vec<UploadedPart>)> {
         let parts = self.lock().clone();
         let last = parts.len().saturating_sub(1) as u64;
@@ -314,7 +316,7 @@ impl<'a> MultipartObject<'a> {
     }
 }
 
-/// Fails with `Conflict` where the object exists, unless `overwrite`. Checked before every upload: some stores accept
+/// Fails with `Conflict` if the object exists, unless `overwrite`. Checked before every upload: some stores accept
 /// parts for a bucket that does not exist.
 async fn refuse_overwrite(store: &Store, key: &str, overwrite: bool) -> Result<()> {
     match store.head(key).await? {
@@ -323,7 +325,7 @@ async fn refuse_overwrite(store: &Store, key: &str, overwrite: bool) -> Result<(
     }
 }
 
-/// Returns the object as the store has it now; `Damaged` where its size is not what was sent.
+/// Returns the object as the store has it now; `Damaged` if it has another size than the uploaded parts.
 async fn verify_size(
     store: &Store,
     name: &SnapshotName,

@@ -41,7 +41,7 @@ impl MultipartUpload {
             .map_err(|error| Error::new(Kind::Failed, summary).with_cause(error))?
     }
 
-    /// Makes the object of `size_bytes` out of the parts. `Conflict` where it exists, unless `overwrite`.
+    /// Makes the object of `size_bytes` out of the parts. `Conflict` if it exists, unless `overwrite`.
     pub(super) async fn complete(
         mut self,
         parts: Vec<UploadedPart>,

@@ -11,21 +11,21 @@ use tokio_util::sync::CancellationToken;
 use super::s3::{Reason, StoreError};
 use snapdeck_model::Error;
 
-/// Shortest and longest delay between two tries of one call, before jitter.
+/// Minimum and maximum delay between two attempts of one call, before jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(125), Duration::from_secs(20));
-/// Limit of calls outside a job, of a store that has not answered the job before, and of errors other than overload and
-/// lost connections: these seldom heal.
+/// Limit of calls outside a job, of a store that has not responded to the job before, and of errors other than overload
+/// and lost connections: these are seldom temporary.
 const SHORT_LIMIT: Duration = Duration::from_secs(4);
 /// A store that fails for less than this is not reported.
 const REPORT_AFTER: Duration = Duration::from_secs(2);
-/// Retries of one job. Each successful call gives one back, so that only a store that fails more than it succeeds
-/// exhausts it (AWS, "Retry behavior": retry quota).
-const BUDGET: u32 = 1000;
+/// Retry quota of one job. Each successful call returns one retry, so that only a store that fails more than it
+/// succeeds exhausts it (AWS, "Retry behavior").
+const RETRY_QUOTA: u32 = 1000;
 
 /// Retry policy of the calls of one job, or of none.
 ///
-/// The time limit counts from the first failure after the latest success of any call: parts that are sent side by side
-/// give up together.
+/// The time limit counts from the first failure after the latest success of any call: parts that are uploaded
+/// concurrently fail together.
 #[derive(Clone)]
 pub struct StoreRetry {
     limit: Duration,
@@ -35,26 +35,26 @@ pub struct StoreRetry {
 }
 
 struct State {
-    has_answered: bool,
+    has_responded: bool,
     failing_since: Option<Instant>,
     is_reported: bool,
-    budget: u32,
+    quota: u32,
 }
 
 impl Default for State {
     fn default() -> Self {
         Self {
-            has_answered: false,
+            has_responded: false,
             failing_since: None,
             is_reported: false,
-            budget: BUDGET,
+            quota: RETRY_QUOTA,
         }
     }
 }
 
 impl State {
-    /// Returns the delay before the next try of a call that failed at `now`, and whether the wait is to be reported;
-    /// `None` if there is none.
+    /// Returns the delay before the next attempt of a call that failed at `now`, and whether the wait is to be
+    /// reported; `None` if it is not retried.
     fn retry(
         &mut self,
         now: Instant,
@@ -64,34 +64,34 @@ impl State {
     ) -> Option<(Duration, bool)> {
         let limit = match reason {
             Reason::Overloaded => limit,
-            Reason::NoAnswer if self.has_answered => limit,
+            Reason::NoResponse if self.has_responded => limit,
             _ => limit.min(SHORT_LIMIT),
         };
         let store_failing_since = *self.failing_since.get_or_insert(now);
         let call_failing_since = *retries.failing_since.get_or_insert(now);
         let delay = retries.next_delay();
         let total = now - store_failing_since.min(call_failing_since) + delay;
-        if total > limit || self.budget == 0 {
+        if total > limit || self.quota == 0 {
             return None;
         }
-        self.budget -= 1;
+        self.quota -= 1;
         let report = total > REPORT_AFTER && !self.is_reported;
         self.is_reported |= report;
         Some((delay, report))
     }
 
-    /// Notes a success; returns whether a wait was reported.
+    /// Records a success; returns whether a wait was reported.
     fn succeed(&mut self) -> bool {
-        self.has_answered = true;
+        self.has_responded = true;
         self.failing_since = None;
-        self.budget = (self.budget + 1).min(BUDGET);
+        self.quota = (self.quota + 1).min(RETRY_QUOTA);
         std::mem::take(&mut self.is_reported)
     }
 }
 
 impl StoreRetry {
     /// Returns a policy that retries for at most `limit` without a success, until cancelled. `on_change` gets `true` and
-    /// the cause when the store has failed for a while, `false` when it answers again.
+    /// the cause when the store has failed for a while, `false` when it responds again.
     pub fn new(
         limit: Duration,
         cancel: CancellationToken,
@@ -129,7 +129,7 @@ impl StoreRetry {
     /// Repeats `call` until it succeeds, fails with an error that is not retryable, or the limit is reached.
     ///
     /// # Errors
-    /// The last try's; `Cancelled` if the job is cancelled during a delay.
+    /// The last attempt's; `Cancelled` if the job is cancelled during a delay.
     pub(crate) async fn call<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
         mut call: impl FnMut() -> F,
@@ -146,7 +146,7 @@ impl StoreRetry {
         }
     }
 
-    /// Waits before the next try.
+    /// Waits before the next attempt.
     ///
     /// # Errors
     /// `failure` if it is not retried; `Cancelled`.
@@ -182,7 +182,7 @@ impl StoreRetry {
         }
     }
 
-    /// Notes that the store has done what it was asked for.
+    /// Records a successful call.
     pub(crate) fn mark_success(&self) {
         let was_reported = self.lock().succeed();
         if was_reported {
@@ -233,37 +233,37 @@ mod tests {
     /// Fails a call again and again; returns how long and how often it is retried, and how many waits are reported.
     fn fail(state: &mut State, reason: Reason) -> (Duration, u32, u32) {
         let (start, mut retries) = (Instant::now(), Retries::default());
-        let (mut now, mut tries, mut reports) = (start, 0, 0);
+        let (mut now, mut attempts, mut reports) = (start, 0, 0);
         while let Some((delay, report)) = state.retry(now, reason, LIMIT, &mut retries) {
             now += delay;
-            tries += 1;
+            attempts += 1;
             reports += u32::from(report);
         }
-        (now - start, tries, reports)
+        (now - start, attempts, reports)
     }
 
     #[test]
     fn an_overloaded_store_is_waited_for_to_the_limit_and_reported_once() {
-        let (time, tries, reports) = fail(&mut State::default(), Reason::Overloaded);
+        let (time, attempts, reports) = fail(&mut State::default(), Reason::Overloaded);
         assert!((200..=300).contains(&time.as_secs()), "{time:?}");
-        assert!((10..60).contains(&tries), "{tries}");
+        assert!((10..60).contains(&attempts), "{attempts}");
         assert_eq!(reports, 1);
     }
 
     #[test]
-    fn only_a_store_that_has_answered_is_waited_for_when_it_is_lost() {
+    fn only_a_store_that_has_responded_is_waited_for_when_it_is_lost() {
         let mut state = State::default();
-        assert!(fail(&mut state, Reason::NoAnswer).0 <= SHORT_LIMIT);
+        assert!(fail(&mut state, Reason::NoResponse).0 <= SHORT_LIMIT);
         state.succeed();
-        assert!(fail(&mut state, Reason::NoAnswer).0 > LIMIT / 2);
+        assert!(fail(&mut state, Reason::NoResponse).0 > LIMIT / 2);
     }
 
     #[test]
     fn other_errors_are_retried_for_seconds() {
         let mut state = State::default();
         state.succeed();
-        let (time, tries, _) = fail(&mut state, Reason::Other);
-        assert!(time <= SHORT_LIMIT && tries > 2, "{time:?}, {tries}");
+        let (time, attempts, _) = fail(&mut state, Reason::Other);
+        assert!(time <= SHORT_LIMIT && attempts > 2, "{time:?}, {attempts}");
     }
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
         let mut now = start;
         while let Some((delay, _)) = state.retry(now, Reason::Overloaded, LIMIT, &mut retries) {
             now += delay;
-            // Other parts of the same job are sent.
+            // Other parts of the same job are uploaded.
             state.succeed();
         }
         assert!(now - start <= LIMIT);
@@ -282,17 +282,17 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_ends_retries_of_a_store_that_fails_more_than_it_succeeds() {
+    fn the_quota_ends_retries_of_a_store_that_fails_more_than_it_succeeds() {
         let mut state = State::default();
         let now = Instant::now();
-        let mut tries = 0;
+        let mut attempts = 0;
         while state
             .retry(now, Reason::Overloaded, LIMIT, &mut Retries::default())
             .is_some()
         {
-            tries += 1;
+            attempts += 1;
         }
-        assert_eq!(tries, BUDGET);
+        assert_eq!(attempts, RETRY_QUOTA);
         state.succeed();
         assert!(
             state

@@ -153,7 +153,7 @@ impl Transfer<'_> {
             .hint("check the network to the store")
             .retryable();
         StoreError {
-            reason: Reason::NoAnswer,
+            reason: Reason::NoResponse,
             error,
         }
     }

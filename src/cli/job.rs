@@ -28,7 +28,7 @@ impl StopSignals {
     /// Installs the handlers: the signals no longer end the process.
     ///
     /// # Errors
-    /// `Failed` where a handler cannot be installed.
+    /// `Failed` if a handler cannot be installed.
     pub fn new() -> Result<Self> {
         let listen = || -> io::Result<Self> {
             Ok(Self {
@@ -279,7 +279,7 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
                 (false, true) => "repaired",
                 (false, false) => "pulled",
             };
-            // Omitted where all bytes were downloaded.
+            // Omitted if all bytes were downloaded.
             let sources = [
                 (*fetched_bytes, "downloaded"),
                 (*copied_bytes, "copied on the host"),

@@ -76,7 +76,7 @@ pub enum CommandPlan {
 /// Returns the plan of a command; `None` for commands that need no engine. `named` are the hosts given with `--host`.
 ///
 /// # Errors
-/// `InvalidInput` for an unknown host, and where a command needs exactly one host.
+/// `InvalidInput` for an unknown host, or if a command needs exactly one host.
 pub fn plan(
     command: Command,
     named: &[HostName],
@@ -198,7 +198,7 @@ pub fn plan(
 /// Returns the host of a command that works on one host: the named or the only one.
 ///
 /// # Errors
-/// `InvalidInput` for an unknown host, and where none or several are named of several configured ones.
+/// `InvalidInput` for an unknown host, or if none or several are named of several configured ones.
 pub fn select_host(named: &[HostName], settings: &Settings) -> Result<HostName> {
     check_known_hosts(named, settings)?;
     match (dedup_hosts(named).as_slice(), settings.hosts.as_slice()) {

@@ -24,7 +24,7 @@ impl CommandOutput {
     /// Returns an output with exit code 0.
     ///
     /// # Errors
-    /// `Failed` where it cannot be written as JSON.
+    /// `Failed` if it cannot be written as JSON.
     pub fn new(json: &impl Serialize, text: impl Into<String>) -> Result<Self> {
         let json = serde_json::to_value(json).map_err(|error| {
             Error::new(Kind::Failed, "cannot write the output as JSON").with_cause(error)

@@ -11,7 +11,7 @@ use snapdeck_model::{
     Error, HostName, Kind, Lineage, Object, PullCost, Result, SandboxId, Snapshot, SnapshotName,
 };
 
-/// Result of a lookup in the bucket. An unreachable bucket is not an error where the host is queried, too.
+/// Result of a lookup in the bucket. An unreachable bucket is not an error if the host is queried, too.
 enum BucketLookup {
     Present(Box<Object>),
     Absent,
@@ -33,7 +33,7 @@ async fn look_up_object(engine: &Engine, name: &SnapshotName) -> BucketLookup {
     }
 }
 
-/// `snapdeck exists` (spec, API reference, `/snapshots/exists`). The exit code depends on the host alone.
+/// `snapdeck exists`, as `GET /snapshots/exists`. The exit code depends on the host alone.
 pub(crate) async fn exists(
     engine: &Engine,
     host: &HostName,

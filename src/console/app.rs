@@ -139,11 +139,11 @@ pub(crate) struct Areas {
     pub hosts: Vec<(Option<HostName>, Rect)>,
     /// Columns of the matrix, and the first scrolling one.
     pub columns: (Vec<(Place, Rect)>, usize),
-    /// Greatest scroll offset of the details.
+    /// Maximum scroll offset of the details.
     pub details_end: u16,
     /// Area of the guest's screen.
     pub picture: Option<Rect>,
-    /// Visible lines and greatest scroll offset of the topmost dialog.
+    /// Visible lines and maximum scroll offset of the topmost dialog.
     pub layer: (u16, u16),
     /// Scroll offset of the topmost dialog.
     pub layer_top: u16,

@@ -45,7 +45,7 @@ impl Column {
         named.map_or("name", |(name, _)| name)
     }
 
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         let named = COLUMNS.iter().find(|(other, _)| *other == name);
         named.map(|(_, column)| *column)
     }
@@ -72,7 +72,7 @@ pub(crate) trait Row {
     fn key(&self) -> &Self::Key;
     /// Returns the text that the words of a filter match.
     fn text(&self) -> &str;
-    /// Returns another text that they match.
+    /// Returns another text that the words of a filter match.
     fn secondary_text(&self) -> &str {
         ""
     }

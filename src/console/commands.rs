@@ -18,7 +18,7 @@ use snapdeck_engine::{CachedInventory, Engine, Parents, PruneRequest};
 use snapdeck_model::settings::NotificationMethod;
 use snapdeck_model::{Lineage, Operation, PrunePlan, PullCost};
 
-/// Limit of the wait for SIGCONT. It passes only where no shell has stopped this process.
+/// Limit of the wait for SIGCONT. It passes only if no shell has stopped this process.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(crate) enum TaskResult {

@@ -9,7 +9,7 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 
 type EventResult = io::Result<Event>;
 
-/// Longest sequence that is parsed, in characters.
+/// Maximum length of a sequence, in characters.
 const MAX_SEQUENCE: usize = 20;
 /// Limit of dropped events of a paste; a terminal buffers fewer.
 const MAX_PASTE_EVENTS: usize = 1 << 16;

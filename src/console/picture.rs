@@ -16,7 +16,7 @@ use snapdeck_model::settings::PictureStyle;
 
 /// Default width and height of a cell, in pixels.
 const CELL: (u16, u16) = (10, 20);
-/// Greatest number of rows and columns of kitty's protocol (kitty, "Unicode placeholders").
+/// Maximum number of rows and columns of kitty's protocol (kitty, "Unicode placeholders").
 const MAX_CELLS: u16 = 297;
 /// Prefixes of `TERM` (which SSH forwards) or `TERM_PROGRAM` of terminals that draw pixels.
 const KITTY: &[&str] = &["xterm-kitty", "xterm-ghostty", "ghostty"];

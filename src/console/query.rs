@@ -168,7 +168,7 @@ fn test(token: &str, now: Timestamp) -> Result<Option<Test>, String> {
     let (sign, comparison) = sign.copied().unwrap_or((":", Comparison::Equal));
     let value = rest[sign.len()..].to_ascii_lowercase();
     let is_age = name == "age";
-    let Some(column) = Column::named(&name).or(is_age.then_some(Column::Modified)) else {
+    let Some(column) = Column::from_name(&name).or(is_age.then_some(Column::Modified)) else {
         let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
         return Err(format!(
             "unknown field {name:?}: use {} or age",

@@ -37,7 +37,7 @@ use snapdeck_settings::read_file;
 
 /// Interval between frames while jobs are active.
 const FRAME: Duration = Duration::from_millis(100);
-/// Least interval between frames that no key has caused.
+/// Minimum interval between frames that no key has caused.
 const MIN_DRAW_INTERVAL: Duration = Duration::from_millis(33);
 /// Number of events handled before a frame is drawn.
 const BURST: usize = 256;
@@ -47,7 +47,7 @@ pub(crate) const SELECTION_DEBOUNCE: Duration = Duration::from_millis(200);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Safety limit of the wait for the engine, which limits its own shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(120);
-/// Limit of the clean-up of jobs that can be resumed at the next start.
+/// Limit of the cleanup of jobs that can be resumed at the next start.
 const SUSPEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Treatment of running jobs on exit.
@@ -421,7 +421,7 @@ impl Screen {
         LoopControl::Continue
     }
 
-    /// Shuts down the engine, and shows the clean-up of its jobs meanwhile.
+    /// Shuts down the engine, and shows the cleanup of its jobs meanwhile.
     async fn shut_down(
         &mut self,
         terminal: &mut Terminal,

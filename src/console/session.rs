@@ -120,7 +120,7 @@ impl Session {
         let pane = |name: &str| LISTS.iter().copied().find(|pane| pane.name() == name);
         let sort = |(name, saved): (String, SavedSort)| {
             let sort = Sort {
-                column: Column::named(&saved.field)?,
+                column: Column::from_name(&saved.field)?,
                 descending: saved.descending,
             };
             Some((pane(&name)?, sort))

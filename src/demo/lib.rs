@@ -45,7 +45,7 @@ const SANDBOXES: [(&str, bool, bool); 3] = [
 ];
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Kills the guests and removes the directory at the end of stdin, which also comes when this process is killed. Retries,
+/// Kills the guests and removes the directory when its stdin is closed, also because this process was killed. Retries,
 /// because libvirt writes files while its guests end.
 const CLEANER_SCRIPT: &str = r#"
 trap '' HUP INT TERM
@@ -68,7 +68,7 @@ done
 pub struct DemoEnvironment {
     dir: PathBuf,
     settings: Settings,
-    /// Keeps a connection open: the embedded driver may end with the last one.
+    /// Keeps a connection open: the embedded driver may stop when the last one is closed.
     host: Host,
     cleaner: Child,
 }
@@ -76,7 +76,7 @@ pub struct DemoEnvironment {
 /// Restarts this program with libvirt's log off, which only an environment variable can do.
 ///
 /// # Errors
-/// `Failed` where it cannot be restarted.
+/// `Failed` if it cannot be restarted.
 #[expect(clippy::disallowed_methods, reason = "libvirt reads the environment")]
 pub fn reexec_with_quiet_libvirt() -> Result<()> {
     if std::env::var_os(LIBVIRT_LOG_ENV.0).is_some() {
@@ -139,7 +139,7 @@ impl DemoEnvironment {
     /// Kills the guests and removes the directory.
     ///
     /// # Errors
-    /// `Failed` where that takes more than 10 s.
+    /// `Failed` if that takes more than 10 s.
     pub async fn shut_down(mut self) -> Result<()> {
         drop(self.cleaner.stdin.take());
         let mut cleaner = self.cleaner;

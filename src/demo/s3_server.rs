@@ -15,7 +15,7 @@ use snapdeck_model::{Error, Kind, Result};
 /// Serves the directories under `root` as buckets until the runtime ends; clients authenticate with `keys`.
 ///
 /// # Errors
-/// `Failed` where `root` cannot be served or no port is free.
+/// `Failed` if `root` cannot be served or no port is free.
 pub(crate) async fn serve(root: &Path, keys: &Credentials) -> Result<SocketAddr> {
     let failed = |cause: String| {
         Error::new(Kind::Failed, "cannot start the S3 server of the demo").with_cause(cause)

@@ -30,7 +30,7 @@ impl Engine {
     /// Changes the annotations of a snapshot on a host.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` while the snapshot is locked, or where its manifest is not one of snapdeck;
+    /// `NotFound`; `Conflict` while the snapshot is locked, or if its manifest is not one of snapdeck;
     /// `Unreachable`.
     pub async fn annotate_snapshot(
         &self,
@@ -44,7 +44,7 @@ impl Engine {
     /// Changes the annotations of an object.
     ///
     /// # Errors
-    /// `Conflict` where its manifest is not one of snapdeck; those of the bucket.
+    /// `Conflict` if its manifest is not one of snapdeck; those of the bucket.
     pub async fn annotate_object(
         &self,
         object: &Object,
@@ -56,7 +56,7 @@ impl Engine {
     /// Changes the annotations of a snapshot on a host, if given, and in the bucket, if requested.
     ///
     /// # Errors
-    /// As [`Engine::annotate_snapshot`] and [`Engine::annotate_object`]; `NotFound` where the bucket has no such object.
+    /// As [`Engine::annotate_snapshot`] and [`Engine::annotate_object`]; `NotFound` if the bucket has no such object.
     pub async fn annotate(
         &self,
         host: Option<&HostName>,

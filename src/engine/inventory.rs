@@ -24,13 +24,13 @@ const PAGE_POLL: Duration = Duration::from_secs(9);
 const MAX_BUCKET_POLL: Duration = Duration::from_secs(900);
 /// One start emits four events.
 const EVENT_DEBOUNCE: Duration = Duration::from_millis(100);
-/// A host whose connection was lost is shown as unreachable unless it answers within this time.
+/// A host whose connection was lost is shown as unreachable unless it is reconnected within this time.
 const RECONNECT_GRACE: Duration = Duration::from_secs(2);
 /// Limit for a scan; its single calls have shorter timeouts.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Shortest and longest wait before an unreachable host or bucket is retried.
+/// Minimum and maximum wait before an unreachable host or bucket is retried.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Shortest interval between updates of the view during the first listing.
+/// Minimum interval between updates of the view during the first listing.
 const PAGE_UPDATE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Returns the view before the first answers.
@@ -133,7 +133,7 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     }
 }
 
-/// Scans a host; `None` where the engine ends meanwhile. With `is_lost`, the connection was lost: the host is shown as
+/// Scans a host; `None` if the engine ends meanwhile. With `is_lost`, the connection was lost: the host is shown as
 /// unreachable while the scan takes longer than [`RECONNECT_GRACE`].
 async fn scan_host(
     inner: &Inner,

@@ -23,7 +23,7 @@ impl JobTable {
     /// Adds a job and takes its locks. `prerequisites` are jobs of the same chain: their locks do not conflict.
     ///
     /// # Errors
-    /// `Conflict` where another job holds one of `locks`.
+    /// `Conflict` if another job holds one of `locks`.
     pub(crate) fn add(
         &mut self,
         title: &str,

@@ -19,18 +19,18 @@ use snapdeck_host::{Host, RetryPolicy};
 use snapdeck_model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result};
 use snapdeck_ops::FetchHandle;
 
-/// A job waits so long for a store that is overloaded or lost, since its latest success.
+/// Limit of the wait of a job for a store that is overloaded or unreachable, from its latest successful call.
 const STORE_RETRY_LIMIT: Duration = Duration::from_secs(300);
-/// The oldest finished jobs beyond these are dismissed.
+/// Further finished jobs are dismissed, oldest first.
 const MAX_FINISHED_JOBS: usize = 200;
-/// The first lines are kept: they say how the job started.
+/// Later lines are dropped: the first ones show how the job started.
 const MAX_LOG_LINES: usize = 500;
 
 impl Engine {
     /// Submits an operation as a job.
     ///
     /// # Errors
-    /// `Conflict` where another job works on the same sandbox, snapshot or object; `InvalidInput` for an unknown host.
+    /// `Conflict` if another job works on the same sandbox, snapshot or object; `InvalidInput` for an unknown host.
     pub fn submit(&self, operation: Operation) -> Result<JobId> {
         let mut results = self.submit_all(vec![operation]);
         results
@@ -46,7 +46,7 @@ impl Engine {
     pub fn submit_all(&self, operations: Vec<Operation>) -> Vec<Result<JobId>> {
         let now = Timestamp::now();
         let requests = operations.into_iter().map(|operation| (operation, now));
-        submit_since(&self.inner, requests.collect())
+        submit_requested_at(&self.inner, requests.collect())
     }
 
     /// Submits operations as a chain of jobs, all or none: each starts when the previous one finished, and fails with
@@ -55,7 +55,7 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::submit`]. The locks of the jobs of a chain do not conflict with each other.
     pub fn submit_chain(&self, operations: Vec<Operation>) -> Result<Vec<JobId>> {
-        submit_chain_since(&self.inner, operations, Timestamp::now())
+        submit_chain_requested_at(&self.inner, operations, Timestamp::now())
     }
 
     /// Waits until a job ends and returns its outcome. Each job ends: all its steps have a timeout or can be cancelled.
@@ -121,11 +121,11 @@ struct AcceptedJob {
     cancel: CancellationToken,
 }
 
-/// Waits for a place among the running jobs; the jobs of one fan-out share it.
+/// Waits in the job queue; pulls that share a fetch share one permit.
 type PermitFuture = Shared<BoxFuture<'static, Result<Arc<JobPermit>>>>;
 
 /// Submits operations that were requested at these times; pulls of one snapshot share a permit and a fetch.
-pub(super) fn submit_since(
+pub(super) fn submit_requested_at(
     inner: &Arc<Inner>,
     requests: Vec<(Operation, Timestamp)>,
 ) -> Vec<Result<JobId>> {
@@ -166,7 +166,7 @@ pub(super) fn submit_since(
 }
 
 /// As [`Engine::submit_chain`], for operations that were requested at `requested_at`.
-pub(super) fn submit_chain_since(
+pub(super) fn submit_chain_requested_at(
     inner: &Arc<Inner>,
     operations: Vec<Operation>,
     requested_at: Timestamp,
@@ -196,10 +196,10 @@ pub(super) fn submit_chain_since(
         );
         let permit = async move {
             if let Some(previous) = previous {
-                let result = previous.await.unwrap_or_else(|crash| {
+                let result = previous.await.unwrap_or_else(|panic| {
                     Err(
                         Error::new(Kind::Failed, "the previous job of the chain crashed")
-                            .with_cause(crash),
+                            .with_cause(panic),
                     )
                 });
                 result.map_err(|error| error.context(format!("cannot {title}")))?;
@@ -310,10 +310,10 @@ async fn run_job(
                 run_operation(&inner, &operation, host.as_ref(), fetch, &ctx).await
             })
         };
-        worker.await.unwrap_or_else(|crash| {
+        worker.await.unwrap_or_else(|panic| {
             Err(
                 Error::new(Kind::Failed, format!("{title} crashed inside snapdeck"))
-                    .with_cause(crash),
+                    .with_cause(panic),
             )
         })
     };

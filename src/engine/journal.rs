@@ -115,7 +115,7 @@ impl Journal {
     /// Opens a new session under `state`.
     ///
     /// # Errors
-    /// `Failed` where `state` cannot be written.
+    /// `Failed` if `state` cannot be written.
     pub(crate) fn open(state: &Path) -> Result<Self> {
         let root = state.join("journal");
         let open = || -> io::Result<Self> {
@@ -255,7 +255,7 @@ impl Drop for Journal {
     }
 }
 
-/// Locks the session of an ended process; `None` where the process is running.
+/// Locks the session of an ended process; `None` if the process is running.
 fn lock_orphan(dir: &Path) -> io::Result<Option<File>> {
     let lock = match File::open(dir.join(LOCK_FILE)) {
         Ok(lock) => lock,

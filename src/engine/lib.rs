@@ -99,7 +99,7 @@ impl Engine {
             tokio::spawn(inventory::follow_host(self.inner.clone(), index));
         }
         tokio::spawn(inventory::follow_bucket(self.inner.clone()));
-        tokio::spawn(metrics::follow(self.inner.clone()));
+        tokio::spawn(metrics::collect_metrics(self.inner.clone()));
     }
 
     /// Returns the current view.

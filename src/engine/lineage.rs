@@ -68,7 +68,7 @@ impl Engine {
     /// bucket, its part is missing.
     ///
     /// # Errors
-    /// `InvalidInput` for an unknown host; `Unreachable` where it does not answer.
+    /// `InvalidInput` for an unknown host; `Unreachable` if it does not answer.
     pub async fn lineage(&self, host: Option<&HostName>, name: &SnapshotName) -> Result<Lineage> {
         let (index, object) = self.lineage_index(host, name).await?;
         let is_on_host = object
@@ -90,10 +90,10 @@ impl Engine {
         Ok(lineage)
     }
 
-    /// Returns the cost of a pull of a snapshot to `host`, where an existing copy does not count.
+    /// Returns the cost of a pull of a snapshot to `host`; an existing copy is ignored.
     ///
     /// # Errors
-    /// `NotFound` for an unknown object and where the bucket does not answer; as [`Engine::lineage`].
+    /// `NotFound` for an unknown object or if the bucket does not answer; as [`Engine::lineage`].
     pub async fn pull_cost(&self, host: &HostName, name: &SnapshotName) -> Result<PullCost> {
         let (index, object) = self.lineage_index(Some(host), name).await?;
         let not_found = || Error::new(Kind::NotFound, format!("object {name} not found"));
@@ -131,7 +131,7 @@ impl Engine {
         Ok((index, object))
     }
 
-    /// Returns a host's snapshots from the view, or from a new scan where the view has none.
+    /// Returns a host's snapshots from the view, or from a new scan if the view has none.
     async fn cached_snapshots(&self, host: &Host) -> Result<Arc<[Snapshot]>> {
         let view = self.view();
         match view.host(host.name()) {

@@ -25,7 +25,7 @@ struct CachedManifest {
 }
 
 impl ManifestCache {
-    /// Returns the cached manifest, `Some(None)` where the image is known to have none, and `None` where it is not cached.
+    /// Returns the cached manifest, `Some(None)` if the image is known to have none, and `None` if it is not cached.
     ///
     /// `host` is `None` for the bucket.
     pub(crate) fn get(

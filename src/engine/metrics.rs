@@ -1,5 +1,5 @@
-//! Metrics of the one sandbox that a front end watches. They are published apart from the view, which they would change
-//! every 2 s.
+//! Metrics of the one sandbox that a front end watches. They are published separately from the view, which they would
+//! change every 2 s.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -14,16 +14,16 @@ use super::view::{HostView, Link, Sample, SandboxMetrics, WatchTarget};
 use snapdeck_host::Host;
 use snapdeck_model::{AgentChannel, HostName, Sandbox, SandboxId, Stats};
 
-/// Skips sandboxes that are selected only briefly.
+/// Delay that skips sandboxes that are selected only briefly.
 const SELECTION_DEBOUNCE: Duration = Duration::from_millis(150);
-/// Of counters and screenshots.
+/// Interval of statistics and screenshots.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
-/// Of checks of the VNC server and the agent channel.
+/// Interval of checks of the VNC server and the agent channel.
 const ACCESS_INTERVAL: Duration = Duration::from_secs(10);
-/// Of queries of the guest agent.
+/// Interval of queries of the guest agent.
 const GUEST_INFO_INTERVAL: Duration = Duration::from_secs(60);
 const ERROR_RETRY_INTERVAL: Duration = Duration::from_secs(10);
-/// Two minutes.
+/// Samples of two minutes.
 const MAX_SAMPLES: usize = 60;
 
 impl Engine {
@@ -44,7 +44,7 @@ impl Engine {
 }
 
 /// Collects the metrics of the watched sandbox until the engine ends.
-pub(super) async fn follow(inner: Arc<Inner>) {
+pub(super) async fn collect_metrics(inner: Arc<Inner>) {
     let mut targets = inner.watch_target.subscribe();
     let mut meters = MeterSet::default();
     loop {
@@ -68,7 +68,7 @@ pub(super) async fn follow(inner: Arc<Inner>) {
     }
 }
 
-/// Publishes the samples that exist.
+/// Publishes the samples that were collected before.
 fn publish_initial(inner: &Inner, target: &WatchTarget, meters: &MeterSet) {
     inner.metrics.send_modify(|metrics| {
         let is_same = |metrics: &&mut Arc<SandboxMetrics>| {
@@ -284,17 +284,17 @@ impl MeterSet {
 }
 
 impl Meter {
-    /// Adds a sample of the time since the last statistics. After a long gap there is none: a mean over minutes is
+    /// Adds a sample of the time since the last statistics. After a long gap it restarts: a mean over minutes is
     /// misleading.
     fn record(&mut self, stats: &Stats, overlay: Option<&str>, time: Instant) {
-        let span = time.saturating_duration_since(self.last_time);
+        let elapsed = time.saturating_duration_since(self.last_time);
         let last = std::mem::replace(&mut self.last_stats, stats.clone());
         self.last_time = time;
-        if span > ERROR_RETRY_INTERVAL * 2 {
+        if elapsed > ERROR_RETRY_INTERVAL * 2 {
             self.samples.clear();
             return;
         }
-        let seconds = span.as_secs_f64();
+        let seconds = elapsed.as_secs_f64();
         if seconds < 0.1 {
             return;
         }

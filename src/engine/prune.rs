@@ -35,7 +35,7 @@ impl Engine {
     /// copy of a snapshot that a sandbox is based on; all hosts of the settings are scanned for that.
     ///
     /// # Errors
-    /// `InvalidInput` for an unknown host; `Unreachable` where a host to prune, or the bucket, does not answer.
+    /// `InvalidInput` for an unknown host; `Unreachable` if a host to prune, or the bucket, does not answer.
     pub async fn prune_plan(&self, request: &PruneRequest) -> Result<PrunePlan> {
         for host in &request.hosts {
             self.host(host)?;

@@ -14,7 +14,7 @@ impl Engine {
     /// Returns what a push would do. Uploads nothing.
     ///
     /// # Errors
-    /// `Conflict` where the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`.
+    /// `Conflict` if the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`.
     pub async fn plan_push(
         &self,
         host: &HostName,
@@ -39,7 +39,7 @@ impl Engine {
     /// Returns a sandbox of a host.
     ///
     /// # Errors
-    /// As [`Engine::sandboxes`]; `NotFound`; `Conflict` where a domain of that name is not a sandbox.
+    /// As [`Engine::sandboxes`]; `NotFound`; `Conflict` if a domain of that name is not a sandbox.
     pub async fn sandbox(&self, host: &HostName, id: &SandboxId) -> Result<Sandbox> {
         self.host(host)?.sandboxes().get(id).await
     }
@@ -61,7 +61,7 @@ impl Engine {
         Ok(self.scan(host).await?.snapshots)
     }
 
-    /// Returns a snapshot of a host; `None` where it has none of that name.
+    /// Returns a snapshot of a host; `None` if it has none of that name.
     ///
     /// # Errors
     /// As [`Engine::sandboxes`].
@@ -80,7 +80,7 @@ impl Engine {
         self.inner.bucket.list().try_concat().await
     }
 
-    /// Returns an object of the bucket; `None` where it has none of that name.
+    /// Returns an object of the bucket; `None` if it has none of that name.
     ///
     /// # Errors
     /// Those of the bucket.

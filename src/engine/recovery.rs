@@ -21,7 +21,7 @@ impl Engine {
     /// processes may share one directory.
     ///
     /// # Errors
-    /// `Failed` where it cannot be written.
+    /// `Failed` if it cannot be written.
     pub fn open_journal(&self, state: &Path) -> Result<()> {
         let journal = Journal::open(state)?;
         // The first one stays: it has the entries of running jobs.
@@ -107,12 +107,12 @@ fn resume(inner: &Arc<Inner>, ids: &[InterruptedId]) -> Vec<(String, Result<Vec<
         let operations = entry.operations().into_iter();
         operations.map(|operation| (operation, entry.requested_at))
     });
-    let jobs = jobs::submit_since(inner, requests.collect());
+    let jobs = jobs::submit_requested_at(inner, requests.collect());
     for (entry, job) in single.into_iter().zip(jobs) {
         record(entry, job.map(|id| vec![id]));
     }
     for entry in chains {
-        let jobs = jobs::submit_chain_since(inner, entry.operations(), entry.requested_at);
+        let jobs = jobs::submit_chain_requested_at(inner, entry.operations(), entry.requested_at);
         record(entry, jobs);
     }
     interrupted.sort_by_key(|entry| entry.id);

@@ -24,7 +24,7 @@ struct JobGroup {
     permit_tx: oneshot::Sender<JobPermit>,
 }
 
-/// Permission to run; dropping it lets the next group run.
+/// Permission to run; dropping it starts the next group.
 pub(super) struct JobPermit(JobQueue);
 
 impl JobQueue {

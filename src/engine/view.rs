@@ -243,7 +243,7 @@ impl SandboxMetrics {
 /// Parents of the snapshots in the view, by their manifests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parents {
-    /// Parent by snapshot, where known.
+    /// Parent by snapshot, if known.
     pub parents: BTreeMap<SnapshotName, SnapshotName>,
     /// Number of snapshots whose manifests were not read: too many, or an error.
     pub unread_count: usize,

@@ -8,7 +8,7 @@ impl Engine {
     /// tunnel stays open until the engine ends.
     ///
     /// # Errors
-    /// `Conflict` where the sandbox has no reachable VNC server; `NotFound`; `Unreachable`.
+    /// `Conflict` if the sandbox has no reachable VNC server; `NotFound`; `Unreachable`.
     pub async fn viewer_url(&self, host: &HostName, sandbox: &SandboxId) -> Result<(String, bool)> {
         let key = (host.clone(), sandbox.clone());
         let existing = self.inner.tunnels().get(&key).cloned();

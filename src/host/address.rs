@@ -21,7 +21,7 @@ pub(crate) struct SshAddress {
     /// The only private key to use.
     pub keyfile: Option<String>,
     pub known_hosts: Option<String>,
-    /// Is the host's key not checked?
+    /// Whether the host key is not checked (libvirt's `no_verify`).
     pub no_verify: bool,
     /// libvirt's unix socket on the host; `None` for the default one.
     pub socket: Option<String>,

@@ -92,7 +92,7 @@ impl Libvirt {
         }
     }
 
-    /// Does libvirt offer backup jobs of running sandboxes?
+    /// Whether libvirt supports backup jobs of running sandboxes.
     ///
     /// # Errors
     /// `Unreachable`.
@@ -121,9 +121,9 @@ impl Libvirt {
             .await?;
         let host = self.host();
         match &result {
-            KvmProbeResult::StartFailed(why) => {
+            KvmProbeResult::StartFailed(reason) => {
                 tracing::info!(
-                    "KVM does not work on host {host} ({why}): the guest runs in emulation, 10 to 20 times slower"
+                    "KVM does not work on host {host} ({reason}): the guest runs in emulation, 10 to 20 times slower"
                 );
             }
             KvmProbeResult::TimedOut => {

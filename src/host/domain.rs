@@ -91,7 +91,7 @@ fn is_paused_for(domain: &Domain, expected: DomainPausedReason) -> Result<bool, 
     ))
 }
 
-/// Has QEMU paused the guest after a failed write?
+/// Returns whether QEMU has paused the guest after a failed write.
 pub(crate) fn is_paused_on_io_error(domain: &Domain) -> Result<bool, Error> {
     Ok(domain.info()?.state.is(DomainState::Paused)
         && is_paused_for(domain, DomainPausedReason::IOError)?)

@@ -20,13 +20,13 @@ pub struct DomainTemplate<'a> {
     pub cpus: u32,
     /// Memory, in bytes.
     pub memory_bytes: u64,
-    /// Does it run under KVM instead of in emulation?
+    /// Whether it runs under KVM instead of in emulation.
     pub is_kvm: bool,
     /// Firmware it boots with.
     pub firmware: Firmware,
     /// Network it is connected to.
     pub network: &'a Network,
-    /// Does it have a TPM?
+    /// Whether it has a TPM.
     pub has_tpm: bool,
 }
 
@@ -147,12 +147,12 @@ impl DomainTemplate<'_> {
     }
 }
 
-fn template_error(why: String) -> Error {
+fn template_error(reason: String) -> Error {
     Error::new(
         Kind::InvalidInput,
         "cannot use the template of new sandboxes",
     )
-    .with_cause(why)
+    .with_cause(reason)
     .hint("check template in [sandbox] of the settings")
 }
 

@@ -62,7 +62,7 @@ impl<'a> Images<'a> {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let runner = self.runner;
-        let what = || format!("cannot convert {disk} on host {}", runner.host());
+        let summary = || format!("cannot convert {disk} on host {}", runner.host());
         let mut argv = vec!["qemu-img", "convert", "-p", "-f", "qcow2", "-O", "qcow2"];
         argv.extend(share_flags(shared));
         argv.extend([disk, target]);
@@ -91,7 +91,7 @@ impl<'a> Images<'a> {
         let run = async {
             let (has_progress, stderr) = tokio::join!(read_progress, read_text(stderr));
             if !has_progress {
-                return Err(Error::new(Kind::Failed, what()).with_cause(format!(
+                return Err(Error::new(Kind::Failed, summary()).with_cause(format!(
                     "qemu-img made no progress for {} minutes",
                     STALL_TIMEOUT.as_secs() / 60
                 )));
@@ -100,7 +100,7 @@ impl<'a> Images<'a> {
             if status.success() {
                 return Ok(());
             }
-            Err(explain(what(), status, &stderr))
+            Err(explain(summary(), status, &stderr))
         };
         let result = tokio::select! {
             result = run => result,
@@ -150,7 +150,7 @@ async fn measure(runner: &CommandRunner, disk: &str, shared: bool) -> Result<u64
     struct MeasureOutput {
         required: u64,
     }
-    let what = || format!("cannot measure {disk} on host {}", runner.host());
+    let summary = || format!("cannot measure {disk} on host {}", runner.host());
     let mut argv = vec![
         "qemu-img",
         "measure",
@@ -166,12 +166,12 @@ async fn measure(runner: &CommandRunner, disk: &str, shared: bool) -> Result<u64
         .run(&argv, MEASURE_TIMEOUT, &CancellationToken::new())
         .await?;
     if !output.status.success() {
-        return Err(explain(what(), output.status, &output.stderr));
+        return Err(explain(summary(), output.status, &output.stderr));
     }
     serde_json::from_str(&output.stdout)
         .map(|measured: MeasureOutput| measured.required)
         .map_err(|error| {
-            Error::new(Kind::Failed, what())
+            Error::new(Kind::Failed, summary())
                 .with_cause(format!("qemu-img measure printed invalid JSON: {error}"))
         })
 }
@@ -227,7 +227,7 @@ async fn check(
     path: &str,
     cancel: &CancellationToken,
 ) -> Result<Option<String>> {
-    let what = || format!("cannot check {path} on host {}", runner.host());
+    let summary = || format!("cannot check {path} on host {}", runner.host());
     let argv = ["qemu-img", "check", "-f", "qcow2", path];
     let output = runner.run(&argv, CHECK_TIMEOUT, cancel).await?;
     // QEMU, docs/tools/qemu-img, "check": the meaning of its exit codes.
@@ -252,11 +252,11 @@ async fn check(
             ),
         )
         .with_cause(last_line(&output.stderr))),
-        _ => Err(explain(what(), output.status, &output.stderr)),
+        _ => Err(explain(summary(), output.status, &output.stderr)),
     }
 }
 
-/// Is this error of exit code 1 independent of the image's content?
+/// Returns whether this error with exit code 1 is independent of the image's content.
 fn is_access_error(stderr: &str) -> bool {
     [
         "Permission denied",
@@ -288,13 +288,13 @@ fn last_line(text: &str) -> &str {
         .unwrap_or("no error message")
 }
 
-fn explain(what: String, status: ExitStatus, stderr: &str) -> Error {
+fn explain(summary: String, status: ExitStatus, stderr: &str) -> Error {
     if stderr.contains("No space left") || stderr.contains("Disk quota exceeded") {
-        return Error::new(Kind::NoSpace, what)
+        return Error::new(Kind::NoSpace, summary)
             .with_cause(last_line(stderr))
             .hint("free space there, or set temp_dir of the host to a larger disk");
     }
-    let error = Error::new(Kind::Failed, what);
+    let error = Error::new(Kind::Failed, summary);
     if stderr.contains(LOCK_MESSAGE) {
         return error.with_cause(last_line(stderr)).hint(
             "another program has the image open: wait for it, or pause the sandbox rather than stop it",

@@ -68,7 +68,7 @@ pub(crate) fn inspect(path: &Path) -> io::Result<ImageFile> {
 pub(crate) fn parse_header(start: &[u8]) -> Result<Result<ImageFacts, String>, usize> {
     match read_header(start) {
         Ok(facts) => Ok(Ok(facts)),
-        Err(HeaderError::Invalid(why)) => Ok(Err(why)),
+        Err(HeaderError::Invalid(reason)) => Ok(Err(reason)),
         Err(HeaderError::Incomplete { needed_bytes }) => Err(needed_bytes),
     }
 }

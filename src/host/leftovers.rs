@@ -89,12 +89,12 @@ impl Leftovers<'_> {
         let name = leftover.path.strip_prefix(dir.as_str());
         let name = name.and_then(|name| name.strip_prefix('/'));
         let Some(name) = name.filter(|name| !name.contains('/')) else {
-            let what = format!(
+            let summary = format!(
                 "cannot remove {} on host {}",
                 leftover.path,
                 self.host.name()
             );
-            return Err(Error::new(Kind::Failed, what).with_cause(format!("it is not in {dir}")));
+            return Err(Error::new(Kind::Failed, summary).with_cause(format!("it is not in {dir}")));
         };
         let lock = match &parse_partial_name(name) {
             Some(snapshot) => {
@@ -125,8 +125,8 @@ impl Leftovers<'_> {
         match output.status.success() {
             true => Ok(output),
             false => {
-                let what = format!("cannot search for leftovers on host {}", self.host.name());
-                Err(system_error(what, &output.stderr))
+                let summary = format!("cannot search for leftovers on host {}", self.host.name());
+                Err(system_error(summary, &output.stderr))
             }
         }
     }

@@ -81,8 +81,8 @@ impl Host {
     pub fn new(settings: HostSettings) -> Result<Self> {
         let name = &settings.name;
         let address = address::parse(&settings.uri).map_err(|(cause, hint)| {
-            let what = format!("unsupported uri of host {name}: {}", settings.uri);
-            Error::new(Kind::InvalidInput, what)
+            let summary = format!("unsupported uri of host {name}: {}", settings.uri);
+            Error::new(Kind::InvalidInput, summary)
                 .with_cause(cause)
                 .hint(hint)
         })?;
@@ -187,7 +187,7 @@ impl Host {
         Watchdogs::new(self)
     }
 
-    /// Returns its locks, which keep the jobs of several snapdeck processes apart.
+    /// Returns its locks, by which the jobs of several snapdeck processes exclude each other.
     pub fn locks(&self) -> Locks<'_> {
         Locks::new(self)
     }

@@ -79,7 +79,7 @@ impl Libvirt {
         self.connections.event_count()
     }
 
-    /// Is the connection that receives events lost, and no other open yet?
+    /// Returns whether the connection that receives events was lost and is not reopened yet.
     pub fn is_connection_lost(&self) -> bool {
         self.connections.is_connection_lost()
     }
@@ -123,15 +123,15 @@ impl Libvirt {
         deadline: Duration,
         call: impl FnOnce(&Connect) -> Result<T, VirtError> + Send + 'static,
     ) -> Result<T> {
-        let what = format!("cannot {} on host {}", action.into(), self.host());
+        let summary = format!("cannot {} on host {}", action.into(), self.host());
         let connections = self.connections.clone();
         let (target, tunnel) = self.connect_target().await?;
         let result = match threads
             .run(deadline, move || lease(&connections, target)?.call(call))
             .await
         {
-            Ok(result) => result.map_err(|error| self.explain(error, what)),
-            Err(Timeout) => Err(Error::new(Kind::Unreachable, what)
+            Ok(result) => result.map_err(|error| self.explain(error, summary)),
+            Err(Timeout) => Err(Error::new(Kind::Unreachable, summary)
                 .with_cause(format!(
                     "libvirt did not answer within {} s",
                     deadline.as_secs()
@@ -171,8 +171,8 @@ impl Libvirt {
         }
         // If sshd forbids forwarding: libvirt's own SSH transport, over the same connection.
         let program = tunnel.master.write_ssh_wrapper().map_err(|error| {
-            let what = format!("cannot reach libvirt of host {}", self.host());
-            Error::new(Kind::Failed, what).with_cause(error)
+            let summary = format!("cannot reach libvirt of host {}", self.host());
+            Error::new(Kind::Failed, summary).with_cause(error)
         })?;
         let socket = address.socket.as_ref();
         uris.push(format!(
@@ -208,7 +208,7 @@ impl Libvirt {
         master.forward_socket(&remote_path).await.map(Some)
     }
 
-    fn explain(&self, error: CallError, what: String) -> Error {
+    fn explain(&self, error: CallError, summary: String) -> Error {
         match error {
             CallError::LibraryMissing(cause) => {
                 Error::new(Kind::Unreachable, "cannot load libvirt's client library")
@@ -226,11 +226,11 @@ impl Libvirt {
             .with_cause(cause)
             .hint("check that libvirtd is running and that you have access to it")
             .retryable(),
-            CallError::ConnectionLost(cause) => Error::new(Kind::Unreachable, what)
+            CallError::ConnectionLost(cause) => Error::new(Kind::Unreachable, summary)
                 .with_cause(format!("the connection to libvirt was lost ({cause})"))
                 .retryable(),
             CallError::Libvirt(error) => {
-                Error::new(error_kind(&error), what).with_cause(error.message())
+                Error::new(error_kind(&error), summary).with_cause(error.message())
             }
         }
     }

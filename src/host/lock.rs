@@ -1,7 +1,7 @@
-//! Locks on a host, which keep the jobs of several snapdeck processes apart.
+//! Locks on a host, by which the jobs of several snapdeck processes exclude each other.
 //!
-//! A lock is a hidden file beside the locked one, held by flock(2), so that it is released however its holder ends; its
-//! text names the holder. It is effective for every process and machine that shares the directory.
+//! A lock is a hidden file beside the locked one. It is held with flock(2), which the kernel releases when the holder
+//! exits for any reason; its text names the holder. It is respected on every machine that shares the directory.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -26,11 +26,11 @@ const SCRIPT: &str = include_str!("lock.sh");
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 /// The holder on a remote host exits after 20 s without a byte.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// Between tries to acquire a lock that was lost with the connection.
+/// Between attempts to acquire a lock that was lost with the connection.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// After a lost connection its holder keeps the lock for up to 20 s.
+/// Wait for a lock of a lost connection, whose holder exits after 20 s.
 const STALE_HOLDER_TIMEOUT: Duration = Duration::from_secs(24);
-/// Longest text of a lock file.
+/// Maximum length of the text of a lock file.
 const MAX_HOLDER_BYTES: u64 = 500;
 
 /// A request for one lock.
@@ -85,7 +85,7 @@ impl Locks<'_> {
         }
     }
 
-    /// Acquires one or two locks, all or none, for `work`, which a conflicting process is shown.
+    /// Acquires one or two locks, all or none. `job_title` is shown to a conflicting process.
     ///
     /// Locks lost with the connection to the host are acquired again; `lost` is cancelled if another process got one.
     ///
@@ -94,10 +94,10 @@ impl Locks<'_> {
     pub async fn acquire(
         self,
         requests: Vec<LockRequest>,
-        work: &str,
+        job_title: &str,
         lost: CancellationToken,
     ) -> Result<LockGuard> {
-        let holder = format!("{work}, {}", describe_self());
+        let holder = format!("{job_title}, {}", describe_self());
         match &self.host.files {
             HostFiles::Local(fs) => {
                 let acquired = fs.run("acquire a lock".into(), LOCK_TIMEOUT, move || {
@@ -156,11 +156,11 @@ fn conflict_error(request: &LockRequest, holder: &str) -> Error {
         .chars()
         .filter(|c| !c.is_control())
         .collect();
-    let what = format!(
+    let summary = format!(
         "another snapdeck process is working on {}",
         request.description
     );
-    let error = Error::new(Kind::Conflict, what).hint("wait until it has finished");
+    let error = Error::new(Kind::Conflict, summary).hint("wait until it has finished");
     match holder.is_empty() {
         true => error,
         false => error.with_cause(holder),
@@ -262,7 +262,7 @@ struct LockProcess {
 }
 
 enum LockError {
-    /// With the holder's description.
+    /// The error, and the description of the holder.
     Conflict(Error, String),
     Other(Error),
 }
@@ -285,8 +285,8 @@ impl RemoteLock {
     }
 
     async fn try_acquire(&self) -> Result<LockProcess, LockError> {
-        let what = format!("cannot acquire a lock on host {}", self.runner.host());
-        let failed = || Error::new(Kind::Failed, &*what);
+        let summary = format!("cannot acquire a lock on host {}", self.runner.host());
+        let failed = || Error::new(Kind::Failed, &*summary);
         let mut argv = vec!["sh", "-c", SCRIPT, "snapdeck", &self.holder];
         for request in &self.requests {
             argv.push(match request.is_exclusive {
@@ -322,12 +322,12 @@ impl RemoteLock {
                     async { tokio::join!(read_text(stderr), self.runner.wait(&mut command)) };
                 match timeout(LOCK_TIMEOUT, exit).await {
                     Ok((_, Err(lost))) => lost,
-                    Ok((message, Ok(_))) => system_error(what, &message),
+                    Ok((message, Ok(_))) => system_error(summary, &message),
                     Err(_) => failed().with_cause("its process does not exit"),
                 }
             }
             Ok(Err(error)) => failed().with_cause(error),
-            Err(_) => Error::new(Kind::Unreachable, what)
+            Err(_) => Error::new(Kind::Unreachable, summary)
                 .with_cause(format!("no answer for {} s", LOCK_TIMEOUT.as_secs()))
                 .retryable(),
         };

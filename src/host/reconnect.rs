@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use snapdeck_model::{Error, Kind, Result};
 
-/// Shortest and longest delay between two tries.
+/// Minimum and maximum delay between two attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
 /// Retry policy of one job.
@@ -22,9 +22,9 @@ pub struct RetryPolicy {
     cancel: CancellationToken,
     on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
     has_connected: Arc<AtomicBool>,
-    /// Does any call wait? Many calls may wait for one host; it is reported once.
+    /// Whether any call waits. Many calls may wait for one host; it is reported once.
     is_waiting: Arc<AtomicBool>,
-    /// Has a call waited for `limit`? Later ones, such as those of the clean-up, are tried once.
+    /// Whether a call has waited for `limit`. Later ones, such as those of the cleanup, are attempted once.
     is_exhausted: Arc<AtomicBool>,
 }
 
@@ -55,7 +55,7 @@ impl RetryPolicy {
         )
     }
 
-    /// Is the job cancelled?
+    /// Returns whether the job is cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()
     }
@@ -72,7 +72,7 @@ impl RetryPolicy {
     /// Repeats `call` until it succeeds, fails with an error that is not retried, or the limit is reached.
     ///
     /// # Errors
-    /// The error of the last try.
+    /// The error of the last attempt.
     pub async fn call<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send,
@@ -107,7 +107,7 @@ pub struct Retry<'a> {
 }
 
 impl Retry<'_> {
-    /// Waits before the next try.
+    /// Waits before the next attempt.
     ///
     /// # Errors
     /// `error` if it is not retried; `Cancelled`.

@@ -11,7 +11,7 @@ use snapdeck_model::{
     SnapshotName,
 };
 
-/// Longest record of damage that is read.
+/// Maximum length of a damage record, in bytes.
 const MAX_DAMAGE_BYTES: u64 = 64 << 10;
 
 /// A manifest beside a snapshot.
@@ -19,7 +19,7 @@ const MAX_DAMAGE_BYTES: u64 = 64 << 10;
 pub struct StoredManifest {
     /// The manifest.
     pub manifest: Manifest,
-    /// Is the file known to hold these bytes: unchanged since it was verified, and without known damage?
+    /// Whether the file is unchanged since it was verified, and has no known damage.
     pub is_verified: bool,
 }
 
@@ -42,9 +42,9 @@ impl<'a> Snapshots<'a> {
         let dir = self.host.settings.snapshots_dir.clone();
         let listings = match &self.host.files {
             HostFiles::Local(fs) => {
-                let what = format!("list {dir}");
+                let action = format!("list {dir}");
                 vec![
-                    fs.run(what, SCAN_TIMEOUT, move || file_source::list_images(&dir))
+                    fs.run(action, SCAN_TIMEOUT, move || file_source::list_images(&dir))
                         .await?,
                 ]
             }
@@ -189,8 +189,8 @@ impl<'a> Snapshots<'a> {
     ) -> Result<Annotations> {
         let path = self.host.snapshot_path(name);
         let Some(file) = self.host.fs().image_file(&path).await? else {
-            let what = format!("snapshot {name} not found on host {}", self.host.name());
-            return Err(Error::new(Kind::NotFound, what));
+            let summary = format!("snapshot {name} not found on host {}", self.host.name());
+            return Err(Error::new(Kind::NotFound, summary));
         };
         let json = self.manifest_json(name).await?;
         let stamp = serde_json::to_value(file.stamp).map_err(|error| {

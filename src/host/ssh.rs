@@ -37,8 +37,8 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Callers within this time share the error of the last attempt.
 const FAILURE_TTL: Duration = Duration::from_millis(500);
 
-/// The user's and the machine's settings, of which the first value counts (ssh_config(5)); as a default AES-GCM comes
-/// first, as in OpenSSH 10. Earlier versions prefer ChaCha20, which costs 1.6 times the CPU time per byte.
+/// Includes the settings of user and machine, of which the first value is used (ssh_config(5)); by default AES-GCM is
+/// preferred, as in OpenSSH 10. Earlier versions prefer ChaCha20, which costs 1.6 times the CPU time per byte.
 const SSH_CONFIG: &str = "\
 Include ~/.ssh/config
 Include /etc/ssh/ssh_config
@@ -173,14 +173,14 @@ impl Ssh {
 
     async fn open(&self) -> Result<Master> {
         let SshState { host, address, .. } = &*self.inner;
-        let what = format!("cannot reach host {host} over SSH");
+        let summary = format!("cannot reach host {host} over SSH");
         let dir = tempfile::Builder::new()
             .prefix("snapdeck-ssh-")
             .tempdir()
-            .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
+            .map_err(|error| Error::new(Kind::Failed, &*summary).with_cause(error))?;
         let config = dir.path().join("config");
         std::fs::write(&config, SSH_CONFIG)
-            .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
+            .map_err(|error| Error::new(Kind::Failed, &*summary).with_cause(error))?;
         let mut builder = SessionBuilder::default();
         builder
             .config_file(config)
@@ -208,7 +208,7 @@ impl Ssh {
         let session = builder
             .connect(&address.host)
             .await
-            .map_err(|error| explain(what, address, &error))?;
+            .map_err(|error| explain(summary, address, &error))?;
         Ok(Master {
             session,
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
@@ -246,8 +246,8 @@ impl Ssh {
     }
 
     /// Returns the error of an operation that failed with the connection.
-    pub(crate) fn connection_lost_error(&self, what: impl Into<String>) -> Error {
-        Error::new(Kind::Unreachable, what)
+    pub(crate) fn connection_lost_error(&self, summary: impl Into<String>) -> Error {
+        Error::new(Kind::Unreachable, summary)
             .with_cause(format!(
                 "the SSH connection to host {} was lost",
                 self.inner.host
@@ -386,7 +386,7 @@ pub(crate) struct SocketForward {
 }
 
 /// Returns the error for a failed log-in, with a hint.
-fn explain(what: String, address: &SshAddress, error: &openssh::Error) -> Error {
+fn explain(summary: String, address: &SshAddress, error: &openssh::Error) -> Error {
     let message = match error {
         openssh::Error::Connect(error) | openssh::Error::Master(error) => error.to_string(),
         other => other.to_string(),
@@ -396,7 +396,7 @@ fn explain(what: String, address: &SshAddress, error: &openssh::Error) -> Error 
         None => address.host.clone(),
     };
     let has = |text: &str| message.contains(text);
-    let failed = Error::new(Kind::Unreachable, what);
+    let failed = Error::new(Kind::Unreachable, summary);
     if has("IDENTIFICATION HAS CHANGED") {
         return failed
             .with_cause("its host key differs from the known one")

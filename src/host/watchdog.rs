@@ -42,11 +42,11 @@ struct WatchdogConfig {
 struct GuardedPause {
     /// libvirt's URI on the host itself.
     pub uri: String,
-    /// Its domain's. A name that is a number would be another domain's ID to virsh.
+    /// UUID of its domain: virsh takes a name that is a number as a domain ID.
     pub uuid: String,
-    /// Is its disk backed up into the directory?
+    /// Whether its disk is backed up into the directory.
     pub is_backup: bool,
-    /// Are its file systems frozen before the pause?
+    /// Whether its file systems are frozen before the pause.
     pub has_frozen_fs: bool,
 }
 
@@ -177,7 +177,7 @@ impl Watchdog {
         let _ = self.commands.send(WatchdogCommand::WriteLine(THAWED));
     }
 
-    /// Ends the watchdog without clean-up.
+    /// Ends the watchdog without cleanup.
     ///
     /// # Errors
     /// `Failed` if a local one has exited early or does not exit. A remote one that was lost cleans up by itself.

@@ -8,8 +8,9 @@
 #   flags            "backup": the sandbox's disk is backed up into dir; "thaw": its file systems are frozen first
 #   silence          seconds without a line after which snapdeck is assumed dead while the sandbox may be paused, or 0
 #   running_silence  the same while the sandbox runs
-#   grace            seconds that dir is kept then, so that another watchdog can adopt it
-# Lines after that: "running" and "thawed" (the sandbox, its file systems are resumed), "release" (exit, do nothing).
+#   grace            seconds that dir is kept after that, so that another watchdog can adopt it
+# Lines after that: "running" (the sandbox runs again), "thawed" (its file systems are thawed), "release" (exit without
+# cleaning up).
 #
 # At the end of stdin or after that silence it kills qemu-img processes that use dir, resumes the sandbox, thaws its
 # file systems, aborts the backup job and removes dir, in this order.
@@ -98,7 +99,7 @@ if [ -n "$uuid" ]; then
   exit 0
 fi
 while [ "$grace" -gt 0 ]; do
-  # The directory is removed, or another watchdog's.
+  # The directory was removed, or another watchdog has adopted it.
   [ "$(cat "$dir/.guard")" = $$ ] || exit 0
   sleep 1
   grace=$((grace - 1))

@@ -70,7 +70,7 @@ impl EventRegistration {
     /// Calls `on_event` for each event, on the thread of the event loop. It must not call libvirt.
     ///
     /// # Errors
-    /// An error of libvirt where the driver has no domain events. A missing close callback is not an error.
+    /// An error of libvirt if the driver has no domain events. A missing close callback is not an error.
     fn new(connect: &Connect, on_event: EventCallback) -> Result<Self, Error> {
         // SAFETY: with VIR_DOMAIN_EVENT_ID_LIFECYCLE libvirt calls back with exactly the parameters of
         // `on_lifecycle`; C code casts the pointer the same way (VIR_DOMAIN_EVENT_CALLBACK).
@@ -309,7 +309,7 @@ pub fn domain_stats(
     let mut pointers: Vec<_> = pointers.chain([std::ptr::null_mut()]).collect();
     let mut records = std::ptr::null_mut();
     let flags = virt_sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
-    // SAFETY: the list ends with a null pointer; `records` is only read where the call succeeded.
+    // SAFETY: the list ends with a null pointer; `records` is only read if the call succeeded.
     let count = unsafe {
         virt_sys::virDomainListGetStats(pointers.as_mut_ptr(), kinds, &mut records, flags)
     };

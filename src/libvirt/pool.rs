@@ -1,4 +1,4 @@
-//! Connections to one libvirtd: the main one receives events, others are opened while several calls run.
+//! Connections to one libvirtd: the main one receives events, spare ones are opened while several calls run.
 
 use std::any::Any;
 use std::sync::atomic::{
@@ -24,7 +24,7 @@ const KEEPALIVE: (i32, u32) = (5, 1);
 /// Parameters for opening a connection.
 #[derive(Clone)]
 pub struct ConnectTarget {
-    /// Tried in this order until one opens.
+    /// URIs, tried in this order until one opens.
     pub uris: Vec<String>,
     /// Transport of the connection, dropped after it. Only connections with the same one are reused.
     pub tunnel: Option<Arc<dyn Any + Send + Sync>>,
@@ -54,11 +54,11 @@ pub enum CallError {
 
 /// Connections to one libvirtd, opened when first needed and again after they were lost.
 pub struct ConnectionPool {
-    /// For log messages.
+    /// Prefix of log messages.
     name: String,
     /// The connection that receives events.
     main: Mutex<Option<Arc<PooledConnection>>>,
-    /// Is the main connection lost, and no other open yet?
+    /// Whether the main connection was lost and is not reopened yet.
     is_connection_lost: AtomicBool,
     /// Connections of calls that ran while another call used the main one, and since when they are unused.
     spares: Mutex<Vec<(Instant, Arc<PooledConnection>)>>,
@@ -140,7 +140,7 @@ impl ConnectionPool {
         has_events.then(|| *self.changes.borrow())
     }
 
-    /// Is the connection that receives events lost, and no other open yet?
+    /// Returns whether the connection that receives events was lost and is not reopened yet.
     pub fn is_connection_lost(&self) -> bool {
         self.is_connection_lost.load(Relaxed)
     }
@@ -190,8 +190,8 @@ impl ConnectionPool {
         Ok(Lease { connection, pool })
     }
 
-    /// Keeps a connection for the next call that needs one: opening one takes several round trips. Not for long, because
-    /// each wakes libvirtd and this process now and then.
+    /// Keeps a connection for the next call that needs one: opening one takes several round trips. It is closed after
+    /// [`SPARE_TTL`], because its keepalive probes wake libvirtd and this process.
     fn return_spare(self: &Arc<Self>, connection: &Arc<PooledConnection>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;

@@ -140,7 +140,7 @@ impl ProgressCell {
         self.done.fetch_add(bytes, Relaxed);
     }
 
-    /// Sets the bytes done in this phase; they decrease when a part is sent again.
+    /// Sets the bytes done in this phase; they decrease when a part is uploaded again.
     pub fn set_done(&self, bytes: u64) {
         self.done.store(bytes, Relaxed);
     }

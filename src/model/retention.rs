@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{HostName, ImageIdentity, Operation, SnapshotName};
 
-/// Age from which a leftover may be removed.
+/// Minimum age of a leftover that is removed.
 pub const LEFTOVER_MIN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Conditions for a removal, all of which must be met. A rule without conditions matches nothing.
@@ -144,7 +144,7 @@ impl PrunePlan {
         snapshots.chain(leftovers).fold(0, u64::saturating_add)
     }
 
-    /// Reduces the plan to what `current`, a second plan of the same rule, removes too, of the same identity.
+    /// Keeps only removals that `current`, a second plan of the same rule, has too, with the same identity.
     ///
     /// The rest is kept for the reasons of `current`, or for `changed_reason` if it has none. Nothing is added.
     pub fn revalidate(mut self, current: &Self, changed_reason: &str) -> Self {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_bucket_are_counted_apart_and_an_unknown_time_is_new() {
+    fn hosts_and_bucket_are_counted_separately_and_an_unknown_time_is_new() {
         let mut all = vec![aged("app-1", 9), aged("app-2", 8), aged("app-3", 7)];
         all[0].host = Some("alpha".parse().unwrap());
         all[1].modified = None;
@@ -405,7 +405,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn kept_ones_are_never_removed_and_the_newest_stay(
+        fn candidates_with_keep_reasons_and_the_newest_are_never_removed(
             all in prop::collection::vec(any_candidate(), 0..30),
             keep in prop::option::of(1_usize..4),
             days in prop::option::of(0_u64..50),

@@ -49,7 +49,7 @@ impl Nbd {
     /// Negotiates on a connected stream for the export of that name ("" is the default one), within `deadline`.
     ///
     /// # Errors
-    /// `TimedOut`; `InvalidData` where the peer is not an NBD server; `Other` with its message where it refuses; the
+    /// `TimedOut`; `InvalidData` if the peer is not an NBD server; `Other` with its message if it refuses; the
     /// stream's.
     pub async fn open(mut stream: UnixStream, name: &str, deadline: Duration) -> io::Result<Self> {
         let export = timeout(deadline, wire::negotiate(&mut stream, name))
@@ -80,7 +80,7 @@ impl Nbd {
     ///
     /// # Errors
     /// `InvalidInput` beyond the end (QEMU reports "no space" for a write there). `ConnectionReset`, `BrokenPipe` or
-    /// `UnexpectedEof` where the connection ended, `InvalidData` where it was closed for an invalid reply. Otherwise the
+    /// `UnexpectedEof` if the connection ended, `InvalidData` if it was closed for an invalid reply. Otherwise the
     /// host's.
     pub async fn read(
         &self,
@@ -104,7 +104,7 @@ impl Nbd {
     /// Writes all of `data` at `offset`, to the host's page cache: see [`Nbd::flush`].
     ///
     /// # Errors
-    /// `StorageFull`; `PermissionDenied` where the export is read-only; as [`Nbd::read`].
+    /// `StorageFull`; `PermissionDenied` if the export is read-only; as [`Nbd::read`].
     pub async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
         chunked::check_bounds(self.export.size_bytes, offset, data.len())?;
         if self.export.read_only {
@@ -156,7 +156,7 @@ impl Nbd {
             header: wire::encode_request(Command::Disconnect, 0, 0, 0),
             payload: Bytes::new(),
         };
-        // Fails where the connection has ended.
+        // Fails if the connection has ended.
         let _ = request_tx.send(frame);
         // The writer ends with the last request, the reader when the server closes.
         drop(request_tx);
@@ -198,7 +198,7 @@ impl Nbd {
             header: wire::encode_request(command, cookie, offset, length as u32),
             payload,
         };
-        // Fails where the connection has ended; the reply says why.
+        // Fails if the connection has ended; the reply says why.
         let _ = self.request_tx.send(frame);
         reply
             .await

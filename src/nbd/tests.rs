@@ -81,7 +81,7 @@ const RAW: &[&str] = &["--format=raw", "FILE"];
 
 /// Bytes that differ at each offset.
 fn pattern(offset: usize, length: usize) -> Bytes {
-    let byte = |at: usize| (at ^ (at >> 8) ^ (at >> 16)).wrapping_mul(31) as u8;
+    let byte = |index: usize| (index ^ (index >> 8) ^ (index >> 16)).wrapping_mul(31) as u8;
     (offset..offset + length).map(byte).collect()
 }
 
@@ -237,10 +237,10 @@ async fn a_killed_server_ends_every_call_at_once() {
     let nbd = server.open().await;
     server.signal("-STOP").await;
     // More calls than requests in flight: some wait for a permit.
-    let calls = (0..2 * MAX_IN_FLIGHT_REQUESTS).map(|at| {
-        let (nbd, offset) = (&nbd, (at * MIB) as u64);
+    let calls = (0..2 * MAX_IN_FLIGHT_REQUESTS).map(|index| {
+        let (nbd, offset) = (&nbd, (index * MIB) as u64);
         async move {
-            if at % 2 == 0 {
+            if index % 2 == 0 {
                 nbd.read(&BUFFERS, offset, MIB).await.map(|_| ())
             } else {
                 nbd.write(offset, pattern(0, MIB)).await
@@ -273,10 +273,13 @@ async fn dropped_calls_leave_the_connection_usable() {
     let nbd = server.open().await;
     for _ in 0..3 {
         server.signal("-STOP").await;
-        for at in 0..MAX_IN_FLIGHT_REQUESTS {
-            let offset = (at * MIB) as u64;
+        for index in 0..MAX_IN_FLIGHT_REQUESTS {
+            let offset = (index * MIB) as u64;
             poll_until_pending(pin!(nbd.read(&BUFFERS, offset, 3 * MIB + 1))).await;
-            poll_until_pending(pin!(nbd.write(32 * MIB as u64 + offset, pattern(at, MIB)))).await;
+            poll_until_pending(pin!(
+                nbd.write(32 * MIB as u64 + offset, pattern(index, MIB))
+            ))
+            .await;
         }
         let mut call = pin!(nbd.read(&BUFFERS, 0, 8 * MIB));
         poll_until_pending(call.as_mut()).await;

@@ -122,7 +122,7 @@ pub(crate) struct Export {
 /// Negotiates up to the transmission phase, for the export of that name ("" is the default one).
 ///
 /// # Errors
-/// `InvalidData` where the peer speaks another protocol; `Other` with its message where it refuses; `InvalidInput` for a
+/// `InvalidData` if the peer speaks another protocol; `Other` with its message if it refuses; `InvalidInput` for a
 /// name that is too long; the stream's.
 pub(crate) async fn negotiate(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,

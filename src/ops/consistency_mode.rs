@@ -6,6 +6,6 @@ pub(crate) enum ConsistencyMode {
     AlreadyQuiet,
     /// The operation pauses the guest and resumes it in every case.
     PauseGuest,
-    /// The guest keeps writing: best effort (spec, "Warning: Live Mode Consistency").
+    /// The guest keeps writing: best effort.
     Live,
 }

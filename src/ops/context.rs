@@ -14,11 +14,11 @@ pub type LogFn = dyn Fn(bool, String) + Send + Sync;
 pub struct Context {
     /// Progress, sampled by the front ends.
     pub progress: Arc<ProgressCell>,
-    /// Fires when the operator cancels; clean-up still runs to its end.
+    /// Fires when the operator cancels; cleanup still runs to its end.
     pub cancel: CancellationToken,
     /// The job's own log.
     pub log: Arc<LogFn>,
-    /// Whether new clusters are compressed with zstd, where the image's version allows it.
+    /// Whether new clusters are compressed with zstd, if the image's version allows it.
     pub zstd_enabled: bool,
 }
 

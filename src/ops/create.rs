@@ -1,4 +1,4 @@
-//! Create: a snapshot of a sandbox in any state, running ones included (spec, "Create Snapshot").
+//! Create: a snapshot of a sandbox in any state, running ones included.
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;

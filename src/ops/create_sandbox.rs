@@ -1,5 +1,5 @@
-//! Create a sandbox based on a snapshot (spec, "Using Custom Snapshots"). The overlay comes first and the definition
-//! last: if creation is killed, only a file without a sandbox remains.
+//! Creates a sandbox based on a snapshot. The overlay is created first and the domain is defined last: if snapdeck is
+//! killed, only a file without a sandbox remains.
 
 use humansize::{BINARY, format_size};
 
@@ -103,8 +103,8 @@ pub async fn create_sandbox(
 }
 
 fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
-    let what = format!("cannot create sandbox {id} on host {}", host.name());
-    Error::new(kind, what)
+    let summary = format!("cannot create sandbox {id} on host {}", host.name());
+    Error::new(kind, summary)
 }
 
 /// Fails if a domain has the id, or a file has the path of the new disk or its variables.
@@ -147,8 +147,8 @@ impl BaseSnapshot {
         let name = &spec.snapshot;
         let path = host.snapshot_path(name);
         let Some(file) = host.fs().image_file(&path).await? else {
-            let what = format!("snapshot {name} not found on host {}", host.name());
-            return Err(Error::new(Kind::NotFound, what).hint(format!(
+            let summary = format!("snapshot {name} not found on host {}", host.name());
+            return Err(Error::new(Kind::NotFound, summary).hint(format!(
                 "run `snapdeck pull {name}` first, or pass --pull to `snapdeck sandbox new`"
             )));
         };

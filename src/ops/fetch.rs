@@ -303,8 +303,8 @@ async fn fetch_blocks(
                 return Ok(());
             }
             let permit = window.clone().acquire_owned().await.map_err(|closed| {
-                let what = format!("the download of {} was interrupted", object.key);
-                Error::new(Kind::Failed, what).with_cause(closed)
+                let summary = format!("the download of {} was interrupted", object.key);
+                Error::new(Kind::Failed, summary).with_cause(closed)
             })?;
             let block = FetchedBlock {
                 index,

@@ -8,7 +8,7 @@ pub(crate) const LAG_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// than half of the time is never dropped, and one that has stopped is dropped after this time.
 const MAX_LAG: Duration = Duration::from_secs(5);
 
-/// For how long each host has delayed the others.
+/// Time by which each host has delayed the others.
 pub(crate) struct LagTracker(Vec<Duration>);
 
 impl LagTracker {

@@ -1,5 +1,4 @@
-//! The operations, one file each, whose steps are in order from top to bottom
-//! (spec, "Push Snapshot", "Pull Snapshot", "Create Snapshot", "API Reference").
+//! The operations, one file each, whose steps are in order from top to bottom.
 
 mod block_digests;
 mod compose;

@@ -1,4 +1,4 @@
-//! Pull: an object becomes a snapshot on a host (spec, "Pull Snapshot").
+//! Pull: an object becomes a snapshot on a host.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Push: the disk of a stopped or paused sandbox becomes an object (spec, "Push Snapshot").
+//! Push: the disk of a stopped or paused sandbox becomes an object.
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;

@@ -1,4 +1,4 @@
-//! Remove: a snapshot is removed from a host, from the bucket, or from both (spec, "API Reference").
+//! Remove: a snapshot is removed from a host, from the bucket, or from both.
 
 use std::fmt::Display;
 

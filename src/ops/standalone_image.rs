@@ -21,8 +21,8 @@ pub(crate) fn refuse_unusable(file: &ImageFile, name: &str) -> Result<()> {
     let Err(reason) = standalone_facts(file) else {
         return Ok(());
     };
-    let what = format!("{name} cannot be used as a snapshot");
-    Err(Error::new(Kind::Damaged, what)
+    let summary = format!("{name} cannot be used as a snapshot");
+    Err(Error::new(Kind::Damaged, summary)
         .with_cause(reason)
         .hint("only standalone qcow2 images can; inspect it with `qemu-img info`"))
 }

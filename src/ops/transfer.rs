@@ -285,8 +285,8 @@ impl Transfer<'_> {
                         is_complete = true;
                     }
                     None => {
-                        let what = format!("the download of {} was interrupted", self.source.object.key);
-                        return Err(Error::new(Kind::Failed, what).into());
+                        let summary = format!("the download of {} was interrupted", self.source.object.key);
+                        return Err(Error::new(Kind::Failed, summary).into());
                     }
                 },
                 _ = ticks.tick() => {

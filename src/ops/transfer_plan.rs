@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn plan(image: &Manifest, recorded: &[(u64, u8)], sources: &[&Manifest]) -> TransferPlan {
-        let recorded = recorded.iter().map(|(at, seed)| (*at, digest(*seed)));
+        let recorded = recorded.iter().map(|(block, seed)| (*block, digest(*seed)));
         TransferPlan::from_manifests(
             image.size_bytes,
             Some(&image.blocks),

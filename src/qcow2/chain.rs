@@ -67,8 +67,8 @@ impl Chain {
             return Err(ComposeError::RefcountWidth(base.facts.refcount_bits));
         }
         let unbacked = |overlay: &Tables| overlay.facts.backing_file.is_none();
-        if let Some(at) = overlays.iter().position(unbacked) {
-            return Err(ComposeError::OverlayWithoutBackingFile(at + 1));
+        if let Some(index) = overlays.iter().position(unbacked) {
+            return Err(ComposeError::OverlayWithoutBackingFile(index + 1));
         }
         let layers = std::iter::once(base).chain(overlays).collect();
         Ok(Self { layers })
@@ -87,24 +87,24 @@ impl Chain {
         self.layers[self.layers.len() - 1].facts.virtual_size
     }
 
-    /// Returns the longest segment from `at` to at most `end`, within one cluster of its layer. The topmost layer that
+    /// Returns the longest segment from `offset` to at most `end`, within one cluster of its layer. The topmost layer that
     /// has a cluster there wins; no layer shows data of lower layers past the end of its own disk.
-    pub(super) fn segment(&self, at: u64, mut end: u64) -> Segment {
+    pub(super) fn segment(&self, offset: u64, mut end: u64) -> Segment {
         for (layer, tables) in self.layers.iter().enumerate().rev() {
             let size = tables.facts.virtual_size;
-            if at >= size {
-                return zero_segment(at..end, Source::Zeros);
+            if offset >= size {
+                return zero_segment(offset..end, Source::Zeros);
             }
             end = end.min(size);
             let geometry = tables.geometry;
-            let cluster_end = |size: u64| (at / size + 1).saturating_mul(size);
-            if !tables.l2.contains_key(&(at / geometry.l2_span())) {
+            let cluster_end = |size: u64| (offset / size + 1).saturating_mul(size);
+            if !tables.l2.contains_key(&(offset / geometry.l2_span())) {
                 end = end.min(cluster_end(geometry.l2_span()));
                 continue;
             }
             end = end.min(cluster_end(geometry.cluster_size()));
-            let within = at % geometry.cluster_size();
-            let source = match tables.cluster_at(at) {
+            let within = offset % geometry.cluster_size();
+            let source = match tables.cluster_at(offset) {
                 Cluster::Unallocated => continue,
                 Cluster::Zero { .. } if layer == 0 => Source::BaseZeros,
                 Cluster::Zero { .. } => Source::Zeros,
@@ -116,24 +116,24 @@ impl Chain {
                     layer,
                     host,
                     stored_bytes,
-                    cluster_start: at - within,
+                    cluster_start: offset - within,
                 },
             };
             return Segment {
-                guest: at..end,
+                guest: offset..end,
                 source,
             };
         }
-        zero_segment(at..end, Source::Unallocated)
+        zero_segment(offset..end, Source::Unallocated)
     }
 
     /// Iterates over the segments of a range of the disk, in order.
     pub(super) fn segments(&self, range: Range<u64>) -> impl Iterator<Item = Segment> + '_ {
-        let mut at = range.start;
+        let mut offset = range.start;
         std::iter::from_fn(move || {
-            (at < range.end).then(|| {
-                let segment = self.segment(at, range.end);
-                at = segment.guest.end;
+            (offset < range.end).then(|| {
+                let segment = self.segment(offset, range.end);
+                offset = segment.guest.end;
                 segment
             })
         })

@@ -20,12 +20,12 @@ pub(super) struct Decoder {
 pub(super) struct DecodedCluster<'a> {
     /// Exactly one cluster.
     pub(super) plain: &'a [u8],
-    /// Length of the compressed data, where it ends with the cluster: it can be stored again as it is.
+    /// Length of the compressed data, if it ends with the cluster: it can be stored again as it is.
     pub(super) compressed_bytes: Option<usize>,
 }
 
 impl Decoder {
-    /// Decodes the data that `stored` begins with and ignores what follows it. `None` where it does not decode to
+    /// Decodes the data that `stored` begins with and ignores what follows it. `None` if it does not decode to
     /// exactly one cluster.
     pub(super) fn decode(
         &mut self,
@@ -111,7 +111,7 @@ impl Encoder {
         })
     }
 
-    /// Returns the frame; `None` where it is not smaller than the cluster.
+    /// Returns the frame; `None` if it is not smaller than the cluster.
     pub(super) fn encode(&mut self, cluster: &[u8]) -> Option<&[u8]> {
         self.buffer.resize(cluster.len().saturating_sub(1), 0);
         let length = self
@@ -128,7 +128,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn text(length: usize) -> Vec<u8> {
-        (0..length).map(|at| (at / 7 % 23) as u8).collect()
+        (0..length).map(|index| (index / 7 % 23) as u8).collect()
     }
 
     #[test]

@@ -48,14 +48,14 @@ pub(super) struct Header {
 /// Reads the facts from the bytes a file begins with: [`HEADER_BYTES`] of them, or the whole of a shorter file.
 ///
 /// # Errors
-/// [`HeaderError::Incomplete`] where more bytes are needed, [`HeaderError::Invalid`] where it is not a qcow2 image of
+/// [`HeaderError::Incomplete`] if more bytes are needed, [`HeaderError::Invalid`] if it is not a qcow2 image of
 /// a known version.
 pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
     Header::parse(start).map(|header| header.facts)
 }
 
 /// Returns the backing file format named in the bytes a file begins with ("Header extensions", backing file format
-/// name); `None` also where that is truncated.
+/// name); `None` also if that is truncated.
 pub fn read_backing_format(start: &[u8]) -> Option<String> {
     let header = Header::parse(start).ok()?;
     let (_, name) = header
@@ -75,15 +75,15 @@ pub(super) fn unknown_features(start: &[u8]) -> u64 {
 impl Header {
     /// Parses the bytes a file begins with.
     pub(super) fn parse(start: &[u8]) -> Result<Self, HeaderError> {
-        let invalid = |why: String| Err(HeaderError::Invalid(why));
+        let invalid = |reason: String| Err(HeaderError::Invalid(reason));
         if start.is_empty() {
             return invalid("the file is empty".into());
         }
         if !start.starts_with(&MAGIC) {
             return invalid("it is not a qcow2 image".into());
         }
-        let field32 = |at| field_u32(start, at);
-        let field64 = |at| field_u64(start, at);
+        let field32 = |offset| field_u32(start, offset);
+        let field64 = |offset| field_u64(start, offset);
         let version = field32(4);
         if start.len() < V2_HEADER_BYTES || version == 3 && start.len() < V3_HEADER_BYTES {
             return invalid("its header is truncated".into());
@@ -141,7 +141,7 @@ impl Header {
         })
     }
 
-    /// Iterates over type and data of the extensions, which lie within the first cluster; ends where one is truncated.
+    /// Iterates over type and data of the extensions, which lie within the first cluster; stops at a truncated one.
     pub(super) fn extensions<'a>(
         &self,
         start: &'a [u8],
@@ -186,20 +186,20 @@ fn read_backing_name(
 }
 
 /// Returns the field, or 0 past the end.
-fn field_u32(bytes: &[u8], at: usize) -> u32 {
-    u32_at(bytes, at).unwrap_or_default()
+fn field_u32(bytes: &[u8], offset: usize) -> u32 {
+    u32_at(bytes, offset).unwrap_or_default()
 }
 
 /// Returns the field, or 0 past the end.
-pub(super) fn field_u64(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn field_u64(bytes: &[u8], offset: usize) -> u64 {
     let field = bytes
-        .get(at..at + 8)
+        .get(offset..offset + 8)
         .and_then(|field| field.try_into().ok());
     field.map_or(0, u64::from_be_bytes)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let field = bytes.get(at..at + 4)?.try_into().ok()?;
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    let field = bytes.get(offset..offset + 4)?.try_into().ok()?;
     Some(u32::from_be_bytes(field))
 }
 
@@ -227,9 +227,9 @@ mod tests {
         bytes
     }
 
-    fn why(bytes: &[u8]) -> String {
+    fn reason(bytes: &[u8]) -> String {
         match read_header(bytes) {
-            Err(HeaderError::Invalid(why)) => why,
+            Err(HeaderError::Invalid(reason)) => reason,
             other => panic!("{other:?}"),
         }
     }
@@ -264,33 +264,33 @@ mod tests {
             read_header(&backed(5000, 9)),
             Err(HeaderError::Incomplete { needed_bytes: 5009 })
         );
-        assert!(why(&backed(65530, 9)).contains("out of bounds"));
-        assert!(why(&backed(u64::MAX, 9)).contains("out of bounds"));
-        assert!(why(&backed(200, 1024)).contains("out of bounds"));
+        assert!(reason(&backed(65530, 9)).contains("out of bounds"));
+        assert!(reason(&backed(u64::MAX, 9)).contains("out of bounds"));
+        assert!(reason(&backed(200, 1024)).contains("out of bounds"));
     }
 
     #[test]
     fn explains_why_a_file_is_not_an_image() {
-        assert!(why(b"").contains("empty"));
-        assert!(why(b"MZ and so on").contains("not a qcow2"));
-        assert!(why(&plain()[..80]).contains("truncated"));
+        assert!(reason(b"").contains("empty"));
+        assert!(reason(b"MZ and so on").contains("not a qcow2"));
+        assert!(reason(&plain()[..80]).contains("truncated"));
         let mut newer = plain();
         newer[7] = 4;
-        assert!(why(&newer).contains("version 4"));
+        assert!(reason(&newer).contains("version 4"));
         newer[..8].copy_from_slice(b"QFI\xfb\0\0\0\x02");
-        assert!(why(&newer[..71]).contains("truncated"));
+        assert!(reason(&newer[..71]).contains("truncated"));
         let mut unknown = plain();
         unknown[77] = 1;
-        assert!(why(&unknown).contains("0x10000"));
+        assert!(reason(&unknown).contains("0x10000"));
     }
 
     fn with_extensions(version: u32, extensions: &[u8]) -> Vec<u8> {
         let mut bytes = plain();
         bytes[4..8].copy_from_slice(&version.to_be_bytes());
-        let at = if version == 2 { 72 } else { 112 };
+        let offset = if version == 2 { 72 } else { 112 };
         // The fields of a longer header than version 2 has are extensions there.
-        bytes[at..at + 40].fill(0);
-        bytes[at..at + extensions.len()].copy_from_slice(extensions);
+        bytes[offset..offset + 40].fill(0);
+        bytes[offset..offset + extensions.len()].copy_from_slice(extensions);
         bytes
     }
 
@@ -317,8 +317,8 @@ mod tests {
         #[test]
         fn accepts_any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = read_header(&bytes);
-            for (at, byte) in MAGIC.into_iter().chain([0, 0, 0, 3]).enumerate() {
-                if let Some(slot) = bytes.get_mut(at) {
+            for (offset, byte) in MAGIC.into_iter().chain([0, 0, 0, 3]).enumerate() {
+                if let Some(slot) = bytes.get_mut(offset) {
                     *slot = byte;
                 }
             }

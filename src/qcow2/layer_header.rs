@@ -47,7 +47,7 @@ impl LayerHeader {
                     .then_some(ParseStatus::Incomplete(end))
                     .ok_or_else(cut_off);
             }
-            Err(HeaderError::Invalid(why)) => return Err(ComposeError::InvalidHeader(why)),
+            Err(HeaderError::Invalid(reason)) => return Err(ComposeError::InvalidHeader(reason)),
         };
         refuse_features(&header.facts)?;
         if file_bytes < header.facts.cluster_size {
@@ -74,8 +74,8 @@ fn locate_l1(header: &Header, file_bytes: u64) -> Result<Range<u64>, ComposeErro
         return Err(ComposeError::TooLarge("its L1 table has more than 32 MiB"));
     }
     if u64::from(header.l1_entries) < entries {
-        let why = "its L1 table is too short for its disk";
-        return Err(ComposeError::InvalidHeader(why.into()));
+        let reason = "its L1 table is too short for its disk";
+        return Err(ComposeError::InvalidHeader(reason.into()));
     }
     if entries == 0 {
         return Ok(0..0);

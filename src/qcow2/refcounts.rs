@@ -55,8 +55,8 @@ impl Refcounts {
         if self.counts.len() < end {
             self.counts.resize(end, 0);
         }
-        for (at, count) in self.counts[first..end].iter_mut().enumerate() {
-            let offset = (first + at) as u64 * self.geometry.cluster_size();
+        for (index, count) in self.counts[first..end].iter_mut().enumerate() {
+            let offset = (first + index) as u64 * self.geometry.cluster_size();
             *count = count
                 .checked_add(1)
                 .ok_or(ComposeError::RefcountOverflow(offset))?;
@@ -67,7 +67,7 @@ impl Refcounts {
     pub(super) fn count_at(&self, offset: u64) -> u16 {
         usize::try_from(offset / self.geometry.cluster_size())
             .ok()
-            .and_then(|at| self.counts.get(at).copied())
+            .and_then(|index| self.counts.get(index).copied())
             .unwrap_or(0)
     }
 
@@ -142,7 +142,7 @@ mod tests {
         counts.reference(4095..8193).unwrap();
         counts.reference(8192..12288).unwrap();
         assert_eq!(
-            [0, 4096, 8192, 12288].map(|at| counts.count_at(at)),
+            [0, 4096, 8192, 12288].map(|offset| counts.count_at(offset)),
             [1, 1, 2, 0]
         );
         let mut block = BytesMut::new();

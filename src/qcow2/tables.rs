@@ -58,8 +58,8 @@ impl Tables {
             .get(&(guest / self.geometry.l2_span()))
             .map(|l2| &l2.entries);
         // Below the number of entries, so it fits.
-        let at = (guest / self.geometry.cluster_size()) as usize % self.geometry.entries();
-        let entry = entries.and_then(|entries| entries.get(at)).copied();
+        let index = (guest / self.geometry.cluster_size()) as usize % self.geometry.entries();
+        let entry = entries.and_then(|entries| entries.get(index)).copied();
         self.geometry.decode_entry(entry.unwrap_or(0))
     }
 }
@@ -167,7 +167,7 @@ impl TableReader {
     /// Returns the tables, once no reads are pending.
     ///
     /// # Errors
-    /// [`ComposeError::WrongLength`] where reads are pending.
+    /// [`ComposeError::WrongLength`] if reads are pending.
     pub fn finish(self) -> Result<Tables, ComposeError> {
         match self.stage {
             Stage::Done(tables) => Ok(*tables),

@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 use toml::Spanned;
 
 use super::value::{
-    BucketName, Compression, Count, Credential, Directory, Endpoint, FilePath, LibvirtUri,
-    NetworkName, Owner, Prefix, Region, RunningMethods, Theme, Viewer, Word,
+    BucketName, Compression, Count, Credential, Directory, Endpoint, FilePath, Keyword, LibvirtUri,
+    NetworkName, Owner, Prefix, Region, RunningMethods, Theme, Viewer,
 };
 use snapdeck_model::settings::{Accel, Firmware, NotificationMethod, PictureStyle};
 use snapdeck_model::{Error, HostName, Kind};
@@ -59,13 +59,14 @@ impl fmt::Display for Origin {
 
 /// Returns the error of a setting at `origin`.
 pub(crate) fn invalid_setting(origin: &Origin, cause: impl fmt::Display) -> Error {
-    let place = match origin {
+    let location = match origin {
         Origin::Default => "the defaults".to_owned(),
         Origin::File { path, line } => format!("{} line {line}", path.display()),
         Origin::Environment { variable } => format!("environment variable {variable}"),
         Origin::Flag { flag } => format!("flag {flag}"),
     };
-    Error::new(Kind::InvalidInput, "cannot read settings").with_cause(format!("{place}: {cause}"))
+    Error::new(Kind::InvalidInput, "cannot read settings")
+        .with_cause(format!("{location}: {cause}"))
 }
 
 /// A value with its origin.
@@ -79,19 +80,19 @@ pub(crate) struct Setting<T> {
 #[derive(Clone)]
 pub(crate) struct Entry {
     /// The value in its normal form.
-    pub shown: Json,
+    pub json: Json,
     pub origin: Origin,
-    /// Offset of the value in the text of its layer, in bytes.
-    at: usize,
+    /// Byte offset of the value in the text of its layer.
+    offset: usize,
 }
 
 impl<'de, T: Deserialize<'de> + Serialize> Deserialize<'de> for Setting<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<T>::deserialize(deserializer)?;
         let entry = Entry {
-            shown: serde_json::to_value(spanned.get_ref()).map_err(D::Error::custom)?,
+            json: serde_json::to_value(spanned.get_ref()).map_err(D::Error::custom)?,
             origin: Origin::Default,
-            at: spanned.span().start,
+            offset: spanned.span().start,
         };
         let value = spanned.into_inner();
         Ok(Self { value, entry })
@@ -117,7 +118,7 @@ macro_rules! table {
 
             fn set_origins(&mut self, origin_at: &dyn Fn(usize) -> Origin) {
                 $(if let Some(setting) = &mut self.$key {
-                    setting.entry.origin = origin_at(setting.entry.at);
+                    setting.entry.origin = origin_at(setting.entry.offset);
                 })+
             }
 
@@ -149,7 +150,7 @@ macro_rules! layer {
         }
 
         impl Layer {
-            /// Puts `upper` on top: its hosts replace all hosts, its other values replace one each.
+            /// Merges `upper`, which takes precedence: its hosts replace all hosts, its other values replace one each.
             pub(crate) fn merge(&mut self, upper: Self) {
                 if !upper.hosts.is_empty() {
                     self.hosts = upper.hosts;
@@ -196,13 +197,13 @@ layer! {
         secret_access_key: Credential,
     }
     push: PushTable {
-        compression: Word<Compression>,
+        compression: Keyword<Compression>,
     }
     sandbox: SandboxTable {
-        accel: Word<Accel>,
+        accel: Keyword<Accel>,
         cpus: Count<1, 512>,
         memory_mib: Count<16, 16_777_216>,
-        firmware: Word<Firmware>,
+        firmware: Keyword<Firmware>,
         network: NetworkName,
         template: FilePath,
         stop_timeout_secs: Count<1, 86_400>,
@@ -212,11 +213,11 @@ layer! {
     }
     console: ConsoleTable {
         mouse: bool,
-        picture: Word<PictureStyle>,
+        picture: Keyword<PictureStyle>,
         viewer: Viewer,
         theme: Theme,
         ascii: bool,
-        notify: Word<NotificationMethod>,
+        notify: Keyword<NotificationMethod>,
         notify_after_secs: Seconds,
     }
 }

@@ -27,7 +27,7 @@ use snapdeck_model::settings::{
     SandboxSettings, Settings,
 };
 use snapdeck_model::{Error, HostName, Kind, Result};
-use value::{Compression, FilePath, NetworkName, RunningMethods, Word};
+use value::{Compression, FilePath, Keyword, NetworkName, RunningMethods};
 
 /// The defaults; every key has a comment.
 pub const DEFAULT_CONFIG: &str = include_str!("../../config/default.toml");
@@ -260,8 +260,8 @@ fn required<T: Clone + Into<U>, U>(setting: &Option<Setting<T>>) -> Result<U> {
     optional(setting).ok_or_else(missing)
 }
 
-fn required_word<T: Copy>(setting: &Option<Setting<Word<T>>>) -> Result<T> {
-    required::<Word<T>, Word<T>>(setting).map(|word| word.0)
+fn required_word<T: Copy>(setting: &Option<Setting<Keyword<T>>>) -> Result<T> {
+    required::<Keyword<T>, Keyword<T>>(setting).map(|word| word.0)
 }
 
 fn build_settings(layer: &Layer) -> Result<Settings> {

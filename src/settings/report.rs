@@ -36,7 +36,7 @@ impl Report {
         let tables = layer.tables().into_iter().map(|(section, entries)| {
             let lines = entries.into_iter().map(|(key, entry)| Line {
                 key,
-                setting: entry.map(|entry| (mask_secret(key, &entry.shown), entry.origin.clone())),
+                setting: entry.map(|entry| (mask_secret(key, &entry.json), entry.origin.clone())),
             });
             (section, lines.collect())
         });

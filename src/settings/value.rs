@@ -127,11 +127,11 @@ fn is_word(text: &str, others: &[u8]) -> bool {
     !text.is_empty() && bytes.all(|c| c.is_ascii_alphanumeric() || others.contains(&c))
 }
 
-/// One of the words of `T`.
+/// One of the keywords of `T`, as its serde names.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Word<T>(pub(crate) T);
+pub(crate) struct Keyword<T>(pub(crate) T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Word<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Keyword<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word: StringDeserializer<D::Error> =
             String::deserialize(deserializer)?.into_deserializer();
@@ -298,7 +298,7 @@ mod tests {
             "qemu:///system|qemu+ssh://root@h/system|test:///default",
             "|qemu|qemu:///a b|qemu+ssh://root:pw@h/system",
         );
-        check::<Word<Compression>>("none|zstd", "|zlib|ZSTD");
+        check::<Keyword<Compression>>("none|zstd", "|zlib|ZSTD");
         let methods = "backup, copy, convert|convert";
         check::<RunningMethods>(methods, "|pause|backup copy|copy,copy|append");
         check::<Viewer>(

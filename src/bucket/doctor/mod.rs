@@ -61,9 +61,9 @@ impl Bucket {
     }
 }
 
-fn failed_check(what: &str, error: &Error) -> Check {
+fn failed_check(name: &str, error: &Error) -> Check {
     let hint = error.hint_text().unwrap_or("check the store's log");
-    Check::failed(what, error.message(), hint)
+    Check::failed(name, error.message(), hint)
 }
 
 fn with_unchecked(check: Check, unchecked: &str) -> Check {
@@ -138,7 +138,7 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
         reason => {
             checks.push(with_unchecked(failed_check("store", &error), probe_checks));
             // Without a response to this call the time is that of an earlier one.
-            checks.extend(clock.filter(|_| reason != Reason::NoAnswer));
+            checks.extend(clock.filter(|_| reason != Reason::NoResponse));
             StoreAccess::NoAccess
         }
     }

@@ -237,7 +237,7 @@ impl Probe {
         Ok(has_checksum)
     }
 
-    /// Removes the objects; `None` where none was written.
+    /// Removes the objects; `None` if none was written.
     async fn clear(mut self) -> Option<Check> {
         if !std::mem::take(&mut self.has_objects) {
             return None;

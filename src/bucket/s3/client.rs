@@ -117,7 +117,7 @@ impl LazyClient {
     /// Returns the store; makes it at the first call.
     ///
     /// # Errors
-    /// `InvalidInput` where no bucket is configured or the endpoint is not a URL; `Unreachable`.
+    /// `InvalidInput` if no bucket is configured or the endpoint is not a URL; `Unreachable`.
     pub(crate) async fn get_store(&self) -> Result<&Store> {
         self.store.get_or_try_init(|| self.create_store()).await
     }

@@ -71,7 +71,7 @@ pub(crate) enum Reason {
     /// 501, or an argument of the call that the store does not support.
     Unsupported,
     /// The store did not respond.
-    NoAnswer,
+    NoResponse,
     Other,
 }
 
@@ -109,7 +109,7 @@ where
 {
     let code = error.as_service_error().and_then(|e| e.code());
     let reason = match (status(error), code.unwrap_or_default()) {
-        (None, _) => Reason::NoAnswer,
+        (None, _) => Reason::NoResponse,
         (Some(429 | 502..=504), _)
         | (_, "SlowDown" | "ThrottlingException" | "ServiceUnavailable") => Reason::Overloaded,
         (Some(404), _) => Reason::NotFound,

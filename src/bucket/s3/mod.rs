@@ -114,9 +114,9 @@ pub(crate) enum PutCondition {
 pub(crate) enum Checksums {
     /// None: the store does not support them.
     None,
-    /// Of each part that is sent; its payload is not signed then.
+    /// Checksum of each uploaded part, whose payload is not signed then.
     Parts,
-    /// Of each part that is sent, and of the whole object.
+    /// Checksum of each uploaded part and of the whole object.
     Object,
 }
 
@@ -155,7 +155,7 @@ impl Store {
         }
     }
 
-    /// Returns the store with calls that are tried once, for at most `timeout` each.
+    /// Returns the store with calls that are attempted once, for at most `timeout` each.
     pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
         let config = no_sdk_retry(self.client.config().to_builder(), timeout);
         Self {
@@ -230,7 +230,7 @@ impl Store {
         })
     }
 
-    /// Looks an object up; `NotFound` where the bucket itself is missing.
+    /// Looks an object up; `NotFound` if the bucket itself is missing.
     pub(crate) async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
         self.retry.call(|| self.try_head(key)).await
     }
@@ -525,7 +525,7 @@ impl Store {
         Ok(())
     }
 
-    /// Aborts a multipart upload; `false` where it does not exist any more.
+    /// Aborts a multipart upload; `false` if it does not exist any more.
     pub(crate) async fn abort_multipart(&self, key: &str, id: &str) -> Result<bool, StoreError> {
         self.retry.call(|| self.try_abort_multipart(key, id)).await
     }

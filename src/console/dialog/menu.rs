@@ -12,7 +12,7 @@ use crate::theme::Theme;
 use snapdeck_engine::View;
 use snapdeck_model::{Danger, HostName, SandboxId, SandboxVerb};
 
-/// The letters, which are those of the list where it has a key for the verb.
+/// The letters, which are those of the list if it has a key for the verb.
 const VERBS: &[(char, SandboxVerb)] = &[
     ('s', SandboxVerb::Start),
     ('S', SandboxVerb::STOP),

@@ -12,7 +12,7 @@ use snapdeck_model::{HostName, Operation, SandboxId, SandboxSpec, SnapshotName};
 
 /// Highest number of virtual CPUs; the host may allow fewer.
 const MAX_CPUS: u32 = 512;
-/// Least memory, in bytes.
+/// Minimum memory, in bytes.
 const MIN_MEMORY: u64 = 16 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 pub(crate) struct TextInput(Input);
 
 impl TextInput {
-    /// Longest text, in characters.
+    /// Maximum length, in characters.
     const MAX: usize = 256;
 
     pub(crate) fn with_text(text: &str) -> Self {

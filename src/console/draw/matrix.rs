@@ -20,7 +20,7 @@ use snapdeck_engine::{JobState, JobView};
 use snapdeck_model::{Error, Kind, SnapshotName};
 
 const COLUMN_WIDTH: usize = 16;
-/// Least and greatest width of the names.
+/// Minimum and maximum width of the names.
 const NAME_WIDTH_RANGE: (usize, usize) = (12, 40);
 
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {

@@ -20,7 +20,7 @@ use snapdeck_model::{AgentChannel, Guest, GuestAccess, HostName, Sandbox, Sandbo
 
 /// Smaller pictures are not shown.
 const MIN_PICTURE: Size = Size::new(10, 3);
-/// Least height of details with long graphs.
+/// Minimum height of details with long graphs.
 const LONG_GRAPH_HEIGHT: u16 = 9;
 
 /// Returns the area of the screen's picture at the right of the details.

@@ -36,7 +36,7 @@ use super::log_view::LogFilter;
 
 /// On a smaller screen only a message is shown.
 const MIN_SCREEN: (u16, u16) = (40, 10);
-/// Least width for the three lists side by side.
+/// Minimum width for the three lists side by side.
 const SIDE_BY_SIDE_WIDTH: u16 = 100;
 
 /// Text of a page without snapshots.

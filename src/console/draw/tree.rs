@@ -15,7 +15,7 @@ use crate::lookup;
 use crate::tree::{TreeRow, TreeRowKey};
 use snapdeck_model::SnapshotName;
 
-/// Greatest width of branch and name.
+/// Maximum width of branch and name.
 const MAX_NAME_WIDTH: usize = 56;
 
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {

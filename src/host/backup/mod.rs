@@ -2,7 +2,7 @@
 //! disk as it was at the start of the job. Data that the guest overwrites meanwhile is kept in a scratch file.
 //!
 //! ```text
-//! SANDBOXES_DIR/.ID.XXXXXX.backup/    QEMU's, removed with the backup
+//! SANDBOXES_DIR/.ID.XXXXXX.backup/    owned by QEMU's user; removed with the backup
 //!                                 nbd      the socket
 //!                                 scratch  overwritten data; created before the guest is paused, else by libvirt
 //!                                 overlay  instead of both: a copy of the overlay
@@ -14,6 +14,7 @@ mod support;
 
 use std::ffi::CString;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,7 +36,7 @@ use stale::END_POLL_INTERVAL;
 pub use stale::StaleBackup;
 pub(crate) use support::offers_backup;
 
-/// For the start of a backup job, during which the guest is paused.
+/// For virDomainBackupBegin, during which the guest is paused.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// For libvirt to notice that a guest has shut down.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
@@ -43,17 +44,17 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For copying an overlay while its guest is paused.
 const COPY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// Longest path of a socket in bytes (unix(7), without the final NUL).
+/// Maximum length of the path of a socket in bytes (unix(7), without the final NUL).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// A backup of a sandbox's disk, or a copy of its overlay: its directory and the watchdog over it. Dropped without
+/// A backup of a sandbox's disk, or a copy of its overlay: its directory and watchdog. If it is dropped without
 /// [`Backup::clear`], the watchdog removes everything.
 pub struct Backup {
     host: Host,
     id: SandboxId,
     dir: String,
     watchdog: Option<Watchdog>,
-    /// Does the scratch file exist?
+    /// Whether the scratch file exists.
     has_scratch: bool,
 }
 
@@ -85,8 +86,8 @@ impl<'a> Backups<'a> {
 }
 
 impl Backups<'_> {
-    /// Creates the directory of a backup and starts a watchdog over it and the coming pause; with `thaw` it thaws the
-    /// file systems, too. With `scratch_bytes`, the size of the disk, the scratch file is created now, so that the
+    /// Creates the directory of a backup and starts a watchdog for it and for the pause; with `thaw` the watchdog also
+    /// thaws the file systems. With `scratch_bytes`, the size of the disk, the scratch file is created now, so that the
     /// paused guest need not wait for it.
     ///
     /// # Errors
@@ -158,14 +159,14 @@ impl Backup {
     /// `Failed` with libvirt's message; `Unreachable` if it takes too long: the job may begin later then.
     pub async fn begin(&self, target: &str) -> Result<()> {
         let (id, socket) = (&self.id, self.socket());
-        let what = || {
+        let summary = || {
             format!(
                 "cannot begin a backup of sandbox {id} on host {}",
                 self.host.name()
             )
         };
         if socket.len() > MAX_SOCKET_PATH {
-            return Err(Error::new(Kind::Failed, what()).with_cause(format!(
+            return Err(Error::new(Kind::Failed, summary()).with_cause(format!(
                 "the path {socket} is longer than a socket's may be ({MAX_SOCKET_PATH} bytes)"
             )));
         }
@@ -176,7 +177,7 @@ impl Backup {
              <scratch file='{scratch}'/></disk></disks></domainbackup>"
         );
         let xml = CString::new(xml)
-            .map_err(|error| Error::new(Kind::Failed, what()).with_cause(error))?;
+            .map_err(|error| Error::new(Kind::Failed, summary()).with_cause(error))?;
         let has_scratch = self.has_scratch;
         let begin =
             move |domain: &Domain| snapdeck_libvirt::begin_backup(domain, &xml, has_scratch);
@@ -187,7 +188,7 @@ impl Backup {
     }
 
     /// Copies an overlay, whose guest is paused, into the directory and returns the path of the copy. It is a reflink if
-    /// the file system supports it; with `reflink_only` nothing else.
+    /// the file system supports reflinks; with `reflink_only` it fails otherwise.
     ///
     /// # Errors
     /// `Failed` with cp's message; `NoSpace`; `Cancelled`.
@@ -207,8 +208,8 @@ impl Backup {
         match output.status.success() {
             true => Ok(copy),
             false => {
-                let what = format!("cannot copy {overlay} on host {}", self.host.name());
-                Err(super::fs::system_error(what, &output.stderr))
+                let summary = format!("cannot copy {overlay} on host {}", self.host.name());
+                Err(super::fs::system_error(summary, &output.stderr))
             }
         }
     }
@@ -219,24 +220,22 @@ impl Backup {
     /// `Failed` with the message of an I/O error; `Unreachable`.
     pub async fn open(&self, target: &str) -> Result<Export> {
         let host = &self.host;
-        let what = format!(
+        let summary = format!(
             "cannot read the disk of sandbox {} on host {}",
             self.id,
             host.name()
         );
         let socket = self.socket();
+        let connect = async |path: PathBuf| {
+            let stream = UnixStream::connect(path).await?;
+            Nbd::open(stream, target, CONNECT_TIMEOUT).await
+        };
         let opened = match host.runner.ssh() {
-            None => match UnixStream::connect(&socket).await {
-                Ok(stream) => Nbd::open(stream, target, CONNECT_TIMEOUT).await,
-                Err(error) => Err(error),
-            },
+            None => connect(socket.into()).await,
             Some(ssh) => {
                 let master = ssh.acquire_master().await?;
                 let forward = master.forward_socket(&socket).await?;
-                let opened = match UnixStream::connect(&forward.local_path).await {
-                    Ok(stream) => Nbd::open(stream, target, CONNECT_TIMEOUT).await,
-                    Err(error) => Err(error),
-                };
+                let opened = connect(forward.local_path.clone()).await;
                 // The open connection stays.
                 master.close_forward(&forward).await;
                 opened
@@ -244,21 +243,21 @@ impl Backup {
         };
         match opened {
             Ok(nbd) => Ok(Export {
-                error_context: what,
+                error_context: summary,
                 nbd,
             }),
-            Err(error) => Err(Error::new(Kind::Failed, what).with_cause(error)),
+            Err(error) => Err(Error::new(Kind::Failed, summary).with_cause(error)),
         }
     }
 
-    /// Tells the watchdog that the sandbox runs again.
+    /// Notifies the watchdog that the sandbox runs again.
     pub fn mark_running(&self) {
         if let Some(watchdog) = &self.watchdog {
             watchdog.mark_running();
         }
     }
 
-    /// Tells the watchdog that the sandbox's file systems are thawed.
+    /// Notifies the watchdog that the sandbox's file systems are thawed.
     pub fn mark_thawed(&self) {
         if let Some(watchdog) = &self.watchdog {
             watchdog.mark_thawed();
@@ -302,12 +301,12 @@ impl Backup {
         };
         let (id, host) = (&self.id, self.host.name());
         let dir = &self.host.settings.sandboxes_dir;
-        let failed = |kind, why: &str| {
+        let failed = |kind, reason: &str| {
             Error::new(
                 kind,
                 format!("cannot read the disk of sandbox {id} on host {host}"),
             )
-            .with_cause(why)
+            .with_cause(reason)
         };
         match state {
             BackupState::Active => None,

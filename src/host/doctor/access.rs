@@ -128,7 +128,7 @@ impl<'a> FileOwnership<'a> {
     }
 }
 
-/// Checks that the snapshots belong to the owner, with mode 0644 (spec, "File Permissions") or 0444.
+/// Checks that the snapshots belong to the owner, with mode 0644 or 0444.
 pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Check> {
     let what = "owner and mode";
     if probe.get("snapshots.list") != Some("") {

@@ -37,19 +37,19 @@ pub(super) fn check_space(
             format!("remove unneeded snapshots: `snapdeck remove NAME --local --host {host}`"),
         ),
     ];
-    let checks = dirs.map(|(kind, what, dir, largest, alternative)| {
+    let checks = dirs.map(|(kind, check_name, dir, largest, alternative)| {
         let free = parse_free_bytes(probe.get(&format!("{kind}.free"))?)?;
         let finding = format!("{} free in {dir}", size(free));
         Some(match largest {
             Some((name, bytes)) if bytes > free => Check::warning(
-                what,
+                check_name,
                 format!("{finding}; an image of {name} may take {}", size(bytes)),
                 format!(
                     "free space on its file system (`{}`), or {alternative}",
                     quote_words(["df", "-h", dir])
                 ),
             ),
-            _ => Check::passed(what, finding),
+            _ => Check::passed(check_name, finding),
         })
     });
     checks.into_iter().flatten().collect()
@@ -63,12 +63,12 @@ fn parse_free_bytes(text: &str) -> Option<u64> {
 }
 
 pub(super) fn check_reflinks(probe: &Probe, settings: &HostSettings) -> Option<Check> {
-    let (what, dir) = ("reflinks", &settings.snapshots_dir);
+    let (check_name, dir) = ("reflinks", &settings.snapshots_dir);
     Some(match probe.get("snapshots.reflink")? {
-        "" => Check::passed(what, format!("{dir} supports reflinks")),
+        "" => Check::passed(check_name, format!("{dir} supports reflinks")),
         message if message.contains("No space left") => return None,
         _ => Check::warning(
-            what,
+            check_name,
             format!("{dir} does not support reflinks: copies take time and space"),
             "put it on XFS (created with reflink=1) or Btrfs",
         ),
@@ -77,14 +77,14 @@ pub(super) fn check_reflinks(probe: &Probe, settings: &HostSettings) -> Option<C
 
 /// Checks for files of killed operations, older than a day.
 pub(super) fn check_leftovers(probe: &Probe) -> Check {
-    let what = "leftovers";
+    let check_name = "leftovers";
     let paths: Vec<&str> = probe.get_all("old").collect();
     let Some(first) = paths.first() else {
-        return Check::passed(what, "none older than a day");
+        return Check::passed(check_name, "none older than a day");
     };
     let words = ["rm", "-rf", "--"].iter().chain(&paths).copied();
     Check::warning(
-        what,
+        check_name,
         format!(
             "{} older than a day, no longer in use: {first}",
             paths.len()

@@ -15,7 +15,7 @@ pub(super) struct GuestCapabilities {
     /// Major * 1,000,000 + minor * 1,000 + release; `None` if libvirt finds no QEMU.
     qemu_version: Option<u32>,
     has_kvm: bool,
-    /// Can libvirt select UEFI firmware by itself?
+    /// Whether libvirt can select UEFI firmware by itself.
     has_efi: bool,
     /// UEFI firmware files on the host.
     loaders: Vec<String>,

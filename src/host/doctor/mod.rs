@@ -1,4 +1,4 @@
-//! Health checks of a host: everything that operations on it need (spec, "Troubleshooting").
+//! Health checks of a host: everything that operations on it need.
 
 mod access;
 mod disk_space;
@@ -52,18 +52,18 @@ impl Doctor<'_> {
 
     /// Checks SSH and its throughput; returns whether the host can be reached.
     async fn check_connection(self, checks: &mut Vec<Check>) -> bool {
-        let what = "SSH";
+        let check_name = "SSH";
         let started_at = Instant::now();
         let Some(ssh) = self.host.runner.ssh() else {
             return true;
         };
         if let Err(error) = ssh.acquire_master().await {
-            checks.push(report_error(what, &error, "everything on the host"));
+            checks.push(report_error(check_name, &error, "everything on the host"));
             return false;
         }
         let seconds = started_at.elapsed().as_secs_f64();
         checks.push(Check::passed(
-            what,
+            check_name,
             format!("logged in within {seconds:.2} s"),
         ));
         match probe::measure_speed(&self.host.runner).await {

@@ -84,10 +84,10 @@ pub(super) fn check_programs(probe: &Probe, is_remote: bool) -> Vec<Check> {
 }
 
 fn check_qemu_img(probe: &Probe, installer: Installer) -> Check {
-    let what = "qemu-img";
-    let Some(version) = probe.get(what) else {
+    let name = "qemu-img";
+    let Some(version) = probe.get(name) else {
         return Check::failed(
-            what,
+            name,
             "not installed; create, push and pull will fail",
             installer.command("qemu-utils"),
         );
@@ -95,13 +95,13 @@ fn check_qemu_img(probe: &Probe, installer: Installer) -> Check {
     match parse_version(version) {
         // The first with `measure` and `-U`.
         Some(number) if number < (2, 10) => Check::failed(
-            what,
+            name,
             format!("{}: 2.10 or newer is needed", short_version(version)),
             installer.command("qemu-utils"),
         ),
-        Some(_) => Check::passed(what, short_version(version)),
+        Some(_) => Check::passed(name, short_version(version)),
         None => Check::failed(
-            what,
+            name,
             format!("cannot be run: {version}"),
             installer.command("qemu-utils"),
         ),

@@ -103,8 +103,8 @@ impl LocalFs {
         let file = Arc::new(self.open(&source.path).await?);
         let stamp = source.stamp;
         let can_share = Arc::new(AtomicBool::new(true));
-        // The kernel serialises the writes to a file: a thread that waits there spins, one that waits here lets others
-        // hash.
+        // The kernel serialises the writes to a file: a thread that waits there spins, one that waits here leaves
+        // the CPU to hashing.
         let write_lock = Arc::new(Mutex::new(()));
         let copy = move |block: BlockCopy| {
             let is_unchanged = || Ok::<_, io::Error>(Some(file_stamp(&file.metadata()?)) == stamp);
@@ -163,7 +163,7 @@ impl LocalFs {
                 let state = self
                     .run(action.clone(), BLOCK_TIMEOUT, move || call(block))
                     .await?;
-                // The receiver may be gone.
+                // The receiver may have been dropped.
                 let _ = results.send((block, state));
                 Ok(())
             };
@@ -296,7 +296,7 @@ impl RemoteFs {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let what = &format!("cannot {action} on host {}", self.runner.host());
+        let summary = &format!("cannot {action} on host {}", self.runner.host());
         let batch_size = blocks
             .len()
             .div_ceil(CONCURRENCY)
@@ -304,7 +304,7 @@ impl RemoteFs {
         let tasks = blocks.chunks(batch_size).map(|batch| {
             let task = async move {
                 let done = AtomicUsize::new(0);
-                let run = || self.run_batch(what, argv, batch, &done, results);
+                let run = || self.run_batch(summary, argv, batch, &done, results);
                 tokio::select! {
                     result = self.retry_policy.call(run) => result,
                     () = cancel.cancelled() => Err(Error::cancelled(action)),
@@ -318,7 +318,7 @@ impl RemoteFs {
     /// Runs a verb of the script on the blocks of a batch after the first `done`, which it counts up.
     async fn run_batch(
         &self,
-        what: &str,
+        summary: &str,
         argv: &[&str],
         batch: &[BlockCopy],
         done: &AtomicUsize,
@@ -342,12 +342,12 @@ impl RemoteFs {
         let mut running = self.runner.start(&argv, Input::None).await?;
         let stderr = running.stderr();
         let Some(stdout) = running.stdout() else {
-            return Err(Error::new(Kind::Failed, what));
+            return Err(Error::new(Kind::Failed, summary));
         };
         let mut lines = BufReader::new(stdout).lines();
         let mut remaining = remaining.iter();
         let timeout_error = |_| {
-            Error::new(Kind::Unreachable, what)
+            Error::new(Kind::Unreachable, summary)
                 .with_cause(format!("no answer for {} s", BLOCK_TIMEOUT.as_secs()))
                 .retryable()
         };
@@ -370,7 +370,7 @@ impl RemoteFs {
         let (stderr_text, status) = timeout(BLOCK_TIMEOUT, exit).await.map_err(timeout_error)?;
         match status?.success() && remaining.next().is_none() {
             true => Ok(()),
-            false => Err(system_error(what.to_owned(), &stderr_text)),
+            false => Err(system_error(summary.to_owned(), &stderr_text)),
         }
     }
 }

@@ -7,11 +7,11 @@ use snapdeck_model::{Error, Kind};
 pub(super) const TEMP_DIR_HINT: &str = "check temp_dir of the host in the settings";
 
 /// Returns the error behind `stderr`, the message of a program that ran with `LC_ALL=C`.
-pub(crate) fn system_error(what: String, stderr: &str) -> Error {
-    explain(what, &parse_system_error(stderr))
+pub(crate) fn system_error(summary: String, stderr: &str) -> Error {
+    explain(summary, &parse_system_error(stderr))
 }
 
-pub(super) fn explain(what: String, error: &io::Error) -> Error {
+pub(super) fn explain(summary: String, error: &io::Error) -> Error {
     use io::ErrorKind::*;
     let (kind, hint) = match error.kind() {
         StorageFull | QuotaExceeded => (Kind::NoSpace, Some("free space there")),
@@ -29,7 +29,7 @@ pub(super) fn explain(what: String, error: &io::Error) -> Error {
         ),
         _ => (Kind::Failed, None),
     };
-    let error = Error::new(kind, what).with_cause(error);
+    let error = Error::new(kind, summary).with_cause(error);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

@@ -52,7 +52,7 @@ pub(super) struct OpenInfo {
     pub size_bytes: u64,
     pub inode: String,
     pub boot_id: String,
-    /// Blocks that earlier writers of the same content wrote.
+    /// Blocks that earlier sessions wrote for the same content.
     pub resume_state: ResumeState,
 }
 
@@ -142,7 +142,7 @@ pub(super) struct FileSession {
 type Replies = Lines<BufReader<ChildStdout>>;
 
 impl FileSession {
-    /// Opens the file; `first` if it was opened before.
+    /// Opens the file; `first` is its metadata when it was first opened, if it was.
     pub(super) async fn open(
         runner: &CommandRunner,
         path: &str,
@@ -159,13 +159,13 @@ impl FileSession {
                 ("create", "write", &**owner, content.size_bytes.to_string())
             }
         };
-        let what = format!("cannot {verb} {path} on host {}", runner.host());
+        let summary = format!("cannot {verb} {path} on host {}", runner.host());
         let master = ssh.acquire_master().await?;
         let argv = script_argv("open", &[mode_arg, path, owner, &size]);
         let mut process = runner.start(&argv, Input::Piped).await?;
         let stderr = process.stderr();
         let (Some(mut stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
-            return Err(Error::new(Kind::Failed, what));
+            return Err(Error::new(Kind::Failed, summary));
         };
         let mut replies = BufReader::new(stdout).lines();
         let handshake = handshake(&mut stdin, &mut replies, mode, first);
@@ -173,20 +173,20 @@ impl FileSession {
             Ok(Ok(open_info)) => open_info,
             Ok(Err(error)) => {
                 drop(stdin);
-                // The process has exited: its message is better than the error of the pipe.
+                // The process has exited: its message is more precise than the error of the pipe.
                 let exit = async { tokio::join!(read_text(stderr), runner.wait(&mut process)) };
                 let (message, status) = timeout(COMMAND_TIMEOUT, exit)
                     .await
-                    .map_err(|_| ssh.connection_lost_error(&*what))?;
+                    .map_err(|_| ssh.connection_lost_error(&*summary))?;
                 status?;
                 return Err(match message.trim() {
-                    "" => explain(what, &error),
-                    message => system_error(what, message),
+                    "" => explain(summary, &error),
+                    message => system_error(summary, message),
                 });
             }
             Err(_) => {
                 ssh.check_alive(&master).await;
-                return Err(ssh.connection_lost_error(what));
+                return Err(ssh.connection_lost_error(summary));
             }
         };
         let stdin = Arc::new(Mutex::new(stdin));
@@ -224,9 +224,9 @@ impl FileSession {
         if let Some(transport) = slot.as_ref() {
             return Ok(transport.clone());
         }
-        let what = || format!("cannot access {path} on host {}", runner.host());
+        let summary = || format!("cannot access {path} on host {}", runner.host());
         let lost = |error: io::Error| {
-            Error::new(Kind::Unreachable, what())
+            Error::new(Kind::Unreachable, summary())
                 .with_cause(error)
                 .retryable()
         };
@@ -234,16 +234,16 @@ impl FileSession {
             Ok(socket) => match self.connect_nbd(&socket).await {
                 Ok(nbd) => Transport::Nbd(nbd),
                 Err(error) if self.master.is_up() => {
-                    // Forwarding is forbidden, perhaps.
-                    tracing::debug!("{}: {error}; using SFTP", what());
+                    // sshd may forbid forwarding.
+                    tracing::debug!("{}: {error}; using SFTP", summary());
                     self.stop_nbd().await;
-                    connect_sftp(runner, path, mode, what()).await?
+                    connect_sftp(runner, path, mode, summary()).await?
                 }
                 Err(error) => return Err(lost(error)),
             },
             Err(NbdStartError::ConnectionLost(error)) => return Err(lost(error)),
             Err(NbdStartError::Failed(message)) => {
-                return Err(Error::new(Kind::Failed, what())
+                return Err(Error::new(Kind::Failed, summary())
                     .with_cause(message)
                     .hint("install qemu-utils there for qemu-nbd"));
             }
@@ -303,7 +303,7 @@ impl FileSession {
 
     /// Appends the part of `log_text` that was not sent yet to the resume log on the host.
     ///
-    /// If the host is lost this fails silently; the next read or write reconnects.
+    /// If the connection is lost this fails silently; the next read or write reconnects.
     pub(super) async fn send_log(&self, log_text: &str) {
         let mut sent_bytes = self.sent_log_bytes.lock().await;
         let Some(unsent) = log_text.get(*sent_bytes..) else {
@@ -322,7 +322,7 @@ enum NbdStartError {
     Failed(String),
 }
 
-/// Reads what the process has found, and decides whether the file is resumed or truncated.
+/// Reads metadata and resume log from the process, and replies whether to keep or to truncate the file.
 async fn handshake(
     stdin: &mut ChildStdin,
     replies: &mut Replies,
@@ -362,11 +362,11 @@ async fn connect_sftp(
     runner: &CommandRunner,
     path: &str,
     mode: &Mode,
-    what: String,
+    summary: String,
 ) -> Result<Transport> {
     let mut ssh = runner.start_sftp().await?;
     let (Some(stdin), Some(stdout)) = (ssh.stdin(), ssh.stdout()) else {
-        return Err(Error::new(Kind::Failed, what));
+        return Err(Error::new(Kind::Failed, summary));
     };
     let access = match mode {
         Mode::Read => Access::Read,
@@ -374,7 +374,7 @@ async fn connect_sftp(
     };
     let file = SftpFile::open(stdin, stdout, path, access, COMMAND_TIMEOUT).await;
     let file = file.map_err(|error| {
-        Error::new(Kind::Unreachable, what)
+        Error::new(Kind::Unreachable, summary)
             .with_cause(error)
             .hint("enable AllowStreamLocalForwarding or the sftp subsystem in its sshd_config")
             .retryable()

@@ -54,11 +54,11 @@ impl LocalFs {
         deadline: Duration,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let what = format!("cannot {action} on host {}", self.settings.name);
+        let summary = format!("cannot {action} on host {}", self.settings.name);
         match self.pool.run(deadline, call).await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(explain(what, &error)),
-            Err(Timeout) => Err(Error::new(Kind::Unreachable, what)
+            Ok(Err(error)) => Err(explain(summary, &error)),
+            Err(Timeout) => Err(Error::new(Kind::Unreachable, summary)
                 .with_cause(format!("no answer for {} s", deadline.as_secs()))
                 .hint("check whether the file system there hangs")
                 .retryable()),
@@ -322,10 +322,10 @@ pub(super) struct FileOwner {
 impl FileOwner {
     /// Looks up `user:group`, by names or numbers.
     pub(super) fn resolve(owner: &str) -> io::Result<Self> {
-        let unknown = |what: &str, name: &str| {
+        let unknown = |kind: &str, name: &str| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("no {what} {name:?}; check owner of the host in the settings"),
+                format!("no {kind} {name:?}; check owner of the host in the settings"),
             )
         };
         let (user, group) = owner

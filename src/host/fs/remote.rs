@@ -231,7 +231,7 @@ impl HostFs for RemoteFs {
 
     async fn create_exclusive(&self, path: &str) -> Result<()> {
         let action = format!("create {path}");
-        // Distinguishes a file that an earlier try created, whose answer was lost, from that of another process.
+        // Distinguishes a file that an earlier attempt created, whose response was lost, from that of another process.
         let token = format!("{}-{:?}", std::process::id(), std::time::SystemTime::now());
         let args = [path, &self.settings.owner, &token];
         self.call(&action, "create_exclusive", &args, CALL_TIMEOUT)

@@ -168,7 +168,7 @@ write_file)
 
 # rename_into_place FROM TO replace|keep INODE
 rename_into_place)
-  # Done by an earlier try whose answer was lost.
+  # Done by an earlier attempt whose response was lost.
   if [ ! -e "$1" ] && [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then exit 0; fi
   chmod 644 -- "$1" && sync -- "$1" || exit 1
   if [ "$3" = replace ]; then

@@ -111,8 +111,8 @@ impl RemoteFile {
         // qemu-nbd fills the last sector up with zeros. The size of a block device is unknown (0).
         let size = self.open_info().size_bytes;
         if size > 0 && offset.saturating_add(length as u64) > size {
-            let what = format!("cannot read {} on host {}", self.path, self.runner.host());
-            return Err(explain(what, &io::ErrorKind::UnexpectedEof.into()));
+            let summary = format!("cannot read {} on host {}", self.path, self.runner.host());
+            return Err(explain(summary, &io::ErrorKind::UnexpectedEof.into()));
         }
         self.execute(&Request::Read(buffers.clone(), offset, length))
             .await
@@ -141,7 +141,7 @@ impl RemoteFile {
 
     /// Executes a request, with retries while the host is unreachable.
     async fn execute(&self, request: &Request) -> Result<Bytes> {
-        let what = || {
+        let summary = || {
             let (verb, host) = (request.verb(), self.runner.host());
             format!("cannot {verb} {} on host {host}", self.path)
         };
@@ -157,13 +157,13 @@ impl RemoteFile {
                             return Ok(bytes);
                         }
                         Ok(Err(error)) if !is_connection_error(&error) => {
-                            return Err(explain(what(), &error));
+                            return Err(explain(summary(), &error));
                         }
                         Ok(Err(error)) => error.to_string(),
                         Err(_) => format!("no answer for {} s", deadline.as_secs()),
                     };
                     self.discard_session(&session).await;
-                    Error::new(Kind::Unreachable, what())
+                    Error::new(Kind::Unreachable, summary())
                         .with_cause(cause)
                         .hint("check that the host is up")
                         .retryable()
@@ -213,11 +213,11 @@ impl RemoteFile {
             |info: &OpenInfo| (info.inode.clone(), info.size_bytes, info.boot_id.clone());
         if identity(&session.open_info) != identity(&self.first) {
             let host = self.runner.host();
-            let what = format!(
+            let summary = format!(
                 "{} on host {host} was replaced, or the host rebooted, while the connection was lost",
                 self.path
             );
-            return Err(Error::new(Kind::Failed, what).hint("retry from the start"));
+            return Err(Error::new(Kind::Failed, summary).hint("retry from the start"));
         }
         Ok(session)
     }
@@ -240,7 +240,7 @@ impl RemoteFile {
     }
 }
 
-/// Was the connection lost, as opposed to an error of the file system?
+/// Returns whether the connection was lost, as opposed to an error of the file system.
 fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(

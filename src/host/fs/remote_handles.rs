@@ -88,8 +88,8 @@ impl SftpReader {
     }
 
     fn read_error(&self, error: &io::Error) -> Error {
-        let what = format!("cannot read {} on host {}", self.path, self.runner.host());
-        Error::new(Kind::Unreachable, what)
+        let summary = format!("cannot read {} on host {}", self.path, self.runner.host());
+        Error::new(Kind::Unreachable, summary)
             .with_cause(error)
             .retryable()
     }

@@ -19,7 +19,7 @@ use snapdeck_qcow2::HEADER_BYTES;
 const MAX_PATH_BYTES: usize = 48 * 1024;
 /// Error kind of a file whose header cannot be read although stat(1) succeeded.
 const CHANGED_WHILE_READ: io::ErrorKind = io::ErrorKind::ResourceBusy;
-/// Longest header that is read; QEMU's own is within the first cluster.
+/// Maximum length of a header that is read; QEMU's own is within the first cluster.
 const MAX_HEADER_BYTES: usize = 2 << 20;
 
 /// Headers by path, valid as long as the file's stamp.

@@ -11,7 +11,7 @@ use snapdeck_model::{Digest, block_count};
 
 /// Ends a header or record, as a newline does.
 pub(super) const SEPARATOR: char = '\t';
-/// Longest log that is read: of an image of 5 TiB.
+/// Maximum length of a log that is read: that of an image of 5 TiB.
 pub(super) const MAX_LOG_BYTES: u64 = 64 << 20;
 
 /// Identifies the bytes to be written to a file.

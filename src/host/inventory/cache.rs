@@ -15,7 +15,7 @@ const CACHE_TTL: Duration = Duration::from_secs(120);
 
 /// Result of the last scan.
 pub struct ScanCache {
-    /// Of libvirt, before the domains were listed.
+    /// libvirt's event count before the domains were listed.
     event_count: u64,
     fetched_at: Instant,
     domains: Arc<[DomainSummary]>,

@@ -11,7 +11,7 @@ use snapdeck_model::Damage;
 /// Files that are listed in a directory at most.
 const MAX_FILES: usize = 100_000;
 
-/// Longest damage record that is read.
+/// Maximum length of a damage record that is read.
 const MAX_DAMAGE_FILE_BYTES: u64 = 64 << 10;
 
 /// The images of a directory.
@@ -19,7 +19,7 @@ const MAX_DAMAGE_FILE_BYTES: u64 = 64 << 10;
 pub(crate) struct DirListing {
     /// Without symbolic links, so that each file has one path.
     pub dir: PathBuf,
-    /// Does the directory exist?
+    /// Whether the directory exists.
     pub is_present: bool,
     /// Paths of `*.qcow2`.
     pub images: Vec<PathBuf>,
@@ -120,7 +120,7 @@ impl FileMetadataSource {
         }
     }
 
-    /// Was the file fetched?
+    /// Whether the file was fetched.
     pub(crate) fn has_metadata(&self, path: &Path) -> bool {
         matches!(self, Self::Prefetched { metadata, .. } if metadata.contains_key(path))
     }

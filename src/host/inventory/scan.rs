@@ -18,7 +18,7 @@ use snapdeck_model::{
     SnapshotName,
 };
 
-/// Longest backing chain; libvirt's limit is 200, too.
+/// Maximum length of a backing chain; libvirt's limit is 200, too.
 const MAX_CHAIN: usize = 200;
 
 /// Inventory of a host.
@@ -282,7 +282,7 @@ impl Scanner<'_> {
             };
             let may_have_backing = match self.stat(&canonical) {
                 Ok(image) => matches!(&image.facts, Ok(facts) if facts.backing_file.is_some()),
-                // An overlay that cannot be read may have any.
+                // An overlay that cannot be read may have any backing file.
                 Err(_) => !self.snapshots.contains(&file),
             };
             if may_have_backing {
@@ -338,10 +338,10 @@ impl Scanner<'_> {
                 size_bytes: image.as_ref().ok().map(|image| image.allocated_bytes),
                 facts: facts.clone(),
             });
-            if let Err(why) = &image
-                && !why.is_empty()
+            if let Err(reason) = &image
+                && !reason.is_empty()
             {
-                self.report_unresolved(user, &path, why);
+                self.report_unresolved(user, &path, reason);
             }
             let Some(backing) = facts.and_then(|facts| facts.backing_file) else {
                 return chain;
@@ -369,10 +369,10 @@ impl Scanner<'_> {
         }
     }
 
-    fn report_unresolved(&mut self, user: &str, path: &str, why: &str) {
+    fn report_unresolved(&mut self, user: &str, path: &str, reason: &str) {
         self.inventory
             .unresolved_chains
-            .push(format!("{user} ({path}: {why})"));
+            .push(format!("{user} ({path}: {reason})"));
     }
 
     fn add_snapshots(&mut self) {
@@ -403,15 +403,15 @@ impl Scanner<'_> {
                     file: Some(image.stamp),
                 },
                 // It was removed after the directory was listed.
-                Err(why) if why.is_empty() => continue,
-                Err(why) => Snapshot {
+                Err(reason) if reason.is_empty() => continue,
+                Err(reason) => Snapshot {
                     name,
                     path,
                     size_bytes: 0,
                     allocated_bytes: 0,
                     modified: None,
                     facts: None,
-                    problem: Some(why.clone()),
+                    problem: Some(reason.clone()),
                     dependents,
                     file: None,
                 },
@@ -425,7 +425,7 @@ impl Scanner<'_> {
 fn find_problem(image: &ImageFile) -> Option<String> {
     let facts = match &image.facts {
         Ok(facts) => facts,
-        Err(why) => return Some(why.clone()),
+        Err(reason) => return Some(reason.clone()),
     };
     match &facts.backing_file {
         Some(backing) => Some(format!("it has the backing file {backing}")),
@@ -437,7 +437,7 @@ fn find_problem(image: &ImageFile) -> Option<String> {
 
 enum BackingFile {
     File(String),
-    /// Not a file of this host, for example on a server.
+    /// Not a file of this host, for example an NBD export.
     Remote,
     Unknown,
 }

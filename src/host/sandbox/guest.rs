@@ -20,7 +20,7 @@ const AGENT_TIMEOUT: Duration = Duration::from_secs(16);
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 /// Devices and addresses that are read at most: guest data is not trusted.
 const MAX_ADDRESSES: u64 = 32;
-/// Longest text from a guest, in characters.
+/// Maximum length of a text from a guest, in characters.
 const MAX_TEXT: usize = 100;
 /// Prints the seconds since a file was written, by the host's own clock.
 const FILE_AGE_SCRIPT: &str = r#"echo "$(($(date +%s) - $(stat -c %Y -- "$1")))""#;

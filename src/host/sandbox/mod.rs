@@ -284,8 +284,8 @@ impl Sandboxes<'_> {
         call: impl FnOnce(&Domain) -> Result<T, VirtError> + Send + 'static,
     ) -> Result<T> {
         let call = lookup_and_call(id, call);
-        let what = format!("{verb} sandbox {id}");
-        self.host.libvirt.call(what, deadline, call).await
+        let action = format!("{verb} sandbox {id}");
+        self.host.libvirt.call(action, deadline, call).await
     }
 
     /// As [`Sandboxes::call_domain`], for long calls: other calls do not wait for it.
@@ -297,8 +297,8 @@ impl Sandboxes<'_> {
         call: impl FnOnce(&Domain) -> Result<T, VirtError> + Send + 'static,
     ) -> Result<T> {
         let call = lookup_and_call(id, call);
-        let what = format!("{verb} sandbox {id}");
-        self.host.libvirt.call_long(what, deadline, call).await
+        let action = format!("{verb} sandbox {id}");
+        self.host.libvirt.call_long(action, deadline, call).await
     }
 }
 

@@ -12,7 +12,7 @@ use snapdeck_model::{AgentChannel, Error, Kind, Result, SandboxId, SandboxState}
 const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Sandboxes<'_> {
-    /// Is the guest agent's channel connected?
+    /// Returns whether the guest agent's channel is connected.
     ///
     /// # Errors
     /// As [`Sandboxes::guest_access`].

@@ -17,7 +17,7 @@ use snapdeck_model::{Error, Kind, Picture, Result, SandboxId};
 const SCREENSHOT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Bound of a screenshot; one of 4096 x 2160 pixels has 27 MB as PPM.
 const MAX_BYTES: usize = 64 << 20;
-/// Longest side, in pixels.
+/// Maximum length of a side, in pixels.
 const MAX_SIDE: u32 = 8192;
 
 impl Sandboxes<'_> {
@@ -30,17 +30,18 @@ impl Sandboxes<'_> {
         id: &SandboxId,
         previous: Option<Arc<Picture>>,
     ) -> Result<Arc<Picture>> {
-        let capture =
-            move |domain: &Domain| Ok(capture(domain, previous)?.map_err(|why| why.to_string()));
+        let capture = move |domain: &Domain| {
+            Ok(capture(domain, previous)?.map_err(|reason| reason.to_string()))
+        };
         let picture = self
             .call_domain(id, "take a screenshot of", SCREENSHOT_TIMEOUT, capture)
             .await?;
-        picture.map_err(|why| {
+        picture.map_err(|reason| {
             Error::new(
                 Kind::Failed,
                 format!("cannot show the screen of sandbox {id}"),
             )
-            .with_cause(why)
+            .with_cause(reason)
         })
     }
 }

@@ -28,7 +28,7 @@ impl VncTunnel {
         }
     }
 
-    /// Does it lead through SSH?
+    /// Returns whether it is forwarded over SSH.
     pub fn is_forwarded(&self) -> bool {
         self.master.is_some()
     }
@@ -49,11 +49,11 @@ impl Sandboxes<'_> {
         id: &SandboxId,
         existing: Option<Arc<VncTunnel>>,
     ) -> Result<Arc<VncTunnel>> {
-        let what = format!(
+        let summary = format!(
             "cannot reach the screen of sandbox {id} on host {}",
             self.host.name()
         );
-        let unavailable = || Error::new(Kind::Conflict, &*what);
+        let unavailable = || Error::new(Kind::Conflict, &*summary);
         let vnc = self.guest_access(id).await?.vnc;
         let vnc =
             vnc.ok_or_else(|| unavailable().with_cause("it has no VNC server or is not running"))?;
@@ -76,7 +76,7 @@ impl Sandboxes<'_> {
         let mut last_error = None;
         for _ in 0..MAX_TRIES {
             let port = find_free_port()
-                .map_err(|error| Error::new(Kind::Failed, &*what).with_cause(error))?;
+                .map_err(|error| Error::new(Kind::Failed, &*summary).with_cause(error))?;
             match master.forward_port(port, &vnc).await {
                 Ok(()) => {
                     return Ok(Arc::new(VncTunnel {

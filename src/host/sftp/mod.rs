@@ -22,7 +22,7 @@ use snapdeck_nbd::chunked;
 
 /// Concurrent requests, 16 MiB in total.
 const MAX_REQUESTS: usize = 64;
-/// Longest request of OpenSSH's server (`SFTP_MAX_READ_LENGTH` in its `sftp-server.c`).
+/// Maximum request length of OpenSSH's server (`SFTP_MAX_READ_LENGTH` in its `sftp-server.c`).
 const MAX_REQUEST_BYTES: usize = 255 * 1024;
 /// Requests are never limited to less than this.
 const MIN_REQUEST_BYTES: usize = 4096;
@@ -43,7 +43,7 @@ pub(crate) struct SftpFile {
     path: String,
     access: Access,
     size_bytes: u64,
-    /// Longest request that the server is known to execute.
+    /// Maximum request length that the server is known to execute.
     request_bytes: AtomicUsize,
     permits: Semaphore,
 }
@@ -261,7 +261,7 @@ fn explain(error: Error) -> io::Error {
     use io::ErrorKind::*;
     match error {
         Error::IOError(error) => error,
-        // The first error is the cause, the others are of the clean-up.
+        // The first error is the cause, the others are of the cleanup.
         Error::RecursiveErrors(errors) => explain(errors.original_error),
         Error::RecursiveErrors3(errors) => explain(errors.err1),
         Error::BackgroundTaskFailure(_) => io::Error::new(

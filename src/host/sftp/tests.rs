@@ -69,7 +69,7 @@ impl Server {
 }
 
 fn pattern(offset: usize, length: usize) -> Bytes {
-    let byte = |at: usize| (at ^ (at >> 8) ^ (at >> 16)).wrapping_mul(31) as u8;
+    let byte = |index: usize| (index ^ (index >> 8) ^ (index >> 16)).wrapping_mul(31) as u8;
     (offset..offset + length).map(byte).collect()
 }
 
@@ -247,10 +247,10 @@ async fn a_killed_server_ends_every_call_at_once() {
     let mut server = Server::start(64 * MIB as u64);
     let file = server.open(Access::ReadWrite).await;
     server.signal("-STOP").await;
-    let calls = (0..32).map(|at| {
-        let (file, offset) = (&file, (at * MIB) as u64);
+    let calls = (0..32).map(|index| {
+        let (file, offset) = (&file, (index * MIB) as u64);
         async move {
-            if at % 2 == 0 {
+            if index % 2 == 0 {
                 file.read(&BUFFERS, offset, MIB).await.map(|_| ())
             } else {
                 file.write(offset, pattern(0, MIB)).await
@@ -281,11 +281,11 @@ async fn dropped_calls_leave_the_connection_usable() {
         .unwrap();
     for _ in 0..3 {
         server.signal("-STOP").await;
-        for at in 0..16 {
-            let offset = (at * MIB) as u64;
+        for index in 0..16 {
+            let offset = (index * MIB) as u64;
             poll_once(pin!(file.read(&BUFFERS, offset, 3 * MIB + 1))).await;
             let elsewhere = 32 * MIB as u64 + offset;
-            poll_once(pin!(file.write(elsewhere, pattern(at, MIB)))).await;
+            poll_once(pin!(file.write(elsewhere, pattern(index, MIB)))).await;
         }
         let mut call = pin!(file.read(&BUFFERS, 0, 8 * MIB));
         poll_once(call.as_mut()).await;

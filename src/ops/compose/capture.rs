@@ -6,7 +6,7 @@
 //!                                  begin backup             the export, end backup
 //! ```
 //!
-//! The backup job exports the disk without its layers. The overlay's tables, which say what the overlay has, are
+//! The backup job exports the disk without its layers. The overlay's L1 and L2 tables, which map its clusters, are
 //! therefore read during the pause, while nothing writes to them.
 
 use std::time::{Duration, Instant};
@@ -227,7 +227,7 @@ async fn freeze_and_capture(
 async fn flush_overlay(job: SnapshotJob<'_>) -> Result<()> {
     let (host, ctx) = (job.host, job.ctx);
     for _ in 0..MAX_FLUSHES {
-        let since = Instant::now();
+        let start = Instant::now();
         if let Err(error) = host
             .fs()
             .flush_file(&job.source.disk_path, &ctx.cancel)
@@ -237,7 +237,7 @@ async fn flush_overlay(job: SnapshotJob<'_>) -> Result<()> {
             tracing::debug!("{error}");
             break;
         }
-        if since.elapsed() < QUICK_FLUSH {
+        if start.elapsed() < QUICK_FLUSH {
             break;
         }
     }
@@ -311,8 +311,8 @@ async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeErr
     };
     match resume_with_retries(host, id).await {
         Ok(()) => {
-            let what = format!("cannot resume sandbox {id} on host {}", host.name());
-            let error = Error::new(Kind::Unreachable, what).with_cause(error);
+            let summary = format!("cannot resume sandbox {id} on host {}", host.name());
+            let error = Error::new(Kind::Unreachable, summary).with_cause(error);
             Err(ResumeError::OtherClient(error.retryable()))
         }
         Err(error) => Err(ResumeError::Failed(resume_error(error, host, id))),

@@ -9,7 +9,7 @@
 //! The disk is read at its files' offsets, without QEMU's locks. A torn image is never published: the sandbox's state
 //! and the stamps of all its files are compared before and after
 //! ([`check_unchanged`](crate::sandbox_disk::SandboxDisk::check_unchanged)). The overlay of a running sandbox is read
-//! as of one [point in time](capture).
+//! as it was at one [point in time](capture).
 
 mod abort;
 mod base_proof;

@@ -47,7 +47,7 @@ const FILE_TOO_LARGE: ComposeError =
 /// Options of composing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Compress new clusters with zstd (QEMU 5.1 and later) where the image can have it: appended to a base with
+    /// Compress new clusters with zstd (QEMU 5.1 and later) if the image can have it: appended to a base with
     /// deflate clusters, new clusters stay uncompressed. [`Composer::compression`] returns the result.
     pub zstd_enabled: bool,
 }
@@ -169,7 +169,7 @@ impl Composer {
         self.estimate
     }
 
-    /// Returns how new clusters are compressed; `None` where they are not.
+    /// Returns how new clusters are compressed; `None` if they are not.
     pub fn compression(&self) -> Option<Compression> {
         self.compression_enabled.then_some(self.compression)
     }
@@ -277,7 +277,7 @@ impl Composer {
     /// Appends the last clusters to `tail` and lays out the tables.
     ///
     /// # Errors
-    /// [`ComposeError::OutOfOrder`] where reads were not pushed.
+    /// [`ComposeError::OutOfOrder`] if reads were not pushed.
     pub fn finish(mut self, tail: &mut BytesMut) -> Result<MetadataWriter, ComposeError> {
         let planned = self.plan.issued_reads() + u64::from(self.next_read().is_some());
         if planned != self.pushed_reads {

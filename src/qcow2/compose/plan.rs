@@ -65,7 +65,7 @@ impl ReadRequest {
         self.guest_bytes
     }
 
-    /// Adds an extent within or right behind the run; returns it where it does not fit.
+    /// Adds an extent within or right behind the run; returns it if it does not fit.
     fn add(&mut self, layer: usize, extent: Extent) -> Option<Extent> {
         let end = self.host_range.end.max(extent.host.end);
         let guest_bytes = self.guest_bytes + extent.guest.end - extent.guest.start;
@@ -129,39 +129,39 @@ impl ReadPlan {
         let mut plan = Self::default();
         let mut single_source: Vec<u64> = Vec::new();
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        let mut at = 0;
-        while at < size {
-            let first = chain.segment(at, size);
+        let mut offset = 0;
+        while offset < size {
+            let first = chain.segment(offset, size);
             let mut skip = first.guest.end - first.guest.end % cluster;
             if first.guest.end == size && !cut_end {
                 skip = size;
             }
-            if skip > at && (first.source.is_base() || !first.source.has_data()) {
+            if skip > offset && (first.source.is_base() || !first.source.has_data()) {
                 if !first.source.is_base() {
-                    target.clear(at..skip);
+                    target.clear(offset..skip);
                 }
-                at = skip;
+                offset = skip;
                 continue;
             }
-            let end = size.min(at + cluster);
-            let segments: Vec<Segment> = chain.segments(at..end).collect();
+            let end = size.min(offset + cluster);
+            let segments: Vec<Segment> = chain.segments(offset..end).collect();
             let has_data = segments.iter().any(|segment| segment.source.has_data());
             let from_base = segments.iter().all(|segment| segment.source.is_base());
             if !from_base || cut_end && end == size && has_data {
-                target.clear(at..end);
+                target.clear(offset..end);
                 if has_data {
                     match ranges.last_mut() {
-                        _ if is_single_source(chain, at, &segments) => {
-                            single_source.push(at / cluster)
+                        _ if is_single_source(chain, offset, &segments) => {
+                            single_source.push(offset / cluster)
                         }
-                        Some(last) if last.end == at => last.end = end,
-                        _ => ranges.push(at..end),
+                        Some(last) if last.end == offset => last.end = end,
+                        _ => ranges.push(offset..end),
                     }
                     plan.cost.clusters += 1;
-                    plan.l2_tables.insert(at / geometry.l2_span());
+                    plan.l2_tables.insert(offset / geometry.l2_span());
                 }
             }
-            at = end;
+            offset = end;
         }
         // A disk that shrank: bytes past its end would reappear when it grows.
         target.clear(size.next_multiple_of(cluster)..u64::MAX);
@@ -264,9 +264,9 @@ impl ReadPlan {
     }
 }
 
-/// Returns whether the image's cluster at `at`, which has these segments, comes from one source. A compressed cluster of
-/// another size does not count: it is decoded once for all clusters it covers.
-fn is_single_source(chain: &Chain, at: u64, segments: &[Segment]) -> bool {
+/// Returns whether the image's cluster at `offset`, which has these segments, has a single source. A compressed cluster
+/// of another size does not count: it is decoded once for all clusters it covers.
+fn is_single_source(chain: &Chain, offset: u64, segments: &[Segment]) -> bool {
     match segments {
         [segment] => match segment.source {
             Source::Data { .. } => true,
@@ -274,14 +274,14 @@ fn is_single_source(chain: &Chain, at: u64, segments: &[Segment]) -> bool {
                 layer,
                 cluster_start: start,
                 ..
-            } => start == at && chain.layer(layer).geometry == chain.geometry(),
+            } => start == offset && chain.layer(layer).geometry == chain.geometry(),
             _ => false,
         },
         _ => false,
     }
 }
 
-/// Returns the layer and the extent that a segment is read from; `None` where it is zeros. Bytes past the end of the
+/// Returns the layer and the extent that a segment is read from; `None` if it is zeros. Bytes past the end of the
 /// file are zeros.
 fn locate_extent(chain: &Chain, segment: Segment) -> Option<(usize, Extent)> {
     let Segment { mut guest, source } = segment;

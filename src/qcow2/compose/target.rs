@@ -39,8 +39,8 @@ impl Target {
             .tables
             .entry(guest / self.geometry.l2_span())
             .or_insert_with(|| std::iter::repeat_n(0, entries).collect());
-        let at = (guest / self.geometry.cluster_size()) as usize % entries;
-        if let Some(slot) = Arc::make_mut(table).get_mut(at) {
+        let index = (guest / self.geometry.cluster_size()) as usize % entries;
+        if let Some(slot) = Arc::make_mut(table).get_mut(index) {
             *slot = entry;
         }
     }

@@ -183,8 +183,8 @@ impl Writer {
         }
         self.pad(tail);
         let geometry = self.geometry();
-        for (guest, at, length) in std::mem::take(&mut self.compressed_clusters) {
-            let host = self.cursor + at;
+        for (guest, offset, length) in std::mem::take(&mut self.compressed_clusters) {
+            let host = self.cursor + offset;
             self.counts
                 .reference(host - host % 512..(host + length).next_multiple_of(512))?;
             self.target
