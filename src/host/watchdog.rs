@@ -42,7 +42,7 @@ struct WatchdogConfig {
 struct GuardedPause {
     /// libvirt's URI on the host itself.
     pub uri: String,
-    /// Its domain's. A name that is a number would be another domain's ID to virsh.
+    /// UUID of its domain: virsh takes a name that is a number for the ID of another domain.
     pub uuid: String,
     /// Is its disk backed up into the directory?
     pub is_backup: bool,
