@@ -42,11 +42,11 @@ struct WatchdogConfig {
 struct GuardedPause {
     /// libvirt's URI on the host itself.
     pub uri: String,
-    /// UUID of its domain: virsh takes a name that is a number as a domain ID.
+    /// UUID of its domain: virsh takes a name that is a number for the ID of another domain.
     pub uuid: String,
-    /// Whether its disk is backed up into the directory.
+    /// Is its disk backed up into the directory?
     pub is_backup: bool,
-    /// Whether its file systems are frozen before the pause.
+    /// Are its file systems frozen before the pause?
     pub has_frozen_fs: bool,
 }
 
@@ -177,7 +177,7 @@ impl Watchdog {
         let _ = self.commands.send(WatchdogCommand::WriteLine(THAWED));
     }
 
-    /// Ends the watchdog without cleanup.
+    /// Ends the watchdog without clean-up.
     ///
     /// # Errors
     /// `Failed` if a local one has exited early or does not exit. A remote one that was lost cleans up by itself.

@@ -152,11 +152,7 @@ impl BaseSnapshot {
                 "run `snapdeck pull {name}` first, or pass --pull to `snapdeck sandbox new`"
             )));
         };
-        let usable = standalone_facts(&file).and_then(|facts| match facts.corrupt {
-            true => Err("it is marked corrupt".to_owned()),
-            false => Ok(facts.clone()),
-        });
-        let facts = usable.map_err(|reason| {
+        let facts = standalone_facts(&file.facts).cloned().map_err(|reason| {
             Error::new(
                 Kind::Damaged,
                 format!("cannot use {path} on host {} as a base", host.name()),

@@ -159,8 +159,12 @@ async fn inspect(
         problem,
         size_bytes,
     };
-    if let Err(problem) = &file.facts {
-        return Ok(damaged(problem.clone()));
+    match &file.facts {
+        Err(problem) => return Ok(damaged(problem.clone())),
+        Ok(facts) if facts.is_standalone() && facts.corrupt => {
+            return Ok(damaged("it is marked corrupt".to_owned()));
+        }
+        Ok(_) => {}
     }
     // An image that needs another file is not a damaged snapshot: it is the operator's.
     if let Err(error) = refuse_unusable(&file, path) {

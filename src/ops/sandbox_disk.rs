@@ -34,6 +34,13 @@ impl SandboxDisk {
                 format!("sandbox {id} on host {} has no disk", host.name()),
             )
         })?;
+        let is_corrupt = |link: &&ChainLink| link.facts.as_ref().is_some_and(|facts| facts.corrupt);
+        if let Some(link) = sandbox.chain.iter().find(is_corrupt) {
+            let what = format!("cannot read the disk of {id} on host {}", host.name());
+            return Err(Error::new(Kind::Damaged, what)
+                .with_cause(format!("{} is marked corrupt", link.path))
+                .hint("run `qemu-img check -r all` on a copy of it"));
+        }
         Ok(Self {
             id: sandbox.id,
             state: sandbox.state,

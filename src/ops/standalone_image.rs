@@ -4,11 +4,13 @@ use snapdeck_host::ImageFile;
 use snapdeck_model::{Error, ImageFacts, Kind, Result};
 
 /// Returns the facts of a standalone qcow2 image, or why the file is not one.
-pub(crate) fn standalone_facts(file: &ImageFile) -> Result<&ImageFacts, String> {
-    let facts = file.facts.as_ref().map_err(String::clone)?;
+pub(crate) fn standalone_facts(facts: &Result<ImageFacts, String>) -> Result<&ImageFacts, String> {
+    let facts = facts.as_ref().map_err(String::clone)?;
     match &facts.backing_file {
         Some(backing) => Err(format!("it has the backing file {backing:?}")),
         None if facts.has_external_data_file => Err("it has an external data file".to_owned()),
+        // QEMU sets the mark when it finds the tables damaged, and writes no such image any more.
+        None if facts.corrupt => Err("it is marked corrupt".to_owned()),
         None => Ok(facts),
     }
 }
@@ -18,7 +20,7 @@ pub(crate) fn standalone_facts(file: &ImageFile) -> Result<&ImageFacts, String> 
 /// # Errors
 /// `Damaged`.
 pub(crate) fn refuse_unusable(file: &ImageFile, name: &str) -> Result<()> {
-    let Err(reason) = standalone_facts(file) else {
+    let Err(reason) = standalone_facts(&file.facts) else {
         return Ok(());
     };
     let summary = format!("{name} cannot be used as a snapshot");

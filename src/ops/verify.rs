@@ -11,6 +11,7 @@ use snapdeck_model::{
     BlockSet, Damage, Digest, Error, Kind, Manifest, Outcome, Phase, Result, SandboxState,
     SnapshotName,
 };
+use snapdeck_qcow2::HeaderError;
 
 use crate::context::Context;
 use crate::dependents::{has_dependent_images, refuse_if_in_use};
@@ -20,7 +21,7 @@ use crate::install::{ExistingCopy, install_snapshot};
 use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
-use crate::standalone_image::refuse_unusable;
+use crate::standalone_image::{refuse_unusable, standalone_facts};
 
 /// Verifies a snapshot on its host, and repairs it with `repair`.
 ///
@@ -76,6 +77,8 @@ pub async fn verify_snapshot(
     good.retain(|block, digest| manifest.blocks.get(*block as usize) == Some(digest));
     let bad = BlockSet::from_predicate(manifest.size_bytes, |block| !good.contains_key(&block));
     if bad.is_empty() && file.size_bytes == manifest.size_bytes {
+        // The object has the same bytes: its image was damaged before it was pushed.
+        refuse_unusable(&file, &path)?;
         if !is_verified {
             manifest.file = Some(file.stamp);
             host.snapshots().write_manifest(manifest).await?;
@@ -223,10 +226,17 @@ pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) 
         ));
     }
     let mut bad = BlockSet::all(size_bytes);
+    let header = Mutex::new(Ok(()));
     // A bad block is downloaded once more: the download may have damaged it.
     for _ in 0..2 {
-        bad = find_bad_blocks(bucket, &source, &bad, ctx).await?;
+        bad = find_bad_blocks(bucket, &source, &bad, &header, ctx).await?;
         if bad.is_empty() {
+            let header = header.into_inner().unwrap_or_else(PoisonError::into_inner);
+            header.map_err(|reason| {
+                Error::new(Kind::Damaged, format!("{} is damaged", source.object.key))
+                    .with_cause(reason)
+                    .hint("push it again from a sound disk")
+            })?;
             return Ok(Outcome::Verified {
                 snapshot_name: name.clone(),
                 host: None,
@@ -244,17 +254,21 @@ pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) 
     )
 }
 
-/// Downloads `blocks` and returns those that do not match the manifest.
+/// Downloads `blocks` and returns those that do not match the manifest; `header` becomes the check of the image's header.
 async fn find_bad_blocks(
     bucket: &Bucket,
     source: &RemoteObject,
     blocks: &BlockSet,
+    header: &Mutex<Result<(), String>>,
     ctx: &Context,
 ) -> Result<BlockSet> {
     let bad = Mutex::new(BlockSet::none(source.object.size_bytes));
     let check = |block: u64, data: Bytes| {
         let (expected, bad) = (source.digest(block), &bad);
         async move {
+            if block == 0 {
+                *header.lock().unwrap_or_else(PoisonError::into_inner) = check_header(&data);
+            }
             let digest = hash_block_data(data).await?;
             if expected.is_some_and(|expected| expected != digest) {
                 bad.lock()
@@ -268,4 +282,13 @@ async fn find_bad_blocks(
         .download(&source.object, blocks, check, &ctx.progress, &ctx.cancel)
         .await?;
     Ok(bad.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Checks that an image that starts with `data` can be a snapshot.
+fn check_header(data: &[u8]) -> Result<(), String> {
+    let facts = snapdeck_qcow2::read_header(data).map_err(|error| match error {
+        HeaderError::Invalid(reason) => reason,
+        HeaderError::Incomplete { .. } => "its header is truncated".to_owned(),
+    });
+    standalone_facts(&facts).map(|_| ())
 }

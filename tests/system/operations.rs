@@ -1,5 +1,6 @@
 //! Operations: the real program, libvirt with QEMU and an S3 server; results are checked with another S3 client and
 //! qemu-img. `make test` starts the lab.
+mod corrupt;
 mod create;
 mod errors;
 mod events;

@@ -9,7 +9,7 @@ use crate::command::CommandRunner;
 use crate::inventory::scan::HostInventory;
 use crate::quote::quote_words;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{Check, Sandbox, SandboxState, Snapshot};
+use snapdeck_model::{ChainLink, Check, Sandbox, SandboxState, Snapshot};
 
 /// For `qemu-img check` of all snapshots.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -148,7 +148,7 @@ fn report_problem(snapshot: &Snapshot, problem: &str, settings: &HostSettings) -
     Check::failed("snapshots", format!("{path}: {problem}{used_by}"), fix)
 }
 
-/// Checks that the backing files of sandboxes exist, and names those that push refuses because they run.
+/// Checks that the backing files of sandboxes exist and no image is marked corrupt, and names those that push refuses because they run.
 pub(super) fn check_sandboxes(inventory: &HostInventory, settings: &HostSettings) -> Vec<Check> {
     let (what, host) = ("sandboxes", &settings.name);
     let check_chain = |sandbox: &Sandbox| {
@@ -175,6 +175,21 @@ pub(super) fn check_sandboxes(inventory: &HostInventory, settings: &HostSettings
         ))
     };
     let mut checks: Vec<Check> = inventory.sandboxes.iter().filter_map(check_chain).collect();
+    // Snapshots have a check of their own.
+    let corrupt = |link: &&ChainLink| {
+        link.snapshot.is_none() && link.facts.as_ref().is_some_and(|facts| facts.corrupt)
+    };
+    checks.extend(inventory.sandboxes.iter().filter_map(|sandbox| {
+        let link = sandbox.chain.iter().find(corrupt)?;
+        Some(Check::failed(
+            what,
+            format!("{}: {} is marked corrupt", sandbox.id, link.path),
+            format!(
+                "copy it, then `{}`",
+                quote_words(["qemu-img", "check", "-r", "all", &link.path])
+            ),
+        ))
+    }));
     checks.extend(inventory.unresolved_chains.iter().map(|chain| {
         Check::warning(
             what,
