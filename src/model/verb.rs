@@ -42,8 +42,8 @@ pub enum Applicability {
     Possible,
     /// It succeeds without a change, for this reason.
     Unneeded(&'static str),
-    /// It is refused; this says what to do instead.
-    Refused(&'static str),
+    /// It is refused, with this hint.
+    Impossible(&'static str),
 }
 
 /// Possible damage of a verb, which decides how a front end asks for confirmation.
@@ -160,34 +160,34 @@ impl SandboxVerb {
 
     /// Returns whether the verb is possible for a sandbox in `state`.
     pub fn applicability(self, state: SandboxState) -> Applicability {
-        use Applicability::{Possible, Refused, Unneeded};
+        use Applicability::{Impossible, Possible, Unneeded};
         use SandboxState::{Crashed, Paused, Running, Saved, ShutOff, Suspended};
         match (self, state) {
             (Self::Start, ShutOff | Saved) | (Self::Restore, Saved) => Possible,
             (Self::Start | Self::Restore, Running) => Unneeded("it is already running"),
-            (Self::Start | Self::Restore, Paused | Suspended) => Refused("resume it first"),
-            (Self::Start | Self::Restore, Crashed) => Refused("force it off first"),
-            (Self::Restore, ShutOff) => Refused("start it: it has no saved state"),
+            (Self::Start | Self::Restore, Paused | Suspended) => Impossible("resume it first"),
+            (Self::Start | Self::Restore, Crashed) => Impossible("force it off first"),
+            (Self::Restore, ShutOff) => Impossible("start it: it has no saved state"),
 
             (Self::Stop { .. }, Running) => Possible,
-            (Self::Stop { .. }, Paused | Suspended) => Refused("resume it first, or force it off"),
-            (Self::Stop { .. }, Crashed) => Refused("force it off"),
+            (Self::Stop { .. }, Paused | Suspended) => Impossible("resume it first, or force it off"),
+            (Self::Stop { .. }, Crashed) => Impossible("force it off"),
             (Self::ForceOff, Running | Paused | Suspended | Crashed) => Possible,
             (Self::Stop { .. } | Self::ForceOff, ShutOff | Saved) => Unneeded("it is not running"),
 
             (Self::Pause, Running) => Possible,
             (Self::Pause, Paused) => Unneeded("it is already paused"),
-            (Self::Pause, _) => Refused("pause is only possible while it is running"),
+            (Self::Pause, _) => Impossible("pause is only possible while it is running"),
 
             (Self::Resume, Paused | Suspended) => Possible,
             (Self::Resume, Running) => Unneeded("it is already running"),
-            (Self::Resume, Saved) => Refused("restore it"),
-            (Self::Resume, ShutOff) => Refused("start it"),
-            (Self::Resume, Crashed) => Refused("force it off, then start it"),
+            (Self::Resume, Saved) => Impossible("restore it"),
+            (Self::Resume, ShutOff) => Impossible("start it"),
+            (Self::Resume, Crashed) => Impossible("force it off, then start it"),
 
             (Self::Save, Running | Paused) => Possible,
             (Self::Save, Saved) => Unneeded("it is already saved"),
-            (Self::Save, _) => Refused("save is only possible while it is running or paused"),
+            (Self::Save, _) => Impossible("save is only possible while it is running or paused"),
 
             (Self::DropSaved, Saved) => Possible,
             (Self::DropSaved, _) => Unneeded("it has no saved state"),
@@ -201,7 +201,7 @@ impl SandboxVerb {
         match self.applicability(state) {
             Applicability::Possible => None,
             Applicability::Unneeded(reason) => Some(reason.to_owned()),
-            Applicability::Refused(advice) => Some(format!("it is {}: {advice}", state.label())),
+            Applicability::Impossible(advice) => Some(format!("it is {}: {advice}", state.label())),
         }
     }
 }

@@ -40,7 +40,7 @@ pub async fn sandbox(
             true
         }
         Applicability::Unneeded(_) => false,
-        Applicability::Refused(advice) => {
+        Applicability::Impossible(advice) => {
             return Err(Error::new(
                 Kind::Conflict,
                 format!("cannot {} {id} on host {}", verb.as_str(), host.name()),

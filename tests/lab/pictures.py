@@ -148,7 +148,7 @@ def pictures():
     until("Locations")
     picture("matrix", "Where each snapshot is")
     press("m", ":", "sort")
-    until("choose")
+    until("select")
     picture("palette", "Any action by a few letters of its name")
     press("Escape", "q")
 

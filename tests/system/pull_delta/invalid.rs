@@ -34,7 +34,7 @@ fn a_wrong_digest_in_the_manifest_is_an_error() {
         &[
             "app.qcow2 is damaged",
             "1 of its 3 blocks of 8 MiB",
-            "match its manifest: 1;",
+            "match its manifest: 1\nhint: ",
         ],
     );
     // The invalid block is fetched twice, the rest once.
@@ -43,14 +43,14 @@ fn a_wrong_digest_in_the_manifest_is_an_error() {
     std::fs::copy(&image, world.snapshot_path("app")).unwrap();
     world
         .snapdeck(&["pull", "app", "--overwrite"])
-        .failed(1, &["match its manifest: 1;"]);
+        .failed(1, &["match its manifest: 1\nhint: "]);
     world.assert_pulled(&world, "app", &image);
     world.snapdeck(&["verify", "app", "--bucket"]).failed(
         1,
         &[
             "app.qcow2 is damaged",
             "1 of its 3 blocks of 8 MiB",
-            "match its manifest: 1;",
+            "match its manifest: 1\nhint: ",
         ],
     );
 }
