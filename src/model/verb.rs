@@ -170,7 +170,9 @@ impl SandboxVerb {
             (Self::Restore, ShutOff) => Impossible("start it: it has no saved state"),
 
             (Self::Stop { .. }, Running) => Possible,
-            (Self::Stop { .. }, Paused | Suspended) => Impossible("resume it first, or force it off"),
+            (Self::Stop { .. }, Paused | Suspended) => {
+                Impossible("resume it first, or force it off")
+            }
             (Self::Stop { .. }, Crashed) => Impossible("force it off"),
             (Self::ForceOff, Running | Paused | Suspended | Crashed) => Possible,
             (Self::Stop { .. } | Self::ForceOff, ShutOff | Saved) => Unneeded("it is not running"),

@@ -309,7 +309,10 @@ fn a_snapshots_disk_that_is_too_small_is_an_error() {
     };
     let ran = world.snapdeck(&["pull", "app", "--json"]);
     assert_eq!(ran.error_kind(), "noSpace");
-    ran.failed(1, &["cannot pull app to host ", "it needs ", " free\nhint: "]);
+    ran.failed(
+        1,
+        &["cannot pull app to host ", "it needs ", " free\nhint: "],
+    );
     assert!(world.names("snapshots").is_empty());
 }
 
