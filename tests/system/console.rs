@@ -35,7 +35,7 @@ fn a_push_and_a_pull_by_keys() {
 
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
-    assert!(screen.is_restored());
+    screen.wait_until_restored();
     assert!(world.names("temp").is_empty());
 }
 

@@ -133,10 +133,13 @@ impl Screen {
         .sum()
     }
 
-    /// Returns whether the normal screen is shown and the cursor is visible.
-    pub(crate) fn is_restored(&self) -> bool {
-        let parser = self.parser.lock().unwrap();
-        !parser.screen().alternate_screen() && !parser.screen().hide_cursor()
+    /// Waits until the normal screen is shown and the cursor is visible: the last output of a program is read after its exit.
+    #[track_caller]
+    pub(crate) fn wait_until_restored(&self) {
+        super::wait_until("the terminal is restored", || {
+            let parser = self.parser.lock().unwrap();
+            !parser.screen().alternate_screen() && !parser.screen().hide_cursor()
+        });
     }
 
     pub(crate) fn press(&mut self, keys: &str) {

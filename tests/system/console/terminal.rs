@@ -19,7 +19,7 @@ fn open_console(world: &World, args: &[&str], variables: &[(&str, &str)]) -> Scr
 fn quit(screen: &mut Screen) {
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0, "{}", screen.text());
-    assert!(screen.is_restored());
+    screen.wait_until_restored();
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn ctrl_z_suspends_to_the_shell_and_fg_resumes() {
     screen.wait(&["alpha ●", "base"]);
     screen.press("\u{1a}");
     screen.wait(&["Stopped", "shell> "]);
-    assert!(screen.is_restored());
+    screen.wait_until_restored();
     screen.press("fg\n");
     screen.wait(&["alpha ●", "base"]);
     screen.press("?");
