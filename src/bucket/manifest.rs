@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::retry::Retries;
 use super::s3::{PutCondition, Reason, Store, StoreError};
 use snapdeck_model::{
     Annotations, AnnotationsPatch, Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Result,
@@ -124,7 +125,9 @@ where
     F: Future<Output = Result<(Vec<u8>, T)>>,
 {
     let mut is_conditional = true;
-    for _ in 0..MAX_ATTEMPTS {
+    let mut retries = Retries::default();
+    let mut attempts = 0;
+    while attempts < MAX_ATTEMPTS {
         let (existing, etag) = read_json(store, key).await?.unzip();
         let (json, value) = build(existing).await?;
         let condition = match etag {
@@ -138,9 +141,10 @@ where
             return Ok(value);
         };
         match error.reason {
-            Reason::Conflict | Reason::PreconditionFailed => {}
+            Reason::Conflict | Reason::PreconditionFailed => attempts += 1,
             Reason::Unsupported if is_conditional => is_conditional = false,
-            _ => return Err(error.into()),
+            // After the wait everything is read and checked again.
+            _ => store.retry.wait_after(error, &mut retries).await?,
         }
     }
     let summary = format!("cannot write {}", store.address(key));

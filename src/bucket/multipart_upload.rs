@@ -74,6 +74,15 @@ impl MultipartUpload {
             if let Err(failure) = store.retry.wait_after(failure, &mut retries).await {
                 break failure.error;
             }
+            // Not every store honours the condition: another client may have created the object during the wait.
+            match store.head(&handle.key).await? {
+                Some(object) if object.upload_tag.as_ref() == Some(&self.upload_tag) => {
+                    self.is_open = false;
+                    return Ok(());
+                }
+                Some(_) if !overwrite => break already_exists_error(store, &handle.key),
+                _ => {}
+            }
         };
         self.abort().await;
         Err(error)

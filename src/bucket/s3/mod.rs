@@ -102,7 +102,6 @@ impl ObjectBody {
 }
 
 /// Condition of a PutObject.
-#[derive(Clone)]
 pub(crate) enum PutCondition {
     Always,
     Absent,
@@ -312,23 +311,8 @@ impl Store {
         })
     }
 
-    /// Writes a small object.
+    /// Writes a small object, once.
     pub(crate) async fn put(
-        &self,
-        key: &str,
-        bytes: Bytes,
-        content_type: &str,
-        condition: PutCondition,
-    ) -> Result<(), StoreError> {
-        self.retry
-            .call(async || {
-                self.try_put(key, bytes.clone(), content_type, condition.clone())
-                    .await
-            })
-            .await
-    }
-
-    async fn try_put(
         &self,
         key: &str,
         bytes: Bytes,
@@ -355,11 +339,9 @@ impl Store {
     }
 
     /// Deletes an object. Succeeds if it does not exist.
+    ///
+    /// Not repeated for minutes: another client may have created an object of that name by then.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.retry.call(|| self.try_delete(key)).await
-    }
-
-    async fn try_delete(&self, key: &str) -> Result<(), StoreError> {
         let call = self.client.delete_object().bucket(&self.bucket).key(key);
         match call.send().await {
             Ok(_) => Ok(()),
