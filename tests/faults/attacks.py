@@ -15,6 +15,8 @@ class Attack:
     host_settings = ""
     # Whether a watchdog may be relied upon after the fault.
     has_watchdog = True
+    # Whether the command itself has to succeed.
+    must_succeed = False
     # Whether uploads and temporary directories may be left for `prune --leftovers`.
     leaves_documented = False
 

@@ -185,6 +185,8 @@ def leftover_violations(world, after, documented=False):
     problems = []
     objects, hosts = set(world.planted.objects), {host.name: host for host in world.hosts}
     files = set(world.planted.files)
+    # Manifests of base images.
+    files |= {path.removesuffix(".qcow2") + ".json" for path in files if path.endswith("/base.qcow2")}
     for place, version in after.items():
         if not version:
             continue

@@ -86,6 +86,7 @@ class Trial:
                 self.keep(seed, "undisturbed", problems)
                 return "undisturbed", problems
         world, chance = self.prepare(), random.Random(seed)
+        # For measurements see `measure`; a slow machine only makes moments earlier.
         moment = chance.uniform(0, LATEST) * self.seconds
         log = [f"seed {seed}, {moment:.3f} s of {self.seconds:.3f} s"]
         self.attack.arm(world, chance, log)
@@ -100,6 +101,8 @@ class Trial:
         if ran and ("panicked" in ran.stderr or ran.code in (101, -6, -11)):
             problems.append("it panicked")
         is_done = ran is not None and ran.code == 0
+        if self.attack.must_succeed and not is_done:
+            problems.append("it should have waited")
         problems += self.middle_violations(world, is_done)
         if not unignored(problems):
             failed = self.attack.finish(world, self.scenario)
