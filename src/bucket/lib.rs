@@ -29,6 +29,7 @@ use snapdeck_model::{
     Annotations, AnnotationsPatch, BlockSet, Error, Kind, Leftover, Manifest, Object, ProgressCell,
     Result, SnapshotName,
 };
+use snapdeck_ownership::OwnershipRecords;
 
 use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX};
 use multipart_object::UploadOptions;
@@ -45,6 +46,7 @@ pub struct Bucket {
     lazy_client: Arc<LazyClient>,
     suffix: &'static str,
     retry: StoreRetry,
+    records: OwnershipRecords,
 }
 
 impl Bucket {
@@ -56,16 +58,21 @@ impl Bucket {
             lazy_client: Arc::new(LazyClient::new(settings.clone())),
             suffix: IMAGE_SUFFIX,
             retry: StoreRetry::short(),
+            records: OwnershipRecords::in_memory(),
         }
     }
 
     /// Returns the handle of the UEFI variables of snapshots (`PREFIX/NAME_VARS.fd`) in place of their images.
     pub fn variables(&self) -> Self {
         Self {
-            lazy_client: self.lazy_client.clone(),
             suffix: VARIABLES_SUFFIX,
-            retry: self.retry.clone(),
+            ..self.clone()
         }
+    }
+
+    /// Returns the same bucket, with `records` of the uploads that are begun in it.
+    pub fn with_records(self, records: OwnershipRecords) -> Self {
+        Self { records, ..self }
     }
 
     /// Returns the same bucket with the retry policy of a job.
@@ -83,7 +90,9 @@ impl Bucket {
 
     async fn store(&self) -> Result<Store> {
         let store = self.lazy_client.get_store().await?;
-        Ok(store.with_retry(self.retry.clone()))
+        Ok(store
+            .with_retry(self.retry.clone())
+            .with_records(self.records.clone()))
     }
 
     /// Returns whether the settings name a bucket. Without one every call is `InvalidInput`.

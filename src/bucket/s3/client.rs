@@ -29,6 +29,7 @@ use crate::meter::ByteCounter;
 use crate::retry::StoreRetry;
 use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{Error, Kind, Result};
+use snapdeck_ownership::OwnershipRecords;
 
 /// Three attempts end within 10 seconds without a response, and one SYN may be lost.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -160,6 +161,7 @@ impl LazyClient {
             headers,
             timeout: None,
             retry: StoreRetry::short(),
+            records: OwnershipRecords::in_memory(),
         })
     }
 }

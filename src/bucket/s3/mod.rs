@@ -25,6 +25,7 @@ use super::meter::ByteCounter;
 use super::retry::StoreRetry;
 use client::{CountingInterceptor, ResponseHeaders, no_sdk_retry};
 use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
+use snapdeck_ownership::OwnershipRecords;
 
 pub(crate) use client::LazyClient;
 pub(crate) use errors::{Reason, StoreError};
@@ -58,6 +59,7 @@ pub(crate) struct Store {
     headers: ResponseHeaders,
     timeout: Option<Duration>,
     pub(crate) retry: StoreRetry,
+    pub(crate) records: OwnershipRecords,
 }
 
 pub(crate) struct ObjectInfo {
@@ -139,6 +141,8 @@ pub(crate) struct PendingUpload {
     pub(crate) key: String,
     pub(crate) id: String,
     pub(crate) initiated: Option<Timestamp>,
+    /// The store's name for the client that began it.
+    pub(crate) initiator: Option<String>,
 }
 
 pub(crate) struct PartInfo {
@@ -152,6 +156,26 @@ impl Store {
             retry,
             ..self.clone()
         }
+    }
+
+    /// Returns the store, with `records` of the uploads that are begun in it.
+    pub(crate) fn with_records(self, records: OwnershipRecords) -> Self {
+        Self { records, ..self }
+    }
+
+    /// Returns the name of the bucket in the records of its uploads.
+    fn location(&self) -> String {
+        format!("{}/{}", self.endpoint, self.bucket)
+    }
+
+    /// Returns whether this installation has begun the upload.
+    pub(crate) fn is_own_upload(&self, key: &str, id: &str) -> bool {
+        self.records.contains(&self.location(), key, id)
+    }
+
+    /// Removes the record of an upload that was completed or aborted.
+    pub(crate) fn forget_upload(&self, key: &str, id: &str) {
+        self.records.remove(&self.location(), key, id);
     }
 
     /// Returns the store with calls that are attempted once, for at most `timeout` each.
@@ -392,6 +416,7 @@ impl Store {
         let Some(id) = response.upload_id else {
             return Err(self.invalid_response("upload", key, "the store returned no upload ID"));
         };
+        self.records.record(&self.location(), key, &id);
         Ok(UploadHandle {
             key: key.to_owned(),
             id,
@@ -551,6 +576,9 @@ impl Store {
                     key: upload.key?,
                     id: upload.upload_id?,
                     initiated: upload.initiated.as_ref().and_then(to_timestamp),
+                    initiator: upload
+                        .initiator
+                        .and_then(|initiator| initiator.display_name.or(initiator.id)),
                 })
             }));
             if page.is_truncated != Some(true) || page.next_key_marker.is_none() {
