@@ -24,13 +24,13 @@ pub(super) async fn list_stale_uploads(
     let mut leftovers = Vec::new();
     for upload in &uploads {
         let suffixes = [IMAGE_SUFFIX, VARIABLES_SUFFIX];
-        if let Some(name) = snapshot_name(prefix, &upload.key, &suffixes)
-            && let Some(leftover) = check_stale(store, upload).await?
-        {
-            leftovers.push(Leftover {
-                name: Some(name),
-                ..leftover
-            });
+        let name = snapshot_name(prefix, &upload.key, &suffixes);
+        // Uploads to other keys are no business of snapdeck, unless it has begun them.
+        if name.is_none() && !store.is_own_upload(&upload.key, &upload.id) {
+            continue;
+        }
+        if let Some(leftover) = check_stale(store, upload).await? {
+            leftovers.push(Leftover { name, ..leftover });
         }
     }
     Ok(Some(leftovers))

@@ -33,7 +33,7 @@ use snapdeck_ownership::OwnershipRecords;
 
 use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX};
 use multipart_object::UploadOptions;
-use s3::{LazyClient, Store};
+use s3::{LazyClient, Reason, Store};
 
 pub use download::MAX_BLOCKS_IN_MEMORY;
 pub use multipart_object::MultipartObject;
@@ -219,23 +219,71 @@ impl Bucket {
         download::download_blocks(&store, object, blocks, write, progress, cancel).await
     }
 
-    /// Deletes the object and, with an image, its manifest. `NotFound` if it does not exist.
-    pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
+    /// Deletes this very object and, with an image, its manifest, but not another program's object in its place. `NotFound` if it does not exist.
+    ///
+    /// # Errors
+    /// `Conflict`, with nothing deleted, if another object has the key by now: it is another client's.
+    pub async fn delete_object(&self, object: &Object) -> Result<()> {
         let store = self.store().await?;
-        let key = self.key(name);
+        let (name, key) = (&object.name, self.key(&object.name));
         // DeleteObject also succeeds for a missing object.
-        if store.head(&key).await?.is_none() {
+        let Some(current) = store.head(&key).await? else {
             let summary = format!("cannot delete {}", store.address(&key));
             return Err(missing_object_error(summary));
+        };
+        let replaced = || {
+            Error::new(
+                Kind::Conflict,
+                format!("cannot delete {}", store.address(&key)),
+            )
+            .with_cause("another client has replaced it meanwhile")
+            .hint("list it again before you remove it")
+        };
+        let current = current.into_object(name.clone());
+        if current.identity() != object.identity() {
+            return Err(replaced());
         }
-        store.delete(&key).await?;
-        // A manifest without its object is ignored.
-        if self.suffix == IMAGE_SUFFIX
-            && let Err(failed) = store.delete(&self.manifest_key(name)).await
-        {
-            tracing::warn!("{}", failed.error);
+        let deleted = match &object.etag {
+            Some(etag) => store.delete_version(&key, etag).await,
+            None => store.delete(&key).await,
+        };
+        deleted.map_err(|error| match error.reason {
+            Reason::PreconditionFailed | Reason::Conflict => replaced(),
+            _ => error.error,
+        })?;
+        if self.suffix == IMAGE_SUFFIX {
+            let key = self.manifest_key(name);
+            let deleted = async {
+                match manifest::is_foreign(&store, &key).await? {
+                    true => Ok(()),
+                    false => Ok::<_, Error>(store.delete(&key).await?),
+                }
+            };
+            // A manifest without its object is ignored.
+            if let Err(error) = deleted.await {
+                tracing::warn!("{error}");
+            }
         }
         Ok(())
+    }
+
+    /// Returns the key of the object in the place of a snapshot's manifest if it is another program's.
+    pub async fn foreign_manifest(&self, name: &SnapshotName) -> Result<Option<String>> {
+        let store = self.store().await?;
+        let key = self.manifest_key(name);
+        let is_foreign = manifest::is_foreign(&store, &key).await?;
+        Ok(is_foreign.then_some(key))
+    }
+
+    /// Fails if the object in the place of a snapshot's manifest is another program's.
+    ///
+    /// # Errors
+    /// `Conflict`; those of the store.
+    pub async fn refuse_foreign_manifest(&self, name: &SnapshotName) -> Result<()> {
+        match self.foreign_manifest(name).await? {
+            Some(key) => Err(manifest::foreign_error(&self.store().await?, &key)),
+            None => Ok(()),
+        }
     }
 
     fn manifest_key(&self, name: &SnapshotName) -> String {
@@ -249,7 +297,8 @@ impl Bucket {
         manifest::read(&store, &self.manifest_key(&object.name), object).await
     }
 
-    /// Writes a manifest beside its object and replaces any other. `Conflict` if the bucket has another object.
+    /// Writes a manifest beside its object and replaces any other. `Conflict` if the bucket has another object, or another
+    /// program's in the place of the manifest.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let store = self.store().await?;
         let (key, image) = (self.manifest_key(&manifest.name), self.key(&manifest.name));

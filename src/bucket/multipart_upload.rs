@@ -16,7 +16,7 @@ pub(super) struct MultipartUpload {
     pub(super) store: Store,
     pub(super) handle: UploadHandle,
     /// Identifies the object as this upload's if the response was lost.
-    upload_tag: String,
+    pub(super) upload_tag: String,
     is_open: bool,
 }
 

@@ -210,7 +210,7 @@ pub struct Leftover {
     pub modified: Option<Timestamp>,
     /// Whether this installation's records prove that it created it.
     pub is_own: bool,
-    /// Who created it: user, machine and process, or the store's name for the client.
+    /// User, machine and process that created it, or the store's name for the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub creator: Option<String>,
     /// Id in the mark of the file or directory; empty if it has none.

@@ -26,7 +26,7 @@ const MAX_RECORD_BYTES: u64 = 16 * 1024;
 /// Records that are read at most.
 const MAX_RECORDS: usize = 10_000;
 
-/// What was created: where, under which path or key, and the id that proves it.
+/// A created directory, file or upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Record {

@@ -362,11 +362,28 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes an object, if it still has this entity tag. Succeeds if it does not exist. Not every store honours the
+    /// condition: look up the object immediately before.
+    ///
+    /// # Errors
+    /// `PreconditionFailed` for another object.
+    pub(crate) async fn delete_version(&self, key: &str, etag: &str) -> Result<(), StoreError> {
+        match self.try_delete(key, Some(etag)).await {
+            Err(error) if error.reason == Reason::Unsupported => self.try_delete(key, None).await,
+            result => result,
+        }
+    }
+
     /// Deletes an object. Succeeds if it does not exist.
     ///
     /// Not repeated for minutes: another client may have created an object of that name by then.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.try_delete(key, None).await
+    }
+
+    async fn try_delete(&self, key: &str, etag: Option<&str>) -> Result<(), StoreError> {
         let call = self.client.delete_object().bucket(&self.bucket).key(key);
+        let call = call.set_if_match(etag.map(str::to_owned));
         match call.send().await {
             Ok(_) => Ok(()),
             Err(error) => match self.error("delete", key, &error) {

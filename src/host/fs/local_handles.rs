@@ -152,7 +152,7 @@ impl LocalWriter {
             .await
     }
 
-    /// Removes the resume log, after its file was removed or renamed: a partial file without a log belongs to nobody.
+    /// Removes the resume log, after its file was removed or renamed: a partial file without a log is not snapdeck's.
     async fn remove_log(&self) -> Result<()> {
         self.fs.remove_file(&ResumeLog::path(&self.path)).await?;
         if let (Some(partial), Some((log, _))) = (&self.partial_owner, &self.resume_log) {

@@ -121,7 +121,7 @@ impl RemoteWriter {
         }
     }
 
-    /// Removes the resume log, after its file was removed or renamed: a partial file without a log belongs to nobody.
+    /// Removes the resume log, after its file was removed or renamed: a partial file without a log is not snapdeck's.
     async fn remove_log(&self) -> Result<()> {
         let path = self.file.path();
         self.fs.remove_file(&ResumeLog::path(path)).await?;

@@ -4,13 +4,18 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::common::{State, World, exists, only_local, output, process_tree, run, wait_for_exit};
+use crate::common::{
+    State, World, exists, only_local, output, process_tree, run, signal, wait_for_exit,
+};
 
 fn age(path: &str, hours: u64) {
     let at = SystemTime::now() - Duration::from_secs(hours * 60 * 60);
@@ -391,4 +396,51 @@ fn own_uploads_without_new_parts_for_a_day_are_removed() {
     let deleted = deleted.lock().unwrap();
     assert_eq!(deleted.len(), 1, "{deleted:?}");
     assert!(deleted[0].contains("app.qcow2") && deleted[0].contains("id-app.qcow2"));
+}
+
+#[test]
+fn of_two_pushes_of_one_name_one_wins_and_the_other_fails() {
+    let (world, id) = World::with_sandbox(State::Off);
+    let other = world.sandbox("b", "base", State::Off);
+    let direct = std::fs::read_to_string(world.config()).unwrap();
+    let (child, faults) = world.start_to_parts(&["push", &id, "app"]);
+    // The other operator has another state directory and needs no proxy.
+    let config = world.path("scratch/other.toml");
+    std::fs::write(&config, direct).unwrap();
+    let push = |args: &[&str]| {
+        let mut command = world.command(args);
+        command
+            .env("HOME", world.path("scratch"))
+            .env("SNAPDECK_CONFIG", &config);
+        output(&mut command)
+    };
+    let won = push(&["push", &other, "app"]);
+    assert!(won.status.success(), "{won:?}");
+    let (etag, manifest) = (world.etag("app"), world.manifest("app"));
+    faults.hold_parts.store(false, SeqCst);
+    wait_for_exit(child).failed(4, &["app.qcow2", "already exists"]);
+    assert_eq!(world.etag("app"), etag, "the winner's object is lost");
+    assert_eq!(world.manifest("app"), manifest);
+    assert_eq!(world.uploads(), "[]");
+}
+
+#[test]
+fn an_upload_of_a_killed_push_belongs_to_its_operator() {
+    let (world, id) = World::with_sandbox(State::Off);
+    let (child, _faults) = world.start_to_parts(&["push", &id, "app"]);
+    signal(&child, "KILL");
+    wait_for_exit(child);
+    assert_ne!(world.uploads(), "[]");
+    let records = world.dir.join("home/.local/state/snapdeck/owned");
+    let texts: Vec<String> = std::fs::read_dir(records)
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    let key = format!("{}/app.qcow2", world.tag);
+    assert!(texts.iter().any(|text| text.contains(&key)), "{texts:?}");
+    // It is not a day old: it may belong to a process that still runs.
+    world
+        .snapdeck(&["prune", "--leftovers", "--foreign", "--bucket", "--yes"])
+        .ok();
+    assert_ne!(world.uploads(), "[]");
 }
