@@ -123,7 +123,8 @@ fn empty_output() -> Result<CommandOutput> {
 fn run_command(loaded: LoadedSettings, plan: CommandPlan, verbose: bool) -> Result<CommandOutput> {
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
-        let engine = Engine::new(loaded.settings).await?;
+        let state = settings::state_dir();
+        let engine = Engine::with_state(loaded.settings, state.as_deref()).await?;
         let output = cli::run(&engine, plan, verbose).await;
         engine.shutdown().await;
         output
@@ -145,8 +146,9 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
         banner: None,
     };
     let result = runtime.block_on(async {
-        let engine = Engine::new(loaded.settings).await?;
-        if let Some(state) = settings::state_dir()
+        let state = settings::state_dir();
+        let engine = Engine::with_state(loaded.settings, state.as_deref()).await?;
+        if let Some(state) = state
             && let Err(error) = engine.open_journal(&state)
         {
             // Without a journal, only interrupted jobs cannot be resumed.
@@ -174,7 +176,7 @@ fn open_api(mut loaded: LoadedSettings, host: HostName, args: &ServeArgs) -> Res
     let result = runtime.block_on(async {
         // First, so that no signal can end the process during a job.
         let mut stops = StopSignals::new()?;
-        let engine = Engine::new(loaded.settings).await?;
+        let engine = Engine::with_state(loaded.settings, Some(&state)).await?;
         engine.open_journal(&state)?;
         api::serve(engine, host, options, stops.recv()).await
     });

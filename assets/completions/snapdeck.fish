@@ -340,7 +340,8 @@ complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l prefix -d 'K
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l endpoint -d 'URL of an S3-compatible store other than AWS [env: AWS_ENDPOINT_URL]' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l region -d 'The bucket\'s region [env: AWS_REGION]' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l unused -d 'Remove only snapshots that no sandbox on any configured host is based on'
-complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l leftovers -d 'Remove leftovers of interrupted jobs older than a day: uploads, partial pulls, temporary directories'
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l leftovers -d 'Remove leftovers of interrupted jobs older than a day: uploads, partial pulls, temporary directories. Those of other installations of snapdeck are only listed'
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l foreign -d 'Remove also leftovers that another installation created, or one whose state directory was lost'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l dry-run -d 'Dry run: only show what would be removed'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l yes -d 'Do not ask for confirmation; required without a terminal'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l local -d 'Only on the hosts; implied by --host'

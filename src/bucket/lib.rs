@@ -29,10 +29,11 @@ use snapdeck_model::{
     Annotations, AnnotationsPatch, BlockSet, Error, Kind, Leftover, Manifest, Object, ProgressCell,
     Result, SnapshotName,
 };
+use snapdeck_ownership::OwnershipRecords;
 
 use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX};
 use multipart_object::UploadOptions;
-use s3::{LazyClient, Store};
+use s3::{LazyClient, Reason, Store};
 
 pub use download::MAX_BLOCKS_IN_MEMORY;
 pub use multipart_object::MultipartObject;
@@ -45,6 +46,7 @@ pub struct Bucket {
     lazy_client: Arc<LazyClient>,
     suffix: &'static str,
     retry: StoreRetry,
+    records: OwnershipRecords,
 }
 
 impl Bucket {
@@ -56,16 +58,21 @@ impl Bucket {
             lazy_client: Arc::new(LazyClient::new(settings.clone())),
             suffix: IMAGE_SUFFIX,
             retry: StoreRetry::short(),
+            records: OwnershipRecords::in_memory(),
         }
     }
 
     /// Returns the handle of the UEFI variables of snapshots (`PREFIX/NAME_VARS.fd`) in place of their images.
     pub fn variables(&self) -> Self {
         Self {
-            lazy_client: self.lazy_client.clone(),
             suffix: VARIABLES_SUFFIX,
-            retry: self.retry.clone(),
+            ..self.clone()
         }
+    }
+
+    /// Returns the same bucket, with `records` of the uploads that are begun in it.
+    pub fn with_records(self, records: OwnershipRecords) -> Self {
+        Self { records, ..self }
     }
 
     /// Returns the same bucket with the retry policy of a job.
@@ -83,7 +90,9 @@ impl Bucket {
 
     async fn store(&self) -> Result<Store> {
         let store = self.lazy_client.get_store().await?;
-        Ok(store.with_retry(self.retry.clone()))
+        Ok(store
+            .with_retry(self.retry.clone())
+            .with_records(self.records.clone()))
     }
 
     /// Returns whether the settings name a bucket. Without one every call is `InvalidInput`.
@@ -210,23 +219,71 @@ impl Bucket {
         download::download_blocks(&store, object, blocks, write, progress, cancel).await
     }
 
-    /// Deletes the object and, with an image, its manifest. `NotFound` if it does not exist.
-    pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
+    /// Deletes this very object and, with an image, its manifest, but not another program's object in its place. `NotFound` if it does not exist.
+    ///
+    /// # Errors
+    /// `Conflict`, with nothing deleted, if another object has the key by now: it is another client's.
+    pub async fn delete_object(&self, object: &Object) -> Result<()> {
         let store = self.store().await?;
-        let key = self.key(name);
+        let (name, key) = (&object.name, self.key(&object.name));
         // DeleteObject also succeeds for a missing object.
-        if store.head(&key).await?.is_none() {
+        let Some(current) = store.head(&key).await? else {
             let summary = format!("cannot delete {}", store.address(&key));
             return Err(missing_object_error(summary));
+        };
+        let replaced = || {
+            Error::new(
+                Kind::Conflict,
+                format!("cannot delete {}", store.address(&key)),
+            )
+            .with_cause("another client has replaced it meanwhile")
+            .hint("list it again before you remove it")
+        };
+        let current = current.into_object(name.clone());
+        if current.identity() != object.identity() {
+            return Err(replaced());
         }
-        store.delete(&key).await?;
-        // A manifest without its object is ignored.
-        if self.suffix == IMAGE_SUFFIX
-            && let Err(failed) = store.delete(&self.manifest_key(name)).await
-        {
-            tracing::warn!("{}", failed.error);
+        let deleted = match &object.etag {
+            Some(etag) => store.delete_version(&key, etag).await,
+            None => store.delete(&key).await,
+        };
+        deleted.map_err(|error| match error.reason {
+            Reason::PreconditionFailed | Reason::Conflict => replaced(),
+            _ => error.error,
+        })?;
+        if self.suffix == IMAGE_SUFFIX {
+            let key = self.manifest_key(name);
+            let deleted = async {
+                match manifest::is_foreign(&store, &key).await? {
+                    true => Ok(()),
+                    false => Ok::<_, Error>(store.delete(&key).await?),
+                }
+            };
+            // A manifest without its object is ignored.
+            if let Err(error) = deleted.await {
+                tracing::warn!("{error}");
+            }
         }
         Ok(())
+    }
+
+    /// Returns the key of the object in the place of a snapshot's manifest if it is another program's.
+    pub async fn foreign_manifest(&self, name: &SnapshotName) -> Result<Option<String>> {
+        let store = self.store().await?;
+        let key = self.manifest_key(name);
+        let is_foreign = manifest::is_foreign(&store, &key).await?;
+        Ok(is_foreign.then_some(key))
+    }
+
+    /// Fails if the object in the place of a snapshot's manifest is another program's.
+    ///
+    /// # Errors
+    /// `Conflict`; those of the store.
+    pub async fn refuse_foreign_manifest(&self, name: &SnapshotName) -> Result<()> {
+        match self.foreign_manifest(name).await? {
+            Some(key) => Err(manifest::foreign_error(&self.store().await?, &key)),
+            None => Ok(()),
+        }
     }
 
     fn manifest_key(&self, name: &SnapshotName) -> String {
@@ -240,7 +297,8 @@ impl Bucket {
         manifest::read(&store, &self.manifest_key(&object.name), object).await
     }
 
-    /// Writes a manifest beside its object and replaces any other. `Conflict` if the bucket has another object.
+    /// Writes a manifest beside its object and replaces any other. `Conflict` if the bucket has another object, or another
+    /// program's in the place of the manifest.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let store = self.store().await?;
         let (key, image) = (self.manifest_key(&manifest.name), self.key(&manifest.name));

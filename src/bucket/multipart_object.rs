@@ -217,7 +217,8 @@ impl<'a> MultipartObject<'a> {
     /// Completes the object. It must have all parts from index 0 on, equally long but for the last.
     ///
     /// # Errors
-    /// `Conflict` if the object was created meanwhile and must not be overwritten; `Damaged` if the completed
+    /// `Conflict` if the object was created meanwhile and must not be overwritten, or another client has replaced it;
+    /// `Damaged` if the completed
     /// object has another size; only then it remains in the store. A cancel may be too late: then the object is
     /// returned.
     pub async fn complete(self) -> Result<Object> {
@@ -236,7 +237,7 @@ impl<'a> MultipartObject<'a> {
             upload,
             ..
         } = self;
-        let key = upload.handle.key.clone();
+        let (key, upload_tag) = (upload.handle.key.clone(), upload.upload_tag.clone());
         let summary = upload_summary(&store, &key);
         // In a separate task: when this is dropped or cancelled the store may already be completing the upload, and only
         // its response shows whether there is anything to abort.
@@ -252,7 +253,7 @@ impl<'a> MultipartObject<'a> {
             ),
             _ => error,
         })?;
-        verify_size(&store, name, &key, size_bytes).await
+        verify_upload(&store, name, &key, &upload_tag, size_bytes).await
     }
 
     /// Removes the parts from the store.
@@ -325,14 +326,22 @@ async fn refuse_overwrite(store: &Store, key: &str, overwrite: bool) -> Result<(
     }
 }
 
-/// Returns the object as the store has it now; `Damaged` if it has another size than the uploaded parts.
-async fn verify_size(
+/// Returns the object as the store has it now; `Conflict` if another upload has replaced it, `Damaged` if it has another
+/// size than the uploaded parts.
+async fn verify_upload(
     store: &Store,
     name: &SnapshotName,
     key: &str,
+    upload_tag: &str,
     size_bytes: u64,
 ) -> Result<Object> {
+    let is_other = |tag: &String| tag != upload_tag;
     let cause = match store.head(key).await? {
+        Some(object) if object.upload_tag.as_ref().is_some_and(is_other) => {
+            return Err(Error::new(Kind::Conflict, upload_summary(store, key))
+                .with_cause("another client has uploaded an object of that name at the same time")
+                .hint("the other object is kept; choose another name"));
+        }
         Some(object) if object.size_bytes == size_bytes => {
             return Ok(object.into_object(name.clone()));
         }

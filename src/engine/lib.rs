@@ -27,6 +27,7 @@ mod view;
 mod vnc;
 mod wording;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::Result;
 use snapdeck_model::settings::Settings;
+use snapdeck_ownership::OwnershipRecords;
 
 pub use inventory_cache::CachedInventory;
 pub use prune::PruneRequest;
@@ -53,18 +55,29 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// Returns an engine for `settings`. Opens no connection; must be called inside a tokio runtime.
+    /// Returns an engine for `settings` without a state directory: leftovers of its jobs are its own until it ends.
+    ///
+    /// # Errors
+    /// As [`Engine::with_state`].
+    pub async fn new(settings: Settings) -> Result<Self> {
+        Self::with_records(settings, OwnershipRecords::in_memory()).await
+    }
+
+    /// Returns an engine for `settings` that records in the state directory what its jobs create, so that a later process
+    /// cleans up after a killed one. Opens no connection; must be called inside a tokio runtime.
     ///
     /// # Errors
     /// `InvalidInput` for a host with invalid settings.
-    pub async fn new(settings: Settings) -> Result<Self> {
-        let hosts = settings
-            .hosts
-            .iter()
-            .cloned()
-            .map(Host::new)
-            .collect::<Result<Vec<Host>>>()?;
-        let bucket = Bucket::new(&settings.bucket);
+    pub async fn with_state(settings: Settings, state: Option<&Path>) -> Result<Self> {
+        let records = state.map_or_else(OwnershipRecords::in_memory, OwnershipRecords::open);
+        Self::with_records(settings, records).await
+    }
+
+    async fn with_records(settings: Settings, records: OwnershipRecords) -> Result<Self> {
+        let host = |settings| Ok(Host::new(settings)?.with_records(records.clone()));
+        let hosts = settings.hosts.iter().cloned().map(host);
+        let hosts = hosts.collect::<Result<Vec<Host>>>()?;
+        let bucket = Bucket::new(&settings.bucket).with_records(records.clone());
         let view = inventory::empty_view(&settings, &bucket);
         Ok(Self {
             inner: Arc::new(Inner {

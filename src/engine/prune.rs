@@ -26,6 +26,8 @@ pub struct PruneRequest {
     pub include_bucket: bool,
     /// Whether to remove leftovers, too.
     pub include_leftovers: bool,
+    /// Whether to remove also those that another installation of snapdeck has created.
+    pub include_foreign: bool,
 }
 
 type HostScan = (HostName, Result<HostInventory>);
@@ -166,13 +168,13 @@ impl Engine {
     }
 
     async fn find_leftovers(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
+        let mut all = Vec::new();
         for host in &request.hosts {
-            plan.leftovers
-                .extend(self.host(host)?.leftovers().list().await?);
+            all.extend(self.host(host)?.leftovers().list().await?);
         }
         if request.include_bucket {
             match self.inner.bucket.leftovers().await? {
-                Some(uploads) => plan.leftovers.extend(uploads.into_iter().filter(|upload| {
+                Some(uploads) => all.extend(uploads.into_iter().filter(|upload| {
                     let name = upload.name.as_ref();
                     !name.is_some_and(|name| self.is_being_uploaded(name))
                 })),
@@ -182,6 +184,11 @@ impl Engine {
                 )),
             }
         }
+        let (to_remove, foreign) = all
+            .into_iter()
+            .partition(|leftover| leftover.is_own || request.include_foreign);
+        plan.leftovers = to_remove;
+        plan.foreign_leftovers = foreign;
         Ok(())
     }
 }

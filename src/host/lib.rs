@@ -19,6 +19,7 @@ mod lock;
 mod quote;
 mod reconnect;
 mod sandbox;
+mod scratch;
 mod sftp;
 mod snapshots;
 mod ssh;
@@ -33,6 +34,7 @@ use self::fs::HostFiles;
 use self::ssh::Ssh;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Error, HostName, Kind, Result, SandboxId, SnapshotName};
+use snapdeck_ownership::OwnershipRecords;
 
 pub use backup::{Backup, Backups, Export, StaleBackup};
 pub use capabilities::{HostCapabilities, HostMemory};
@@ -52,6 +54,7 @@ pub use libvirt::Libvirt;
 pub use lock::{LockGuard, LockRequest, Locks};
 pub use reconnect::RetryPolicy;
 pub use sandbox::{Sandboxes, VncTunnel};
+pub use scratch::ScratchDirs;
 pub use snapdeck_libvirt::set_mmap_threshold;
 pub use snapshots::{Snapshots, StoredManifest};
 pub use watchdog::{Watchdog, Watchdogs};
@@ -71,6 +74,7 @@ pub struct Host {
     libvirt: Libvirt,
     files: HostFiles,
     retry_policy: RetryPolicy,
+    records: OwnershipRecords,
 }
 
 impl Host {
@@ -109,11 +113,26 @@ impl Host {
         let settings = Arc::new(settings);
         Ok(Self {
             libvirt: Libvirt::new(runner.clone(), settings.uri.clone()),
-            files: HostFiles::new(settings.clone(), &runner),
+            files: HostFiles::new(settings.clone(), &runner, OwnershipRecords::in_memory()),
             runner,
             retry_policy: RetryPolicy::no_retry(),
+            records: OwnershipRecords::in_memory(),
             settings,
         })
+    }
+
+    /// Returns the same host, with `records` of what snapdeck creates on it.
+    pub fn with_records(self, records: OwnershipRecords) -> Self {
+        Self {
+            files: HostFiles::new(self.settings.clone(), &self.runner, records.clone()),
+            records,
+            ..self
+        }
+    }
+
+    /// Returns its name in the records of what snapdeck creates on it.
+    fn location(&self) -> &str {
+        &self.settings.uri
     }
 
     /// Returns the same host with the retry policy of a job.
@@ -155,6 +174,11 @@ impl Host {
     /// Returns its file system.
     pub fn fs(&self) -> &dyn HostFs {
         self.files.as_fs()
+    }
+
+    /// Returns the directories of jobs on it.
+    pub fn scratch_dirs(&self) -> ScratchDirs<'_> {
+        ScratchDirs::new(self)
     }
 
     /// Returns `qemu-img` on it.

@@ -30,7 +30,7 @@ const THAWED: &str = "thawed";
 
 #[derive(Clone)]
 struct WatchdogConfig {
-    /// A directory made by `make_temp_dir` or `make_backup_dir`.
+    /// A directory of [`ScratchDirs`](crate::ScratchDirs).
     pub dir: String,
     /// The sandbox about to be paused. Such a watchdog does not remove `dir`, unless it is a backup's.
     pub pause: Option<GuardedPause>,
@@ -61,7 +61,7 @@ impl<'a> Watchdogs<'a> {
         Self { host }
     }
 
-    /// Starts a watchdog for a directory made by [`HostFs::make_temp_dir`](crate::HostFs::make_temp_dir).
+    /// Starts a watchdog for a directory made by [`ScratchDirs::make_temp`](crate::ScratchDirs::make_temp).
     ///
     /// # Errors
     /// `Failed` if it does not start; `Unreachable`.
@@ -74,7 +74,7 @@ impl<'a> Watchdogs<'a> {
     }
 
     /// Starts a watchdog for the coming pause of a sandbox, whose disk is copied to a directory made by
-    /// [`HostFs::make_temp_dir`](crate::HostFs::make_temp_dir); `None` for a guest of the embedded driver, which no
+    /// [`ScratchDirs::make_temp`](crate::ScratchDirs::make_temp); `None` for a guest of the embedded driver, which no
     /// other process can reach.
     ///
     /// # Errors

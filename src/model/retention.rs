@@ -132,6 +132,8 @@ pub struct PrunePlan {
     pub kept: Vec<Candidate>,
     /// Leftovers to remove.
     pub leftovers: Vec<Leftover>,
+    /// Leftovers of other installations of snapdeck, or of unknown ones, which are kept.
+    pub foreign_leftovers: Vec<Leftover>,
     /// Hosts and stores that could not be read, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -206,6 +208,17 @@ pub struct Leftover {
     pub size_bytes: u64,
     /// Time of the last write.
     pub modified: Option<Timestamp>,
+    /// Whether this installation's records prove that it created it.
+    pub is_own: bool,
+    /// User, machine and process that created it, or the store's name for the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creator: Option<String>,
+    /// Id in the mark of the file or directory; empty if it has none.
+    #[serde(skip)]
+    pub mark_id: String,
+    /// Device and inode of the file or directory when it was listed.
+    #[serde(skip)]
+    pub file_id: String,
 }
 
 /// Kind of a leftover.
@@ -216,6 +229,8 @@ pub enum LeftoverKind {
     Partial,
     /// Directory of a push or create under `temp_dir`.
     Directory,
+    /// Directory of the backup of a running sandbox.
+    Backup,
     /// Multipart upload of a push or create.
     Upload,
 }

@@ -72,7 +72,7 @@ impl ConvertedImage {
     async fn remove(self, job: SnapshotJob<'_>) {
         let (dir, ctx) = (&self.dir, job.ctx);
         ctx.progress.enter(Phase::CleaningUp, 0);
-        match job.host.fs().remove_temp_dir(dir).await {
+        match job.host.scratch_dirs().remove(dir).await {
             // A watchdog that was killed meanwhile has nothing left to do: the job has not failed.
             Ok(()) => {
                 if let Err(error) = self.watchdog.release().await {
@@ -91,11 +91,11 @@ async fn convert_to_temp_dir(
     mode: ConsistencyMode,
 ) -> Result<ConvertedImage> {
     let (host, name) = (job.host, &job.request.name);
-    let dir = host.fs().make_temp_dir().await?;
+    let dir = host.scratch_dirs().make_temp().await?;
     let watchdog = match host.watchdogs().spawn_for_dir(&dir).await {
         Ok(watchdog) => watchdog,
         Err(error) => {
-            host.fs().remove_temp_dir(&dir).await?;
+            host.scratch_dirs().remove(&dir).await?;
             return Err(error);
         }
     };

@@ -118,8 +118,11 @@ async fn upload_variables(job: SnapshotJob<'_>, image: &UploadedImage) -> Result
         )));
     }
     ctx.progress.enter(Phase::CleaningUp, 0);
-    if let Err(error) = bucket.delete(name).await {
-        ctx.warn(format!("{error}; remove it by hand"));
+    // Only this image: another client may have replaced it meanwhile.
+    match bucket.delete_object(&image.object).await {
+        Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
+        Err(error) => ctx.warn(format!("{error}; remove it by hand")),
+        Ok(()) => {}
     }
     Err(error)
 }

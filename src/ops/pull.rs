@@ -87,6 +87,7 @@ pub async fn pull(
         }
         LocalCopy::Absent => {}
     }
+    host.snapshots().refuse_foreign_manifest(name).await?;
     let source = Arc::new(RemoteObject::find(bucket, name, ctx).await?);
     let existing = match &local {
         LocalCopy::Absent => ExistingCopy::Absent,

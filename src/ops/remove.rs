@@ -68,6 +68,11 @@ pub async fn remove(
         let file = host.fs().image_file(&host.snapshot_path(name)).await?;
         let identity = file.map(|file| ImageIdentity::File(file.stamp));
         refuse_other_image(name, identity, expected_identity)?;
+        if let Some(path) = host.snapshots().foreign_manifest(name).await? {
+            ctx.warn(format!(
+                "keeping {path}, which is not a manifest of snapdeck"
+            ));
+        }
         host.snapshots().remove(name).await?;
         host.fs()
             .remove_file(&host.snapshot_variables_path(name))
@@ -78,9 +83,19 @@ pub async fn remove(
         let object = bucket.head(name).await?;
         let identity = object.as_ref().map(Object::identity);
         refuse_other_image(name, identity, expected_identity)?;
+        if let Some(key) = bucket.foreign_manifest(name).await? {
+            ctx.warn(format!(
+                "keeping {key}, which is not a manifest of snapdeck"
+            ));
+        }
         for store in [bucket, &bucket.variables()] {
-            if store.head(name).await?.is_some() {
-                store.delete(name).await?;
+            // The image must be the one that was checked.
+            let found = match &object {
+                Some(image) if store.key(name) == image.key => object.clone(),
+                _ => store.head(name).await?,
+            };
+            if let Some(found) = found {
+                store.delete_object(&found).await?;
             }
         }
         ctx.info(format!(

@@ -24,7 +24,8 @@ impl SnapshotRequest {
         }
     }
 
-    /// Fails if the bucket has the object, or UEFI variables that the new one would be taken to own.
+    /// Fails if the bucket has the object, or UEFI variables that the new one would be taken to own, or another program's
+    /// object in the place of its manifest.
     ///
     /// Saves an hour of converting for nothing; the bucket checks again when the upload completes.
     pub(crate) async fn refuse_existing(&self, bucket: &Bucket) -> Result<()> {
@@ -39,6 +40,6 @@ impl SnapshotRequest {
                 .hint("choose another name, or pass --overwrite to replace it"));
             }
         }
-        Ok(())
+        bucket.refuse_foreign_manifest(&self.name).await
     }
 }

@@ -44,8 +44,8 @@ pub(crate) async fn upload(
 ) -> Result<()> {
     let store = bucket.variables();
     let Some(bytes) = variables else {
-        if overwrite && store.head(name).await?.is_some() {
-            store.delete(name).await?;
+        if overwrite && let Some(object) = store.head(name).await? {
+            store.delete_object(&object).await?;
             ctx.info(format!(
                 "removed {}, which belonged to the previous image",
                 store.key(name)

@@ -4,6 +4,7 @@ mod corrupt;
 mod create;
 mod errors;
 mod events;
+mod foreign_files;
 mod interrupted;
 mod invalid_objects;
 mod listings;

@@ -2,7 +2,7 @@
 //! disk as it was at the start of the job. Data that the guest overwrites meanwhile is kept in a scratch file.
 //!
 //! ```text
-//! SANDBOXES_DIR/.ID.XXXXXX.backup/    owned by QEMU's user; removed with the backup
+//! SANDBOXES_DIR/.ID.XXXXXXXX.backup/  owned by QEMU's user; removed with the backup
 //!                                 nbd      the socket
 //!                                 scratch  overwritten data; created before the guest is paused, else by libvirt
 //!                                 overlay  instead of both: a copy of the overlay
@@ -98,11 +98,11 @@ impl Backups<'_> {
         thaw: bool,
         scratch_bytes: Option<u64>,
     ) -> Result<Backup> {
-        let dir = self.host.fs().make_backup_dir(id.as_str()).await?;
+        let dir = self.host.scratch_dirs().make_backup(id).await?;
         let watchdog = match self.host.watchdogs().spawn_for_backup(id, &dir, thaw).await {
             Ok(watchdog) => watchdog,
             Err(error) => {
-                self.host.fs().remove_temp_dir(&dir).await?;
+                self.host.scratch_dirs().remove(&dir).await?;
                 return Err(error);
             }
         };
@@ -344,7 +344,7 @@ impl Backup {
             .backups()
             .end_backup(&self.id, self.name())
             .await?;
-        self.host.fs().remove_temp_dir(&self.dir).await?;
+        self.host.scratch_dirs().remove(&self.dir).await?;
         match self.watchdog {
             Some(watchdog) => watchdog.release().await,
             None => Ok(()),

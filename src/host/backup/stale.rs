@@ -19,17 +19,21 @@ pub struct StaleBackup {
     pub id: SandboxId,
     /// The directory of its files.
     pub dir: String,
+    /// Id in the mark of the directory.
+    pub(crate) mark_id: String,
 }
 
 impl StaleBackup {
-    fn from_dir_name(sandboxes_dir: &str, name: &str) -> Option<Self> {
-        let (id, _) = name
+    /// Returns the backup in the directory `dir` with this mark; `None` if it does not have a backup's name.
+    pub(crate) fn from_dir(dir: &str, mark_id: &str) -> Option<Self> {
+        let (id, _) = dir_name(dir)
             .strip_prefix('.')?
             .strip_suffix(".backup")?
             .rsplit_once('.')?;
         Some(Self {
             id: id.parse().ok()?,
-            dir: format!("{sandboxes_dir}/{name}"),
+            dir: dir.to_owned(),
+            mark_id: mark_id.to_owned(),
         })
     }
 }
@@ -39,16 +43,19 @@ pub(super) fn dir_name(path: &str) -> &str {
 }
 
 impl Backups<'_> {
-    /// Returns all backups. One may belong to a running snapdeck: take the sandbox's lock before you change it.
+    /// Returns the backups that this snapdeck, or an earlier process of it, has begun: those with a recorded mark. One may
+    /// belong to a running process: take the sandbox's lock before you change it.
     ///
     /// # Errors
     /// `Unreachable` if the directory cannot be listed.
     pub async fn stale(self) -> Result<Vec<StaleBackup>> {
         let parent = &self.host.settings.sandboxes_dir;
-        let names = self.host.fs().backup_dirs().await?;
-        Ok(names
-            .iter()
-            .filter_map(|name| StaleBackup::from_dir_name(parent, name))
+        let (location, records) = (self.host.location(), &self.host.records);
+        let dirs = self.host.scratch_dirs().backups().await?.into_iter();
+        let dirs = dirs.map(|dir| (format!("{parent}/{}", dir.name), dir.mark.id));
+        Ok(dirs
+            .filter(|(path, id)| records.contains(location, path, id))
+            .filter_map(|(path, id)| StaleBackup::from_dir(&path, &id))
             .collect())
     }
 
@@ -67,7 +74,10 @@ impl Backups<'_> {
             self.host.sandboxes().resume(&backup.id).await?;
         }
         let ended = self.end_backup(&backup.id, dir_name(&backup.dir)).await?;
-        self.host.fs().remove_temp_dir(&backup.dir).await?;
+        let StaleBackup { dir, mark_id, .. } = backup;
+        self.host.scratch_dirs().remove_marked(dir, mark_id).await?;
+        let location = self.host.location();
+        self.host.records.remove(location, dir, mark_id);
         let job = if ended { "the backup job and " } else { "" };
         Ok(format!(
             "removed leftovers of an earlier backup of sandbox {}: {job}{}",
@@ -153,7 +163,8 @@ mod tests {
     #[test]
     fn reads_the_sandbox_from_a_directory_name() {
         let parse = |name| {
-            StaleBackup::from_dir_name("/s", name).map(|backup| (backup.id.to_string(), backup.dir))
+            let backup = StaleBackup::from_dir(&format!("/s/{name}"), "0a");
+            backup.map(|backup| (backup.id.to_string(), backup.dir))
         };
         assert_eq!(
             parse(".a.b-c.Xy12.backup"),

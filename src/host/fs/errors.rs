@@ -4,7 +4,7 @@ use std::io;
 
 use snapdeck_model::{Error, Kind};
 
-pub(super) const TEMP_DIR_HINT: &str = "check temp_dir of the host in the settings";
+pub(crate) const TEMP_DIR_HINT: &str = "check temp_dir of the host in the settings";
 
 /// Returns the error behind `stderr`, the message of a program that ran with `LC_ALL=C`.
 pub(crate) fn system_error(summary: String, stderr: &str) -> Error {
@@ -26,6 +26,12 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
         WouldBlock => (
             Kind::Conflict,
             Some("wait until the other pull has finished, then retry"),
+        ),
+        ResourceBusy => (
+            Kind::Conflict,
+            Some(
+                "move it elsewhere; `snapdeck prune --leftovers --dry-run` shows what snapdeck left",
+            ),
         ),
         _ => (Kind::Failed, None),
     };
@@ -56,6 +62,7 @@ pub(super) fn parse_system_error(stderr: &str) -> io::Error {
         ("File exists", AlreadyExists),
         ("No such file or directory", NotFound),
         ("Resource temporarily unavailable", WouldBlock),
+        ("Device or resource busy", ResourceBusy),
         ("invalid user", InvalidInput),
         ("invalid group", InvalidInput),
     ];

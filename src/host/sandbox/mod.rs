@@ -8,6 +8,7 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error as VirtError;
 
+mod file_users;
 mod guest;
 mod quiesce;
 mod screenshot;
@@ -177,10 +178,24 @@ impl Sandboxes<'_> {
     /// # Errors
     /// As [`Sandboxes::suspend`].
     pub async fn undefine(self, id: &SandboxId) -> Result<()> {
+        self.undefine_with(id, virt_sys::VIR_DOMAIN_UNDEFINE_NVRAM)
+            .await
+    }
+
+    /// As [`Sandboxes::undefine`], but keeps the UEFI variables: another domain refers to them.
+    ///
+    /// # Errors
+    /// As [`Sandboxes::suspend`].
+    pub async fn undefine_without_variables(self, id: &SandboxId) -> Result<()> {
+        self.undefine_with(id, virt_sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+            .await
+    }
+
+    async fn undefine_with(self, id: &SandboxId, nvram_flag: u32) -> Result<()> {
         let flags = virt_sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | virt_sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
             | virt_sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-            | virt_sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+            | nvram_flag;
         self.call_domain(id, "destroy", FORCE_OFF_TIMEOUT, move |domain| {
             domain.undefine_flags(flags)
         })

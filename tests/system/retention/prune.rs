@@ -245,6 +245,7 @@ fn the_removal_checks_the_image_again() {
         hosts: vec!["alpha".parse().unwrap()],
         include_bucket: true,
         include_leftovers: false,
+        include_foreign: false,
     };
     let plan = runtime.block_on(engine.prune_plan(&request)).unwrap();
     assert_eq!(plan.to_remove.len(), 2);
