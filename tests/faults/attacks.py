@@ -10,8 +10,8 @@ from lab import process_tree
 class Attack:
     """Faults of one kind. `install` prepares a world, `arm` a try, `disturb` acts while the command runs."""
 
-    # Whether its hosts have their own libvirtd.
-    private = False
+    # Whether its hosts have their own libvirtd, and whether the first one has a small disk.
+    private, has_disk = False, False
     host_settings = ""
     # Whether a watchdog may be relied upon after the fault.
     has_watchdog = True
@@ -31,6 +31,10 @@ class Attack:
 
     def disturb(self, world, child, moment, chance, log):
         pass
+
+    def violations(self, world, ran):
+        """Checks what only this fault can violate."""
+        return []
 
     def heal(self, world):
         pass

@@ -28,6 +28,16 @@ def holds(path, version):
     return ran.code == 0
 
 
+def alternatives(version):
+    """Returns the versions of a place: one, or several where either operator may win."""
+    return set(version) if isinstance(version, tuple) else {version}
+
+
+def held(path, versions):
+    """Returns those of `versions` whose disk an image has: its UEFI variables have to be of the same one."""
+    return {version for version in versions if holds(path, parse(version)[0])} or versions
+
+
 def image_violations(path, versions, what):
     """Checks an image with a final name: intact, standalone or not, and the disk of one of `versions`."""
     ran = output("qemu-img", "check", "-U", "-f", "qcow2", path)
@@ -96,6 +106,7 @@ def object_violations(world, name, versions, is_final, is_proven):
         file.write(body)
         file.flush()
         problems = image_violations(file.name, present, what) + standalone_violations(file.name, what)
+        pairs = held(file.name, present)
         manifest = parse_manifest((s3.get(world.key(f"{name}.json")) or (None, b""))[1])
         is_trusted = manifest and str(manifest.get("etag")).strip('"') == etag and manifest.get("sizeBytes") == len(body)
         if is_trusted:
@@ -103,7 +114,7 @@ def object_violations(world, name, versions, is_final, is_proven):
         elif is_final and is_proven:
             problems.append(f"{what} has no manifest of its own: {manifest and manifest.get('etag')}, {etag}")
     if is_final:
-        problems += variables_violations(variables and variables[1], present, what)
+        problems += variables_violations(variables and variables[1], pairs, what)
     return problems
 
 
@@ -128,7 +139,7 @@ def snapshot_violations(host, name, versions, is_final, is_proven):
     elif is_final and is_proven:
         problems.append(f"{what} has no manifest of its own: {recorded}, {stamp}")
     if is_final:
-        problems += variables_violations(variables, present, what)
+        problems += variables_violations(variables, held(path, present), what)
     return problems
 
 
@@ -146,7 +157,7 @@ def sandbox_violations(host, sandbox, versions, is_final):
         return [f"{what} exists"] if is_final or None not in versions else []
     if not os.path.exists(disk):
         return [f"{what} is defined without its disk"]
-    return image_violations(disk, present, what) + variables_violations(read(host.nvram(sandbox)), present, what)
+    return image_violations(disk, present, what) + variables_violations(read(host.nvram(sandbox)), held(disk, present), what)
 
 
 def place_violations(world, before, after, is_final, proven):
@@ -154,7 +165,7 @@ def place_violations(world, before, after, is_final, proven):
     problems = []
     hosts = {host.name: host for host in world.hosts}
     for place in {**before, **after}:
-        versions = {after[place]} if is_final else {before[place], after[place]}
+        versions = alternatives(after[place]) | (set() if is_final else alternatives(before[place]))
         if place[0] == "bucket":
             problems += object_violations(world, place[1], versions, is_final, place in proven)
         elif place[0] == "host":
@@ -188,7 +199,7 @@ def leftover_violations(world, after, documented=False):
     # Manifests of base images.
     files |= {path.removesuffix(".qcow2") + ".json" for path in files if path.endswith("/base.qcow2")}
     for place, version in after.items():
-        if not version:
+        if version is None:
             continue
         if place[0] == "bucket":
             objects |= {world.key(f"{place[1]}{end}") for end in (".qcow2", ".json", "_VARS.fd")}

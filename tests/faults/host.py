@@ -4,6 +4,7 @@ import os
 import shutil
 
 import golden
+from disk import SmallDisk
 from lab import HOST_SCRIPT, LAB, HarnessError, output, run, wait_until
 from link import Link
 
@@ -12,11 +13,14 @@ CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 
 
 class Host:
-    def __init__(self, world, name, root, over_ssh):
+    def __init__(self, world, name, root, over_ssh, has_disk=False):
         self.world, self.name, self.root = world, name, root
         self.dir = f"{world.dir}/{name}"
         # More keys of its [[hosts]].
         self.settings_extra = ""
+        if has_disk:
+            os.makedirs(self.dir)
+            world.disk = SmallDisk(world, self)
         for directory in (*DIRECTORIES, "other"):
             os.makedirs(f"{self.dir}/{directory}", exist_ok=True)
         self.link = Link(f"{world.dir}/{name}.ssh", self.holder) if over_ssh else None

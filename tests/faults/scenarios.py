@@ -212,6 +212,7 @@ class PullResumed(Pull):
 
 class PullOverwrite(Pull):
     name = "pull --overwrite"
+    firmware = "uefi"
     before = {("bucket", "new"): "v2+vars", ("host", "alpha", "new"): "v1+vars"}
     after = {("bucket", "new"): "v2+vars", ("host", "alpha", "new"): "v2+vars"}
     has_parent = True
@@ -223,6 +224,19 @@ class PullOverwrite(Pull):
 
     def argv(self, world):
         return ("pull", "new", "--overwrite", "--host", "alpha")
+
+    def extra_violations(self, world):
+        """Creates a sandbox from what is there: it is refused, or has the UEFI variables of its disk."""
+        host, sandbox = world.host, world.id("r")
+        ran = world.snapdeck("sandbox", "new", sandbox, "new", "--host", "alpha", operator="other")
+        problems = []
+        if ran.code == 0:
+            variables = checks.read(host.nvram(sandbox))
+            found = checks.held(host.disk(sandbox), {"v1+vars", "v2+vars"})
+            if checks.variables_violations(variables, found, "") or len(found) != 1:
+                problems = [f"a new sandbox got the disk of {sorted(found)} with other UEFI variables, exit code 0"]
+        world.remove_sandbox("r")
+        return problems
 
 
 def old_image(world):

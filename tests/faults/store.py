@@ -202,7 +202,8 @@ class StoreFault(Attack):
         world.proxy.stop()
 
     def disturb(self, world, child, moment, chance, log):
-        wait_for(child, moment)
+        # A fault that lasts is there from the start.
+        wait_for(child, moment if self.outage else 0)
         proxy = world.proxy
         proxy.begin(self.kind, self.share, chance)
         wait_for(child, chance.uniform(*self.outage) if self.outage else LONGEST)

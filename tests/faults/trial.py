@@ -1,5 +1,6 @@
 """One try: a world is prepared, a command disturbed, and everything checked that must be true then."""
 
+import copy
 import itertools
 import os
 import random
@@ -40,14 +41,15 @@ class Trial:
 
     def __init__(self, row, scenario):
         self.row, self.scenario = row, scenario
-        self.attack = row.attack
+        self.attack = copy.copy(row.attack)
+        self.attack.scenario = scenario
         self.world = None
         self.seconds = None
 
     def open_world(self):
         if self.world is None:
             names = self.scenario.hosts
-            self.world = World(next_tag(), self.row.over_ssh, names, self.attack.private)
+            self.world = World(next_tag(), self.row.over_ssh, names, self.attack.private, self.attack.has_disk)
             for host in self.world.hosts:
                 host.settings_extra = self.scenario.settings + self.attack.host_settings
             self.world.firmware = self.scenario.firmware
@@ -103,6 +105,8 @@ class Trial:
         is_done = ran is not None and ran.code == 0
         if self.attack.must_succeed and not is_done:
             problems.append("it should have waited")
+        if ran:
+            problems += self.attack.violations(world, ran)
         problems += self.middle_violations(world, is_done)
         if not unignored(problems):
             failed = self.attack.finish(world, self.scenario)

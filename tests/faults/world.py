@@ -13,7 +13,7 @@ from planted import Planted
 
 
 class World:
-    def __init__(self, tag, over_ssh=False, names=("alpha",), private=False):
+    def __init__(self, tag, over_ssh=False, names=("alpha",), private=False, has_disk=False):
         self.tag = tag
         # A short path: those of sockets below it are limited to 107 bytes.
         self.dir = f"{LAB}/hosts/{self.tag}"
@@ -31,7 +31,7 @@ class World:
                 root = f"{self.dir}/{name}.host"
                 run(HOST_SCRIPT, "start", root, f"{PROJECT}/.lab/capabilities")
                 self.private_roots.append(root)
-            self.hosts.append(Host(self, name, root, over_ssh))
+            self.hosts.append(Host(self, name, root, over_ssh, has_disk and not self.hosts))
         self.host = self.hosts[0]
         self.planted = Planted(self)
         self.configure()
