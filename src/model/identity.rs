@@ -31,3 +31,36 @@ pub enum ImageIdentity {
         modified: Option<Timestamp>,
     },
 }
+
+/// Identity of a sandbox: which domain and which disks its id referred to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxIdentity {
+    /// UUID of the domain; `None`: only the files of an incomplete sandbox exist.
+    pub uuid: Option<String>,
+    /// Disks in the order of the domain XML.
+    pub disks: Vec<DiskIdentity>,
+}
+
+/// A disk of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskIdentity {
+    /// Path on the host.
+    pub path: String,
+    /// The file; `None`: it does not exist.
+    pub file: Option<FileStamp>,
+}
+
+impl SandboxIdentity {
+    /// Returns whether both are the same domain with the same files, which the guest may have written meanwhile.
+    pub fn is_same_sandbox(&self, other: &Self) -> bool {
+        let inodes = |identity: &Self| -> Vec<(String, Option<u64>)> {
+            let disks = identity.disks.iter();
+            disks
+                .map(|disk| (disk.path.clone(), disk.file.map(|file| file.inode)))
+                .collect()
+        };
+        self.uuid == other.uuid && inodes(self) == inodes(other)
+    }
+}

@@ -9,6 +9,7 @@ use virt::domain::Domain;
 use virt::error::Error as VirtError;
 
 mod guest;
+mod identity;
 mod quiesce;
 mod screenshot;
 mod stats;

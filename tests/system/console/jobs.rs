@@ -42,7 +42,7 @@ fn interrupted_jobs_are_offered_at_the_next_start() {
 
     // The offer is dismissed and the console is killed: the jobs are offered again.
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["2 jobs were running when", "→ one", "→ two"]);
+    screen.wait(&["2 jobs were not finished when", "→ one", "→ two"]);
     screen.press("\u{1b}");
     screen.wait_for("the offer is dismissed", |text| {
         !text.contains("last exited")
@@ -52,14 +52,14 @@ fn interrupted_jobs_are_offered_at_the_next_start() {
     kill(&mut screen);
 
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["2 jobs were running when"]);
+    screen.wait(&["2 jobs were not finished when"]);
     screen.press("t");
     screen.wait(&["one", "uploading"]);
     kill(&mut screen);
 
     faults.hold_parts.store(false, SeqCst);
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["2 jobs were running when"]);
+    screen.wait(&["2 jobs were not finished when"]);
     screen.press("tJ");
     screen.wait(&["Jobs page (2)", "finished", "one.qcow2", "two.qcow2"]);
     assert!(world.is_in_bucket("one") && world.is_in_bucket("two"));
