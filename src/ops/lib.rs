@@ -21,6 +21,7 @@ mod push;
 mod remote_object;
 mod remove;
 mod repair;
+mod replace;
 mod request;
 mod retry;
 mod sandbox;

@@ -27,6 +27,10 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
             Kind::Conflict,
             Some("wait until the other pull has finished, then retry"),
         ),
+        ResourceBusy => (
+            Kind::Conflict,
+            Some("check what has changed it, then retry"),
+        ),
         _ => (Kind::Failed, None),
     };
     let error = Error::new(kind, summary).with_cause(error);
@@ -56,6 +60,7 @@ pub(super) fn parse_system_error(stderr: &str) -> io::Error {
         ("File exists", AlreadyExists),
         ("No such file or directory", NotFound),
         ("Resource temporarily unavailable", WouldBlock),
+        ("Device or resource busy", ResourceBusy),
         ("invalid user", InvalidInput),
         ("invalid group", InvalidInput),
     ];

@@ -16,7 +16,7 @@ use super::resume_log::{ResumeLog, ResumeState};
 use super::{FileReader, HostFiles, HostFs, ReadFile, WriteFile};
 use crate::command::{CommandRunner, RunningCommand};
 use crate::sftp::{Access, SftpFile};
-use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
+use snapdeck_model::{BufferPool, Digest, Error, FileStamp, Kind, Result};
 
 /// For opening a file, and for one request on it.
 const PREOPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -171,11 +171,11 @@ impl WriteFile for RemoteWriter {
         self.file.finish().await
     }
 
-    async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
+    async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {
         let from = self.file.path();
         self.file.finish().await?;
         self.fs.remove_file(&ResumeLog::path(from)).await?;
         let inode = &self.file.open_info().inode;
-        self.fs.rename_into_place(from, path, replace, inode).await
+        self.fs.rename_into_place(from, path, replaced, inode).await
     }
 }
