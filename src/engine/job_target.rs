@@ -14,7 +14,7 @@ use snapdeck_model::{
 
 use super::wording::operation_title;
 
-/// What an operation reads, changes or removes; parts that it does not use are unknown.
+/// The sandbox, snapshot and object of an operation; parts that it does not use are unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct JobTarget {
@@ -40,8 +40,8 @@ impl<T> Observed<T> {
 }
 
 impl JobTarget {
-    /// Returns whether a restart may resume the operation although nobody confirms it: it only adds, and its source and
-    /// its target are known.
+    /// Returns whether a restart may resume the operation without a confirmation: it only adds, and its source and its
+    /// target are known.
     pub(crate) fn resumes_unattended(&self, operation: &Operation) -> bool {
         use Observed::{Absent, Present};
         match operation {
@@ -56,7 +56,7 @@ impl JobTarget {
     }
 }
 
-/// What has happened to a job between its request and its begin.
+/// Reason for the time between the request and the begin of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JobDelay {
     /// It began at once.
@@ -178,7 +178,7 @@ impl TargetFinder<'_> {
         let image = self.operation.snapshot().map_or("", SnapshotName::as_str);
         if required.sandbox != Requirement::None {
             let now = self.sandbox().await?;
-            // What nobody confirms again must read the very bytes; otherwise the guest may have written meanwhile.
+            // Without a confirmation it must read the very bytes; else the guest may have written meanwhile.
             let is_same = |a: &SandboxIdentity, b: &SandboxIdentity| match is_unattended {
                 true => a == b,
                 false => a.is_same_sandbox(b),

@@ -25,26 +25,10 @@ fn start_busy(world: &World) -> (Api, Gate) {
     (api, gate)
 }
 
-fn entry_files(world: &World) -> Vec<PathBuf> {
-    let journal = world.dir.join("home/.local/state/snapdeck/journal");
-    let sessions = std::fs::read_dir(journal).into_iter().flatten();
-    let files = sessions.flat_map(|session| std::fs::read_dir(session.unwrap().path()).unwrap());
-    let files = files.map(|file| file.unwrap().path());
-    files
-        .filter(|file| file.extension().is_some_and(|ending| ending == "json"))
-        .collect()
-}
-
-/// Returns the entries of the journal that can be read.
-fn entries(world: &World) -> Vec<Value> {
-    let read = |file: PathBuf| serde_json::from_slice(&std::fs::read(file).ok()?).ok();
-    entry_files(world).into_iter().filter_map(read).collect()
-}
-
 /// Waits until the targets of `count` jobs are recorded.
 fn wait_for_targets(world: &World, count: usize) {
     wait_until("the targets of all jobs are recorded", || {
-        let entries = entries(world);
+        let entries = world.journal_entries();
         entries
             .iter()
             .filter(|entry| entry["target"].is_object())
@@ -59,17 +43,6 @@ fn replace_object(world: &World, name: &str) -> String {
     world.image(&image, 3);
     world.put(&image, name);
     world.etag(name)
-}
-
-/// Replaces a sandbox by another one with the same id and path.
-fn replace_sandbox(world: &World, short: &str, state: State) {
-    let id = world.id(short);
-    if world.state(&id) != "shut off" {
-        world.virsh(&["destroy", &id]);
-    }
-    world.virsh(&["undefine", &id]);
-    std::fs::remove_file(world.disk(short)).unwrap();
-    world.sandbox(short, "base", state);
 }
 
 fn wait_for_end(api: &Api, job: u64) -> Value {
@@ -111,8 +84,8 @@ fn a_queued_job_acts_on_nothing_but_its_target() {
     let push = json!({"sandboxId": source, "snapshotName": "p", "overwrite": true});
     let push = api.begin("/snapshots/push", &push);
     wait_for_targets(&world, 7);
-    replace_sandbox(&world, "d1", State::Off);
-    replace_sandbox(&world, "r1", State::Running);
+    world.replace_sandbox("d1", "base", State::Off);
+    world.replace_sandbox("r1", "base", State::Running);
     let tags = ["old", "p"].map(|name| replace_object(&world, name));
     std::fs::remove_file(world.snapshot_path("local")).unwrap();
     world.snapshot("local", 2);
@@ -198,7 +171,7 @@ fn assert_only_the_pull_is_resumed(world: &World) -> Api {
     assert!(!exists(&world.disk("n")));
     assert_eq!(world.state(&world.id("r1")), "running");
     assert_eq!(tags, ["old", "p"].map(|name| world.etag(name)));
-    assert_eq!(entry_files(world), [] as [PathBuf; 0]);
+    assert_eq!(world.journal_files(), [] as [PathBuf; 0]);
     api
 }
 
@@ -232,7 +205,7 @@ fn sigterm_cancels_what_changes_or_removes() {
     wait_for_targets(&world, 6);
     api.signal("TERM");
     api.wait_for_exit().ok();
-    let left = entries(&world);
+    let left = world.journal_entries();
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(left[0]["operation"]["pull"].is_object(), "{left:?}");
     gate.open();
@@ -252,13 +225,13 @@ fn a_running_job_that_changes_something_is_not_repeated_either() {
             &json!({"snapshot": "app", "overwrite": true}),
         );
         gate.wait_reached();
-        assert_eq!(entries(&world)[0]["begun"], true);
+        assert_eq!(world.journal_entries()[0]["begun"], true);
         api.signal(signal);
         api.wait_for_exit();
         gate.open();
         let api = Api::start(&world);
         assert_eq!(api.get("/jobs").expect_status(200), json!([]), "{signal}");
-        assert_eq!(entry_files(&world), [] as [PathBuf; 0]);
+        assert_eq!(world.journal_files(), [] as [PathBuf; 0]);
     }
 }
 
@@ -277,7 +250,7 @@ fn a_push_is_resumed_only_from_the_same_disk_to_a_free_name() {
     wait_for_targets(&world, 5);
     api.signal("KILL");
     api.wait_for_exit();
-    replace_sandbox(&world, "b", State::Off);
+    world.replace_sandbox("b", "base", State::Off);
     let tag = replace_object(&world, "n3");
     world.scribble(&world.disk("d"), 200, 1);
     gate.open();
@@ -303,7 +276,7 @@ fn a_push_is_resumed_only_from_the_same_disk_to_a_free_name() {
     assert!(world.is_in_bucket("n1"));
     assert!(!world.is_in_bucket("n2") && !world.is_in_bucket("n4"));
     assert_eq!(world.etag("n3"), tag);
-    assert_eq!(entry_files(&world), [] as [PathBuf; 0]);
+    assert_eq!(world.journal_files(), [] as [PathBuf; 0]);
 }
 
 #[test]
@@ -347,7 +320,7 @@ fn an_entry_without_a_target_is_not_resumed() {
     api.signal("KILL");
     api.wait_for_exit();
     // As an older version wrote it.
-    let file = &entry_files(&world)[0];
+    let file = &world.journal_files()[0];
     let mut entry: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     for key in ["target", "begun"] {
         entry.as_object_mut().unwrap().remove(key).unwrap();
@@ -357,6 +330,6 @@ fn an_entry_without_a_target_is_not_resumed() {
     let api = Api::start(&world);
     assert_eq!(api.get("/jobs").expect_status(200), json!([]));
     assert!(api.log().contains("pull app"), "{}", api.log());
-    assert_eq!(entry_files(&world), [] as [PathBuf; 0]);
+    assert_eq!(world.journal_files(), [] as [PathBuf; 0]);
     assert!(!exists(&world.snapshot_path("app")));
 }
