@@ -203,7 +203,7 @@ pub enum Command {
     ///
     /// Applies to all hosts, or those given with --host, and to the bucket.
     Note(NoteArgs),
-    /// Pin a snapshot so that `remove` and `prune` keep it
+    /// Pin a snapshot: it is neither removed, pruned nor overwritten
     Pin(PinArgs),
     /// Unpin a snapshot
     Unpin(PinArgs),

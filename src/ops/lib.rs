@@ -16,6 +16,7 @@ mod install;
 mod job;
 mod lag_tracker;
 mod leftovers;
+mod pin;
 mod pull;
 mod push;
 mod remote_object;

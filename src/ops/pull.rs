@@ -90,6 +90,7 @@ pub async fn pull(
             decide_repair(host, &inventory, &source, file, overwrite).await?
         }
     };
+    existing.refuse_if_pinned(host, name).await?;
     // Only a file of the full length can be repaired block by block.
     let can_repair_in_place = matches!(existing, ExistingCopy::DamagedSameImage(file)
         if source.manifest.is_some() && file.size_bytes == source.object.size_bytes)
