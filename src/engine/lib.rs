@@ -8,6 +8,7 @@
 //! ```
 
 mod annotations;
+mod copies;
 mod doctor;
 mod inventory;
 mod inventory_cache;
@@ -41,6 +42,7 @@ use snapdeck_host::Host;
 use snapdeck_model::Result;
 use snapdeck_model::settings::Settings;
 
+pub use copies::ImageLocation;
 pub use inventory_cache::CachedInventory;
 pub use prune::PruneRequest;
 pub use state::Engine;
