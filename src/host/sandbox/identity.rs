@@ -18,15 +18,18 @@ impl Sandboxes<'_> {
     pub async fn identity(self, id: &SandboxId) -> Result<Option<SandboxIdentity>> {
         let read = |domain: &Domain| {
             let uuid = domain.uuid()?.to_string();
-            Ok((uuid, domain::summarize(domain)?.disks))
+            Ok((uuid, domain::summarize(domain)?))
         };
         let call = || self.call_domain(id, "inspect", CALL_TIMEOUT, read);
-        let (uuid, paths) = match self.host.retry_policy.call(call).await {
-            Ok((uuid, disks)) => {
-                let disks = disks.into_iter().take(MAX_DISKS);
-                (Some(uuid), disks.map(|disk| disk.path).collect())
+        let (uuid, is_active, paths) = match self.host.retry_policy.call(call).await {
+            Ok((uuid, domain)) => {
+                let disks = domain.disks.into_iter().take(MAX_DISKS);
+                let paths = disks.map(|disk| disk.path).collect();
+                (Some(uuid), domain.state.is_active(), paths)
             }
-            Err(error) if error.kind() == Kind::NotFound => (None, vec![self.host.disk_path(id)]),
+            Err(error) if error.kind() == Kind::NotFound => {
+                (None, false, vec![self.host.disk_path(id)])
+            }
             Err(error) => return Err(error),
         };
         let mut disks = Vec::new();
@@ -36,6 +39,10 @@ impl Sandboxes<'_> {
             disks.push(DiskIdentity { path, file });
         }
         let exists = uuid.is_some() || disks.iter().any(|disk| disk.file.is_some());
-        Ok(exists.then_some(SandboxIdentity { uuid, disks }))
+        Ok(exists.then_some(SandboxIdentity {
+            uuid,
+            is_active,
+            disks,
+        }))
     }
 }

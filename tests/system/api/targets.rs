@@ -121,6 +121,25 @@ fn a_queued_destroy_leaves_the_disk_of_a_sandbox_that_was_undefined() {
     assert!(exists(&world.disk("d1")));
 }
 
+#[test]
+fn a_queued_destroy_leaves_a_new_disk_of_the_same_domain() {
+    let world = with_queue();
+    let id = world.sandbox("d1", "base", State::Off);
+    let xml = world.path("scratch/d1.xml");
+    std::fs::write(&xml, world.virsh(&["dumpxml", "--inactive", &id])).unwrap();
+    let (api, gate) = start_busy(&world);
+    let job = api.begin(&format!("/sandboxes/{id}/destroy"), &json!({}));
+    wait_for_targets(&world, 2);
+    // The UUID is the same, and the inode may be used again.
+    world.replace_sandbox("d1", "base", State::Off);
+    world.virsh(&["undefine", &id]);
+    world.virsh(&["define", &xml]);
+    gate.open();
+    assert_refused(&api, job, &["was replaced or changed"]);
+    assert!(exists(&world.disk("d1")));
+    assert_eq!(world.state(&id), "shut off");
+}
+
 /// Queues jobs that a restart must not repeat; returns the ids of the sandboxes.
 fn queue_all_kinds(world: &World, api: &Api) -> [String; 3] {
     let [destroyed, source] = ["d1", "s"].map(|short| world.id(short));
