@@ -10,6 +10,7 @@ use virt::error::Error as VirtError;
 
 mod file_users;
 mod guest;
+mod identity;
 mod quiesce;
 mod screenshot;
 mod stats;
