@@ -45,20 +45,50 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         return Err(host.sandboxes().not_found_error(id));
     }
     ctx.enter_phase(Phase::Removing)?;
-    match sandbox {
-        Some(sandbox) => {
-            if sandbox.state.is_active() {
+    let facts = match sandbox {
+        Some(_) => Some(host.sandboxes().facts(id).await?),
+        None => None,
+    };
+    let owner = facts
+        .as_ref()
+        .filter(|facts| facts.state.is_active())
+        .map(|facts| facts.uuid.as_str());
+    let files = match has_foreign_variables {
+        true => vec![&disk],
+        false => vec![&variables, &disk],
+    };
+    for file in &files {
+        host.images().refuse_if_open(file, "remove", owner).await?;
+    }
+    match &facts {
+        Some(facts) => {
+            let others = facts.disks.iter().filter(|other| other.path != disk);
+            let others: Vec<&str> = others.map(|other| other.path.as_str()).collect();
+            if !others.is_empty() {
+                let (count, others) = (others.len() + 1, others.join(", "));
+                ctx.warn(format!(
+                    "{id} has {count} disks: removing {disk}, keeping {others}"
+                ));
+            }
+            if facts.state.is_active() {
                 host.sandboxes().force_off(id).await?;
             }
-            host.sandboxes().undefine(id).await?;
+            match facts.is_persistent {
+                true => host.sandboxes().undefine(id).await?,
+                false => ctx.warn(format!(
+                    "{id} was transient: it had no definition, only {disk}"
+                )),
+            }
         }
         None => ctx.info(format!("no sandbox {id}, only its leftovers")),
     }
     // libvirt no longer lists it: if this is interrupted, the next destroy removes the remaining files.
-    if !has_foreign_variables {
-        host.fs().remove_file(&variables).await?;
+    for file in files {
+        host.images().refuse_if_open(file, "remove", None).await?;
+        if host.fs().remove_file(file).await? {
+            ctx.info(format!("removed {file}"));
+        }
     }
-    host.fs().remove_file(&disk).await?;
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),

@@ -59,6 +59,7 @@ pub(crate) async fn install_snapshot(
         validate_image(job, &writer, &progress).await?;
         ctx.enter_phase(Phase::Publishing)?;
         let path = host.snapshot_path(&object.name);
+        host.images().refuse_if_open(&path, "replace", None).await?;
         let new_variables = match variables {
             Some((variables, replace)) => variables.publish(host, &object.name, replace).await?,
             None => None,

@@ -68,6 +68,9 @@ pub async fn remove(
         let file = host.fs().image_file(&host.snapshot_path(name)).await?;
         let identity = file.map(|file| ImageIdentity::File(file.stamp));
         refuse_other_image(name, identity, expected_identity)?;
+        host.images()
+            .refuse_if_open(&host.snapshot_path(name), "remove", None)
+            .await?;
         host.snapshots().remove(name).await?;
         host.fs()
             .remove_file(&host.snapshot_variables_path(name))

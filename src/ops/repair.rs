@@ -36,6 +36,7 @@ pub(crate) async fn repair_in_place(
     ctx.info(format!("repairing bad blocks {bad} of {path}"));
     ctx.check_cancelled()?;
     let mut progress = TransferProgress::empty(object.size_bytes);
+    host.images().refuse_if_open(&path, "repair", None).await?;
     let writer = host.fs().open_for_repair(&path).await?;
     let result = async {
         let plan = TransferPlan::new(job, good, false).await;

@@ -7,6 +7,7 @@ mod events;
 mod interrupted;
 mod invalid_objects;
 mod listings;
+mod open_files;
 mod pull;
 mod push;
 mod remove;

@@ -8,6 +8,7 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error as VirtError;
 
+mod facts;
 mod guest;
 mod quiesce;
 mod screenshot;
@@ -17,6 +18,8 @@ mod vnc_tunnel;
 use crate::domain::{self, DomainSummary};
 use crate::inventory::scan::Scope;
 use crate::{CALL_TIMEOUT, Host};
+pub use facts::{DomainDisk, DomainFacts};
+pub use quiesce::FsState;
 pub use vnc_tunnel::VncTunnel;
 
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState};
