@@ -16,6 +16,7 @@ mod operation;
 mod progress;
 mod retention;
 pub mod settings;
+mod text;
 mod verb;
 
 pub use annotations::{Annotations, AnnotationsPatch, MAX_NOTE_BYTES, parse_label};
@@ -40,4 +41,5 @@ pub use retention::{
     Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, find_matching,
     find_removable,
 };
+pub use text::{escape_unprintable, escape_unprintable_lines, is_unprintable};
 pub use verb::{Applicability, Danger, SandboxVerb};
