@@ -78,38 +78,37 @@ fn parse_disks(xml: &str) -> Vec<DomainDisk> {
     let Some(devices) = child(document.root_element(), "devices") else {
         return Vec::new();
     };
-    let nodes = devices
+    let mut nodes: Vec<Node<'_, '_>> = devices
         .children()
         .filter(|node| node.has_tag_name("disk"))
-        .filter(|disk| matches!(disk.attribute("device"), None | Some("disk" | "lun")));
-    let mut disks: Vec<((u64, usize, String), DomainDisk)> = nodes
-        .filter_map(|node| {
-            let source = child(node, "source")?;
-            let path = source.attribute("file").or(source.attribute("dev"));
-            let volume = || {
-                let pool = source.attribute("pool")?;
-                Some(format!("{pool}/{}", source.attribute("volume")?))
-            };
-            let target = child(node, "target")?.attribute("dev")?;
-            let disk = DomainDisk {
-                target: target.to_owned(),
-                path: path.map(str::to_owned).or_else(volume)?,
-            };
-            Some((boot_rank(node, target), disk))
-        })
+        .filter(|disk| matches!(disk.attribute("device"), None | Some("disk" | "lun")))
         .collect();
-    // Stable: disks of one rank, on two buses, stay in the order of the definition.
-    disks.sort_by(|(a, _), (b, _)| a.cmp(b));
-    disks.into_iter().map(|(_, disk)| disk).collect()
+    nodes.sort_by_cached_key(|disk| boot_rank(*disk));
+    let disk = |node: Node<'_, '_>| {
+        let source = child(node, "source")?;
+        let path = source.attribute("file").or(source.attribute("dev"));
+        let volume = || {
+            let pool = source.attribute("pool")?;
+            Some(format!("{pool}/{}", source.attribute("volume")?))
+        };
+        let target = child(node, "target")?.attribute("dev")?;
+        Some(DomainDisk {
+            target: target.to_owned(),
+            path: path.map(str::to_owned).or_else(volume)?,
+        })
+    };
+    nodes.into_iter().filter_map(disk).collect()
 }
 
-/// Returns the key by which disks boot: `vda` before `vdb`, `vdz` before `vdaa`.
-fn boot_rank(disk: Node<'_, '_>, target: &str) -> (u64, usize, String) {
+/// Returns the key by which disks boot: by `<boot order>`, then by the letters of the target, `vda` before `vdb`, `vdz`
+/// before `vdaa`. A stable sort keeps those of one rank, on two buses, in the order of the definition.
+pub(crate) fn boot_rank(disk: Node<'_, '_>) -> (u64, usize, String) {
     let order = child(disk, "boot").and_then(|boot| boot.attribute("order")?.parse().ok());
-    let letters = match target.get(..2) {
-        Some("hd" | "sd" | "vd" | "xvd") => &target[2..],
-        _ => target,
-    };
+    let target = child(disk, "target").and_then(|target| target.attribute("dev"));
+    let target = target.unwrap_or_default();
+    let buses = ["xvd", "hd", "sd", "vd"];
+    let letters = buses.iter().find_map(|bus| target.strip_prefix(bus));
+    let letters = letters.unwrap_or(target);
     (order.unwrap_or(u64::MAX), letters.len(), letters.to_owned())
 }
 

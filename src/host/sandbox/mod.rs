@@ -18,6 +18,7 @@ mod vnc_tunnel;
 use crate::domain::{self, DomainSummary};
 use crate::inventory::scan::Scope;
 use crate::{CALL_TIMEOUT, Host};
+pub(crate) use facts::boot_rank;
 pub use facts::{DomainDisk, DomainFacts};
 pub use quiesce::FsState;
 pub use vnc_tunnel::VncTunnel;
