@@ -200,7 +200,7 @@ impl Images<'_> {
     }
 
     /// Fails if a process other than the QEMU of the domain `owner_uuid` has one of `files` open for writing, or if that
-    /// QEMU does not have the first one open, which was replaced then.
+    /// QEMU does not have the first one open, which was replaced then. `summary` is that of the error.
     ///
     /// # Errors
     /// As [`Images::refuse_if_open`].
@@ -208,29 +208,27 @@ impl Images<'_> {
         self,
         files: &[&str],
         owner_uuid: Option<&str>,
+        summary: &str,
     ) -> Result<()> {
         let ImageUsers {
             by_file,
             is_complete,
         } = self.users(files).await?;
-        let cannot_read = |file: &str| {
-            let summary = format!("cannot read {file} on host {}", self.runner.host());
-            Error::new(Kind::Conflict, summary)
-        };
+        let refused = || Error::new(Kind::Conflict, summary);
         for (index, (file, users)) in files.iter().zip(by_file).enumerate() {
             let (own, others): (Vec<ImageUser>, Vec<ImageUser>) =
                 users.into_iter().partition(|user| user.may_be(owner_uuid));
             let writers: Vec<ImageUser> = others.into_iter().filter(|user| user.writes).collect();
             if !writers.is_empty() {
-                return Err(cannot_read(file)
-                    .with_cause(format!("it is open for writing by {}", join(&writers)))
+                return Err(refused()
+                    .with_cause(format!("{file} is open for writing by {}", join(&writers)))
                     .hint("stop that process first: the snapshot would be inconsistent"));
             }
             if index == 0 && owner_uuid.is_some() && own.is_empty() && is_complete {
-                return Err(cannot_read(file)
-                    .with_cause(
-                        "the QEMU of its domain has another file open: this one was replaced",
-                    )
+                return Err(refused()
+                    .with_cause(format!(
+                        "{file} was replaced: the QEMU of its domain has another file open"
+                    ))
                     .hint("restart the domain"));
             }
         }

@@ -15,7 +15,8 @@ find_process() {
   return 1
 }
 
-# cpu_time PID: prints the CPU time of a guest's virtual CPUs in nanoseconds, which stands still while it is paused.
+# cpu_time PID: prints the CPU time of a guest's virtual CPUs in nanoseconds; it does not grow while it is
+# paused.
 cpu_time() {
   cpu=0
   for task in /proc/"$1"/task/*; do

@@ -127,16 +127,14 @@ impl SandboxDisk {
             .map(|link| link.path.as_str())
             .collect();
         let owner = self.state.is_active().then_some(self.facts.uuid.as_str());
+        let summary = format!(
+            "cannot read the disk of {} on host {}",
+            self.id,
+            host.name()
+        );
         host.images()
-            .refuse_other_writers(&files, owner)
+            .refuse_other_writers(&files, owner, &summary)
             .await
-            .map_err(|error| {
-                error.context(format!(
-                    "cannot read the disk of {} on host {}",
-                    self.id,
-                    host.name()
-                ))
-            })
     }
 
     /// Fails unless the disk that the domain uses now is this one: an external snapshot gives it another.

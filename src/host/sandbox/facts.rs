@@ -12,22 +12,22 @@ use snapdeck_model::{Result, SandboxId, SandboxState};
 /// Facts of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainFacts {
-    /// Its UUID, which no other domain of the host has, whatever its name.
+    /// UUID of the domain: unique on the host, unlike a name that was used again.
     pub uuid: String,
-    /// Its state.
+    /// State of the domain.
     pub state: SandboxState,
     /// Whether libvirt keeps its definition when it is shut off.
     pub is_persistent: bool,
     /// Whether its guest ended by a shutdown, as libvirt remembers; false if the reason is another or unknown.
     pub was_shut_down: bool,
-    /// Its disks with a file or a block device, in boot order; without removable media.
+    /// Disks with a file or a block device, in boot order; without removable media.
     pub disks: Vec<DomainDisk>,
 }
 
 /// A disk of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainDisk {
-    /// Its name in the domain, such as `vda`.
+    /// Name of the disk in the domain, such as `vda`.
     pub target: String,
     /// Path of its file or device, or `POOL/VOLUME` of a volume.
     pub path: String,

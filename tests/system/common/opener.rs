@@ -8,7 +8,7 @@ use super::process::wait_until;
 /// A process that has a file open until it is dropped.
 pub(crate) struct Opener {
     child: Child,
-    /// Its name in messages.
+    /// The name of the process in messages.
     pub name: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! What other clients do with a guest stands: their pauses, their freezes, their backups and their external snapshots.
+//! Pauses, freezes, backups and external snapshots of other clients are respected.
 
 use std::process::{Child, Command};
 use std::sync::atomic::Ordering::SeqCst;
@@ -22,10 +22,10 @@ fn kill_with_watchdogs(child: Child) {
 fn start_to_copy(busy: &BusyGuest) -> Child {
     let world = &busy.world;
     world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
-    let go = world.path("scratch/go");
+    let release = world.path("scratch/release");
     world.fake(
         "cp",
-        &format!("until [ -e '{go}' ]; do sleep 0.05; done\nexec /bin/cp \"$@\""),
+        &format!("until [ -e '{release}' ]; do sleep 0.05; done\nexec /bin/cp \"$@\""),
     );
     let child = world.start(&["create", &busy.id, "app"]);
     wait_until("the guest is paused", || world.state(&busy.id) == "paused");
@@ -77,13 +77,13 @@ fn a_pause_after_a_resume_during_snapdecks_own_stands() {
         let world = &busy.world;
         let child = start_to_copy(&busy);
         resume_and_pause(&busy);
-        let go = || std::fs::write(world.path("scratch/go"), "").unwrap();
+        let release = || std::fs::write(world.path("scratch/release"), "").unwrap();
         if killed {
             signal(&child, "KILL");
             wait_for_exit(child);
-            go();
+            release();
         } else {
-            go();
+            release();
             wait_for_exit(child).failed(4, &[&busy.id, "another client has resumed it"]);
         }
         busy.assert_cleaned_up();
@@ -120,7 +120,7 @@ fn a_stale_note_of_a_pause_resumes_nothing() {
     kill_with_watchdogs(child);
     assert_eq!(world.state(&busy.id), "paused", "the guest was resumed");
     resume_and_pause(&busy);
-    std::fs::write(world.path("scratch/go"), "").unwrap();
+    std::fs::write(world.path("scratch/release"), "").unwrap();
     let ran = world.snapdeck(&["create", &busy.id, "app"]).ok();
     assert!(
         ran.stderr.contains("leftovers of an earlier backup"),
@@ -145,7 +145,7 @@ fn a_note_of_another_process_of_the_guest_resumes_nothing() {
     kill_with_watchdogs(child);
     world.virsh(&["destroy", &busy.id]);
     world.virsh(&["start", "--paused", &busy.id]);
-    std::fs::write(world.path("scratch/go"), "").unwrap();
+    std::fs::write(world.path("scratch/release"), "").unwrap();
     world.snapdeck(&["create", &busy.id, "app"]).ok();
     assert_eq!(world.state(&busy.id), "paused");
     busy.assert_cleaned_up();
