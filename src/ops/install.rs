@@ -51,6 +51,7 @@ pub(crate) async fn install_snapshot(
         ctx.enter_phase(Phase::Publishing)?;
         existing.check_again(host, &object.name).await?;
         let path = host.snapshot_path(&object.name);
+        host.images().refuse_if_open(&path, "replace", None).await?;
         let new_variables = match variables {
             Some((variables, replace)) => variables.publish(host, &object.name, replace).await?,
             None => None,

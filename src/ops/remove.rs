@@ -70,6 +70,9 @@ pub async fn remove(
                 "keeping {path}, which is not a manifest of snapdeck"
             ));
         }
+        host.images()
+            .refuse_if_open(&host.snapshot_path(name), "remove", None)
+            .await?;
         host.snapshots().remove(name).await?;
         host.fs()
             .remove_file(&host.snapshot_variables_path(name))

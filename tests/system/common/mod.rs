@@ -14,6 +14,7 @@ mod gate;
 mod guest;
 mod host;
 mod link;
+mod opener;
 mod process;
 pub(crate) mod proxy;
 pub(crate) mod screen;
@@ -32,6 +33,7 @@ pub(crate) use gate::Gate;
 pub(crate) use guest::{Guest, consistent_records};
 pub(crate) use host::{Host, SmallDisk, State};
 pub(crate) use link::{Direction, Fault, Link};
+pub(crate) use opener::Opener;
 pub(crate) use process::{
     CommandOutput, find_program, is_root, output, process_tree, run, signal, wait_for_exit,
     wait_for_exit_within, wait_until,
