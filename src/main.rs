@@ -124,6 +124,9 @@ fn run_command(loaded: LoadedSettings, plan: CommandPlan, verbose: bool) -> Resu
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         let engine = Engine::new(loaded.settings).await?;
+        if let Some(state) = settings::state_dir() {
+            engine.remember_shared_directories(&state);
+        }
         let output = cli::run(&engine, plan, verbose).await;
         engine.shutdown().await;
         output
@@ -146,11 +149,12 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
     };
     let result = runtime.block_on(async {
         let engine = Engine::new(loaded.settings).await?;
-        if let Some(state) = settings::state_dir()
-            && let Err(error) = engine.open_journal(&state)
-        {
-            // Without a journal, only interrupted jobs cannot be resumed.
-            eprintln!("snapdeck: warning: {error}");
+        if let Some(state) = settings::state_dir() {
+            engine.remember_shared_directories(&state);
+            if let Err(error) = engine.open_journal(&state) {
+                // Without a journal, only interrupted jobs cannot be resumed.
+                eprintln!("snapdeck: warning: {error}");
+            }
         }
         console::run(engine, options).await.map_err(into_error)
     });
@@ -158,23 +162,20 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
     result.and_then(|()| empty_output())
 }
 
-fn open_api(mut loaded: LoadedSettings, host: HostName, args: &ServeArgs) -> Result<CommandOutput> {
+fn open_api(loaded: LoadedSettings, host: HostName, args: &ServeArgs) -> Result<CommandOutput> {
     let options = build_api_options(args)?;
     options.check()?;
     let state = settings::state_dir().ok_or_else(|| {
         Error::new(Kind::InvalidInput, "no directory for the journal")
             .hint("set HOME or XDG_STATE_HOME")
     })?;
-    // Other hosts are served by other processes.
-    loaded
-        .settings
-        .hosts
-        .retain(|settings| settings.name == host);
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         // First, so that no signal can end the process during a job.
         let mut stops = StopSignals::new()?;
-        let engine = Engine::new(loaded.settings).await?;
+        // Other hosts are served by other processes.
+        let engine = Engine::for_host(loaded.settings, &host).await?;
+        engine.remember_shared_directories(&state);
         engine.open_journal(&state)?;
         api::serve(engine, host, options, stops.recv()).await
     });

@@ -27,6 +27,7 @@ mod view;
 mod vnc;
 mod wording;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -37,8 +38,9 @@ use tokio_util::sync::CancellationToken;
 use self::state::Inner;
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::Result;
 use snapdeck_model::settings::Settings;
+use snapdeck_model::{HostName, Result};
+use snapdeck_ops::SharingHosts;
 
 pub use inventory_cache::CachedInventory;
 pub use prune::PruneRequest;
@@ -58,18 +60,31 @@ impl Engine {
     /// # Errors
     /// `InvalidInput` for a host with invalid settings.
     pub async fn new(settings: Settings) -> Result<Self> {
-        let hosts = settings
-            .hosts
-            .iter()
-            .cloned()
-            .map(Host::new)
-            .collect::<Result<Vec<Host>>>()?;
+        let hosts = connectable_hosts(&settings)?;
+        let sharing = SharingHosts::new(hosts.clone());
+        Self::with_hosts(settings, hosts, sharing)
+    }
+
+    /// Returns an engine for one host of `settings`; other processes serve the others, which may use the same files.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub async fn for_host(mut settings: Settings, host: &HostName) -> Result<Self> {
+        let all = connectable_hosts(&settings)?;
+        let sharing = SharingHosts::new(all.clone());
+        settings.hosts.retain(|settings| settings.name == *host);
+        let hosts = all.into_iter().filter(|known| known.name() == host);
+        Self::with_hosts(settings, hosts.collect(), sharing)
+    }
+
+    fn with_hosts(settings: Settings, hosts: Vec<Host>, sharing: SharingHosts) -> Result<Self> {
         let bucket = Bucket::new(&settings.bucket);
         let view = inventory::empty_view(&settings, &bucket);
         Ok(Self {
             inner: Arc::new(Inner {
                 host_refresh: hosts.iter().map(|_| Notify::new()).collect(),
                 hosts,
+                sharing: Arc::new(sharing),
                 bucket,
                 bucket_refresh: Notify::new(),
                 jobs: Mutex::default(),
@@ -86,6 +101,13 @@ impl Engine {
                 settings,
             }),
         })
+    }
+
+    /// Keeps in `state` which hosts share directories, for later runs in which one of them does not answer.
+    pub fn remember_shared_directories(&self, state: &Path) {
+        self.inner
+            .sharing
+            .remember_in(&state.join("directories.json"));
     }
 
     /// Returns the settings in use.
@@ -142,7 +164,11 @@ impl Engine {
         // A running health check removes its test objects from the bucket.
         let idle = |view: &Arc<View>| view.health_checks.iter().all(|check| !check.is_running);
         let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
-        let disconnected = join_all(self.inner.hosts.iter().map(Host::disconnect));
+        let disconnected = join_all(self.inner.sharing.hosts().iter().map(Host::disconnect));
         let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, disconnected).await;
     }
+}
+
+fn connectable_hosts(settings: &Settings) -> Result<Vec<Host>> {
+    settings.hosts.iter().cloned().map(Host::new).collect()
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::state::Engine;
-use snapdeck_host::{Host, HostInventory};
+use snapdeck_host::HostInventory;
 use snapdeck_model::{
     Candidate, HostName, ImageIdentity, Leftover, Object, Operation, PrunePlan, PruneRule, Result,
     SnapshotName, find_matching, find_removable,
@@ -87,11 +86,9 @@ impl Engine {
     }
 
     async fn find_snapshots(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
-        let scan = |host: &Host| {
-            let host = host.clone();
-            async move { (host.name().clone(), host.inventory().scan().await) }
-        };
-        let scans: Vec<HostScan> = join_all(self.inner.hosts.iter().map(scan)).await;
+        let mut scans: Vec<HostScan> = self.inner.sharing.scan_all().await;
+        // A snapshot in a shared directory belongs to the first host.
+        scans.sort_by_key(|(host, _)| !request.hosts.contains(host));
         for (host, scan) in &scans {
             match scan {
                 Err(error) if request.hosts.contains(host) => return Err(error.clone()),
@@ -186,13 +183,28 @@ impl Engine {
     }
 }
 
+/// Returns the hosts that answered, without those that share the snapshots of an earlier one: that would list a file twice.
+fn distinct(scans: &[HostScan]) -> Vec<(&HostName, &HostInventory)> {
+    let mut seen = BTreeSet::new();
+    let hosts = scans
+        .iter()
+        .filter_map(|(host, scan)| Some((host, scan.as_ref().ok()?)));
+    hosts
+        .filter(|(_, inventory)| {
+            let directories = &inventory.directories;
+            let id = directories.id(&directories.snapshots);
+            id.is_none_or(|id| seen.insert(id))
+        })
+        .collect()
+}
+
 /// Returns host (`None`: the bucket) and name of every copy without a known problem.
 fn copies<'a>(
     scans: &'a [HostScan],
     objects: &'a [Object],
 ) -> impl Iterator<Item = (Option<&'a HostName>, &'a SnapshotName)> {
-    let on_hosts = scans.iter().flat_map(|(host, scan)| {
-        let snapshots = scan.iter().flat_map(|inventory| &inventory.snapshots);
+    let on_hosts = distinct(scans).into_iter().flat_map(|(host, inventory)| {
+        let snapshots = inventory.snapshots.iter();
         let good = snapshots.filter(|snapshot| snapshot.problem.is_none());
         good.map(move |snapshot| (Some(host), &snapshot.name))
     });
@@ -246,7 +258,8 @@ fn candidates(request: &PruneRequest, scans: &[HostScan], objects: &[Object]) ->
         needed.contains(name).then(|| reason.to_owned())
     };
     let mut all = Vec::new();
-    for (host, inventory) in inventories().filter(|(host, _)| request.hosts.contains(host)) {
+    let requested = distinct(scans).into_iter();
+    for (host, inventory) in requested.filter(|(host, _)| request.hosts.contains(host)) {
         for snapshot in &inventory.snapshots {
             let dependents = &snapshot.dependents;
             let unreadable = snapshot.file.is_none();

@@ -25,6 +25,7 @@ mod request;
 mod retry;
 mod sandbox;
 mod sandbox_disk;
+mod sharing;
 mod standalone_image;
 mod transfer;
 mod transfer_plan;
@@ -48,6 +49,7 @@ pub use push::push;
 pub use remove::remove;
 pub use request::SnapshotRequest;
 pub use sandbox::sandbox;
+pub use sharing::{SharedDirectory, SharingHosts};
 pub use verify::{verify_object, verify_snapshot};
 
 /// Runs `operation` on the host it names.

@@ -67,7 +67,7 @@ pub async fn pull(
         LocalCopy::Valid { .. } => {
             refuse_if_in_use(
                 host,
-                &host.inventory().scan().await?,
+                &ctx.sharing.scan(host).await?,
                 name,
                 "replace",
                 |_| true,
@@ -78,7 +78,7 @@ pub async fn pull(
                 "the copy of {name} on host {} is damaged, downloading it again: {problem}",
                 host.name()
             ));
-            let inventory = host.inventory().scan().await?;
+            let inventory = ctx.sharing.scan(host).await?;
             // The base of a stopped sandbox can be repaired; a running one has it open.
             refuse_if_in_use(host, &inventory, name, "repair", |state| {
                 state != SandboxState::ShutOff

@@ -190,7 +190,7 @@ async fn repair_snapshot(
         ))
         .hint("run `snapdeck pull --overwrite` to replace the snapshot with it"));
     }
-    let inventory = host.inventory().scan().await?;
+    let inventory = ctx.sharing.scan(host).await?;
     refuse_if_in_use(host, &inventory, name, "repair", |state| {
         state != SandboxState::ShutOff
     })?;
