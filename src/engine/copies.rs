@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 
 use super::state::Engine;
 use super::view::{Link, View};
-use snapdeck_model::{HostName, Manifest, Object, Snapshot, SnapshotName};
+use snapdeck_model::{FileStamp, HostName, Manifest, Object, Snapshot, SnapshotName};
 
 const MAX_MANIFEST_READS: usize = 8;
 
@@ -28,6 +28,8 @@ pub(super) struct ListedImage {
     /// Whether no problem is known.
     is_good: bool,
     object: Option<Object>,
+    /// The file of a snapshot: hosts that share a directory list the same one.
+    file: Option<FileStamp>,
 }
 
 impl ListedImage {
@@ -40,6 +42,7 @@ impl ListedImage {
             size_bytes: snapshot.size_bytes,
             is_good: snapshot.problem.is_none(),
             object: None,
+            file: snapshot.file,
         }
     }
 
@@ -52,6 +55,7 @@ impl ListedImage {
             size_bytes: object.size_bytes,
             is_good: true,
             object: Some(object.clone()),
+            file: None,
         }
     }
 }
@@ -108,7 +112,9 @@ impl Engine {
             .await;
         let others = |target: &ListedImage, content: &ImageContent| {
             let others = contents.iter().filter(|(other, other_content)| {
-                other.is_good && other.location != target.location && other_content.is_same(content)
+                let is_same_file = other.location == target.location
+                    || (other.file.is_some() && other.file == target.file);
+                other.is_good && !is_same_file && other_content.is_same(content)
             });
             others.map(|(other, _)| other.location.clone()).collect()
         };

@@ -375,6 +375,7 @@ async fn run_job(
             cancel,
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
+            sharing: inner.sharing.clone(),
         };
         let worker = {
             let inner = inner.clone();

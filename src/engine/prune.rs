@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::copies::{ImageLocation, ListedImage};
 use super::state::Engine;
-use snapdeck_host::{Host, HostInventory};
+use snapdeck_host::HostInventory;
 use snapdeck_model::{
     Candidate, HostName, ImageIdentity, Leftover, Object, Operation, PrunePlan, PruneRule, Result,
     SnapshotName, find_matching, find_removable,
@@ -90,11 +89,9 @@ impl Engine {
     }
 
     async fn find_snapshots(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
-        let scan = |host: &Host| {
-            let host = host.clone();
-            async move { (host.name().clone(), host.inventory().scan().await) }
-        };
-        let scans: Vec<HostScan> = join_all(self.inner.hosts.iter().map(scan)).await;
+        let mut scans: Vec<HostScan> = self.inner.sharing.scan_all().await;
+        // A snapshot in a shared directory belongs to the first host.
+        scans.sort_by_key(|(host, _)| !request.hosts.contains(host));
         for (host, scan) in &scans {
             match scan {
                 Err(error) if request.hosts.contains(host) => return Err(error.clone()),
@@ -223,10 +220,25 @@ impl Engine {
     }
 }
 
+/// Returns the hosts that answered, without those that share the snapshots of an earlier one: that would list a file twice.
+fn distinct(scans: &[HostScan]) -> Vec<(&HostName, &HostInventory)> {
+    let mut seen = BTreeSet::new();
+    let hosts = scans
+        .iter()
+        .filter_map(|(host, scan)| Some((host, scan.as_ref().ok()?)));
+    hosts
+        .filter(|(_, inventory)| {
+            let directories = &inventory.directories;
+            let id = directories.id(&directories.snapshots);
+            id.is_none_or(|id| seen.insert(id))
+        })
+        .collect()
+}
+
 /// Returns all images of the hosts that were scanned, and of the bucket.
 fn listed_images(scans: &[HostScan], objects: &[Object]) -> Vec<ListedImage> {
-    let on_hosts = scans.iter().flat_map(|(host, scan)| {
-        let snapshots = scan.iter().flat_map(|inventory| &inventory.snapshots);
+    let on_hosts = distinct(scans).into_iter().flat_map(|(host, inventory)| {
+        let snapshots = inventory.snapshots.iter();
         snapshots.map(move |snapshot| ListedImage::from_snapshot(host, snapshot))
     });
     on_hosts
@@ -288,7 +300,8 @@ fn candidates(request: &PruneRequest, scans: &[HostScan], objects: &[Object]) ->
         needed.contains(name).then(|| reason.to_owned())
     };
     let mut all = Vec::new();
-    for (host, inventory) in inventories().filter(|(host, _)| request.hosts.contains(host)) {
+    let requested = distinct(scans).into_iter();
+    for (host, inventory) in requested.filter(|(host, _)| request.hosts.contains(host)) {
         for snapshot in &inventory.snapshots {
             let dependents = &snapshot.dependents;
             let unreadable = snapshot.file.is_none();

@@ -1,10 +1,10 @@
 //! Destroy: a sandbox is removed with its process, its definition, saved state and UEFI variables, and its overlay.
 
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId};
+use snapdeck_model::{Outcome, Phase, Result, SandboxId};
 
 use crate::context::Context;
-use crate::dependents::refuse_unresolved_chains;
+use crate::dependents::refuse_if_files_in_use;
 
 /// Destroys the sandbox `id`, or the leftovers of one whose creation or destruction was interrupted.
 ///
@@ -12,13 +12,7 @@ use crate::dependents::refuse_unresolved_chains;
 /// `Conflict` for a domain that is not a sandbox, or whose overlay is in use, which names its users; `NotFound` if
 /// nothing has that id.
 pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
-    let inventory = host.inventory().scan().await?;
-    let error = || {
-        Error::new(
-            Kind::Conflict,
-            format!("cannot destroy {id} on host {}", host.name()),
-        )
-    };
+    let inventory = ctx.sharing.scan(host).await?;
     let mut foreign_domains = inventory.foreign_domains.iter();
     if foreign_domains.any(|domain| domain.id == id.as_str()) {
         return Err(host.sandboxes().foreign_domain_error(id));
@@ -29,13 +23,11 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         Some(sandbox) => sandbox.disk().map(str::to_owned).unwrap_or_default(),
         None => host.disk_path(id),
     };
-    if let Some(users) = inventory.overlay_users.get(id) {
-        return Err(error()
-            .with_cause(format!("its disk {disk} is in use by {}", users.join(", ")))
-            .hint("destroy those first"));
-    }
-    refuse_unresolved_chains(&inventory, error)?;
     let variables = host.variables_path(id);
+    let own_variables = sandbox.and_then(|sandbox| sandbox.variables.as_deref());
+    let mut all_variables = vec![&*variables];
+    all_variables.extend(own_variables.filter(|path| *path != variables));
+    refuse_if_files_in_use(host, &inventory, id, &disk, &all_variables).await?;
     let has_foreign_variables =
         sandbox.is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
     if sandbox.is_none() && !host.fs().has_file(&disk).await? {

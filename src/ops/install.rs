@@ -49,7 +49,9 @@ pub(crate) async fn install_snapshot(
         run_transfer(job, fetch_handle, &writer, plan, &mut progress).await?;
         validate_image(job, &writer, &progress).await?;
         ctx.enter_phase(Phase::Publishing)?;
-        existing.check_again(host, &object.name).await?;
+        existing
+            .check_again(host, &object.name, &ctx.sharing)
+            .await?;
         let path = host.snapshot_path(&object.name);
         host.images().refuse_if_open(&path, "replace", None).await?;
         let new_variables = match variables {

@@ -27,6 +27,7 @@ mod request;
 mod retry;
 mod sandbox;
 mod sandbox_disk;
+mod sharing;
 mod standalone_image;
 mod transfer;
 mod transfer_plan;
@@ -50,6 +51,7 @@ pub use push::push;
 pub use remove::remove;
 pub use request::SnapshotRequest;
 pub use sandbox::sandbox;
+pub use sharing::{SharedDirectory, SharingHosts};
 pub use verify::{verify_object, verify_snapshot};
 
 /// Runs `operation` on the host it names.

@@ -65,7 +65,10 @@ pub async fn pull(
             resumed_bytes: 0,
         });
     }
-    let inventory = host.inventory().scan().await?;
+    let inventory = match &local {
+        LocalCopy::Absent => host.inventory().scan().await?,
+        LocalCopy::Valid(_) | LocalCopy::Damaged { .. } => ctx.sharing.scan(host).await?,
+    };
     match &local {
         LocalCopy::Absent => {}
         LocalCopy::Valid(stamp) => {

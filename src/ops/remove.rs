@@ -26,7 +26,7 @@ pub async fn remove(
     ctx.enter_phase(Phase::Checking)?;
     let mut missing = Vec::new();
     let on_host = match host {
-        Some(host) if exists_unused_on_host(host, name).await? => Some(host),
+        Some(host) if exists_unused_on_host(host, name, ctx).await? => Some(host),
         Some(host) => {
             missing.push(format!("{name} is not on host {}", host.name()));
             None
@@ -112,8 +112,8 @@ pub async fn remove(
 }
 
 /// Returns whether the host has the image, or variables without an image; fails if a chain needs the image.
-async fn exists_unused_on_host(host: &Host, name: &SnapshotName) -> Result<bool> {
-    let inventory = host.inventory().scan().await?;
+async fn exists_unused_on_host(host: &Host, name: &SnapshotName, ctx: &Context) -> Result<bool> {
+    let inventory = ctx.sharing.scan(host).await?;
     let mut snapshots = inventory.snapshots.iter();
     let has_image = snapshots.any(|snapshot| snapshot.name == *name);
     if has_image {

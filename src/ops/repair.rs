@@ -41,7 +41,9 @@ pub(crate) async fn repair_in_place(
     host.images().refuse_if_open(&path, "repair", None).await?;
     let writer = host.fs().open_for_repair(&path).await?;
     let result = async {
-        existing.check_again(host, &object.name).await?;
+        existing
+            .check_again(host, &object.name, &ctx.sharing)
+            .await?;
         let plan = TransferPlan::new(job, good, false).await;
         run_transfer(job, fetch_handle, &writer, plan, &mut progress)
             .await

@@ -39,6 +39,20 @@ impl SandboxDisk {
                 format!("sandbox {id} on host {} has no disk", host.name()),
             )
         })?;
+        // Before any program opens it: a chain that leads back into itself has no end.
+        let last = sandbox.chain.last().filter(|link| {
+            let facts = link.facts.as_ref();
+            facts.is_some_and(|facts| facts.backing_file.is_some())
+        });
+        if let Some(last) = last {
+            let what = format!("cannot read the disk of {id} on host {}", host.name());
+            return Err(Error::new(Kind::Damaged, what)
+                .with_cause(format!(
+                    "its backing chain does not end, or cannot be followed beyond {}",
+                    last.path
+                ))
+                .hint("look at it with `snapdeck doctor`"));
+        }
         let disk = Self {
             id: sandbox.id,
             state: sandbox.state,

@@ -211,7 +211,7 @@ async fn repair_snapshot(
         ))
         .hint("run `snapdeck pull --overwrite` to replace the snapshot with it"));
     }
-    let inventory = host.inventory().scan().await?;
+    let inventory = ctx.sharing.scan(host).await?;
     let existing = ExistingCopy::DamagedSameImage(file);
     existing.refuse_if_in_use(host, &inventory, name)?;
     let job = PullJob {

@@ -109,6 +109,12 @@ pub trait HostFs: Send + Sync {
     /// An I/O error; the old file is unchanged then.
     async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()>;
 
+    /// Creates a whole file, mode 0644, unless a file or link has that name or the directory does not exist.
+    ///
+    /// # Errors
+    /// An I/O error.
+    async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()>;
+
     /// Creates an empty file, mode 0644.
     ///
     /// # Errors

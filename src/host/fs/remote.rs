@@ -204,6 +204,16 @@ impl HostFs for RemoteFs {
         self.retry_policy.call(run).await.map(|_| ())
     }
 
+    async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        let size = bytes.len().to_string();
+        let argv = script_argv("create_file", &[path, &size]);
+        let run = async || {
+            let output = self.runner.run_with_input(&argv, &bytes, CALL_TIMEOUT);
+            self.check_status(&format!("create {path}"), output.await?)
+        };
+        self.retry_policy.call(run).await.map(|_| ())
+    }
+
     async fn create_exclusive(&self, path: &str) -> Result<()> {
         let action = format!("create {path}");
         // Distinguishes a file that an earlier attempt created, whose response was lost, from that of another process.

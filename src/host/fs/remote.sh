@@ -9,13 +9,15 @@ verb=$1
 shift
 
 case $verb in
-# list_images DIR...: for each directory its canonical path, the names that end in .qcow2, and an empty field; then name
-# and content of each damage record, and an empty field. A missing directory has the single name "/".
+# list_images DIR...: for each directory its canonical path, the names of its files but those too short for an image, and
+# an empty field; then name and content of each damage record, and an empty field. A missing directory has the single name
+# "/".
 list_images)
   for dir do
     realpath -mz -- "$dir" || exit 1
     if [ -e "$dir" ]; then
-      find "$dir/" -mindepth 1 -maxdepth 1 -name '*.qcow2' -printf '%f\0' || exit 1
+      find "$dir/" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
+        -printf '%f\0' || exit 1
       printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
         -printf '%f\0' -exec cat -- {} \; -printf '\0' || :
@@ -26,10 +28,10 @@ list_images)
   done
   ;;
 
-# stat FILE...: all canonical paths, then six fields of stat(1) for each file that exists.
+# stat FILE...: all canonical paths, then seven fields of stat(1) for each file that exists.
 stat)
   realpath -mz -- "$@"
-  stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%F\0' -- "$@" || :
+  stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%F\0%d\0' -- "$@" || :
   ;;
 
 # canonicalize FILE...: the files need not exist.
@@ -138,6 +140,19 @@ write_file)
   cat >"$new" || exit 1
   [ "$(stat -c %s -- "$new")" = "$3" ] || fail 'the connection was lost'
   chown -- "$2" "$new" && chmod 644 -- "$new" && sync -- "$new" && mv -fT -- "$new" "$1" || exit 1
+  sync -- "${1%/*}/"
+  ;;
+
+# create_file PATH SIZE: creates a file from stdin, atomically, unless that name exists or its directory does not.
+create_file)
+  if [ -e "$1" ] || [ -L "$1" ] || [ ! -d "${1%/*}" ]; then exit 0; fi
+  new=$(mktemp -- "${1%/*}/.${1##*/}.XXXXXXXX") || exit 1
+  trap 'rm -f -- "$new"' EXIT
+  cat >"$new" || exit 1
+  [ "$(stat -c %s -- "$new")" = "$2" ] || fail 'the connection was lost'
+  chmod 644 -- "$new" && sync -- "$new" || exit 1
+  # Another process may have created it.
+  ln -T -- "$new" "$1" || [ -e "$1" ] || [ -L "$1" ] || exit 1
   sync -- "${1%/*}/"
   ;;
 

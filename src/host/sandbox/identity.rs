@@ -23,7 +23,7 @@ impl Sandboxes<'_> {
         let call = || self.call_domain(id, "inspect", CALL_TIMEOUT, read);
         let (uuid, is_active, paths) = match self.host.retry_policy.call(call).await {
             Ok((uuid, domain)) => {
-                let disks = domain.disks.into_iter().take(MAX_DISKS);
+                let disks = domain.files.disks.into_iter().take(MAX_DISKS);
                 let paths = disks.map(|disk| disk.path).collect();
                 (Some(uuid), domain.state.is_active(), paths)
             }

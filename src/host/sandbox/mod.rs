@@ -72,7 +72,7 @@ impl Sandboxes<'_> {
     /// As [`Sandboxes::get`].
     pub async fn owned_state(self, id: &SandboxId) -> Result<SandboxState> {
         let domain = self.host.retry_policy.call(|| self.summarize(id)).await?;
-        let disks = domain.disks.iter().map(|disk| disk.path.as_str());
+        let disks = domain.files.disks.iter().map(|disk| disk.path.as_str());
         let paths: Vec<&str> = [&*self.host.settings.sandboxes_dir]
             .into_iter()
             .chain(disks)

@@ -286,8 +286,14 @@ fn an_unreachable_host_keeps_all_objects() {
     let world = World::hosts(2);
     let base = world.snapshot("base", 0);
     world.put(&base, "base");
-    world.reconfigure(&world.hosts[1].uri(), "qemu:///system?socket=/nonexistent");
+    let socket = world.path("scratch/socket");
+    std::os::unix::fs::symlink(world.hosts[1].libvirt_socket(), &socket).unwrap();
+    world.reconfigure(&world.hosts[1].libvirt_socket(), &socket);
     let dry = ["prune", "--unused", "--bucket", "--dry-run", "--json"];
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(names(&plan, "toRemove"), ["base"], "{plan}");
+    // From now on the host is known to share no directory with the other.
+    std::fs::remove_file(&socket).unwrap();
     let plan = world.snapdeck(&dry).ok().json();
     assert_eq!(names(&plan, "kept"), ["base"], "{plan}");
     assert!(
