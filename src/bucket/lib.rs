@@ -150,6 +150,7 @@ impl Bucket {
         F: Future<Output = Result<Bytes>> + Send,
     {
         let options = UploadOptions {
+            manifest_key: self.manifest_key(name),
             overwrite,
             has_copies: false,
         };
@@ -178,6 +179,7 @@ impl Bucket {
         cancel: &'a CancellationToken,
     ) -> Result<MultipartObject<'a>> {
         let options = UploadOptions {
+            manifest_key: self.manifest_key(name),
             overwrite,
             has_copies: true,
         };

@@ -8,10 +8,12 @@
 //! ```
 
 mod annotations;
+mod copies;
 mod doctor;
 mod inventory;
 mod inventory_cache;
 mod job_table;
+mod job_target;
 mod jobs;
 mod journal;
 mod lineage;
@@ -42,6 +44,7 @@ use snapdeck_model::Result;
 use snapdeck_model::settings::Settings;
 use snapdeck_ownership::OwnershipRecords;
 
+pub use copies::ImageLocation;
 pub use inventory_cache::CachedInventory;
 pub use prune::PruneRequest;
 pub use state::Engine;
@@ -50,6 +53,15 @@ pub use view::{
     Link, LogLine, Parents, Sample, SandboxMetrics, View, WatchTarget,
 };
 pub use wording::{error_code, leftover_label, operation_title, pause_summary, transfer_summary};
+
+/// The jobs that stay in the journal when the engine stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspension {
+    /// All of them: the operator decides on each at the next start.
+    All,
+    /// Those that the next start resumes without a confirmation; see [`Engine::resume_unfinished`].
+    Unattended,
+}
 
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -136,12 +148,18 @@ impl Engine {
         self.stop_jobs(SHUTDOWN_TIMEOUT, |id| self.cancel(id)).await;
     }
 
-    /// As [`Engine::shutdown`], within `deadline`, but unfinished jobs stay in the journal with their partial results:
-    /// the next start can resume them.
-    pub async fn suspend(&self, deadline: Duration) {
+    /// Stops all jobs within `deadline`. Those that `suspension` names stay in the journal with their partial results; the
+    /// others are cancelled as by [`Engine::shutdown`].
+    pub async fn suspend(&self, deadline: Duration, suspension: Suspension) {
         self.inner.suspend_token.cancel();
-        self.stop_jobs(deadline, |id| jobs::interrupt(&self.inner, id))
-            .await;
+        let stop = |id| match suspension {
+            Suspension::All => jobs::interrupt(&self.inner, id),
+            Suspension::Unattended if self.resumes_unattended(id) => {
+                jobs::interrupt(&self.inner, id);
+            }
+            Suspension::Unattended => self.cancel(id),
+        };
+        self.stop_jobs(deadline, stop).await;
     }
 
     async fn stop_jobs(&self, deadline: Duration, stop: impl Fn(JobId)) {

@@ -7,6 +7,7 @@ use virt::domain::{
 };
 use virt::error::{Error, ErrorNumber};
 
+use crate::sandbox::boot_rank;
 use snapdeck_model::SandboxState;
 
 /// Domains that are read at most.
@@ -112,11 +113,16 @@ fn parse_files(xml: &str) -> (Vec<Disk>, Option<String>) {
     (disks, nvram_path)
 }
 
+/// Returns the disks in boot order, so that the first one has the system.
 fn parse_disks(devices: Node<'_, '_>) -> Vec<Disk> {
-    devices
+    let mut nodes: Vec<Node<'_, '_>> = devices
         .children()
         .filter(|node| node.has_tag_name("disk"))
         .filter(|disk| matches!(disk.attribute("device"), None | Some("disk" | "lun")))
+        .collect();
+    nodes.sort_by_cached_key(|disk| boot_rank(*disk));
+    nodes
+        .into_iter()
         .filter_map(|disk| {
             let source = child(disk, "source")?;
             let path = source.attribute("file").or(source.attribute("dev"))?;

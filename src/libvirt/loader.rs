@@ -118,6 +118,7 @@ libvirt! {
     fn virDomainGetUUID(domain: virDomainPtr, uuid: *mut c_uchar) -> c_int;
     fn virDomainGetXMLDesc(domain: virDomainPtr, flags: c_uint) -> *mut c_char;
     fn virDomainHasManagedSaveImage(dom: virDomainPtr, flags: c_uint) -> c_int;
+    fn virDomainIsPersistent(dom: virDomainPtr) -> c_int;
     fn virDomainListGetStats(doms: *mut virDomainPtr, stats: c_uint, retStats: *mut *mut virDomainStatsRecordPtr, flags: c_uint) -> c_int;
     fn virDomainLookupByName(conn: virConnectPtr, name: *const c_char) -> virDomainPtr;
     fn virDomainManagedSave(dom: virDomainPtr, flags: c_uint) -> c_int;

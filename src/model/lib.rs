@@ -25,7 +25,7 @@ pub use buffer_pool::BufferPool;
 pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};
 pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, Picture, Stats, Vnc};
-pub use identity::{FileStamp, ImageIdentity};
+pub use identity::{DiskIdentity, FileStamp, ImageIdentity, SandboxIdentity};
 pub use inventory::{
     ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox, SandboxState, Snapshot,
 };

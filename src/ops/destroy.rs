@@ -51,20 +51,55 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         }
     }
     ctx.enter_phase(Phase::Removing)?;
-    match sandbox {
-        Some(sandbox) => {
-            if sandbox.state.is_active() {
+    let facts = match sandbox {
+        Some(_) => Some(host.sandboxes().facts(id).await?),
+        None => None,
+    };
+    let owner = facts
+        .as_ref()
+        .filter(|facts| facts.state.is_active())
+        .map(|facts| facts.uuid.as_str());
+    let files = match has_foreign_variables {
+        true => vec![&disk],
+        false => vec![&variables, &disk],
+    };
+    for file in &files {
+        host.images().refuse_if_open(file, "remove", owner).await?;
+    }
+    match &facts {
+        Some(facts) => {
+            let others = facts.disks.iter().filter(|other| other.path != disk);
+            let others: Vec<&str> = others.map(|other| other.path.as_str()).collect();
+            if !others.is_empty() {
+                let (count, others) = (others.len() + 1, others.join(", "));
+                ctx.warn(format!(
+                    "{id} has {count} disks: removing {disk}, keeping {others}"
+                ));
+            }
+            if facts.state.is_active() {
                 host.sandboxes().force_off(id).await?;
             }
-            undefine(host, id, sandbox.variables.as_deref(), ctx).await?;
+            match facts.is_persistent {
+                true => {
+                    undefine(host, id, sandbox.and_then(|s| s.variables.as_deref()), ctx).await?
+                }
+                false => ctx.warn(format!(
+                    "{id} was transient: it had no definition, only {disk}"
+                )),
+            }
         }
         None => ctx.info(format!("no sandbox {id}, only its leftovers")),
     }
     // libvirt no longer lists it: if this is interrupted, the next destroy removes the remaining files.
-    if !has_foreign_variables {
-        remove_unused_variables(host, id, &variables, ctx).await?;
+    for file in files {
+        if file == &variables && !are_unused(host, id, file, ctx).await? {
+            continue;
+        }
+        host.images().refuse_if_open(file, "remove", None).await?;
+        if host.fs().remove_file(file).await? {
+            ctx.info(format!("removed {file}"));
+        }
     }
-    host.fs().remove_file(&disk).await?;
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),
@@ -93,22 +128,16 @@ async fn undefine(
     }
 }
 
-/// Removes the UEFI variables, unless a domain refers to them: one that was renamed keeps those under its former name.
-async fn remove_unused_variables(
-    host: &Host,
-    id: &SandboxId,
-    variables: &str,
-    ctx: &Context,
-) -> Result<()> {
+/// Returns whether no domain refers to the UEFI variables: one that was renamed keeps those under its former name.
+async fn are_unused(host: &Host, id: &SandboxId, variables: &str, ctx: &Context) -> Result<bool> {
     if !host.fs().has_file(variables).await? {
-        return Ok(());
+        return Ok(false);
     }
     let users = host.sandboxes().file_users(variables, Some(id)).await?;
     if !users.is_empty() {
         warn_of_kept_variables(variables, &users, ctx);
-        return Ok(());
     }
-    host.fs().remove_file(variables).await.map(|_| ())
+    Ok(users.is_empty())
 }
 
 fn warn_of_kept_variables(variables: &str, users: &[String], ctx: &Context) {

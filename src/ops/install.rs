@@ -11,20 +11,11 @@ use crate::fetch::FetchHandle;
 use crate::hash_blocks::hash_local_blocks;
 use crate::job::PullJob;
 use crate::remote_object::is_unchanged;
+use crate::replace::ExistingCopy;
 use crate::standalone_image::refuse_unusable;
 use crate::transfer::{TransferError, TransferProgress, run_transfer};
 use crate::transfer_plan::TransferPlan;
 use crate::variables::FetchedVariables;
-
-/// The file that has the snapshot's name before.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ExistingCopy {
-    Absent,
-    /// A snapshot to be replaced.
-    Valid,
-    /// A damaged snapshot, whose good blocks can be reused.
-    Damaged,
-}
 
 /// Installs `source` on `host`.
 ///
@@ -58,14 +49,14 @@ pub(crate) async fn install_snapshot(
         run_transfer(job, fetch_handle, &writer, plan, &mut progress).await?;
         validate_image(job, &writer, &progress).await?;
         ctx.enter_phase(Phase::Publishing)?;
+        existing.check_again(host, &object.name).await?;
         let path = host.snapshot_path(&object.name);
+        host.images().refuse_if_open(&path, "replace", None).await?;
         let new_variables = match variables {
             Some((variables, replace)) => variables.publish(host, &object.name, replace).await?,
             None => None,
         };
-        let published = writer
-            .rename_into_place(&path, existing != ExistingCopy::Absent)
-            .await;
+        let published = writer.rename_into_place(&path, existing.stamp()).await;
         if let (Err(_), Some(new_variables)) = (&published, new_variables) {
             // The first error is reported; this one has the same cause.
             let _ = host.fs().remove_file(&new_variables).await;
@@ -101,7 +92,7 @@ async fn plan_transfer(
 ) -> Result<TransferPlan> {
     let host = job.host;
     let recorded = revalidate_partial(job, writer).await?;
-    let reuse_damaged = existing == ExistingCopy::Damaged;
+    let reuse_damaged = existing.is_damaged();
     let plan = TransferPlan::new(job, recorded, reuse_damaged).await;
     let needed_bytes = plan.to_fetch.bytes();
     let dir = &host.settings().snapshots_dir;

@@ -24,9 +24,10 @@ pub async fn push(
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    let source = SandboxDisk::find_pushable(host, sandbox).await?;
+    let mut source = SandboxDisk::find_pushable(host, sandbox).await?;
     request.refuse_existing(bucket).await?;
-    source.warn_of_memory(ctx);
+    source.protect(host).await?;
+    source.warn_of_missing_data(ctx);
     let job = SnapshotJob {
         host,
         bucket,
@@ -34,7 +35,9 @@ pub async fn push(
         request,
         ctx,
     };
-    let image = build_object(job, ConsistencyMode::AlreadyQuiet).await?;
+    let image = build_object(job, ConsistencyMode::AlreadyQuiet).await;
+    source.release().await;
+    let image = image?;
     Ok(Outcome::Pushed {
         snapshot_name: request.name.clone(),
         snapshot_path: image.object.key,

@@ -152,10 +152,11 @@ impl FetchedVariables {
         replace: bool,
     ) -> Result<Option<String>> {
         let path = host.snapshot_variables_path(name);
-        let exists = host.fs().has_file(&path).await?;
-        if exists && self.is_equal_to_file(host, &path).await? {
+        let existing = host.fs().image_file(&path).await?;
+        if existing.is_some() && self.is_equal_to_file(host, &path).await? {
             return Ok(None);
         }
+        let replaced = existing.as_ref().map(|file| file.stamp);
         let tag = self.object.etag.as_deref().unwrap_or_default();
         let content = Content {
             version: Some(format!("{} {tag}", self.object.key)),
@@ -170,13 +171,14 @@ impl FetchedVariables {
         let result = async {
             writer.write_at(0, self.bytes.clone()).await?;
             writer.finish().await?;
-            writer.rename_into_place(&path, replace).await
+            let replaced = replaced.filter(|_| replace);
+            writer.rename_into_place(&path, replaced).await
         }
         .await;
         if result.is_err() {
             // The first error is reported.
             let _ = writer.discard().await;
         }
-        result.map(|()| (!exists).then_some(path))
+        result.map(|()| existing.is_none().then_some(path))
     }
 }

@@ -8,6 +8,7 @@ mod foreign_files;
 mod interrupted;
 mod invalid_objects;
 mod listings;
+mod open_files;
 mod pull;
 mod push;
 mod remove;

@@ -1,6 +1,7 @@
 //! Pulls that reuse local blocks and verify what they write: real libvirt and S3, with a proxy that counts, holds and
 //! corrupts downloads.
 mod invalid;
+mod replaced;
 mod resume;
 mod verify;
 

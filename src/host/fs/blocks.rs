@@ -222,7 +222,7 @@ fn read_and_hash(
 }
 
 /// Formats inode, modification time and length as the script's stat(1) does.
-fn format_stamp(stamp: FileStamp) -> String {
+pub(super) fn format_stamp(stamp: FileStamp) -> String {
     const SECOND_NS: i128 = 1_000_000_000;
     let FileStamp {
         inode,

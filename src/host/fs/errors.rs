@@ -30,7 +30,7 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
         ResourceBusy => (
             Kind::Conflict,
             Some(
-                "move it elsewhere; `snapdeck prune --leftovers --dry-run` shows what snapdeck left",
+                "check which program has created or changed it; `snapdeck prune --leftovers --dry-run` shows what snapdeck left",
             ),
         ),
         _ => (Kind::Failed, None),

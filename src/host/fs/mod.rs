@@ -24,7 +24,7 @@ use super::command::CommandRunner;
 use super::image_file::ImageFile;
 use super::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{BufferPool, Digest, Result};
+use snapdeck_model::{BufferPool, Digest, FileStamp, Result};
 use snapdeck_ownership::OwnershipRecords;
 
 pub use blocks::{BlockCopy, BlockSender, BlockState, CopySource};
@@ -216,11 +216,12 @@ pub trait WriteFile: Send + Sync {
     /// An I/O error: written data may be lost.
     async fn finish(&self) -> Result<()>;
 
-    /// Gives the file its final name and mode 0644; without `replace`, never over an existing file.
+    /// Gives the file its final name and mode 0644, in place of the file with the stamp `replaced`; without one, never
+    /// over an existing file.
     ///
     /// # Errors
-    /// `Conflict` if `path` exists and `replace` is false; an I/O error. The file keeps its name then.
-    async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()>;
+    /// `Conflict` if `path` exists and has another stamp; an I/O error. The file keeps its name then.
+    async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()>;
 }
 
 /// The file system of a local or remote host.

@@ -141,12 +141,13 @@ write_file)
   sync -- "${1%/*}/"
   ;;
 
-# rename_into_place FROM TO replace|keep INODE
+# rename_into_place FROM TO STAMP INODE: replaces TO if it has the stamp; without a stamp, never replaces a file.
 rename_into_place)
   # Done by an earlier attempt whose response was lost.
   if [ ! -e "$1" ] && [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then exit 0; fi
   chmod 644 -- "$1" && sync -- "$1" || exit 1
-  if [ "$3" = replace ]; then
+  if [ -n "$3" ]; then
+    has_stamp "$2" "$3" || fail 'Device or resource busy: the file of that name was changed meanwhile'
     mv -fT -- "$1" "$2" || exit 1
   elif ln -T -- "$1" "$2"; then
     # A link never replaces a file; until this line the file has both names.

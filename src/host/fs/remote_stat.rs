@@ -18,7 +18,7 @@ use snapdeck_qcow2::HEADER_BYTES;
 /// Bytes of paths in one command (Linux, execve(2): 128 KiB for one argument, which the whole command line is).
 const MAX_PATH_BYTES: usize = 48 * 1024;
 /// Error kind of a file whose header cannot be read although stat(1) succeeded.
-const CHANGED_WHILE_READ: io::ErrorKind = io::ErrorKind::ResourceBusy;
+const CHANGED_WHILE_READ: io::ErrorKind = io::ErrorKind::InvalidData;
 /// Maximum length of a header that is read; QEMU's own is within the first cluster.
 const MAX_HEADER_BYTES: usize = 2 << 20;
 

@@ -8,8 +8,10 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error as VirtError;
 
+mod facts;
 mod file_users;
 mod guest;
+mod identity;
 mod quiesce;
 mod screenshot;
 mod stats;
@@ -18,6 +20,9 @@ mod vnc_tunnel;
 use crate::domain::{self, DomainSummary};
 use crate::inventory::scan::Scope;
 use crate::{CALL_TIMEOUT, Host};
+pub(crate) use facts::boot_rank;
+pub use facts::{DomainDisk, DomainFacts};
+pub use quiesce::FsState;
 pub use vnc_tunnel::VncTunnel;
 
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState};

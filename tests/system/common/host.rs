@@ -216,6 +216,17 @@ impl Host {
         id
     }
 
+    /// Replaces a sandbox by another one with the same id and path.
+    pub(crate) fn replace_sandbox(&self, short: &str, base: &str, state: State) {
+        let id = self.id(short);
+        if self.state(&id) != "shut off" {
+            self.virsh(&["destroy", &id]);
+        }
+        self.virsh(&["undefine", &id]);
+        std::fs::remove_file(self.disk(short)).unwrap();
+        self.sandbox(short, base, state);
+    }
+
     /// Defines a domain with one disk.
     pub(crate) fn define(&self, id: &str, disk: &str) {
         let source = disk.replace('&', "&amp;").replace('\'', "&apos;");

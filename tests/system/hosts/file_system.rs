@@ -165,10 +165,17 @@ async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
         writer.finish().await.unwrap();
 
         std::fs::write(&path, "existing").unwrap();
-        let refused = writer.rename_into_place(&path, false).await.unwrap_err();
-        assert_eq!(refused.kind(), Kind::Conflict, "{refused}");
-        assert_eq!(std::fs::read(&path).unwrap(), b"existing");
-        writer.rename_into_place(&path, true).await.unwrap();
+        let stamp = fs.image_file(&path).await.unwrap().map(|file| file.stamp);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "existing").unwrap();
+        for replaced in [None, stamp] {
+            let refused = writer.rename_into_place(&path, replaced).await;
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.kind(), Kind::Conflict, "{refused}");
+            assert_eq!(std::fs::read(&path).unwrap(), b"existing");
+        }
+        let stamp = fs.image_file(&path).await.unwrap().map(|file| file.stamp);
+        writer.rename_into_place(&path, stamp).await.unwrap();
         drop(writer);
         assert_eq!(world.names("snapshots"), ["a"]);
         assert_eq!(mode(&path), 0o644);
