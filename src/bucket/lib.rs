@@ -13,10 +13,12 @@ mod manifest;
 mod meter;
 mod multipart_object;
 mod multipart_upload;
+mod parts;
 mod retry;
 mod s3;
 mod transfer;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -26,11 +28,11 @@ use tokio_util::sync::CancellationToken;
 
 use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{
-    Annotations, AnnotationsPatch, BlockSet, Error, Kind, Leftover, Manifest, Object, ProgressCell,
-    Result, SnapshotName,
+    Annotations, AnnotationsPatch, BlockSet, Digest, Error, ExpectedVariables, Kind, Leftover,
+    Manifest, Object, ProgressCell, Result, SnapshotName, SnapshotParts,
 };
 
-use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX};
+use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX, variables_suffix};
 use multipart_object::UploadOptions;
 use s3::{LazyClient, Store};
 
@@ -43,8 +45,19 @@ pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
 #[derive(Clone)]
 pub struct Bucket {
     lazy_client: Arc<LazyClient>,
-    suffix: &'static str,
+    suffix: Cow<'static, str>,
+    /// For the metadata of new objects.
+    parts: Option<SnapshotParts>,
     retry: StoreRetry,
+}
+
+/// An object, and what its metadata says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredObject {
+    /// The object.
+    pub object: Object,
+    /// The other parts of its snapshot; `None` for an object of another program or of an earlier version.
+    pub parts: Option<SnapshotParts>,
 }
 
 impl Bucket {
@@ -54,17 +67,35 @@ impl Bucket {
     pub fn new(settings: &BucketSettings) -> Self {
         Self {
             lazy_client: Arc::new(LazyClient::new(settings.clone())),
-            suffix: IMAGE_SUFFIX,
+            suffix: IMAGE_SUFFIX.into(),
+            parts: None,
             retry: StoreRetry::short(),
         }
     }
 
-    /// Returns the handle of the UEFI variables of snapshots (`PREFIX/NAME_VARS.fd`) in place of their images.
+    /// Returns the handle of the UEFI variables (`PREFIX/NAME_VARS.fd`) of images whose metadata does not name them.
     pub fn variables(&self) -> Self {
+        self.with_suffix(VARIABLES_SUFFIX.into())
+    }
+
+    /// Returns the handle of the UEFI variables with that SHA-256 (`PREFIX/NAME_VARS.DIGEST.fd`).
+    pub fn variables_of(&self, digest: Digest) -> Self {
+        self.with_suffix(variables_suffix(digest).into())
+    }
+
+    fn with_suffix(&self, suffix: Cow<'static, str>) -> Self {
         Self {
-            lazy_client: self.lazy_client.clone(),
-            suffix: VARIABLES_SUFFIX,
-            retry: self.retry.clone(),
+            suffix,
+            parts: None,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the same bucket, whose new images are stored with `parts` in their metadata.
+    pub fn with_parts(&self, parts: SnapshotParts) -> Self {
+        Self {
+            parts: Some(parts),
+            ..self.clone()
         }
     }
 
@@ -109,7 +140,7 @@ impl Bucket {
     ///
     /// Keys other than `NAME.qcow2` directly under the prefix are skipped. Ends after the first error.
     pub fn list(&self) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
-        list::list_pages(self.lazy_client.clone())
+        list::list_pages(self.clone())
     }
 
     /// Looks up the object; `NotFound` if the bucket itself does not exist.
@@ -117,6 +148,27 @@ impl Bucket {
         let store = self.store().await?;
         let object = store.head(&self.key(name)).await?;
         Ok(object.map(|object| object.into_object(name.clone())))
+    }
+
+    /// Looks up the object with its metadata, as [`Bucket::head`].
+    pub async fn find(&self, name: &SnapshotName) -> Result<Option<StoredObject>> {
+        let store = self.store().await?;
+        let object = store.head(&self.key(name)).await?;
+        Ok(object.map(|object| StoredObject {
+            parts: object.parts,
+            object: object.into_object(name.clone()),
+        }))
+    }
+
+    /// Looks up the image, as [`Bucket::head`]; its problem is what is missing of an incomplete snapshot.
+    pub async fn inspect(&self, name: &SnapshotName) -> Result<Option<Object>> {
+        let store = self.store().await?;
+        let Some(image) = store.head(&self.key(name)).await? else {
+            return Ok(None);
+        };
+        let problem = parts::find_problem(self, &store, name, &image).await?;
+        let object = image.into_object(name.clone());
+        Ok(Some(Object { problem, ..object }))
     }
 
     /// Uploads `size_bytes` read by `read(offset, length)`, which must return exactly `length` bytes.
@@ -140,12 +192,8 @@ impl Bucket {
         R: Fn(u64, usize) -> F + Send + Sync,
         F: Future<Output = Result<Bytes>> + Send,
     {
-        let options = UploadOptions {
-            overwrite,
-            has_copies: false,
-        };
         let object = self
-            .begin(name, size_bytes, options, progress, cancel)
+            .begin_upload(name, size_bytes, overwrite, progress, cancel)
             .await?;
         match object.upload_all(read).await {
             Ok(()) => object.complete().await,
@@ -154,6 +202,27 @@ impl Bucket {
                 Err(error)
             }
         }
+    }
+
+    /// Begins an object of `size_bytes` all of whose parts are uploaded.
+    ///
+    /// # Errors
+    /// As [`Bucket::begin_multipart`].
+    pub async fn begin_upload<'a>(
+        &'a self,
+        name: &'a SnapshotName,
+        size_bytes: u64,
+        overwrite: bool,
+        progress: &'a ProgressCell,
+        cancel: &'a CancellationToken,
+    ) -> Result<MultipartObject<'a>> {
+        let options = UploadOptions {
+            overwrite,
+            has_copies: false,
+            parts: self.parts,
+        };
+        self.begin(name, size_bytes, options, progress, cancel)
+            .await
     }
 
     /// Begins an object of at most `max_bytes` that is assembled part by part.
@@ -171,6 +240,7 @@ impl Bucket {
         let options = UploadOptions {
             overwrite,
             has_copies: true,
+            parts: self.parts,
         };
         self.begin(name, max_bytes, options, progress, cancel).await
     }
@@ -210,21 +280,32 @@ impl Bucket {
         download::download_blocks(&store, object, blocks, write, progress, cancel).await
     }
 
-    /// Deletes the object and, with an image, its manifest. `NotFound` if it does not exist.
+    /// Deletes the object and, with an image, its manifest and the UEFI variables that its metadata names. `NotFound` if
+    /// it does not exist.
     pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
         let store = self.store().await?;
         let key = self.key(name);
         // DeleteObject also succeeds for a missing object.
-        if store.head(&key).await?.is_none() {
+        let Some(object) = store.head(&key).await? else {
             let summary = format!("cannot delete {}", store.address(&key));
             return Err(missing_object_error(summary));
-        }
+        };
         store.delete(&key).await?;
-        // A manifest without its object is ignored.
-        if self.suffix == IMAGE_SUFFIX
-            && let Err(failed) = store.delete(&self.manifest_key(name)).await
-        {
-            tracing::warn!("{}", failed.error);
+        if self.suffix == IMAGE_SUFFIX {
+            // Without their image they are ignored.
+            let mut parts = vec![self.manifest_key(name)];
+            if let Some(SnapshotParts {
+                variables: ExpectedVariables::Digest(digest),
+                ..
+            }) = object.parts
+            {
+                parts.push(self.variables_of(digest).key(name));
+            }
+            for key in parts {
+                if let Err(failed) = store.delete(&key).await {
+                    tracing::warn!("{}", failed.error);
+                }
+            }
         }
         Ok(())
     }
@@ -237,7 +318,8 @@ impl Bucket {
     /// Reads the manifest of `object`; one of another image is ignored.
     pub async fn manifest(&self, object: &Object) -> Result<Option<Manifest>> {
         let store = self.store().await?;
-        manifest::read(&store, &self.manifest_key(&object.name), object).await
+        let (key, image) = (self.manifest_key(&object.name), self.key(&object.name));
+        manifest::read(&store, &key, &image, object).await
     }
 
     /// Writes a manifest beside its object and replaces any other. `Conflict` if the bucket has another object.

@@ -301,6 +301,7 @@ async fn run_job(
             cancel,
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
+            check_shared_blocks: inner.settings.pull.check_shared_blocks,
         };
         let worker = {
             let inner = inner.clone();

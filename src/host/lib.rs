@@ -51,7 +51,7 @@ pub use leftovers::Leftovers;
 pub use libvirt::Libvirt;
 pub use lock::{LockGuard, LockRequest, Locks};
 pub use reconnect::RetryPolicy;
-pub use sandbox::{Sandboxes, VncTunnel};
+pub use sandbox::{SandboxFirmware, Sandboxes, VncTunnel};
 pub use snapdeck_libvirt::set_mmap_threshold;
 pub use snapshots::{Snapshots, StoredManifest};
 pub use watchdog::{Watchdog, Watchdogs};

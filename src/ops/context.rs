@@ -20,6 +20,8 @@ pub struct Context {
     pub log: Arc<LogFn>,
     /// Whether new clusters are compressed with zstd, if the image's version allows it.
     pub zstd_enabled: bool,
+    /// Whether a pull reads and checks blocks whose extents it shares with another snapshot.
+    pub check_shared_blocks: bool,
 }
 
 impl Context {

@@ -10,6 +10,7 @@ use crate::create_object::build_object;
 use crate::job::SnapshotJob;
 use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
+use crate::variables;
 
 /// Creates a snapshot of `sandbox`.
 ///
@@ -40,7 +41,9 @@ pub async fn create(
         }
         _ => ConsistencyMode::AlreadyQuiet,
     };
+    variables::refuse_missing(bucket, &source, request).await?;
     source.warn_of_memory(ctx);
+    source.warn_of_tpm(ctx);
     let job = SnapshotJob {
         host,
         bucket,

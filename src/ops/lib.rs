@@ -16,6 +16,8 @@ mod install;
 mod job;
 mod lag_tracker;
 mod leftovers;
+mod publish_object;
+mod publish_snapshot;
 mod pull;
 mod push;
 mod remote_object;
@@ -31,6 +33,7 @@ mod transfer;
 mod transfer_plan;
 mod uploaded_image;
 mod variables;
+mod variables_change;
 mod verify;
 
 use snapdeck_bucket::Bucket;

@@ -10,6 +10,7 @@ use crate::create_object::build_object;
 use crate::job::SnapshotJob;
 use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
+use crate::variables;
 
 /// Pushes the disk of `sandbox`.
 ///
@@ -26,7 +27,9 @@ pub async fn push(
     ctx.enter_phase(Phase::Checking)?;
     let source = SandboxDisk::find_pushable(host, sandbox).await?;
     request.refuse_existing(bucket).await?;
+    variables::refuse_missing(bucket, &source, request).await?;
     source.warn_of_memory(ctx);
+    source.warn_of_tpm(ctx);
     let job = SnapshotJob {
         host,
         bucket,

@@ -11,6 +11,7 @@ mod codec;
 mod compose;
 mod entry;
 mod error;
+mod flatten;
 mod header;
 mod layer_header;
 mod refcounts;
@@ -18,5 +19,6 @@ mod tables;
 
 pub use compose::{Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest};
 pub use error::ComposeError;
+pub use flatten::flatten;
 pub use header::{HEADER_BYTES, HeaderError, read_backing_format, read_header};
 pub use tables::{TableReader, Tables};

@@ -4,6 +4,7 @@ mod corrupt;
 mod create;
 mod errors;
 mod events;
+mod incomplete;
 mod interrupted;
 mod invalid_objects;
 mod listings;

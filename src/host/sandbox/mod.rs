@@ -8,6 +8,7 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error as VirtError;
 
+mod firmware;
 mod guest;
 mod quiesce;
 mod screenshot;
@@ -17,6 +18,7 @@ mod vnc_tunnel;
 use crate::domain::{self, DomainSummary};
 use crate::inventory::scan::Scope;
 use crate::{CALL_TIMEOUT, Host};
+pub use firmware::SandboxFirmware;
 pub use vnc_tunnel::VncTunnel;
 
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState};

@@ -14,6 +14,7 @@ mod gate;
 mod guest;
 mod host;
 mod link;
+mod preload;
 mod process;
 pub(crate) mod proxy;
 pub(crate) mod screen;
