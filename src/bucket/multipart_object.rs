@@ -13,7 +13,9 @@ use super::manifest;
 use super::multipart_upload::{MultipartUpload, already_exists_error, upload_summary};
 use super::s3::{Checksums, Reason, Store, StoreError, UploadedPart};
 use super::transfer::{Part, Transfer, max_parts_in_memory, part_size};
-use snapdeck_model::{Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
+use snapdeck_model::{
+    Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName, SnapshotParts,
+};
 
 /// Time that a cancelled upload waits for the response while it begins or completes: the response shows whether there is
 /// anything to abort.
@@ -26,6 +28,8 @@ pub(super) struct UploadOptions {
     pub(super) overwrite: bool,
     /// Whether parts are going to be copied by the store.
     pub(super) has_copies: bool,
+    /// The other parts of the snapshot, for the metadata.
+    pub(super) parts: Option<SnapshotParts>,
 }
 
 /// An object being assembled. It ends completed or aborted, also when it is dropped.
@@ -71,7 +75,7 @@ impl<'a> MultipartObject<'a> {
             true => Checksums::Parts,
             false => Checksums::Object,
         };
-        let begin = MultipartUpload::begin(&store, key, checksums);
+        let begin = MultipartUpload::begin(&store, key, options.parts, checksums);
         let upload = transfer.run_until_cancelled(CANCEL_GRACE, begin).await?;
         Ok(Self {
             store,
@@ -117,7 +121,10 @@ impl<'a> MultipartObject<'a> {
     }
 
     /// Uploads all parts, each with the bytes that `read` returns for its offset and length.
-    pub(super) async fn upload_all<R, F>(&self, read: R) -> Result<()>
+    ///
+    /// # Errors
+    /// Those of `read`; the store's; `Cancelled`.
+    pub async fn upload_all<R, F>(&self, read: R) -> Result<()>
     where
         R: Fn(u64, usize) -> F + Send + Sync,
         F: Future<Output = Result<Bytes>> + Send,

@@ -376,6 +376,7 @@ async fn run_job(
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
             sharing: inner.sharing.clone(),
+            check_shared_blocks: inner.settings.pull.check_shared_blocks,
         };
         let worker = {
             let inner = inner.clone();

@@ -260,10 +260,20 @@ async fn check(
 fn is_access_error(stderr: &str) -> bool {
     [
         "Permission denied",
+        "Operation not permitted",
         "No such file",
+        "No such device",
         LOCK_MESSAGE,
         "Input/output error",
+        "I/O error",
+        "Stale file handle",
+        "Connection",
+        "Transport endpoint is not connected",
+        "Structure needs cleaning",
+        "Interrupted system call",
+        "Too many open files",
         "Cannot allocate memory",
+        "error while loading shared libraries",
     ]
     .iter()
     .any(|message| stderr.contains(message))

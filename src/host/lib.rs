@@ -57,7 +57,7 @@ pub use leftovers::Leftovers;
 pub use libvirt::Libvirt;
 pub use lock::{LockGuard, LockRequest, Locks};
 pub use reconnect::RetryPolicy;
-pub use sandbox::{DomainDisk, DomainFacts, FsState, Sandboxes, VncTunnel};
+pub use sandbox::{DomainDisk, DomainFacts, FsState, SandboxFirmware, Sandboxes, VncTunnel};
 pub use scratch::ScratchDirs;
 pub use snapdeck_libvirt::set_mmap_threshold;
 pub use snapshots::{Snapshots, StoredManifest};

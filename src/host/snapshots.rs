@@ -127,7 +127,7 @@ impl<'a> Snapshots<'a> {
             true => self
                 .damage(name)
                 .await?
-                .is_some_and(|damage| damage.file == file.stamp),
+                .is_some_and(|damage| damage.is_of(file.stamp)),
             false => true,
         };
         Ok(Some(StoredManifest {

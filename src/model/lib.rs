@@ -13,6 +13,7 @@ mod lineage;
 mod manifest;
 mod names;
 mod operation;
+mod parts;
 mod progress;
 mod retention;
 pub mod settings;
@@ -36,6 +37,7 @@ pub use lineage::{
 pub use manifest::{Consistency, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent};
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};
+pub use parts::{ExpectedVariables, SnapshotParts};
 pub use progress::{Phase, Progress, ProgressCell};
 pub use retention::{
     Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, find_matching,

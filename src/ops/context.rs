@@ -23,6 +23,8 @@ pub struct Context {
     pub zstd_enabled: bool,
     /// All configured hosts, which may use the files of the operation's host.
     pub sharing: Arc<SharingHosts>,
+    /// Whether a pull reads and checks blocks whose extents it shares with another snapshot.
+    pub check_shared_blocks: bool,
 }
 
 impl Context {

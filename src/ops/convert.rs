@@ -14,6 +14,7 @@ use snapdeck_model::{
 use crate::block_digests::BlockDigests;
 use crate::consistency_mode::ConsistencyMode;
 use crate::job::SnapshotJob;
+use crate::publish_object::publish_object;
 use crate::retry::{ReadRetries, resume_error, resume_with_retries, resumed_by_other_error};
 use crate::uploaded_image::UploadedImage;
 use crate::variables;
@@ -236,7 +237,10 @@ async fn upload(
     ctx.check_cancelled()?;
     let reader = &host.fs().open_reader(&image.image_path).await?;
     let variables = match &image.variables {
-        Some(path) => Some(variables::read_variables(host, path).await?),
+        Some(path) => {
+            let bytes = variables::read_variables(host, path).await?;
+            Some(variables::decode(bytes, job.source)?)
+        }
         None => None,
     };
     let digests = BlockDigests::default();
@@ -247,9 +251,16 @@ async fn upload(
         Ok(bytes)
     };
     let (name, size, overwrite) = (&request.name, reader.size_bytes(), request.overwrite);
-    let object = job
+    let bucket = job
         .bucket
-        .upload(name, size, read, overwrite, &ctx.progress, &ctx.cancel)
+        .with_parts(variables::snapshot_parts(variables.as_ref()));
+    let multipart = bucket
+        .begin_upload(name, size, overwrite, &ctx.progress, &ctx.cancel)
         .await?;
+    if let Err(error) = multipart.upload_all(read).await {
+        multipart.abort().await;
+        return Err(error);
+    }
+    let object = publish_object(job, multipart, variables.as_ref()).await?;
     Ok((object, digests, variables))
 }

@@ -10,6 +10,7 @@ use crate::create_object::build_object;
 use crate::job::SnapshotJob;
 use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
+use crate::variables;
 
 /// Creates a snapshot of `sandbox`.
 ///
@@ -41,7 +42,9 @@ pub async fn create(
         }
         _ => ConsistencyMode::AlreadyQuiet,
     };
+    variables::refuse_missing(bucket, &source, request).await?;
     source.warn_of_missing_data(ctx);
+    source.warn_of_tpm(ctx);
     let job = SnapshotJob {
         host,
         bucket,

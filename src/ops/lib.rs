@@ -17,6 +17,8 @@ mod job;
 mod lag_tracker;
 mod leftovers;
 mod pin;
+mod publish_object;
+mod publish_snapshot;
 mod pull;
 mod push;
 mod remote_object;
@@ -33,6 +35,7 @@ mod transfer;
 mod transfer_plan;
 mod uploaded_image;
 mod variables;
+mod variables_change;
 mod verify;
 
 use snapdeck_bucket::Bucket;

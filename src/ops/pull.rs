@@ -15,7 +15,8 @@ use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
 use crate::replace::{ExistingCopy, different_image_error, is_same_image, refuse_other_base};
 use crate::standalone_image::refuse_unusable;
-use crate::variables::FetchedVariables;
+use crate::variables::{SourceVariables, find_local_problem};
+use crate::variables_change::VariablesChange;
 
 /// The file that has the snapshot's name before the pull.
 enum LocalCopy {
@@ -84,6 +85,7 @@ pub async fn pull(
     }
     host.snapshots().refuse_foreign_manifest(name).await?;
     let source = Arc::new(RemoteObject::find(bucket, name, ctx).await?);
+    source.refuse_incomplete()?;
     let existing = match local {
         LocalCopy::Absent => {
             refuse_other_base(host, &inventory, &source, overwrite).await?;
@@ -105,31 +107,16 @@ pub async fn pull(
         source: &source,
         ctx,
     };
-    let replace = overwrite || existing != ExistingCopy::Absent;
-    let variables = FetchedVariables::fetch(bucket, name, ctx).await?;
-    match &variables {
-        Some(variables) => variables.refuse_existing(host, name, replace).await?,
-        None if existing != ExistingCopy::Absent
-            && host
-                .fs()
-                .has_file(&host.snapshot_variables_path(name))
-                .await? =>
-        {
-            ctx.warn(format!(
-                "no UEFI variables for {name} in the bucket: keeping those on the host"
-            ));
-        }
-        None => {}
-    }
+    let variables = SourceVariables::fetch(bucket, &source, ctx).await?;
+    let expected = variables.expected();
+    let change =
+        VariablesChange::decide(host, &source, variables, existing, overwrite, ctx).await?;
     let progress = if can_repair_in_place {
-        let progress = repair_in_place(job, existing, None, fetch_handle).await?;
-        if let Some(variables) = &variables {
-            variables.publish(host, name, replace).await?;
-        }
+        let progress = repair_in_place(job, existing, None, expected, fetch_handle).await?;
+        change.apply(host, name, ctx).await?;
         progress
     } else {
-        let variables = variables.as_ref().map(|variables| (variables, replace));
-        install_snapshot(job, existing, variables, fetch_handle).await?
+        install_snapshot(job, existing, (&change, expected), fetch_handle).await?
     };
     Ok(Outcome::Pulled {
         snapshot_name: name.clone(),
@@ -223,8 +210,13 @@ async fn inspect(
                 ctx.warn(warning);
             }
             let damage = host.snapshots().damage(name).await?;
-            Ok(match damage.filter(|damage| damage.file == file.stamp) {
-                Some(damage) => damaged(damage.problem),
+            if let Some(damage) = damage.filter(|damage| damage.is_of(stamp)) {
+                return Ok(damaged(damage.problem));
+            }
+            let manifest = host.snapshots().manifest(name).await?;
+            let expected = manifest.and_then(|manifest| manifest.variables);
+            Ok(match find_local_problem(host, name, expected).await? {
+                Some(problem) => damaged(problem),
                 None => LocalCopy::Valid(stamp),
             })
         }

@@ -10,6 +10,7 @@ use crate::create_object::build_object;
 use crate::job::SnapshotJob;
 use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
+use crate::variables;
 
 /// Pushes the disk of `sandbox`.
 ///
@@ -26,8 +27,10 @@ pub async fn push(
     ctx.enter_phase(Phase::Checking)?;
     let mut source = SandboxDisk::find_pushable(host, sandbox).await?;
     request.refuse_existing(bucket).await?;
+    variables::refuse_missing(bucket, &source, request).await?;
     source.protect(host).await?;
     source.warn_of_missing_data(ctx);
+    source.warn_of_tpm(ctx);
     let job = SnapshotJob {
         host,
         bucket,

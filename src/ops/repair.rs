@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use snapdeck_model::{BlockSet, Digest, Phase, Result};
+use snapdeck_model::{BlockSet, Digest, ExpectedVariables, Phase, Result};
 
 use crate::fetch::FetchHandle;
 use crate::hash_blocks::hash_local_blocks;
-use crate::install::write_local_manifest;
 use crate::job::PullJob;
+use crate::publish_snapshot::write_local_manifest;
 use crate::replace::ExistingCopy;
 use crate::transfer::{TransferProgress, run_transfer};
 use crate::transfer_plan::TransferPlan;
@@ -24,6 +24,7 @@ pub(crate) async fn repair_in_place(
     job: PullJob<'_>,
     existing: ExistingCopy,
     good: Option<BTreeMap<u64, Digest>>,
+    variables: Option<ExpectedVariables>,
     fetch_handle: FetchHandle,
 ) -> Result<TransferProgress> {
     let (host, source, ctx) = (job.host, job.source, job.ctx);
@@ -45,7 +46,7 @@ pub(crate) async fn repair_in_place(
             .check_again(host, &object.name, &ctx.sharing)
             .await?;
         let plan = TransferPlan::new(job, good, false).await;
-        run_transfer(job, fetch_handle, &writer, plan, &mut progress)
+        run_transfer(job, fetch_handle, &writer, &path, plan, &mut progress)
             .await
             .map_err(|failure| failure.error)?;
         ctx.enter_phase(Phase::Verifying)?;
@@ -58,6 +59,6 @@ pub(crate) async fn repair_in_place(
     if let Some(warning) = host.images().check(&path, &ctx.cancel).await? {
         ctx.warn(warning);
     }
-    write_local_manifest(job, &progress).await;
+    write_local_manifest(job, variables, &progress).await;
     Ok(progress)
 }

@@ -2,7 +2,7 @@
 
 use futures_util::future::try_join_all;
 
-use snapdeck_host::{DomainDisk, DomainFacts, Host, ImageHold};
+use snapdeck_host::{DomainDisk, DomainFacts, Host, ImageHold, SandboxFirmware};
 use snapdeck_model::{
     ChainLink, Consistency, Error, FileStamp, Kind, Result, SandboxId, SandboxState, SnapshotName,
 };
@@ -16,6 +16,7 @@ pub(crate) struct SandboxDisk {
     pub disk_path: String,
     /// The disk and its backing files, overlay first.
     pub chain: Vec<ChainLink>,
+    pub firmware: SandboxFirmware,
     /// Path of its UEFI variables, if it has any.
     pub variables: Option<String>,
     /// Identity of its domain, and why that is shut off.
@@ -53,16 +54,33 @@ impl SandboxDisk {
                 ))
                 .hint("look at it with `snapdeck doctor`"));
         }
+        // A raw disk, into which its guest may have written the header of an image, is not one.
+        let is_not_image = |link: &&ChainLink| link.facts.is_none() && link.size_bytes.is_some();
+        if let Some(link) = sandbox.chain.first().filter(is_not_image) {
+            let file = host.fs().image_file(&link.path).await?;
+            let what = format!("cannot read the disk of {id} on host {}", host.name());
+            return Err(match file.map(|file| file.facts) {
+                Some(Err(reason)) => Error::new(Kind::Damaged, what).with_cause(format!(
+                    "{} is not a valid qcow2 image: {reason}",
+                    link.path
+                )),
+                _ => Error::new(Kind::Conflict, what)
+                    .with_cause(format!("it is raw, and {} is read as bytes", link.path))
+                    .hint("convert it with `qemu-img convert -f raw -O qcow2`"),
+            });
+        }
+        let firmware = host.sandboxes().firmware(id).await?;
         let disk = Self {
             id: sandbox.id,
             state: sandbox.state,
             disk_path,
             chain: sandbox.chain,
             // libvirt creates the file at the first start.
-            variables: match sandbox.variables {
-                Some(path) if host.fs().has_file(&path).await? => Some(path),
+            variables: match &firmware.variables {
+                Some(path) if host.fs().has_file(path).await? => Some(path.clone()),
                 _ => None,
             },
+            firmware,
             facts,
             hold: None,
         };
@@ -234,6 +252,16 @@ impl SandboxDisk {
                 ctx.warn(format!("{id} has crashed: its disk may need a repair"));
             }
             _ => {}
+        }
+    }
+
+    /// Warns that the state of its TPM stays on the host.
+    pub(crate) fn warn_of_tpm(&self, ctx: &Context) {
+        if self.firmware.has_tpm {
+            ctx.warn(format!(
+                "the TPM state of {} is not in the snapshot: secrets that are sealed to it (BitLocker) are lost without it",
+                self.id
+            ));
         }
     }
 

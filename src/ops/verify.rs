@@ -23,6 +23,8 @@ use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
 use crate::replace::{ExistingCopy, is_same_image};
 use crate::standalone_image::{refuse_unusable, standalone_facts};
+use crate::variables::{SourceVariables, find_local_problem};
+use crate::variables_change::VariablesChange;
 
 /// Verifies a snapshot on its host, and repairs it with `repair`.
 ///
@@ -80,6 +82,14 @@ pub async fn verify_snapshot(
     if bad.is_empty() && file.size_bytes == manifest.size_bytes {
         // The object has the same bytes: its image was damaged before it was pushed.
         refuse_unusable(&file, &path)?;
+        if let Some(problem) = find_local_problem(host, name, manifest.variables).await? {
+            return Err(Error::new(
+                Kind::Damaged,
+                format!("{name} on host {} is damaged", host.name()),
+            )
+            .with_cause(problem)
+            .hint(format!("run `snapdeck pull {name}` to complete it")));
+        }
         if !is_verified {
             manifest.file = Some(file.stamp);
             match host.snapshots().write_manifest(manifest).await {
@@ -97,6 +107,7 @@ pub async fn verify_snapshot(
     let problem = describe_damage(&bad, file.size_bytes);
     let damage = Damage {
         file: file.stamp,
+        replacement: None,
         problem: problem.clone(),
     };
     host.snapshots().record_damage(name, Some(&damage)).await?;
@@ -200,6 +211,7 @@ async fn repair_snapshot(
 ) -> Result<u64> {
     let name = &manifest.name;
     let source = Arc::new(RemoteObject::find(bucket, name, ctx).await?);
+    source.refuse_incomplete()?;
     if !is_same_image(manifest, &source) {
         return Err(Error::new(
             Kind::Conflict,
@@ -221,12 +233,13 @@ async fn repair_snapshot(
         ctx,
     };
     let handle = FetchHandle::single();
+    let variables = (&VariablesChange::Keep, manifest.variables);
     let can_repair_in_place = has_dependent_images(&inventory, name)
         && source.manifest.is_some()
         && file.size_bytes == manifest.size_bytes;
     let progress = match can_repair_in_place {
-        true => repair_in_place(job, existing, Some(good), handle).await?,
-        false => install_snapshot(job, existing, None, handle).await?,
+        true => repair_in_place(job, existing, Some(good), manifest.variables, handle).await?,
+        false => install_snapshot(job, existing, variables, handle).await?,
     };
     Ok(progress.fetched_bytes)
 }
@@ -238,6 +251,9 @@ async fn repair_snapshot(
 pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
     let source = RemoteObject::find(bucket, name, ctx).await?;
+    source.refuse_incomplete()?;
+    // Compares them with their digest.
+    SourceVariables::fetch(bucket, &source, ctx).await?;
     let size_bytes = source.object.size_bytes;
     let has_manifest = source.manifest.is_some();
     if !has_manifest {

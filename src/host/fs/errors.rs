@@ -33,6 +33,10 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
                 "check which program has created or changed it; `snapdeck prune --leftovers --dry-run` shows what snapdeck left",
             ),
         ),
+        _ if is_disk_error(error) => (
+            Kind::Failed,
+            Some("check the disk of the host: its kernel log (`dmesg`) names the error"),
+        ),
         _ => (Kind::Failed, None),
     };
     let error = Error::new(kind, summary).with_cause(error);
@@ -40,6 +44,11 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
         Some(hint) => error.hint(hint),
         None => error,
     }
+}
+
+/// Returns whether it is an error of the disk (EIO), which says nothing of the content of a file.
+fn is_disk_error(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::EIO) || error.to_string().contains("Input/output error")
 }
 
 /// Replaces the hint if the file of a new sandbox exists already.

@@ -215,11 +215,17 @@ impl WriteFile for LocalWriter {
 
     async fn finish(&self) -> Result<()> {
         let file = self.file.clone();
-        self.fs
+        let synced = self
+            .fs
             .run(format!("write {}", self.path), SYNC_TIMEOUT, move || {
                 file.sync_all()
             })
-            .await
+            .await;
+        if synced.is_err() {
+            // What the kernel could not write it may have dropped, and reads as written until then (fsync(2)).
+            let _ = self.reset_records(&BTreeMap::new()).await;
+        }
+        synced
     }
 
     async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {

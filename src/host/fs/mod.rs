@@ -219,7 +219,7 @@ pub trait WriteFile: Send + Sync {
     /// Flushes all written bytes to the disk; other programs may read the file after it.
     ///
     /// # Errors
-    /// An I/O error: written data may be lost.
+    /// An I/O error: written data may be lost, and no record of the resume log is valid.
     async fn finish(&self) -> Result<()>;
 
     /// Gives the file its final name and mode 0644, in place of the file with the stamp `replaced`; without one, never

@@ -5,6 +5,26 @@ umask 077
 fail() { printf '%s\n' "$1" >&2; exit 1; }
 # has_stamp FILE STAMP: compares inode, modification time and size.
 has_stamp() { [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ]; }
+# hash_range FILE OFFSET BYTES: prints the digest of a range; ends with an error if it cannot be read.
+hash_range() {
+  set -- $({
+    {
+      dd if="$1" bs=1M iflag=skip_bytes,count_bytes skip="$2" count="$3" status=none
+      echo "=$?" >&4
+    } | sha256sum
+  } 4>&1)
+  case " $* " in *' =0 '*) ;; *) exit 1 ;; esac
+  for word do
+    case $word in
+    =* | -) ;;
+    *)
+      printf '%s\n' "$word"
+      return
+      ;;
+    esac
+  done
+  exit 1
+}
 verb=$1
 shift
 
@@ -86,7 +106,7 @@ hash_blocks)
   size=$(stat -L -c %s -- "$path") || exit 1
   while [ $# -ge 3 ]; do
     if [ $(($1 * block + $3)) -le "$size" ]; then
-      dd if="$path" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" status=none | sha256sum
+      hash_range "$path" $(($1 * block)) "$3"
     else
       echo unreadable
     fi
@@ -94,21 +114,14 @@ hash_blocks)
   done
   ;;
 
-# copy_blocks FROM TO STAMP BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks; for each, prints "trusted" if FROM has
-# that stamp before and after, else the digest of the copy.
+# copy_blocks FROM TO BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks; prints the digest of each copy.
 copy_blocks)
-  from=$1 to=$2 stamp=$3 block=$4
-  shift 4
+  from=$1 to=$2 block=$3
+  shift 3
   while [ $# -ge 3 ]; do
-    trusted=
-    [ -z "$stamp" ] || ! has_stamp "$from" "$stamp" || trusted=yes
     dd if="$from" of="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" \
       oflag=seek_bytes seek=$(($2 * block)) conv=notrunc,nocreat status=none || exit 1
-    if [ -n "$trusted" ] && has_stamp "$from" "$stamp"; then
-      echo trusted
-    else
-      dd if="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($2 * block)) count="$3" status=none | sha256sum
-    fi
+    hash_range "$to" $(($2 * block)) "$3"
     shift 3
   done
   ;;

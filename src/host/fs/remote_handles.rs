@@ -175,7 +175,15 @@ impl WriteFile for RemoteWriter {
     }
 
     async fn finish(&self) -> Result<()> {
-        self.file.finish().await
+        let synced = self.file.finish().await;
+        if synced
+            .as_ref()
+            .is_err_and(|error| error.kind() != Kind::Unreachable)
+        {
+            // What the kernel could not write it may have dropped, and reads as written until then (fsync(2)).
+            self.file.reset_records(&BTreeMap::new()).await;
+        }
+        synced
     }
 
     async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {

@@ -446,7 +446,7 @@ impl Scanner<'_> {
                     modified: Timestamp::from_nanosecond(image.stamp.modified_ns).ok(),
                     facts: image.facts.as_ref().ok().cloned(),
                     problem: find_problem(image).or_else(|| {
-                        let damage = damage.filter(|damage| damage.file == image.stamp)?;
+                        let damage = damage.filter(|damage| damage.is_of(image.stamp))?;
                         Some(damage.problem)
                     }),
                     dependents,

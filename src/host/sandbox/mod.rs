@@ -10,6 +10,7 @@ use virt::error::Error as VirtError;
 
 mod facts;
 mod file_users;
+mod firmware;
 mod guest;
 mod identity;
 mod quiesce;
@@ -22,6 +23,7 @@ use crate::inventory::scan::Scope;
 use crate::{CALL_TIMEOUT, Host};
 pub(crate) use facts::boot_rank;
 pub use facts::{DomainDisk, DomainFacts};
+pub use firmware::SandboxFirmware;
 pub use quiesce::FsState;
 pub use vnc_tunnel::VncTunnel;
 

@@ -15,6 +15,7 @@ mod guest;
 mod host;
 mod link;
 mod opener;
+mod preload;
 mod process;
 pub(crate) mod proxy;
 pub(crate) mod screen;

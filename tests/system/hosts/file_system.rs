@@ -307,12 +307,10 @@ async fn blocks_are_hashed_and_copied_on_the_host() {
                 .await
                 .unwrap();
             writer.finish().await.unwrap();
-            let expected = match stamp {
-                None => digests,
-                Some(_) => [BlockState::Trusted; 2],
-            };
             let copied: Vec<BlockState> = states(results).into_values().collect();
-            assert_eq!(copied, expected);
+            // Extents that a file system shares are not read.
+            let is_shared = stamp.is_some() && copied == [BlockState::Trusted; 2];
+            assert!(copied == digests || is_shared, "{copied:?}");
             assert_eq!(std::fs::read(&target).unwrap(), blocks.concat());
             writer.discard().await.unwrap();
         }

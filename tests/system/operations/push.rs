@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::json;
 
-use crate::common::{State, World, sha256, stamp, wait_for_exit};
+use crate::common::{State, World, run, sha256, stamp, wait_for_exit};
 use crate::operations::{assert_no_temporary_files, assert_object_is};
 
 #[test]
@@ -201,4 +201,46 @@ fn the_disk_that_boots_is_pushed_and_the_others_are_named() {
     let ran = world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
     let words = format!("has 2 disks: removing {disk}, keeping {data}");
     assert!(ran.stderr.contains(&words), "{ran:?}");
+}
+
+#[test]
+fn a_raw_disk_with_the_header_of_an_image_is_refused() {
+    for backing_format in ["raw", "qcow2"] {
+        let world = World::new();
+        let (id, disk) = (world.id("a"), world.disk("a"));
+        let secret = world.path("scratch/secret");
+        world.image(&secret, 1);
+        let create = [
+            "create",
+            "-q",
+            "-u",
+            "-f",
+            "qcow2",
+            "-F",
+            backing_format,
+            "-b",
+            &secret,
+            &disk,
+            "64M",
+        ];
+        run("qemu-img", &create);
+        let xml = world.path("scratch/domain.xml");
+        let domain = format!(
+            "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory>\
+             <os><type arch='x86_64' machine='pc'>hvm</type></os><devices><disk type='file' device='disk'>\
+             <driver name='qemu' type='raw'/><source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices>\
+             </domain>"
+        );
+        std::fs::write(&xml, domain).unwrap();
+        world.virsh(&["define", &xml]);
+        for args in [
+            &["push", &id, "app"][..],
+            &["push", &id, "app", "--plan"],
+            &["push", &id, "app", "--compact"],
+            &["create", &id, "app", "--live"],
+        ] {
+            world.snapdeck(args).failed(4, &["it is raw", &disk]);
+        }
+        assert!(!world.is_in_bucket("app"));
+    }
 }
