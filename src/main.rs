@@ -160,23 +160,19 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
     result.and_then(|()| empty_output())
 }
 
-fn open_api(mut loaded: LoadedSettings, host: HostName, args: &ServeArgs) -> Result<CommandOutput> {
+fn open_api(loaded: LoadedSettings, host: HostName, args: &ServeArgs) -> Result<CommandOutput> {
     let options = build_api_options(args)?;
     options.check()?;
     let state = settings::state_dir().ok_or_else(|| {
         Error::new(Kind::InvalidInput, "no directory for the journal")
             .hint("set HOME or XDG_STATE_HOME")
     })?;
-    // Other hosts are served by other processes.
-    loaded
-        .settings
-        .hosts
-        .retain(|settings| settings.name == host);
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         // First, so that no signal can end the process during a job.
         let mut stops = StopSignals::new()?;
-        let engine = Engine::with_state(loaded.settings, Some(&state)).await?;
+        // Other hosts are served by other processes.
+        let engine = Engine::for_host(loaded.settings, &host, &state).await?;
         engine.open_journal(&state)?;
         api::serve(engine, host, options, stops.recv()).await
     });

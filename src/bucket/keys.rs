@@ -1,11 +1,21 @@
 //! Keys of snapshots in the bucket.
 
-use snapdeck_model::SnapshotName;
+use snapdeck_model::{Digest, SnapshotName};
 
 /// `PREFIX/NAME.qcow2`: the image.
 pub(crate) const IMAGE_SUFFIX: &str = ".qcow2";
-/// `PREFIX/NAME_VARS.fd`: the UEFI variables.
+/// `PREFIX/NAME.json`: the manifest.
+pub(crate) const MANIFEST_SUFFIX: &str = ".json";
+/// `PREFIX/NAME_VARS.fd`: the UEFI variables of an image whose metadata does not name any.
 pub(crate) const VARIABLES_SUFFIX: &str = "_VARS.fd";
+
+/// `PREFIX/NAME_VARS.DIGEST.fd`: the UEFI variables with that SHA-256, of which the key has 16 digits. With the digest in
+/// the key, those of a new image never replace those of the image that it is about to overwrite.
+pub(crate) fn variables_suffix(digest: Digest) -> String {
+    let digest = digest.to_string();
+    let digits = digest.get(..16).unwrap_or_default();
+    format!("_VARS.{digits}.fd")
+}
 
 /// Returns the snapshot whose file with one of `suffixes` has `key`; `None` if that snapshot's key is another one
 /// (`a.qcow2.qcow2`).

@@ -13,10 +13,12 @@ mod manifest;
 mod meter;
 mod multipart_object;
 mod multipart_upload;
+mod parts;
 mod retry;
 mod s3;
 mod transfer;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -26,12 +28,12 @@ use tokio_util::sync::CancellationToken;
 
 use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{
-    Annotations, AnnotationsPatch, BlockSet, Error, Kind, Leftover, Manifest, Object, ProgressCell,
-    Result, SnapshotName,
+    Annotations, AnnotationsPatch, BlockSet, Digest, Error, ExpectedVariables, Kind, Leftover,
+    Manifest, Object, ProgressCell, Result, SnapshotName, SnapshotParts,
 };
 use snapdeck_ownership::OwnershipRecords;
 
-use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX};
+use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX, variables_suffix};
 use multipart_object::UploadOptions;
 use s3::{LazyClient, Reason, Store};
 
@@ -44,9 +46,20 @@ pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
 #[derive(Clone)]
 pub struct Bucket {
     lazy_client: Arc<LazyClient>,
-    suffix: &'static str,
+    suffix: Cow<'static, str>,
+    /// For the metadata of new objects.
+    parts: Option<SnapshotParts>,
     retry: StoreRetry,
     records: OwnershipRecords,
+}
+
+/// An object, and what its metadata says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredObject {
+    /// The object.
+    pub object: Object,
+    /// The other parts of its snapshot; `None` for an object of another program or of an earlier version.
+    pub parts: Option<SnapshotParts>,
 }
 
 impl Bucket {
@@ -56,16 +69,35 @@ impl Bucket {
     pub fn new(settings: &BucketSettings) -> Self {
         Self {
             lazy_client: Arc::new(LazyClient::new(settings.clone())),
-            suffix: IMAGE_SUFFIX,
+            suffix: IMAGE_SUFFIX.into(),
+            parts: None,
             retry: StoreRetry::short(),
             records: OwnershipRecords::in_memory(),
         }
     }
 
-    /// Returns the handle of the UEFI variables of snapshots (`PREFIX/NAME_VARS.fd`) in place of their images.
+    /// Returns the handle of the UEFI variables (`PREFIX/NAME_VARS.fd`) of images whose metadata does not name them.
     pub fn variables(&self) -> Self {
+        self.with_suffix(VARIABLES_SUFFIX.into())
+    }
+
+    /// Returns the handle of the UEFI variables with that SHA-256 (`PREFIX/NAME_VARS.DIGEST.fd`).
+    pub fn variables_of(&self, digest: Digest) -> Self {
+        self.with_suffix(variables_suffix(digest).into())
+    }
+
+    fn with_suffix(&self, suffix: Cow<'static, str>) -> Self {
         Self {
-            suffix: VARIABLES_SUFFIX,
+            suffix,
+            parts: None,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the same bucket, whose new images are stored with `parts` in their metadata.
+    pub fn with_parts(&self, parts: SnapshotParts) -> Self {
+        Self {
+            parts: Some(parts),
             ..self.clone()
         }
     }
@@ -118,7 +150,7 @@ impl Bucket {
     ///
     /// Keys other than `NAME.qcow2` directly under the prefix are skipped. Ends after the first error.
     pub fn list(&self) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
-        list::list_pages(self.lazy_client.clone())
+        list::list_pages(self.clone())
     }
 
     /// Looks up the object; `NotFound` if the bucket itself does not exist.
@@ -126,6 +158,27 @@ impl Bucket {
         let store = self.store().await?;
         let object = store.head(&self.key(name)).await?;
         Ok(object.map(|object| object.into_object(name.clone())))
+    }
+
+    /// Looks up the object with its metadata, as [`Bucket::head`].
+    pub async fn find(&self, name: &SnapshotName) -> Result<Option<StoredObject>> {
+        let store = self.store().await?;
+        let object = store.head(&self.key(name)).await?;
+        Ok(object.map(|object| StoredObject {
+            parts: object.parts,
+            object: object.into_object(name.clone()),
+        }))
+    }
+
+    /// Looks up the image, as [`Bucket::head`]; its problem is what is missing of an incomplete snapshot.
+    pub async fn inspect(&self, name: &SnapshotName) -> Result<Option<Object>> {
+        let store = self.store().await?;
+        let Some(image) = store.head(&self.key(name)).await? else {
+            return Ok(None);
+        };
+        let problem = parts::find_problem(self, &store, name, &image).await?;
+        let object = image.into_object(name.clone());
+        Ok(Some(Object { problem, ..object }))
     }
 
     /// Uploads `size_bytes` read by `read(offset, length)`, which must return exactly `length` bytes.
@@ -149,12 +202,8 @@ impl Bucket {
         R: Fn(u64, usize) -> F + Send + Sync,
         F: Future<Output = Result<Bytes>> + Send,
     {
-        let options = UploadOptions {
-            overwrite,
-            has_copies: false,
-        };
         let object = self
-            .begin(name, size_bytes, options, progress, cancel)
+            .begin_upload(name, size_bytes, overwrite, progress, cancel)
             .await?;
         match object.upload_all(read).await {
             Ok(()) => object.complete().await,
@@ -163,6 +212,28 @@ impl Bucket {
                 Err(error)
             }
         }
+    }
+
+    /// Begins an object of `size_bytes` all of whose parts are uploaded.
+    ///
+    /// # Errors
+    /// As [`Bucket::begin_multipart`].
+    pub async fn begin_upload<'a>(
+        &'a self,
+        name: &'a SnapshotName,
+        size_bytes: u64,
+        overwrite: bool,
+        progress: &'a ProgressCell,
+        cancel: &'a CancellationToken,
+    ) -> Result<MultipartObject<'a>> {
+        let options = UploadOptions {
+            manifest_key: self.manifest_key(name),
+            overwrite,
+            has_copies: false,
+            parts: self.parts,
+        };
+        self.begin(name, size_bytes, options, progress, cancel)
+            .await
     }
 
     /// Begins an object of at most `max_bytes` that is assembled part by part.
@@ -178,8 +249,10 @@ impl Bucket {
         cancel: &'a CancellationToken,
     ) -> Result<MultipartObject<'a>> {
         let options = UploadOptions {
+            manifest_key: self.manifest_key(name),
             overwrite,
             has_copies: true,
+            parts: self.parts,
         };
         self.begin(name, max_bytes, options, progress, cancel).await
     }
@@ -219,7 +292,8 @@ impl Bucket {
         download::download_blocks(&store, object, blocks, write, progress, cancel).await
     }
 
-    /// Deletes this very object and, with an image, its manifest, but not another program's object in its place. `NotFound` if it does not exist.
+    /// Deletes this very object and, with an image, its manifest and the UEFI variables that its metadata names, but not
+    /// another program's object in their place. `NotFound` if it does not exist.
     ///
     /// # Errors
     /// `Conflict`, with nothing deleted, if another object has the key by now: it is another client's.
@@ -239,6 +313,7 @@ impl Bucket {
             .with_cause("another client has replaced it meanwhile")
             .hint("list it again before you remove it")
         };
+        let parts = current.parts;
         let current = current.into_object(name.clone());
         if current.identity() != object.identity() {
             return Err(replaced());
@@ -252,17 +327,34 @@ impl Bucket {
             _ => error.error,
         })?;
         if self.suffix == IMAGE_SUFFIX {
-            let key = self.manifest_key(name);
-            let deleted = async {
-                match manifest::is_foreign(&store, &key).await? {
-                    true => Ok(()),
-                    false => Ok::<_, Error>(store.delete(&key).await?),
-                }
-            };
-            // A manifest without its object is ignored.
-            if let Err(error) = deleted.await {
+            // Without their image they are ignored.
+            if let Err(error) = self.delete_parts(&store, name, parts).await {
                 tracing::warn!("{error}");
             }
+        }
+        Ok(())
+    }
+
+    /// Deletes the manifest and the variables of an image that was deleted, unless another client has put one there by now.
+    async fn delete_parts(
+        &self,
+        store: &Store,
+        name: &SnapshotName,
+        parts: Option<SnapshotParts>,
+    ) -> Result<()> {
+        if self.head(name).await?.is_some() {
+            return Ok(());
+        }
+        let manifest_key = self.manifest_key(name);
+        if !manifest::is_foreign(store, &manifest_key).await? {
+            store.delete(&manifest_key).await?;
+        }
+        if let Some(SnapshotParts {
+            variables: ExpectedVariables::Digest(digest),
+            ..
+        }) = parts
+        {
+            store.delete(&self.variables_of(digest).key(name)).await?;
         }
         Ok(())
     }
@@ -294,7 +386,8 @@ impl Bucket {
     /// Reads the manifest of `object`; one of another image is ignored.
     pub async fn manifest(&self, object: &Object) -> Result<Option<Manifest>> {
         let store = self.store().await?;
-        manifest::read(&store, &self.manifest_key(&object.name), object).await
+        let (key, image) = (self.manifest_key(&object.name), self.key(&object.name));
+        manifest::read(&store, &key, &image, object).await
     }
 
     /// Writes a manifest beside its object and replaces any other. `Conflict` if the bucket has another object, or another

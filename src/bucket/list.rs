@@ -1,32 +1,42 @@
 //! Lists the snapshots in the bucket, a page at a time.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
+use jiff::Timestamp;
 
-use super::keys::{IMAGE_SUFFIX, snapshot_name};
-use super::s3::LazyClient;
-use snapdeck_model::{Error, Kind, Object, Result};
+use super::Bucket;
+use super::keys::{IMAGE_SUFFIX, MANIFEST_SUFFIX, snapshot_name};
+use super::parts::find_problem;
+use super::s3::Store;
+use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
 
 /// Pages of up to 1,000 keys: ten million keys. A store with more repeats itself.
 const MAX_PAGES: u32 = 10_000;
+/// Objects of one listing whose metadata is read, to find incomplete snapshots.
+const MAX_INSPECTED: usize = 200;
+/// Concurrent reads of metadata.
+const MAX_CONCURRENT_READS: usize = 16;
 
 struct Paginator {
-    lazy_client: Arc<LazyClient>,
+    bucket: Bucket,
     token: Option<String>,
     pages: u32,
     is_done: bool,
+    /// Times of the manifests whose images are still to come: in the order of keys they precede them.
+    manifests: HashMap<SnapshotName, Option<Timestamp>>,
+    inspected: usize,
 }
 
 /// Returns the pages in the order of the store; ends after the first error.
-pub(super) fn list_pages(
-    lazy_client: Arc<LazyClient>,
-) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
+pub(super) fn list_pages(bucket: Bucket) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
     let paginator = Paginator {
-        lazy_client,
+        bucket,
         token: None,
         pages: 0,
         is_done: false,
+        manifests: HashMap::new(),
+        inspected: 0,
     };
     stream::unfold(paginator, |mut paginator| async move {
         if paginator.is_done {
@@ -40,23 +50,83 @@ pub(super) fn list_pages(
 
 impl Paginator {
     async fn next_page(&mut self) -> Result<Vec<Object>> {
-        let store = self.lazy_client.get_store().await?;
-        let prefix = &self.lazy_client.settings().prefix;
+        let bucket = self.bucket.clone();
+        let store = bucket.lazy_client.get_store().await?;
+        let prefix = &bucket.lazy_client.settings().prefix;
         let page = store.list(prefix, self.token.clone()).await?;
         self.pages += 1;
         self.is_done = page.is_last;
         let next = page.next_token;
         if !page.is_last && (next.is_none() || next == self.token || self.pages >= MAX_PAGES) {
-            let summary = format!("cannot list {}", self.lazy_client.location());
+            let summary = format!("cannot list {}", bucket.location());
             return Err(Error::new(Kind::Failed, summary)
                 .with_cause(format!("the listing of {} does not end", store.endpoint()))
                 .hint("check the bucket with another S3 client"));
         }
         self.token = next;
-        let objects = page.objects.into_iter().filter_map(|object| {
-            let name = snapshot_name(prefix, &object.key, &[IMAGE_SUFFIX])?;
-            Some(object.into_object(name))
-        });
-        Ok(objects.collect())
+        let mut objects = Vec::new();
+        let mut unclear = Vec::new();
+        for object in page.objects {
+            if let Some(name) = snapshot_name(prefix, &object.key, &[MANIFEST_SUFFIX]) {
+                self.manifests.insert(name, object.modified);
+            } else if let Some(name) = snapshot_name(prefix, &object.key, &[IMAGE_SUFFIX]) {
+                // A manifest is written after its image, and again with each change of the annotations.
+                let manifest = self.manifests.remove(&name);
+                let is_complete =
+                    manifest.is_some_and(|written| written.is_some() && written >= object.modified);
+                if !is_complete {
+                    unclear.push(objects.len());
+                }
+                objects.push(object.into_object(name));
+            }
+        }
+        self.inspect(store, &mut objects, unclear).await;
+        Ok(objects)
     }
+
+    /// Sets the problem of the objects with the indexes `unclear`, as far as their metadata can be read.
+    async fn inspect(&mut self, store: &Store, objects: &mut [Object], unclear: Vec<usize>) {
+        let bucket = &self.bucket;
+        let is_known = |index: &usize| {
+            objects
+                .get(*index)
+                .is_none_or(|object| bucket.lazy_client.is_known_complete(object))
+        };
+        let unknown = unclear.into_iter().filter(|index| !is_known(index));
+        let remaining = MAX_INSPECTED.saturating_sub(self.inspected);
+        let unknown: Vec<(usize, Object)> = unknown
+            .take(remaining)
+            .filter_map(|index| Some((index, objects.get(index)?.clone())))
+            .collect();
+        self.inspected += unknown.len();
+        let problems: Vec<(usize, Option<String>)> = stream::iter(unknown)
+            .map(|(index, object)| async move {
+                let problem = inspect(bucket, store, &object).await;
+                let problem = problem.unwrap_or_else(|error| {
+                    tracing::debug!("{error}");
+                    None
+                });
+                (index, problem)
+            })
+            .buffer_unordered(MAX_CONCURRENT_READS)
+            .collect()
+            .await;
+        for (index, problem) in problems {
+            if let Some(object) = objects.get_mut(index) {
+                object.problem = problem;
+            }
+        }
+    }
+}
+
+/// Returns what is missing of the snapshot, and records if nothing is.
+async fn inspect(bucket: &Bucket, store: &Store, object: &Object) -> Result<Option<String>> {
+    let Some(image) = store.head(&object.key).await? else {
+        return Ok(None);
+    };
+    let problem = find_problem(bucket, store, &object.name, &image).await?;
+    if problem.is_none() {
+        bucket.lazy_client.record_complete(object);
+    }
+    Ok(problem)
 }

@@ -16,12 +16,36 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_ATTEMPTS: u32 = 4;
 
 /// Returns the manifest under `key` if it is that of `object`; any other is ignored.
-pub(super) async fn read(store: &Store, key: &str, object: &Object) -> Result<Option<Manifest>> {
+///
+/// In a copy of a bucket, objects may have other entity tags; the tag of their upload shows what belongs together then.
+pub(super) async fn read(
+    store: &Store,
+    key: &str,
+    image_key: &str,
+    object: &Object,
+) -> Result<Option<Manifest>> {
     let Some((json, _)) = read_json(store, key).await? else {
         return Ok(None);
     };
     match Manifest::read(&json) {
-        Ok(manifest) if manifest.matches_object(object) => return Ok(Some(manifest)),
+        Ok(mut manifest) if manifest.matches_object(object) => {
+            // Only of interest to the store.
+            manifest.upload_tag = None;
+            return Ok(Some(manifest));
+        }
+        Ok(mut manifest)
+            if manifest.upload_tag.is_some() && manifest.size_bytes == object.size_bytes =>
+        {
+            let image = store.head(image_key).await?;
+            let is_same = image.is_some_and(|image| {
+                image.etag == object.etag && image.upload_tag == manifest.upload_tag
+            });
+            if is_same {
+                manifest.etag = object.etag.clone();
+                manifest.upload_tag = None;
+                return Ok(Some(manifest));
+            }
+        }
         Ok(_) => tracing::debug!("ignored {}: it is of another image", store.address(key)),
         Err(error) => tracing::debug!("ignored {}: {error}", store.address(key)),
     }
@@ -121,11 +145,13 @@ pub(super) async fn write(
 ) -> Result<()> {
     update(store, key, |existing| async move {
         let annotations = existing.and_then(|json| Annotations::from_manifest_json(&json).ok());
-        let json = manifest
-            .clone()
-            .with_existing_annotations(annotations.unwrap_or_default())
-            .write()?;
         let image = store.head(image_key).await?;
+        let upload_tag = image.as_ref().and_then(|image| image.upload_tag.clone());
+        let mut manifest = manifest
+            .clone()
+            .with_existing_annotations(annotations.unwrap_or_default());
+        manifest.upload_tag = upload_tag;
+        let json = manifest.write()?;
         let image = image.map(|image| image.into_object(manifest.name.clone()));
         if !image.is_some_and(|image| manifest.matches_object(&image)) {
             let summary = format!("cannot write {}", store.address(key));

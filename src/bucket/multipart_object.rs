@@ -9,26 +9,34 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::manifest;
 use super::multipart_upload::{MultipartUpload, already_exists_error, upload_summary};
 use super::s3::{Checksums, Reason, Store, StoreError, UploadedPart};
 use super::transfer::{Part, Transfer, max_parts_in_memory, part_size};
-use snapdeck_model::{Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
+use snapdeck_model::{
+    Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName, SnapshotParts,
+};
 
 /// Time that a cancelled upload waits for the response while it begins or completes: the response shows whether there is
 /// anything to abort.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct UploadOptions {
+    /// Key of the manifest with the pin.
+    pub(super) manifest_key: String,
     pub(super) overwrite: bool,
     /// Whether parts are going to be copied by the store.
     pub(super) has_copies: bool,
+    /// The other parts of the snapshot, for the metadata.
+    pub(super) parts: Option<SnapshotParts>,
 }
 
 /// An object being assembled. It ends completed or aborted, also when it is dropped.
 pub struct MultipartObject<'a> {
     store: Store,
     name: &'a SnapshotName,
+    manifest_key: String,
     overwrite: bool,
     transfer: Transfer<'a>,
     upload: MultipartUpload,
@@ -67,11 +75,12 @@ impl<'a> MultipartObject<'a> {
             true => Checksums::Parts,
             false => Checksums::Object,
         };
-        let begin = MultipartUpload::begin(&store, key, checksums);
+        let begin = MultipartUpload::begin(&store, key, options.parts, checksums);
         let upload = transfer.run_until_cancelled(CANCEL_GRACE, begin).await?;
         Ok(Self {
             store,
             name,
+            manifest_key: options.manifest_key,
             overwrite,
             transfer,
             upload,
@@ -112,7 +121,10 @@ impl<'a> MultipartObject<'a> {
     }
 
     /// Uploads all parts, each with the bytes that `read` returns for its offset and length.
-    pub(super) async fn upload_all<R, F>(&self, read: R) -> Result<()>
+    ///
+    /// # Errors
+    /// Those of `read`; the store's; `Cancelled`.
+    pub async fn upload_all<R, F>(&self, read: R) -> Result<()>
     where
         R: Fn(u64, usize) -> F + Send + Sync,
         F: Future<Output = Result<Bytes>> + Send,
@@ -262,8 +274,8 @@ impl<'a> MultipartObject<'a> {
         self.upload.abort().await;
     }
 
-    /// Returns the object's size and its parts in order. Looks for the object again, for stores that do not support
-    /// conditional writes.
+    /// Returns the object's size and its parts in order. Looks for the object again: stores may not support conditional
+    /// writes, and an object that is overwritten may have been pinned.
     async fn collect_parts(&self) -> Result<(u64, Vec<UploadedPart>)> {
         let parts = self.lock().clone();
         let last = parts.len().saturating_sub(1) as u64;
@@ -278,12 +290,16 @@ impl<'a> MultipartObject<'a> {
                 .upload_error()
                 .with_cause("not all of its parts were uploaded"));
         }
-        if !self.overwrite {
-            let check = refuse_overwrite(&self.store, &self.upload.handle.key, false);
-            self.transfer
-                .run_until_cancelled(Duration::ZERO, check)
-                .await?;
-        }
+        let (store, key) = (&self.store, &self.upload.handle.key);
+        let check = async {
+            match self.overwrite {
+                true => refuse_pinned(store, key, &self.manifest_key).await,
+                false => refuse_overwrite(store, key, false).await,
+            }
+        };
+        self.transfer
+            .run_until_cancelled(Duration::ZERO, check)
+            .await?;
         let size_bytes = parts.values().map(|(length, _)| length).sum();
         Ok((
             size_bytes,
@@ -322,6 +338,22 @@ impl<'a> MultipartObject<'a> {
 async fn refuse_overwrite(store: &Store, key: &str, overwrite: bool) -> Result<()> {
     match store.head(key).await? {
         Some(_) if !overwrite => Err(already_exists_error(store, key)),
+        _ => Ok(()),
+    }
+}
+
+/// Fails if the object exists and is pinned.
+async fn refuse_pinned(store: &Store, key: &str, manifest_key: &str) -> Result<()> {
+    if store.head(key).await?.is_none() {
+        return Ok(());
+    }
+    match manifest::read_annotations(store, manifest_key).await? {
+        Some(annotations) if annotations.pinned => Err(Error::new(
+            Kind::Conflict,
+            format!("cannot overwrite {}", store.address(key)),
+        )
+        .with_cause("it was pinned meanwhile")
+        .hint("unpin it first, with `snapdeck unpin NAME`")),
         _ => Ok(()),
     }
 }

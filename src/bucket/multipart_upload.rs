@@ -6,8 +6,8 @@ use std::hash::{BuildHasher, RandomState};
 use tokio::time::sleep;
 
 use super::retry::{Retries, StoreRetry};
-use super::s3::{Checksums, Reason, Store, StoreError, UploadHandle, UploadedPart};
-use snapdeck_model::{Error, Kind, Result};
+use super::s3::{Checksums, NewMetadata, Reason, Store, StoreError, UploadHandle, UploadedPart};
+use snapdeck_model::{Error, Kind, Result, SnapshotParts};
 
 /// Requests to abort an upload that still has parts.
 const MAX_ABORTS: usize = 3;
@@ -23,12 +23,21 @@ pub(super) struct MultipartUpload {
 impl MultipartUpload {
     /// Begins an upload, with `checksums` if the store supports them. It continues when the caller is dropped, so that its
     /// ID is never lost.
-    pub(super) async fn begin(store: &Store, key: &str, checksums: Checksums) -> Result<Self> {
+    pub(super) async fn begin(
+        store: &Store,
+        key: &str,
+        parts: Option<SnapshotParts>,
+        checksums: Checksums,
+    ) -> Result<Self> {
         let (store, key) = (store.clone(), key.to_owned());
         let summary = upload_summary(&store, &key);
         let begin = async move {
             let upload_tag = format!("{:016x}{:016x}", random(), random());
-            let handle = store.create_multipart(&key, &upload_tag, checksums).await?;
+            let metadata = NewMetadata {
+                upload_tag: upload_tag.clone(),
+                parts,
+            };
+            let handle = store.create_multipart(&key, &metadata, checksums).await?;
             Ok(Self {
                 store,
                 handle,

@@ -250,18 +250,20 @@ pub(crate) async fn objects(engine: &Engine) -> Result<CommandOutput> {
                  name,
                  size_bytes,
                  modified,
+                 problem,
                  ..
              }| {
                 vec![
                     name.to_string(),
                     format_size(*size_bytes),
                     format_time(*modified),
+                    problem.clone().unwrap_or_default(),
                 ]
             },
         )
         .collect();
     CommandOutput::new(
         &objects,
-        format_nonempty_table(&["SNAPSHOT", ">SIZE", "MODIFIED"], &rows),
+        format_nonempty_table(&["SNAPSHOT", ">SIZE", "MODIFIED", "PROBLEM"], &rows),
     )
 }

@@ -23,7 +23,7 @@ pub struct PruneArgs {
     /// app-2026-01-31 are versions of app
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
-    /// Remove only snapshots older than this: 12h, 30d, 8w
+    /// Remove only snapshots created longer ago than this: 12h, 30d, 8w
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     older_than: Option<Duration>,
     /// Remove only snapshots that no sandbox on any configured host is based on
@@ -233,7 +233,9 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
             location(&candidate.host),
             candidate.name.to_string(),
             format_size(candidate.size_bytes),
-            format_time(candidate.modified),
+            candidate
+                .created
+                .map_or_else(String::new, |time| format_time(Some(time))),
         ]
     };
     let mut text = String::new();
@@ -250,7 +252,7 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
             })
             .collect();
         text += "to remove:\n";
-        text += &format_table(&["LOCATION", "NAME", ">FREES", "MODIFIED", ""], &rows);
+        text += &format_table(&["LOCATION", "NAME", ">FREES", "CREATED", ""], &rows);
     }
     let leftovers = |title: &str, leftovers: &[Leftover]| {
         let row = |leftover: &Leftover| {
@@ -293,7 +295,7 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
         };
         let rows: Vec<Vec<String>> = plan.kept.iter().map(row).collect();
         text += "kept although it matches:\n";
-        text += &format_table(&["LOCATION", "NAME", ">SIZE", "MODIFIED", "REASON"], &rows);
+        text += &format_table(&["LOCATION", "NAME", ">SIZE", "CREATED", "REASON"], &rows);
     }
     text += &match plan.is_empty() {
         true => "nothing to remove\n".to_owned(),

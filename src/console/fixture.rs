@@ -81,6 +81,7 @@ pub(crate) fn object(name: &str, size_bytes: u64) -> Object {
         size_bytes,
         modified: Some("2026-01-02T03:04:05Z".parse().unwrap()),
         etag: Some("\"d41d8cd98f00b204e9800998ecf8427e-2\"".to_owned()),
+        problem: None,
     }
 }
 
@@ -218,6 +219,7 @@ pub(crate) fn interrupted_job(id: u64, name: &str) -> InterruptedJob {
         id: InterruptedId(id),
         title: operation_title(&pull),
         operations: vec![pull],
+        has_begun: false,
         requested_at: jiff::Timestamp::now(),
     }
 }

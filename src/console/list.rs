@@ -380,6 +380,7 @@ mod tests {
                 size_bytes: 1,
                 modified: None,
                 etag: None,
+                problem: None,
             })
             .collect()
     }

@@ -15,7 +15,8 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, NotificationMethod, PictureStyle, PushSettings, SandboxSettings, Settings,
+    Network, NotificationMethod, PictureStyle, PullSettings, PushSettings, SandboxSettings,
+    Settings,
 };
 use snapdeck_model::{
     BufferPool, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName,
@@ -310,6 +311,9 @@ fn build_settings(host: HostSettings, endpoint: String, keys: Credentials) -> Se
         },
         push: PushSettings {
             zstd_enabled: false,
+        },
+        pull: PullSettings {
+            check_shared_blocks: true,
         },
         sandbox: SandboxSettings {
             accel: Accel::Qemu,

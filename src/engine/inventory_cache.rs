@@ -128,6 +128,7 @@ mod tests {
             size_bytes: 7,
             modified: Some(Timestamp::UNIX_EPOCH),
             etag: None,
+            problem: None,
         }
     }
 

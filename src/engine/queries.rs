@@ -85,7 +85,7 @@ impl Engine {
     /// # Errors
     /// Those of the bucket.
     pub async fn object(&self, name: &SnapshotName) -> Result<Option<Object>> {
-        self.inner.bucket.head(name).await
+        self.inner.bucket.inspect(name).await
     }
 
     async fn scan(&self, host: &HostName) -> Result<HostInventory> {

@@ -24,8 +24,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// `qemu-img` on a host.
 #[derive(Clone, Copy)]
 pub struct Images<'a> {
-    runner: &'a CommandRunner,
-    retry_policy: &'a RetryPolicy,
+    pub(super) runner: &'a CommandRunner,
+    pub(super) retry_policy: &'a RetryPolicy,
 }
 
 impl<'a> Images<'a> {
@@ -260,10 +260,20 @@ async fn check(
 fn is_access_error(stderr: &str) -> bool {
     [
         "Permission denied",
+        "Operation not permitted",
         "No such file",
+        "No such device",
         LOCK_MESSAGE,
         "Input/output error",
+        "I/O error",
+        "Stale file handle",
+        "Connection",
+        "Transport endpoint is not connected",
+        "Structure needs cleaning",
+        "Interrupted system call",
+        "Too many open files",
         "Cannot allocate memory",
+        "error while loading shared libraries",
     ]
     .iter()
     .any(|message| stderr.contains(message))

@@ -8,10 +8,12 @@ mod command;
 mod digest;
 mod doctor;
 mod domain;
+mod domain_files;
 mod domain_xml;
 mod fs;
 mod image;
 mod image_file;
+mod image_lock;
 mod inventory;
 mod leftovers;
 mod libvirt;
@@ -47,13 +49,15 @@ pub use fs::{
 };
 pub use image::Images;
 pub use image_file::ImageFile;
+pub use image_lock::{ImageHold, ImageUser};
 pub use inventory::cache::{Inventory, ScanCache};
 pub use inventory::scan::HostInventory;
+pub use inventory::sharing::{Directories, DirectoryId};
 pub use leftovers::Leftovers;
 pub use libvirt::Libvirt;
 pub use lock::{LockGuard, LockRequest, Locks};
 pub use reconnect::RetryPolicy;
-pub use sandbox::{Sandboxes, VncTunnel};
+pub use sandbox::{DomainDisk, DomainFacts, FsState, SandboxFirmware, Sandboxes, VncTunnel};
 pub use scratch::ScratchDirs;
 pub use snapdeck_libvirt::set_mmap_threshold;
 pub use snapshots::{Snapshots, StoredManifest};
@@ -154,6 +158,14 @@ impl Host {
     /// Returns whether it is reached over SSH.
     pub fn is_remote(&self) -> bool {
         self.runner.ssh().is_some()
+    }
+
+    /// Returns libvirt's URI on the host itself.
+    fn uri_on_host(&self) -> String {
+        match self.runner.ssh() {
+            Some(ssh) => ssh.address().uri_on_host(),
+            None => self.settings.uri.clone(),
+        }
     }
 
     /// Returns its name.

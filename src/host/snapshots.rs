@@ -116,18 +116,8 @@ impl<'a> Snapshots<'a> {
     /// # Errors
     /// As [`Snapshots::manifest`].
     pub async fn stored_manifest(self, name: &SnapshotName) -> Result<Option<StoredManifest>> {
-        let path = self.manifest_path(name);
-        // One more byte shows that it is longer.
-        let limit = MAX_MANIFEST_BYTES + 1;
-        let Some(json) = self.host.fs().read_file(&path, limit).await? else {
+        let Some(manifest) = self.recorded_manifest(name).await? else {
             return Ok(None);
-        };
-        let manifest = match Manifest::read(&json) {
-            Ok(manifest) => manifest,
-            Err(error) => {
-                tracing::debug!("{path} on host {} is ignored: {error}", self.host.name());
-                return Ok(None);
-            }
         };
         let image = self.host.snapshot_path(name);
         let Some(file) = self.host.fs().image_file(&image).await? else {
@@ -137,13 +127,33 @@ impl<'a> Snapshots<'a> {
             true => self
                 .damage(name)
                 .await?
-                .is_some_and(|damage| damage.file == file.stamp),
+                .is_some_and(|damage| damage.is_of(file.stamp)),
             false => true,
         };
         Ok(Some(StoredManifest {
             manifest,
             is_verified: !is_damaged,
         }))
+    }
+
+    /// Returns the manifest under the name of a snapshot, even if the snapshot is missing.
+    ///
+    /// # Errors
+    /// As [`Snapshots::manifest`].
+    pub async fn recorded_manifest(self, name: &SnapshotName) -> Result<Option<Manifest>> {
+        let path = self.manifest_path(name);
+        // One more byte shows that it is longer.
+        let limit = MAX_MANIFEST_BYTES + 1;
+        let Some(json) = self.host.fs().read_file(&path, limit).await? else {
+            return Ok(None);
+        };
+        match Manifest::read(&json) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) => {
+                tracing::debug!("{path} on host {} is ignored: {error}", self.host.name());
+                Ok(None)
+            }
+        }
     }
 
     /// Writes the manifest beside its snapshot atomically, with the annotations of the one it replaces.

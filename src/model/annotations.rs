@@ -35,7 +35,7 @@ pub struct Annotations {
     pub notes: Option<String>,
     /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// Whether `remove` and `prune` keep it.
+    /// Whether it is neither removed, pruned nor overwritten.
     pub pinned: bool,
 }
 

@@ -228,6 +228,9 @@ pub struct Object {
     pub modified: Option<Timestamp>,
     /// Entity tag with the quotes of the store.
     pub etag: Option<String>,
+    /// Why it cannot be used: what is missing of an incomplete snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl Object {

@@ -13,6 +13,7 @@ mod lineage;
 mod manifest;
 mod names;
 mod operation;
+mod parts;
 mod progress;
 mod retention;
 pub mod settings;
@@ -25,7 +26,7 @@ pub use buffer_pool::BufferPool;
 pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};
 pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, Picture, Stats, Vnc};
-pub use identity::{FileStamp, ImageIdentity};
+pub use identity::{DiskIdentity, FileStamp, ImageIdentity, SandboxIdentity};
 pub use inventory::{
     ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox, SandboxState, Snapshot,
 };
@@ -36,6 +37,7 @@ pub use lineage::{
 pub use manifest::{Consistency, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent};
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};
+pub use parts::{ExpectedVariables, SnapshotParts};
 pub use progress::{Phase, Progress, ProgressCell};
 pub use retention::{
     Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, find_matching,

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use super::annotations::{MANIFEST_FORMAT, MANIFEST_SCHEMA};
 use super::{
-    Annotations, Error, FileStamp, HostName, Kind, Object, Result, SandboxId, SnapshotName,
-    block_count,
+    Annotations, Error, ExpectedVariables, FileStamp, HostName, Kind, Object, Result, SandboxId,
+    SnapshotName, block_count,
 };
 
 /// Maximum length in bytes. The manifest of the largest possible object (5 TiB) has 27 MiB.
@@ -89,9 +89,19 @@ pub struct Parent {
 pub struct Damage {
     /// The file that was checked.
     pub file: FileStamp,
+    /// The file that was about to replace it, if that was interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<FileStamp>,
     /// The damage, a sentence without a full stop.
     #[serde(rename = "what")]
     pub problem: String,
+}
+
+impl Damage {
+    /// Returns whether it is that of the file with `stamp`.
+    pub fn is_of(&self, stamp: FileStamp) -> bool {
+        self.file == stamp || self.replacement == Some(stamp)
+    }
 }
 
 /// Manifest of an image. Unknown keys are preserved.
@@ -142,6 +152,12 @@ pub struct Manifest {
     /// Entity tag of the object with these bytes, if there is or was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// Tag of the upload of the object, which is in the object's metadata, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_tag: Option<String>,
+    /// The UEFI variables that belong to the image, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variables: Option<ExpectedVariables>,
     /// Beside a file: its stamp when its bytes were verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileStamp>,
@@ -173,6 +189,8 @@ impl Manifest {
             labels: BTreeMap::new(),
             pinned: false,
             etag: None,
+            upload_tag: None,
+            variables: None,
             file: None,
             blocks,
             extra: Map::new(),
@@ -353,6 +371,7 @@ mod tests {
             size_bytes,
             modified: None,
             etag: etag.map(str::to_owned),
+            problem: None,
         }
     }
 

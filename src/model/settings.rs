@@ -15,6 +15,8 @@ pub struct Settings {
     pub bucket: BucketSettings,
     /// `[push]`.
     pub push: PushSettings,
+    /// `[pull]`.
+    pub pull: PullSettings,
     /// `[sandbox]`.
     pub sandbox: SandboxSettings,
     /// `[jobs]`.
@@ -84,6 +86,13 @@ impl std::fmt::Debug for Credentials {
 pub struct PushSettings {
     /// Whether rewritten clusters are compressed with zstd, which QEMU before 5.1 cannot read.
     pub zstd_enabled: bool,
+}
+
+/// `[pull]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PullSettings {
+    /// Whether blocks whose extents are shared with another snapshot are read and checked, too.
+    pub check_shared_blocks: bool,
 }
 
 /// Acceleration of a guest.

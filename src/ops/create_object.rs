@@ -4,7 +4,7 @@ use humansize::{BINARY, format_size};
 use jiff::Timestamp;
 
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Kind, Manifest, Method, Parent, Phase, Result, TransferStats};
+use snapdeck_model::{Error, Kind, Manifest, Method, Parent, Result, TransferStats};
 
 use crate::compose::{ComposeAbort, compose_and_upload, compose_running};
 use crate::consistency_mode::ConsistencyMode;
@@ -13,12 +13,12 @@ use crate::convert::convert_and_upload;
 use crate::job::SnapshotJob;
 use crate::sandbox_disk::SandboxDisk;
 use crate::uploaded_image::UploadedImage;
-use crate::variables;
+use crate::variables::snapshot_parts;
 
 /// Uploads the object, its UEFI variables and its manifest.
 ///
 /// # Errors
-/// Those of composing or converting. A manifest that cannot be written is only a warning: the object works without it.
+/// Those of composing or converting; the bucket's if the manifest cannot be written: the snapshot is incomplete then.
 pub(crate) async fn build_object(
     job: SnapshotJob<'_>,
     mode: ConsistencyMode,
@@ -49,9 +49,8 @@ pub(crate) async fn build_object(
             Box::pin(convert_and_upload(job, mode)).await?
         }
     };
-    upload_variables(job, &image).await?;
     log_transfer(&image.transfer, ctx);
-    write_manifest(job, &image).await;
+    write_manifest(job, &image).await?;
     Ok(image)
 }
 
@@ -102,31 +101,6 @@ async fn compose_by_first_method(job: SnapshotJob<'_>) -> Result<UploadedImage, 
     })
 }
 
-/// Uploads the UEFI variables of the image. If that fails, a new image is removed again: without its variables it does
-/// not boot.
-async fn upload_variables(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<()> {
-    let (bucket, ctx) = (job.bucket, job.ctx);
-    let (name, overwrite) = (&job.request.name, job.request.overwrite);
-    let variables = image.variables.as_ref();
-    let Err(error) = variables::upload(bucket, variables, name, overwrite, ctx).await else {
-        return Ok(());
-    };
-    if overwrite {
-        return Err(error.hint(format!(
-            "{} has the new image but not its UEFI variables: push it again",
-            image.object.key
-        )));
-    }
-    ctx.progress.enter(Phase::CleaningUp, 0);
-    // Only this image: another client may have replaced it meanwhile.
-    match bucket.delete_object(&image.object).await {
-        Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
-        Err(error) => ctx.warn(format!("{error}; remove it by hand")),
-        Ok(()) => {}
-    }
-    Err(error)
-}
-
 fn log_transfer(transfer: &TransferStats, ctx: &Context) {
     let size = |bytes: u64| format_size(bytes, BINARY);
     let copied = match transfer.copied_bytes {
@@ -140,11 +114,20 @@ fn log_transfer(transfer: &TransferStats, ctx: &Context) {
     ));
 }
 
-async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) {
+async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<()> {
     let (host, source, ctx) = (job.host, job.source, job.ctx);
     let object = &image.object;
+    let incomplete = |error: Error| {
+        error.hint(format!(
+            "{} is incomplete without its manifest: push it again with --overwrite",
+            object.key
+        ))
+    };
     let Some(digests) = image.digests.clone() else {
-        return;
+        return Err(incomplete(Error::new(
+            Kind::Failed,
+            format!("cannot hash all blocks of {}", object.key),
+        )));
     };
     let mut manifest = Manifest::new(object.name.clone(), object.size_bytes, digests);
     manifest.virtual_size = image.virtual_size;
@@ -156,11 +139,15 @@ async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) {
     manifest.method = Some(image.transfer.method.as_str().to_owned());
     manifest.paused_ms = image.paused_ms();
     manifest.etag = object.etag.clone();
+    manifest.variables = Some(snapshot_parts(image.variables.as_ref()).variables);
     match job.bucket.write_manifest(&manifest).await {
-        Ok(()) => {}
+        Ok(()) => Ok(()),
         // Another client has replaced the object and written its manifest.
-        Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
-        Err(error) => ctx.warn(format!("{error}; the object has no manifest")),
+        Err(error) if error.kind() == Kind::Conflict => {
+            ctx.info(error.to_string());
+            Ok(())
+        }
+        Err(error) => Err(incomplete(error)),
     }
 }
 

@@ -9,6 +9,7 @@ use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId,
 
 use crate::context::Context;
 use crate::standalone_image::standalone_facts;
+use crate::variables::find_local_problem;
 
 /// Creates the sandbox `id` from `spec`; `defaults` apply to what that leaves unset.
 ///
@@ -168,6 +169,25 @@ impl BaseSnapshot {
                 "run `snapdeck pull {name}` to repair a damaged copy"
             ))
         })?;
+        let unusable = |problem: String| {
+            Error::new(
+                Kind::Damaged,
+                format!("cannot use {path} on host {} as a base", host.name()),
+            )
+            .with_cause(problem)
+            .hint(format!(
+                "run `snapdeck pull {name}` to repair or complete it"
+            ))
+        };
+        let damage = host.snapshots().damage(name).await?;
+        if let Some(damage) = damage.filter(|damage| damage.is_of(file.stamp)) {
+            return Err(unusable(damage.problem));
+        }
+        let manifest = host.snapshots().manifest(name).await?;
+        let expected = manifest.and_then(|manifest| manifest.variables);
+        if let Some(problem) = find_local_problem(host, name, expected).await? {
+            return Err(unusable(problem));
+        }
         let variables = host.snapshot_variables_path(name);
         Ok(Self {
             variables: host.fs().has_file(&variables).await?.then_some(variables),

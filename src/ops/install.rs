@@ -4,32 +4,25 @@ use std::collections::BTreeMap;
 
 use humansize::{BINARY, format_size};
 
-use snapdeck_host::{Content, FileWriter};
-use snapdeck_model::{BlockSet, Digest, Error, Kind, Manifest, Phase, Result};
+use snapdeck_host::{Content, FileWriter, ImageFile};
+use snapdeck_model::{BlockSet, Digest, Error, ExpectedVariables, Kind, Phase, Result};
 
 use crate::fetch::FetchHandle;
 use crate::hash_blocks::hash_local_blocks;
 use crate::job::PullJob;
+use crate::publish_snapshot::publish_snapshot;
 use crate::remote_object::is_unchanged;
+use crate::replace::ExistingCopy;
 use crate::standalone_image::refuse_unusable;
 use crate::transfer::{TransferError, TransferProgress, run_transfer};
 use crate::transfer_plan::TransferPlan;
-use crate::variables::FetchedVariables;
-
-/// The file that has the snapshot's name before.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ExistingCopy {
-    Absent,
-    /// A snapshot to be replaced.
-    Valid,
-    /// A damaged snapshot, whose good blocks can be reused.
-    Damaged,
-}
+use crate::variables_change::VariablesChange;
 
 /// Installs `source` on `host`.
 ///
 /// Blocks that an earlier pull of the same object has written are reused, blocks of other snapshots of the host are
-/// copied, and the rest is downloaded. `variables` are installed with it; the flag allows replacing existing ones.
+/// copied, and the rest is downloaded. `variables` are what becomes of those on the host, and what the manifest says of
+/// them.
 ///
 /// # Errors
 /// Those of a pull. The file under the final name is unchanged then, and a partial file that the next pull can resume
@@ -37,7 +30,7 @@ pub(crate) enum ExistingCopy {
 pub(crate) async fn install_snapshot(
     job: PullJob<'_>,
     existing: ExistingCopy,
-    variables: Option<(&FetchedVariables, bool)>,
+    variables: (&VariablesChange, Option<ExpectedVariables>),
     fetch_handle: FetchHandle,
 ) -> Result<TransferProgress> {
     let (host, ctx, object) = (job.host, job.ctx, &job.source.object);
@@ -55,22 +48,11 @@ pub(crate) async fn install_snapshot(
     let mut progress = TransferProgress::empty(object.size_bytes);
     let result = async {
         let plan = plan_transfer(job, existing, &writer).await?;
-        run_transfer(job, fetch_handle, &writer, plan, &mut progress).await?;
-        validate_image(job, &writer, &progress).await?;
+        run_transfer(job, fetch_handle, &writer, &partial, plan, &mut progress).await?;
+        let image = validate_image(job, &writer, &progress).await?;
         ctx.enter_phase(Phase::Publishing)?;
-        let path = host.snapshot_path(&object.name);
-        let new_variables = match variables {
-            Some((variables, replace)) => variables.publish(host, &object.name, replace).await?,
-            None => None,
-        };
-        let published = writer
-            .rename_into_place(&path, existing != ExistingCopy::Absent)
-            .await;
-        if let (Err(_), Some(new_variables)) = (&published, new_variables) {
-            // The first error is reported; this one has the same cause.
-            let _ = host.fs().remove_file(&new_variables).await;
-        }
-        Ok(published?)
+        publish_snapshot(job, &writer, &image, existing, variables, &progress).await?;
+        Ok(())
     }
     .await;
     if let Err(failure) = result {
@@ -78,7 +60,6 @@ pub(crate) async fn install_snapshot(
         keep_or_discard_partial(job, &writer, &progress, &failure).await;
         return Err(failure.error);
     }
-    write_local_manifest(job, &progress).await;
     Ok(progress)
 }
 
@@ -101,7 +82,7 @@ async fn plan_transfer(
 ) -> Result<TransferPlan> {
     let host = job.host;
     let recorded = revalidate_partial(job, writer).await?;
-    let reuse_damaged = existing == ExistingCopy::Damaged;
+    let reuse_damaged = existing.is_damaged();
     let plan = TransferPlan::new(job, recorded, reuse_damaged).await;
     let needed_bytes = plan.to_fetch.bytes();
     let dir = &host.settings().snapshots_dir;
@@ -146,15 +127,15 @@ async fn revalidate_partial(
     Ok(valid)
 }
 
-/// Verifies the image under its hidden name.
+/// Verifies the image under its hidden name, and returns its metadata.
 async fn validate_image(
     job: PullJob<'_>,
     writer: &FileWriter,
     progress: &TransferProgress,
-) -> Result<()> {
+) -> Result<ImageFile, TransferError> {
     let (host, object, ctx) = (job.host, &job.source.object, job.ctx);
     ctx.enter_phase(Phase::Verifying)?;
-    writer.finish().await?;
+    writer.finish().await.map_err(TransferError::unsynced)?;
     let partial = host.partial_path(&object.name);
     let file = host.fs().image_file(&partial).await?.ok_or_else(|| {
         Error::new(
@@ -176,7 +157,7 @@ async fn validate_image(
     if let Some(warning) = warning {
         ctx.warn(warning);
     }
-    Ok(())
+    Ok(file)
 }
 
 /// Keeps the partial file if the next pull can resume it, and removes it otherwise.
@@ -194,6 +175,7 @@ async fn keep_or_discard_partial(
     let earlier_bytes: u64 = earlier_blocks.map(|block| source.block_bytes(*block)).sum();
     let bytes = progress.done_bytes().max(earlier_bytes);
     let is_resumable = bytes > 0
+        && !failure.is_unsynced
         && content_id(job).version.is_some()
         && match failure.error.kind() {
             Kind::Damaged | Kind::NotFound => false,
@@ -216,38 +198,4 @@ async fn keep_or_discard_partial(
         format_size(object.size_bytes, BINARY),
         host.name()
     ));
-}
-
-/// Writes the manifest beside the installed snapshot.
-///
-/// A failure is only a warning: without a manifest the snapshot works, but its blocks cannot be copied.
-pub(crate) async fn write_local_manifest(job: PullJob<'_>, progress: &TransferProgress) {
-    let (host, source) = (job.host, job.source);
-    let object = &source.object;
-    let write = async {
-        host.snapshots().record_damage(&object.name, None).await?;
-        let Some(blocks) = progress.digests() else {
-            return Ok(());
-        };
-        if let Some(file) = host
-            .fs()
-            .image_file(&host.snapshot_path(&object.name))
-            .await?
-        {
-            let new = || Manifest::new(object.name.clone(), object.size_bytes, blocks);
-            let mut manifest = source.manifest.clone().unwrap_or_else(new);
-            manifest.etag = object.etag.clone();
-            manifest.virtual_size = file.facts.ok().map(|facts| facts.virtual_size);
-            manifest.file = Some(file.stamp);
-            if let Some(annotations) = &source.annotations {
-                manifest = manifest.with_existing_annotations(annotations.clone());
-            }
-            host.snapshots().write_manifest(manifest).await?;
-        }
-        Ok::<(), Error>(())
-    };
-    if let Err(error) = write.await {
-        job.ctx
-            .warn(format!("{error}; {} has no manifest", object.name));
-    }
 }

@@ -16,20 +16,26 @@ mod install;
 mod job;
 mod lag_tracker;
 mod leftovers;
+mod pin;
+mod publish_object;
+mod publish_snapshot;
 mod pull;
 mod push;
 mod remote_object;
 mod remove;
 mod repair;
+mod replace;
 mod request;
 mod retry;
 mod sandbox;
 mod sandbox_disk;
+mod sharing;
 mod standalone_image;
 mod transfer;
 mod transfer_plan;
 mod uploaded_image;
 mod variables;
+mod variables_change;
 mod verify;
 
 use snapdeck_bucket::Bucket;
@@ -48,6 +54,7 @@ pub use push::push;
 pub use remove::remove;
 pub use request::SnapshotRequest;
 pub use sandbox::sandbox;
+pub use sharing::{SharedDirectory, SharingHosts};
 pub use verify::{verify_object, verify_snapshot};
 
 /// Runs `operation` on the host it names.

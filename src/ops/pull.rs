@@ -3,31 +3,33 @@
 use std::sync::Arc;
 
 use snapdeck_bucket::Bucket;
-use snapdeck_host::Host;
-use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxState, SnapshotName};
+use snapdeck_host::{Host, HostInventory};
+use snapdeck_model::{Error, FileStamp, Kind, Outcome, Phase, Result, SnapshotName};
 
 use crate::context::Context;
-use crate::dependents::{has_dependent_images, refuse_if_in_use};
+use crate::dependents::has_dependent_images;
 use crate::fetch::FetchHandle;
-use crate::install::{ExistingCopy, install_snapshot};
+use crate::install::install_snapshot;
 use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
+use crate::replace::{ExistingCopy, different_image_error, is_same_image, refuse_other_base};
 use crate::standalone_image::refuse_unusable;
-use crate::variables::FetchedVariables;
+use crate::variables::{SourceVariables, find_local_problem};
+use crate::variables_change::VariablesChange;
 
 /// The file that has the snapshot's name before the pull.
 enum LocalCopy {
     Absent,
-    Valid { size_bytes: u64 },
-    Damaged { problem: String, size_bytes: u64 },
+    Valid(FileStamp),
+    Damaged { problem: String, file: FileStamp },
 }
 
 /// Pulls `name` to `host`.
 ///
-/// A valid local copy is kept unless `overwrite` is set. A damaged one is replaced once the new one is verified; if
-/// other images are based on it and the object has a manifest, its bad blocks are repaired in place. An interrupted
-/// pull of the same object is resumed.
+/// A valid local copy is kept unless `overwrite` is set. A damaged one is replaced once the new one is verified, unless
+/// it was another image; if other images are based on it, its bad blocks are repaired in place with those of the very
+/// image that it was. An interrupted pull of the same object is resumed.
 ///
 /// # Errors
 /// `NotFound` if the bucket does not have the object; `Damaged` if the object is not a standalone qcow2 image or does
@@ -45,91 +47,76 @@ pub async fn pull(
     ctx.enter_phase(Phase::Checking)?;
     let path = host.snapshot_path(name);
     let local = inspect(host, name, overwrite, ctx).await?;
-    let mut can_repair_in_place = false;
+    if let LocalCopy::Valid(stamp) = &local
+        && !overwrite
+    {
+        ctx.info(format!(
+            "a valid copy of {name} is already on host {}",
+            host.name()
+        ));
+        return Ok(Outcome::Pulled {
+            snapshot_name: name.clone(),
+            snapshot_path: path,
+            size_bytes: stamp.size_bytes,
+            host: host.name().clone(),
+            skipped: true,
+            repaired: false,
+            fetched_bytes: 0,
+            copied_bytes: 0,
+            resumed_bytes: 0,
+        });
+    }
+    let inventory = match &local {
+        LocalCopy::Absent => host.inventory().scan().await?,
+        LocalCopy::Valid(_) | LocalCopy::Damaged { .. } => ctx.sharing.scan(host).await?,
+    };
     match &local {
-        LocalCopy::Valid { size_bytes } if !overwrite => {
-            ctx.info(format!(
-                "a valid copy of {name} is already on host {}",
-                host.name()
-            ));
-            return Ok(Outcome::Pulled {
-                snapshot_name: name.clone(),
-                snapshot_path: path,
-                size_bytes: *size_bytes,
-                host: host.name().clone(),
-                skipped: true,
-                repaired: false,
-                fetched_bytes: 0,
-                copied_bytes: 0,
-                resumed_bytes: 0,
-            });
+        LocalCopy::Absent => {}
+        LocalCopy::Valid(stamp) => {
+            ExistingCopy::Valid(*stamp).refuse_if_in_use(host, &inventory, name)?;
         }
-        LocalCopy::Valid { .. } => {
-            refuse_if_in_use(
-                host,
-                &host.inventory().scan().await?,
-                name,
-                "replace",
-                |_| true,
-            )?;
-        }
-        LocalCopy::Damaged { problem, .. } => {
+        LocalCopy::Damaged { problem, file } => {
             ctx.warn(format!(
                 "the copy of {name} on host {} is damaged, downloading it again: {problem}",
                 host.name()
             ));
-            let inventory = host.inventory().scan().await?;
-            // The base of a stopped sandbox can be repaired; a running one has it open.
-            refuse_if_in_use(host, &inventory, name, "repair", |state| {
-                state != SandboxState::ShutOff
-            })?;
-            can_repair_in_place = has_dependent_images(&inventory, name);
+            ExistingCopy::DamagedSameImage(*file).refuse_if_in_use(host, &inventory, name)?;
         }
-        LocalCopy::Absent => {}
     }
     host.snapshots().refuse_foreign_manifest(name).await?;
     let source = Arc::new(RemoteObject::find(bucket, name, ctx).await?);
-    let existing = match &local {
-        LocalCopy::Absent => ExistingCopy::Absent,
-        LocalCopy::Valid { .. } => ExistingCopy::Valid,
-        LocalCopy::Damaged { size_bytes, .. } => {
-            // Only a file of the full length can be repaired block by block.
-            can_repair_in_place &=
-                source.manifest.is_some() && *size_bytes == source.object.size_bytes;
-            ExistingCopy::Damaged
+    source.refuse_incomplete()?;
+    let existing = match local {
+        LocalCopy::Absent => {
+            refuse_other_base(host, &inventory, &source, overwrite).await?;
+            ExistingCopy::Absent
+        }
+        LocalCopy::Valid(stamp) => ExistingCopy::Valid(stamp),
+        LocalCopy::Damaged { file, .. } => {
+            decide_repair(host, &inventory, &source, file, overwrite).await?
         }
     };
+    existing.refuse_if_pinned(host, name).await?;
+    // Only a file of the full length can be repaired block by block.
+    let can_repair_in_place = matches!(existing, ExistingCopy::DamagedSameImage(file)
+        if source.manifest.is_some() && file.size_bytes == source.object.size_bytes)
+        && has_dependent_images(&inventory, name);
     let job = PullJob {
         host,
         bucket,
         source: &source,
         ctx,
     };
-    let replace = overwrite || existing != ExistingCopy::Absent;
-    let variables = FetchedVariables::fetch(bucket, name, ctx).await?;
-    match &variables {
-        Some(variables) => variables.refuse_existing(host, name, replace).await?,
-        None if existing != ExistingCopy::Absent
-            && host
-                .fs()
-                .has_file(&host.snapshot_variables_path(name))
-                .await? =>
-        {
-            ctx.warn(format!(
-                "no UEFI variables for {name} in the bucket: keeping those on the host"
-            ));
-        }
-        None => {}
-    }
+    let variables = SourceVariables::fetch(bucket, &source, ctx).await?;
+    let expected = variables.expected();
+    let change =
+        VariablesChange::decide(host, &source, variables, existing, overwrite, ctx).await?;
     let progress = if can_repair_in_place {
-        let progress = repair_in_place(job, None, fetch_handle).await?;
-        if let Some(variables) = &variables {
-            variables.publish(host, name, replace).await?;
-        }
+        let progress = repair_in_place(job, existing, None, expected, fetch_handle).await?;
+        change.apply(host, name, ctx).await?;
         progress
     } else {
-        let variables = variables.as_ref().map(|variables| (variables, replace));
-        install_snapshot(job, existing, variables, fetch_handle).await?
+        install_snapshot(job, existing, (&change, expected), fetch_handle).await?
     };
     Ok(Outcome::Pulled {
         snapshot_name: name.clone(),
@@ -137,11 +124,49 @@ pub async fn pull(
         size_bytes: source.object.size_bytes,
         host: host.name().clone(),
         skipped: false,
-        repaired: existing == ExistingCopy::Damaged,
+        repaired: existing.is_damaged(),
         fetched_bytes: progress.fetched_bytes,
         copied_bytes: progress.copied_bytes,
         resumed_bytes: progress.resumed_bytes,
     })
+}
+
+/// Decides whether a damaged file may be replaced by `source`: under other images, and unasked, only by the very image
+/// that it was.
+///
+/// # Errors
+/// `Conflict`, which names the users.
+async fn decide_repair(
+    host: &Host,
+    inventory: &HostInventory,
+    source: &RemoteObject,
+    file: FileStamp,
+    overwrite: bool,
+) -> Result<ExistingCopy> {
+    let (name, key) = (&source.object.name, &source.object.key);
+    let has_users = has_dependent_images(inventory, name);
+    let local = host.snapshots().recorded_manifest(name).await?;
+    let reason = match local.map(|local| is_same_image(&local, source)) {
+        Some(true) => return Ok(ExistingCopy::DamagedSameImage(file)),
+        Some(false) if overwrite && !has_users => return Ok(ExistingCopy::Damaged(file)),
+        None if !has_users => return Ok(ExistingCopy::Damaged(file)),
+        Some(false) => format!("{key} is a different image now"),
+        None => format!("it has no manifest, so nothing proves that {key} is the same image"),
+    };
+    let existing = ExistingCopy::Damaged(file);
+    // Names the users.
+    let in_use = existing.refuse_if_in_use(host, inventory, name).err();
+    let (reason, hint) = match in_use {
+        Some(in_use) => (
+            format!("{reason}; {}", in_use.message()),
+            "restore the file from a backup, or destroy what is based on it first",
+        ),
+        None => (
+            reason,
+            "pass --overwrite to replace the damaged copy with the other image",
+        ),
+    };
+    Err(different_image_error(host, source, &reason).hint(hint))
 }
 
 /// Checks the file under the snapshot's name: its header, `qemu-img check`, and damage found by an earlier verify.
@@ -155,10 +180,10 @@ async fn inspect(
     let Some(file) = host.fs().image_file(path).await? else {
         return Ok(LocalCopy::Absent);
     };
-    let size_bytes = file.size_bytes;
+    let stamp = file.stamp;
     let damaged = |problem| LocalCopy::Damaged {
         problem,
-        size_bytes,
+        file: stamp,
     };
     match &file.facts {
         Err(problem) => return Ok(damaged(problem.clone())),
@@ -170,7 +195,7 @@ async fn inspect(
     // An image that needs another file is not a damaged snapshot: it is the operator's.
     if let Err(error) = refuse_unusable(&file, path) {
         if overwrite {
-            return Ok(LocalCopy::Valid { size_bytes });
+            return Ok(LocalCopy::Valid(stamp));
         }
         return Err(Error::new(
             Kind::Conflict,
@@ -185,9 +210,14 @@ async fn inspect(
                 ctx.warn(warning);
             }
             let damage = host.snapshots().damage(name).await?;
-            Ok(match damage.filter(|damage| damage.file == file.stamp) {
-                Some(damage) => damaged(damage.problem),
-                None => LocalCopy::Valid { size_bytes },
+            if let Some(damage) = damage.filter(|damage| damage.is_of(stamp)) {
+                return Ok(damaged(damage.problem));
+            }
+            let manifest = host.snapshots().manifest(name).await?;
+            let expected = manifest.and_then(|manifest| manifest.variables);
+            Ok(match find_local_problem(host, name, expected).await? {
+                Some(problem) => damaged(problem),
+                None => LocalCopy::Valid(stamp),
             })
         }
         Err(error) if error.kind() == Kind::Damaged => Ok(damaged(error.message())),

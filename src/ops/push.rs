@@ -10,6 +10,7 @@ use crate::create_object::build_object;
 use crate::job::SnapshotJob;
 use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
+use crate::variables;
 
 /// Pushes the disk of `sandbox`.
 ///
@@ -24,9 +25,12 @@ pub async fn push(
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    let source = SandboxDisk::find_pushable(host, sandbox).await?;
+    let mut source = SandboxDisk::find_pushable(host, sandbox).await?;
     request.refuse_existing(bucket).await?;
-    source.warn_of_memory(ctx);
+    variables::refuse_missing(bucket, &source, request).await?;
+    source.protect(host).await?;
+    source.warn_of_missing_data(ctx);
+    source.warn_of_tpm(ctx);
     let job = SnapshotJob {
         host,
         bucket,
@@ -34,7 +38,9 @@ pub async fn push(
         request,
         ctx,
     };
-    let image = build_object(job, ConsistencyMode::AlreadyQuiet).await?;
+    let image = build_object(job, ConsistencyMode::AlreadyQuiet).await;
+    source.release().await;
+    let image = image?;
     Ok(Outcome::Pushed {
         snapshot_name: request.name.clone(),
         snapshot_path: image.object.key,

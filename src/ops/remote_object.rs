@@ -1,8 +1,9 @@
 //! An object of the bucket, and what is known of its content.
 
-use snapdeck_bucket::Bucket;
+use snapdeck_bucket::{Bucket, StoredObject};
 use snapdeck_model::{
-    Annotations, Digest, Error, Kind, Manifest, Object, Result, SnapshotName, block_bytes,
+    Annotations, Digest, Error, ExpectedVariables, Kind, Manifest, Object, Result, SnapshotName,
+    SnapshotParts, block_bytes,
 };
 
 use crate::context::Context;
@@ -13,6 +14,8 @@ pub(crate) struct RemoteObject {
     pub manifest: Option<Manifest>,
     /// Annotations of an object without a manifest.
     pub annotations: Option<Annotations>,
+    /// The other parts of the snapshot, as its metadata names them.
+    pub parts: Option<SnapshotParts>,
 }
 
 impl RemoteObject {
@@ -21,7 +24,7 @@ impl RemoteObject {
     /// # Errors
     /// `NotFound`; those of the bucket.
     pub(crate) async fn find(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -> Result<Self> {
-        let object = bucket.head(name).await?.ok_or_else(|| {
+        let stored = bucket.find(name).await?.ok_or_else(|| {
             Error::new(
                 Kind::NotFound,
                 format!(
@@ -31,11 +34,16 @@ impl RemoteObject {
             )
             .hint("list objects with `snapdeck objects`")
         })?;
-        // Without a manifest everything works, but slower.
-        let manifest = bucket.manifest(&object).await.unwrap_or_else(|error| {
-            ctx.info(format!("{error}; continuing without its manifest"));
-            None
-        });
+        let StoredObject { object, parts } = stored;
+        let manifest = match bucket.manifest(&object).await {
+            Ok(manifest) => manifest,
+            Err(error) if parts.is_some_and(|parts| parts.has_manifest) => return Err(error),
+            // Without a manifest everything works, but slower.
+            Err(error) => {
+                ctx.info(format!("{error}; continuing without its manifest"));
+                None
+            }
+        };
         let annotations = match manifest {
             Some(_) => None,
             None => bucket.annotations(name).await.unwrap_or_else(|error| {
@@ -47,7 +55,34 @@ impl RemoteObject {
             object,
             manifest,
             annotations,
+            parts,
         })
+    }
+
+    /// Fails if the manifest that belongs to the image is missing: the push was interrupted before its end.
+    ///
+    /// # Errors
+    /// `Damaged`.
+    pub(crate) fn refuse_incomplete(&self) -> Result<()> {
+        match self.parts {
+            Some(parts) if parts.has_manifest && self.manifest.is_none() => {
+                Err(self.incomplete_error("its manifest is missing"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the error for a snapshot of which `problem` says what is missing.
+    pub(crate) fn incomplete_error(&self, problem: &str) -> Error {
+        Error::new(Kind::Damaged, format!("cannot use {}", self.object.key))
+            .with_cause(format!("the snapshot is incomplete: {problem}"))
+            .hint("push it again with --overwrite, or remove it from the bucket")
+    }
+
+    /// Returns the UEFI variables that belong to the image, if known.
+    pub(crate) fn expected_variables(&self) -> Option<ExpectedVariables> {
+        let recorded = || self.manifest.as_ref()?.variables;
+        self.parts.map(|parts| parts.variables).or_else(recorded)
     }
 
     /// Returns the digest that a block must have, if known.

@@ -3,25 +3,28 @@
 
 use std::collections::BTreeMap;
 
-use snapdeck_model::{BlockSet, Digest, Phase, Result};
+use snapdeck_model::{BlockSet, Digest, ExpectedVariables, Phase, Result};
 
 use crate::fetch::FetchHandle;
 use crate::hash_blocks::hash_local_blocks;
-use crate::install::write_local_manifest;
 use crate::job::PullJob;
+use crate::publish_snapshot::write_local_manifest;
+use crate::replace::ExistingCopy;
 use crate::transfer::{TransferProgress, run_transfer};
 use crate::transfer_plan::TransferPlan;
 
 /// Overwrites the blocks of the snapshot that do not match the manifest of `source`.
 ///
-/// `good` are the digests of its blocks, if known. The caller has checked that all dependent sandboxes are shut off; a
-/// QEMU that starts meanwhile is locked out.
+/// `good` are the digests of its blocks, if known. That the file `existing` has no user but sandboxes that are shut off
+/// is checked again once it is locked against QEMU.
 ///
 /// # Errors
 /// `Conflict` if a QEMU has the snapshot open; `Damaged` if the object is; those of host and bucket.
 pub(crate) async fn repair_in_place(
     job: PullJob<'_>,
+    existing: ExistingCopy,
     good: Option<BTreeMap<u64, Digest>>,
+    variables: Option<ExpectedVariables>,
     fetch_handle: FetchHandle,
 ) -> Result<TransferProgress> {
     let (host, source, ctx) = (job.host, job.source, job.ctx);
@@ -36,10 +39,14 @@ pub(crate) async fn repair_in_place(
     ctx.info(format!("repairing bad blocks {bad} of {path}"));
     ctx.check_cancelled()?;
     let mut progress = TransferProgress::empty(object.size_bytes);
+    host.images().refuse_if_open(&path, "repair", None).await?;
     let writer = host.fs().open_for_repair(&path).await?;
     let result = async {
+        existing
+            .check_again(host, &object.name, &ctx.sharing)
+            .await?;
         let plan = TransferPlan::new(job, good, false).await;
-        run_transfer(job, fetch_handle, &writer, plan, &mut progress)
+        run_transfer(job, fetch_handle, &writer, &path, plan, &mut progress)
             .await
             .map_err(|failure| failure.error)?;
         ctx.enter_phase(Phase::Verifying)?;
@@ -52,6 +59,6 @@ pub(crate) async fn repair_in_place(
     if let Some(warning) = host.images().check(&path, &ctx.cancel).await? {
         ctx.warn(warning);
     }
-    write_local_manifest(job, &progress).await;
+    write_local_manifest(job, variables, &progress).await;
     Ok(progress)
 }

@@ -2,7 +2,7 @@
 //!
 //! Each verified block is recorded beside the file, so that the next pull resumes an interrupted one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::{Future, ready};
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use humansize::{BINARY, format_size};
@@ -22,6 +23,7 @@ use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, 
 
 use crate::context::Context;
 use crate::fetch::{FetchHandle, FetchedBlock, Message, Subscription};
+use crate::hash_blocks::hash_local_blocks;
 use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
 use crate::transfer_plan::{TransferPlan, is_mostly_in_place};
@@ -34,6 +36,18 @@ pub(crate) struct TransferError {
     pub error: Error,
     /// Whether the host is unreachable: the partial file can be neither used nor removed.
     pub is_host_unreachable: bool,
+    /// Whether written blocks may be lost.
+    pub is_unsynced: bool,
+}
+
+impl TransferError {
+    /// For a flush that failed.
+    pub(crate) fn unsynced(error: Error) -> Self {
+        Self {
+            is_unsynced: true,
+            ..error.into()
+        }
+    }
 }
 
 /// For errors of the host; those of the bucket leave the host reachable.
@@ -41,6 +55,7 @@ impl From<Error> for TransferError {
     fn from(error: Error) -> Self {
         Self {
             is_host_unreachable: error.kind() == Kind::Unreachable,
+            is_unsynced: false,
             error,
         }
     }
@@ -50,6 +65,8 @@ impl From<Error> for TransferError {
 pub(crate) struct TransferProgress {
     /// Digests of the complete blocks.
     digests: Vec<Option<Digest>>,
+    /// Blocks that share the extents of another file and were not read.
+    shared: BTreeSet<u64>,
     pub resumed_bytes: u64,
     pub copied_bytes: u64,
     pub fetched_bytes: u64,
@@ -60,6 +77,7 @@ impl TransferProgress {
     pub(crate) fn empty(size_bytes: u64) -> Self {
         Self {
             digests: vec![None; block_count(size_bytes) as usize],
+            shared: BTreeSet::new(),
             resumed_bytes: 0,
             copied_bytes: 0,
             fetched_bytes: 0,
@@ -81,6 +99,12 @@ impl TransferProgress {
         })
     }
 
+    fn clear(&mut self, block: u64) {
+        if let Some(slot) = self.digests.get_mut(block as usize) {
+            *slot = None;
+        }
+    }
+
     fn record(&mut self, block: u64, digest: Digest) {
         if let Some(slot) = self.digests.get_mut(block as usize) {
             *slot = Some(digest);
@@ -88,7 +112,7 @@ impl TransferProgress {
     }
 }
 
-/// Carries out `plan` with `writer`.
+/// Carries out `plan` with `writer`, which writes the file `path`.
 ///
 /// Blocks are downloaded by `fetch_handle`, and by a download for this host alone if the shared one drops it or a block
 /// of another snapshot does not match. `progress` is up to date in case of an error, too.
@@ -96,6 +120,7 @@ pub(crate) async fn run_transfer(
     job: PullJob<'_>,
     fetch_handle: FetchHandle,
     writer: &FileWriter,
+    path: &str,
     plan: TransferPlan,
     progress: &mut TransferProgress,
 ) -> Result<(), TransferError> {
@@ -142,6 +167,7 @@ pub(crate) async fn run_transfer(
                 receiving.await?
             }
         };
+        transfer.check_shared(job, path).await?;
         let missing = transfer.progress.missing_blocks(total_bytes);
         if missing.is_empty() {
             return Ok(());
@@ -281,7 +307,7 @@ impl Transfer<'_> {
                     }
                     Some(Message::End(result)) => {
                         // An error of the bucket.
-                        result.map_err(|error| TransferError { error, is_host_unreachable: false })?;
+                        result.map_err(|error| TransferError { error, is_host_unreachable: false, is_unsynced: false })?;
                         is_complete = true;
                     }
                     None => {
@@ -313,13 +339,47 @@ impl Transfer<'_> {
     fn on_block_copied(&mut self, block: BlockCopy, state: BlockState) {
         let expected = self.source.digest(block.target);
         match (state, expected) {
-            (BlockState::Trusted, Some(expected)) => self.record_block(block.target, expected),
+            // Recorded once it was read.
+            (BlockState::Trusted, Some(expected)) => {
+                self.progress.record(block.target, expected);
+                self.progress.shared.insert(block.target);
+            }
             (BlockState::Hashed(digest), Some(expected)) if digest == expected => {
                 self.record_block(block.target, digest);
             }
             _ => return,
         }
         self.progress.copied_bytes += block.size_bytes;
+    }
+
+    /// Reads the blocks that share the extents of another file; those that do not match are missing again.
+    async fn check_shared(&mut self, job: PullJob<'_>, path: &str) -> Result<()> {
+        let shared = std::mem::take(&mut self.progress.shared);
+        if shared.is_empty() || !self.ctx.check_shared_blocks {
+            return Ok(());
+        }
+        let total_bytes = self.source.object.size_bytes;
+        let blocks = BlockSet::from_predicate(total_bytes, |block| shared.contains(&block));
+        let digests = hash_local_blocks(job.host, path, &blocks, self.ctx).await?;
+        self.ctx.progress.enter(Phase::Downloading, total_bytes);
+        let mut records = Vec::new();
+        for block in shared {
+            match digests.get(&block) {
+                Some(digest) if self.source.digest(block) == Some(*digest) => {
+                    records.push(self.writer.record(block, digest));
+                }
+                _ => {
+                    self.progress.clear(block);
+                    self.progress.copied_bytes -= self.source.block_bytes(block);
+                }
+            }
+        }
+        for recorded in join_all(records).await {
+            if let Err(error) = recorded {
+                tracing::debug!("{error}");
+            }
+        }
+        Ok(())
     }
 
     fn record_block(&mut self, block: u64, digest: Digest) {

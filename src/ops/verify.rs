@@ -8,20 +8,23 @@ use bytes::Bytes;
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{Host, ImageFile, StoredManifest};
 use snapdeck_model::{
-    BlockSet, Damage, Digest, Error, Kind, Manifest, Outcome, Phase, Result, SandboxState,
+    BlockSet, Damage, Digest, Error, FileStamp, Kind, Manifest, Outcome, Phase, Result,
     SnapshotName,
 };
 use snapdeck_qcow2::HeaderError;
 
 use crate::context::Context;
-use crate::dependents::{has_dependent_images, refuse_if_in_use};
+use crate::dependents::has_dependent_images;
 use crate::fetch::FetchHandle;
 use crate::hash_blocks::{bad_blocks_text, hash_block_data, hash_local_blocks};
-use crate::install::{ExistingCopy, install_snapshot};
+use crate::install::install_snapshot;
 use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
+use crate::replace::{ExistingCopy, is_same_image};
 use crate::standalone_image::{refuse_unusable, standalone_facts};
+use crate::variables::{SourceVariables, find_local_problem};
+use crate::variables_change::VariablesChange;
 
 /// Verifies a snapshot on its host, and repairs it with `repair`.
 ///
@@ -49,11 +52,7 @@ pub async fn verify_snapshot(
         repaired_blocks,
         fetched_bytes,
     };
-    let Some(StoredManifest {
-        mut manifest,
-        is_verified,
-    }) = find_manifest(host, bucket, name, &file, ctx).await?
-    else {
+    let Some((stored, is_own)) = find_manifest(host, bucket, name, &file, ctx).await? else {
         ctx.warn(format!(
             "{name} on host {} has no manifest: only its structure is checked",
             host.name()
@@ -65,6 +64,10 @@ pub async fn verify_snapshot(
         }
         return Ok(outcome(false, Vec::new(), 0, file.size_bytes));
     };
+    let StoredManifest {
+        mut manifest,
+        is_verified,
+    } = stored;
     let all = BlockSet::all(manifest.size_bytes);
     let mut good = hash_local_blocks(host, &path, &all, ctx).await?;
     if find_image(host, name).await?.stamp != file.stamp {
@@ -79,6 +82,14 @@ pub async fn verify_snapshot(
     if bad.is_empty() && file.size_bytes == manifest.size_bytes {
         // The object has the same bytes: its image was damaged before it was pushed.
         refuse_unusable(&file, &path)?;
+        if let Some(problem) = find_local_problem(host, name, manifest.variables).await? {
+            return Err(Error::new(
+                Kind::Damaged,
+                format!("{name} on host {} is damaged", host.name()),
+            )
+            .with_cause(problem)
+            .hint(format!("run `snapdeck pull {name}` to complete it")));
+        }
         if !is_verified {
             manifest.file = Some(file.stamp);
             match host.snapshots().write_manifest(manifest).await {
@@ -90,9 +101,13 @@ pub async fn verify_snapshot(
         host.snapshots().record_damage(name, None).await?;
         return Ok(outcome(true, Vec::new(), 0, file.size_bytes));
     }
+    if !is_own {
+        return Err(unproven_error(host, bucket, name, &bad));
+    }
     let problem = describe_damage(&bad, file.size_bytes);
     let damage = Damage {
         file: file.stamp,
+        replacement: None,
         problem: problem.clone(),
     };
     host.snapshots().record_damage(name, Some(&damage)).await?;
@@ -107,8 +122,7 @@ pub async fn verify_snapshot(
         )));
     }
     ctx.warn(error.message());
-    let fetched_bytes =
-        repair_snapshot(host, bucket, &manifest, file.size_bytes, good, ctx).await?;
+    let fetched_bytes = repair_snapshot(host, bucket, &manifest, file.stamp, good, ctx).await?;
     let repaired_blocks = bad.iter().collect();
     Ok(outcome(
         true,
@@ -129,17 +143,17 @@ async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
     })
 }
 
-/// Returns the manifest beside the file, else that of the object if it has the same length.
+/// Returns the manifest beside the file, and true; else that of the object if it has the same length, and false.
 async fn find_manifest(
     host: &Host,
     bucket: &Bucket,
     name: &SnapshotName,
     file: &ImageFile,
     ctx: &Context,
-) -> Result<Option<StoredManifest>> {
+) -> Result<Option<(StoredManifest, bool)>> {
     let stored = host.snapshots().stored_manifest(name).await?;
     if stored.is_some() || !bucket.is_configured() {
-        return Ok(stored);
+        return Ok(stored.map(|stored| (stored, true)));
     }
     let manifest = match RemoteObject::find(bucket, name, ctx).await {
         Ok(source) => source.manifest,
@@ -149,10 +163,25 @@ async fn find_manifest(
         }
     };
     let manifest = manifest.filter(|manifest| manifest.size_bytes == file.size_bytes);
-    Ok(manifest.map(|manifest| StoredManifest {
+    let unverified = |manifest| StoredManifest {
         manifest,
         is_verified: false,
-    }))
+    };
+    Ok(manifest.map(|manifest| (unverified(manifest), false)))
+}
+
+/// Fails because the snapshot, which has no manifest of its own, is not the object: nothing shows which of both is wrong.
+fn unproven_error(host: &Host, bucket: &Bucket, name: &SnapshotName, bad: &BlockSet) -> Error {
+    Error::new(
+        Kind::Conflict,
+        format!("cannot verify {name} on host {}", host.name()),
+    )
+    .with_cause(format!(
+        "it has no manifest of its own and differs from {}: it is damaged or another image ({})",
+        bucket.key(name),
+        bad_blocks_text(bad)
+    ))
+    .hint("run `snapdeck pull --overwrite` to replace it with the object")
 }
 
 /// Describes bad blocks, and a length that is not that of the manifest.
@@ -176,14 +205,14 @@ async fn repair_snapshot(
     host: &Host,
     bucket: &Bucket,
     manifest: &Manifest,
-    size_bytes: u64,
+    file: FileStamp,
     good: BTreeMap<u64, Digest>,
     ctx: &Context,
 ) -> Result<u64> {
     let name = &manifest.name;
     let source = Arc::new(RemoteObject::find(bucket, name, ctx).await?);
-    let is_same_image = |remote: &Manifest| remote.has_same_content(manifest);
-    if !source.manifest.as_ref().is_some_and(is_same_image) {
+    source.refuse_incomplete()?;
+    if !is_same_image(manifest, &source) {
         return Err(Error::new(
             Kind::Conflict,
             format!("cannot repair {name} on host {}", host.name()),
@@ -194,10 +223,9 @@ async fn repair_snapshot(
         ))
         .hint("run `snapdeck pull --overwrite` to replace the snapshot with it"));
     }
-    let inventory = host.inventory().scan().await?;
-    refuse_if_in_use(host, &inventory, name, "repair", |state| {
-        state != SandboxState::ShutOff
-    })?;
+    let inventory = ctx.sharing.scan(host).await?;
+    let existing = ExistingCopy::DamagedSameImage(file);
+    existing.refuse_if_in_use(host, &inventory, name)?;
     let job = PullJob {
         host,
         bucket,
@@ -205,11 +233,13 @@ async fn repair_snapshot(
         ctx,
     };
     let handle = FetchHandle::single();
-    let can_repair_in_place =
-        has_dependent_images(&inventory, name) && size_bytes == manifest.size_bytes;
+    let variables = (&VariablesChange::Keep, manifest.variables);
+    let can_repair_in_place = has_dependent_images(&inventory, name)
+        && source.manifest.is_some()
+        && file.size_bytes == manifest.size_bytes;
     let progress = match can_repair_in_place {
-        true => repair_in_place(job, Some(good), handle).await?,
-        false => install_snapshot(job, ExistingCopy::Damaged, None, handle).await?,
+        true => repair_in_place(job, existing, Some(good), manifest.variables, handle).await?,
+        false => install_snapshot(job, existing, variables, handle).await?,
     };
     Ok(progress.fetched_bytes)
 }
@@ -221,6 +251,9 @@ async fn repair_snapshot(
 pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
     let source = RemoteObject::find(bucket, name, ctx).await?;
+    source.refuse_incomplete()?;
+    // Compares them with their digest.
+    SourceVariables::fetch(bucket, &source, ctx).await?;
     let size_bytes = source.object.size_bytes;
     let has_manifest = source.manifest.is_some();
     if !has_manifest {

@@ -11,6 +11,7 @@ mod codec;
 mod compose;
 mod entry;
 mod error;
+mod flatten;
 mod header;
 mod layer_header;
 mod refcounts;
@@ -18,5 +19,9 @@ mod tables;
 
 pub use compose::{Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest};
 pub use error::ComposeError;
-pub use header::{HEADER_BYTES, HeaderError, read_backing_format, read_header};
+pub use flatten::flatten;
+pub use header::{
+    HEADER_BYTES, HeaderError, OtherReferences, read_backing_format, read_header,
+    read_other_references,
+};
 pub use tables::{TableReader, Tables};

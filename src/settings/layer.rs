@@ -199,6 +199,9 @@ layer! {
     push: PushTable {
         compression: Keyword<Compression>,
     }
+    pull: PullTable {
+        check_shared_blocks: bool,
+    }
     sandbox: SandboxTable {
         accel: Keyword<Accel>,
         cpus: Count<1, 512>,

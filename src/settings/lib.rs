@@ -23,8 +23,8 @@ pub use text::SourceText;
 
 use layer::{BucketTable, HostTable, Layer, Setting, invalid_setting};
 use snapdeck_model::settings::{
-    BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings, PushSettings,
-    SandboxSettings, Settings,
+    BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings, PullSettings,
+    PushSettings, SandboxSettings, Settings,
 };
 use snapdeck_model::{Error, HostName, Kind, Result};
 use value::{Compression, FilePath, Keyword, NetworkName, RunningMethods};
@@ -281,6 +281,9 @@ fn build_settings(layer: &Layer) -> Result<Settings> {
         },
         push: PushSettings {
             zstd_enabled: required_word(&layer.push.compression)? == Compression::Zstd,
+        },
+        pull: PullSettings {
+            check_shared_blocks: required(&layer.pull.check_shared_blocks)?,
         },
         sandbox: SandboxSettings {
             accel: required_word(&sandbox.accel)?,

@@ -1,6 +1,8 @@
 //! Pulls that reuse local blocks and verify what they write: real libvirt and S3, with a proxy that counts, holds and
 //! corrupts downloads.
+mod interrupted;
 mod invalid;
+mod replaced;
 mod resume;
 mod verify;
 
@@ -273,6 +275,98 @@ fn blocks_are_shared_on_a_file_system_with_reflinks() {
     assert!(used < new + 4 * MIB, "{used} for {new}");
     let sum = output_on(&disk, &["sha256sum", &world.snapshot_path("app")]);
     assert!(sum.starts_with(&sha256(&child)), "{sum}");
+}
+
+/// Inverts one byte of a file and puts its modification time back.
+fn damage_silently(path: &str, offset: u64) {
+    let modified = std::fs::metadata(path).unwrap().modified().unwrap();
+    damage(path, offset);
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(modified).unwrap();
+}
+
+#[test]
+fn silently_damaged_local_blocks_are_fetched() {
+    let world = ProxiedWorld::new(1);
+    let (parent, child) = upload_base_and_child(&world);
+    let new = new_bytes(&parent, &child);
+    world.snapdeck(&["pull", "base"]).ok();
+    damage_silently(&world.snapshot_path("base"), 5 * BLOCK + 5);
+    world.received();
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(bytes(&result, "fetchedBytes"), new + BLOCK);
+    world.assert_pulled(&world, "app", &child);
+}
+
+#[test]
+fn silently_damaged_shared_blocks_are_fetched() {
+    let world = ProxiedWorld::new(1);
+    let Some(disk) = world.reflink_disk("snapshots") else {
+        return;
+    };
+    let (_, child) = upload_base_and_child(&world);
+    world.snapdeck(&["pull", "base"]).ok();
+    let base = world.snapshot_path("base");
+    let script = format!(
+        "touch -r {base} {base}.time && printf X | dd of={base} bs=1 seek={} conv=notrunc status=none && \
+         touch -r {base}.time {base} && rm {base}.time",
+        5 * BLOCK + 5
+    );
+    output_on(&disk, &["sh", "-c", &script]);
+    world.snapdeck(&["pull", "app"]).ok();
+    let sum = output_on(&disk, &["sha256sum", &world.snapshot_path("app")]);
+    assert!(sum.starts_with(&sha256(&child)), "{sum}");
+}
+
+#[test]
+fn an_error_of_the_disk_is_not_damage() {
+    let (world, image) = ProxiedWorld::with_object(40);
+    world.snapdeck(&["pull", "app"]).ok();
+    let run = |args: &[&str]| match world.is_over_ssh() {
+        true => {
+            world.fake(
+                "dd",
+                "echo 'dd: error reading: Input/output error' >&2; exit 1",
+            );
+            world.snapdeck(args)
+        }
+        false => {
+            let mut command = world.command_with_fault(args, ("FAIL_READ", "/app.qcow2"));
+            crate::common::wait_for_exit(command.spawn().unwrap())
+        }
+    };
+    for args in [&["verify", "app"][..], &["verify", "app", "--repair"]] {
+        let ran = run(args);
+        assert!(!ran.stderr.contains("damaged"), "{ran:?}");
+        ran.failed(
+            1,
+            &["cannot read", "Input/output error", "hint: check the disk"],
+        );
+    }
+    let listed = world.snapdeck(&["snapshots", "--json"]).ok().json();
+    assert_eq!(listed[0]["problem"], Value::Null);
+    world.assert_pulled(&world, "app", &image);
+}
+
+#[test]
+fn a_partial_file_that_could_not_be_flushed_is_not_resumed() {
+    if crate::common::only_local("faults of system calls are those of the local program") {
+        return;
+    }
+    let (world, image) = ProxiedWorld::with_object(40);
+    let mut command = world.command_with_fault(&["pull", "app"], ("FAIL_FSYNC", ".qcow2.partial"));
+    let ran = crate::common::wait_for_exit(command.spawn().unwrap());
+    ran.failed(1, &["cannot write", "Input/output error"]);
+    assert!(
+        !world
+            .names("snapshots")
+            .iter()
+            .any(|name| name.contains("app.qcow2"))
+    );
+    world.received();
+    world.snapdeck(&["pull", "app"]).ok();
+    world.assert_fetched(std::fs::metadata(&image).unwrap().len());
+    world.assert_pulled(&world, "app", &image);
 }
 
 fn output_on(disk: &SmallDisk, argv: &[&str]) -> String {

@@ -106,7 +106,7 @@ fn a_push_uploads_only_changes_in_every_generation() {
         Some("base")
     );
     let written = json!(one.consistency);
-    assert_eq!(written, "clean-shutdown");
+    assert_eq!(written, "crash-consistent", "it has never run");
 
     world.snapdeck(&["pull", "one"]).ok();
     let id = world.sandbox("b", "one", State::Paused);

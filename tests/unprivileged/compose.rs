@@ -24,6 +24,44 @@ fn setting(variable: &str, default: u64) -> u64 {
 }
 
 #[test]
+fn a_small_image_is_flattened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (raw, image) = (path("raw"), path("image"));
+    let bytes: Vec<u8> = (0..540_672_u32).map(|at| (at / 7 * at) as u8).collect();
+    std::fs::write(&raw, &bytes).unwrap();
+    for options in [
+        "compat=1.1",
+        "compat=0.10",
+        "cluster_size=4k",
+        "preallocation=full",
+    ] {
+        check::run(
+            "qemu-img",
+            &[
+                "convert", "-f", "raw", "-O", "qcow2", "-o", options, &raw, &image,
+            ],
+        );
+        let file = std::fs::read(&image).unwrap();
+        assert_eq!(
+            snapdeck_qcow2::flatten(&file, 1 << 20).unwrap(),
+            bytes,
+            "{options}"
+        );
+        assert!(snapdeck_qcow2::flatten(&file, 1 << 10).is_err());
+        assert!(snapdeck_qcow2::flatten(&file[..file.len() / 2], 1 << 20).is_err());
+    }
+    let overlay = path("overlay");
+    check::run(
+        "qemu-img",
+        &[
+            "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &image, &overlay,
+        ],
+    );
+    assert!(snapdeck_qcow2::flatten(&std::fs::read(&overlay).unwrap(), 1 << 20).is_err());
+}
+
+#[test]
 fn random_chains_equal_the_output_of_qemu_img_convert() {
     let cases = setting("SNAPDECK_COMPOSE_CASES", 100);
     let config = Config {

@@ -240,7 +240,7 @@ fn errors_of_a_file_have_line_and_key() {
         ),
         (
             "colour = 1\n",
-            "FILE line 1: unknown key \"colour\" at the top level; known tables: [[hosts]], [bucket], [push], [sandbox], [jobs], [console]",
+            "FILE line 1: unknown key \"colour\" at the top level; known tables: [[hosts]], [bucket], [push], [pull], [sandbox], [jobs], [console]",
         ),
         (
             "# x\n\n[jobs]\nparallel = \"4\"\n",

@@ -131,7 +131,7 @@ impl Probe {
     /// Copies a part into an upload that is never completed, and looks for that upload in the listing.
     async fn copy(&self) -> Result<[Check; 2]> {
         let key = &self.multipart_key;
-        let mut upload = MultipartUpload::begin(&self.store, key, Checksums::Object).await?;
+        let mut upload = MultipartUpload::begin(&self.store, key, None, Checksums::Object).await?;
         let copied = self
             .store
             .with_timeout(WRITE_TIMEOUT)
@@ -216,7 +216,7 @@ impl Probe {
     /// Uploads a small object in one part, unless it exists; returns whether the store accepted the checksum.
     async fn upload(&self) -> Result<bool> {
         let key = &self.multipart_key;
-        let mut upload = MultipartUpload::begin(&self.store, key, Checksums::Object).await?;
+        let mut upload = MultipartUpload::begin(&self.store, key, None, Checksums::Object).await?;
         let bytes = Bytes::from(vec![1; SMALL_OBJECT_BYTES]);
         let count = ByteCounter::default();
         let part = match self

@@ -1,5 +1,6 @@
 //! Makes the S3 client from the settings, at the first use.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +29,7 @@ use super::Store;
 use crate::meter::ByteCounter;
 use crate::retry::StoreRetry;
 use snapdeck_model::settings::BucketSettings;
-use snapdeck_model::{Error, Kind, Result};
+use snapdeck_model::{Error, ImageIdentity, Kind, Object, Result};
 use snapdeck_ownership::OwnershipRecords;
 
 /// Three attempts end within 10 seconds without a response, and one SYN may be lost.
@@ -39,6 +40,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout of loading region and credentials (files, metadata service, sign-on).
 const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Objects that are remembered as complete snapshots.
+const MAX_COMPLETE: usize = 100_000;
 /// Bytes of a request's body that the connection gets at a time.
 const SLICE_BYTES: usize = 256 * 1024;
 
@@ -46,6 +49,8 @@ pub(crate) struct LazyClient {
     settings: BucketSettings,
     location: String,
     store: OnceCell<Store>,
+    /// Identities of objects that are complete snapshots, by key.
+    complete: Mutex<HashMap<String, ImageIdentity>>,
 }
 
 /// Records headers of the store's responses.
@@ -104,7 +109,23 @@ impl LazyClient {
             settings,
             location,
             store: OnceCell::new(),
+            complete: Mutex::default(),
         }
+    }
+
+    /// Returns whether this very object was found to be a complete snapshot.
+    pub(crate) fn is_known_complete(&self, object: &Object) -> bool {
+        let complete = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
+        complete.get(&object.key) == Some(&object.identity())
+    }
+
+    /// Records that the object is a complete snapshot.
+    pub(crate) fn record_complete(&self, object: &Object) {
+        let mut complete = self.complete.lock().unwrap_or_else(PoisonError::into_inner);
+        if complete.len() >= MAX_COMPLETE {
+            complete.clear();
+        }
+        complete.insert(object.key.clone(), object.identity());
     }
 
     pub(crate) fn settings(&self) -> &BucketSettings {

@@ -5,6 +5,7 @@
 mod client;
 mod errors;
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use super::capabilities::Capabilities;
 use super::meter::ByteCounter;
 use super::retry::StoreRetry;
 use client::{CountingInterceptor, ResponseHeaders, no_sdk_retry};
-use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
+use snapdeck_model::{Error, ExpectedVariables, Kind, Object, Result, SnapshotName, SnapshotParts};
 use snapdeck_ownership::OwnershipRecords;
 
 pub(crate) use client::LazyClient;
@@ -42,6 +43,9 @@ const COMPLETE_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_PAGES: usize = 100;
 /// Key of the metadata that identifies the upload of an object.
 const UPLOAD_TAG_KEY: &str = "snapdeck-upload";
+/// Keys of the metadata of an image that say what belongs to it.
+const VARIABLES_KEY: &str = "snapdeck-variables";
+const MANIFEST_KEY: &str = "snapdeck-manifest";
 /// Bytes of a key in `x-amz-copy-source` that stay as they are (RFC 3986, section 2.3, and the slashes).
 const COPY_SOURCE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
@@ -62,6 +66,7 @@ pub(crate) struct Store {
     pub(crate) records: OwnershipRecords,
 }
 
+#[derive(Debug, Clone)]
 pub(crate) struct ObjectInfo {
     pub(crate) key: String,
     pub(crate) size_bytes: u64,
@@ -69,6 +74,8 @@ pub(crate) struct ObjectInfo {
     pub(crate) etag: Option<String>,
     /// The tag given to [`Store::create_multipart`]; never in a listing.
     pub(crate) upload_tag: Option<String>,
+    /// The other parts of the snapshot, as given to [`Store::create_multipart`]; never in a listing.
+    pub(crate) parts: Option<SnapshotParts>,
 }
 
 impl ObjectInfo {
@@ -79,8 +86,41 @@ impl ObjectInfo {
             size_bytes: self.size_bytes,
             modified: self.modified,
             etag: self.etag,
+            problem: None,
         }
     }
+}
+
+/// Metadata of a new object.
+#[derive(Debug, Clone)]
+pub(crate) struct NewMetadata {
+    pub(crate) upload_tag: String,
+    pub(crate) parts: Option<SnapshotParts>,
+}
+
+impl NewMetadata {
+    fn to_map(&self) -> HashMap<String, String> {
+        let mut map = HashMap::from([(UPLOAD_TAG_KEY.to_owned(), self.upload_tag.clone())]);
+        if let Some(parts) = self.parts {
+            let manifest = if parts.has_manifest {
+                "required"
+            } else {
+                "none"
+            };
+            map.insert(VARIABLES_KEY.to_owned(), parts.variables.to_string());
+            map.insert(MANIFEST_KEY.to_owned(), manifest.to_owned());
+        }
+        map
+    }
+}
+
+fn parse_parts(metadata: &HashMap<String, String>) -> Option<SnapshotParts> {
+    Some(SnapshotParts {
+        variables: ExpectedVariables::parse(metadata.get(VARIABLES_KEY)?)?,
+        has_manifest: metadata
+            .get(MANIFEST_KEY)
+            .is_some_and(|text| text != "none"),
+    })
 }
 
 pub(crate) struct ListPage {
@@ -244,6 +284,7 @@ impl Store {
                 modified: object.last_modified.as_ref().and_then(to_timestamp),
                 etag: object.e_tag,
                 upload_tag: None,
+                parts: None,
             })
         });
         Ok(ListPage {
@@ -261,15 +302,17 @@ impl Store {
     async fn try_head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
         let call = self.client.head_object().bucket(&self.bucket).key(key);
         match call.send().await {
-            Ok(object) => Ok(Some(ObjectInfo {
-                key: key.to_owned(),
-                size_bytes: parse_size(object.content_length),
-                modified: object.last_modified.as_ref().and_then(to_timestamp),
-                etag: object.e_tag,
-                upload_tag: object
-                    .metadata
-                    .and_then(|mut all| all.remove(UPLOAD_TAG_KEY)),
-            })),
+            Ok(object) => {
+                let mut metadata = object.metadata.unwrap_or_default();
+                Ok(Some(ObjectInfo {
+                    key: key.to_owned(),
+                    size_bytes: parse_size(object.content_length),
+                    modified: object.last_modified.as_ref().and_then(to_timestamp),
+                    etag: object.e_tag,
+                    parts: parse_parts(&metadata),
+                    upload_tag: metadata.remove(UPLOAD_TAG_KEY),
+                }))
+            }
             Err(error) => {
                 let error = self.error("look up", key, &error);
                 match error.reason {
@@ -397,18 +440,18 @@ impl Store {
     pub(crate) async fn create_multipart(
         &self,
         key: &str,
-        upload_tag: &str,
+        metadata: &NewMetadata,
         checksums: Checksums,
     ) -> Result<UploadHandle, StoreError> {
         self.retry
-            .call(|| self.try_create_multipart(key, upload_tag, checksums))
+            .call(|| self.try_create_multipart(key, metadata, checksums))
             .await
     }
 
     async fn try_create_multipart(
         &self,
         key: &str,
-        upload_tag: &str,
+        metadata: &NewMetadata,
         checksums: Checksums,
     ) -> Result<UploadHandle, StoreError> {
         let call = self
@@ -417,7 +460,7 @@ impl Store {
             .bucket(&self.bucket)
             .key(key)
             .content_type("application/octet-stream")
-            .metadata(UPLOAD_TAG_KEY, upload_tag);
+            .set_metadata(Some(metadata.to_map()));
         let full = checksums == Checksums::Object;
         let with_checksum = call
             .clone()

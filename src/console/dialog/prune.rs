@@ -325,7 +325,7 @@ impl PruneDialog {
         for snapshot in &plan.to_remove {
             let note = match snapshot.is_last_copy {
                 true => "no other copy known".to_owned(),
-                false => snapshot.modified.map(timestamp).unwrap_or_default(),
+                false => snapshot.created.map(timestamp).unwrap_or_default(),
             };
             content.lines.push(row(
                 &snapshot.host,

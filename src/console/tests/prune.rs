@@ -10,7 +10,7 @@ fn plan() -> PrunePlan {
         name: name.parse().unwrap(),
         host: host.map(|host| host.parse().unwrap()),
         size_bytes: 3 << 30,
-        modified: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+        created: Some("2026-01-02T03:04:05Z".parse().unwrap()),
         in_use: false,
         is_last_copy: host.is_none(),
         identity: None,

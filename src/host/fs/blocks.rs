@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use nix::fcntl::copy_file_range;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
@@ -51,9 +50,9 @@ pub struct BlockCopy {
 pub enum BlockState {
     /// The digest of its bytes, which were read.
     Hashed(Digest),
-    /// It was copied, without reading it, from a file that has not changed since its digests were recorded.
+    /// It shares the extents of a file that has not changed since its digests were recorded; it was not read.
     Trusted,
-    /// It cannot be read, or the file ends before it.
+    /// The file ends before it.
     Unreadable,
 }
 
@@ -81,8 +80,11 @@ impl LocalFs {
         let file = Arc::new(self.open(path).await?);
         let hash = move |block| match read_and_hash(&file, block, |_, _| Ok(())) {
             Ok(digest) => Ok(BlockState::Hashed(digest)),
-            // A bad sector, or the file ends before it.
-            Err(_) => Ok(BlockState::Unreadable),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Ok(BlockState::Unreadable)
+            }
+            // An error of the disk says nothing of the file's content.
+            Err(error) => Err(error),
         };
         self.for_each_block(format!("read {path}"), blocks, results, cancel, hash)
             .await
@@ -90,8 +92,8 @@ impl LocalFs {
 
     /// Copies blocks of `source` into `target`.
     ///
-    /// While `source` has its stamp, its extents are shared or copied by the kernel; otherwise the blocks are read,
-    /// hashed and written.
+    /// While `source` has its stamp, its extents are shared if the file system can; otherwise the blocks are read, hashed
+    /// and written.
     pub(crate) async fn copy_blocks(
         &self,
         source: &CopySource,
@@ -111,20 +113,11 @@ impl LocalFs {
             let lock_writes = || write_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let (from, to) = (block.source * BLOCK_BYTES, block.target * BLOCK_BYTES);
             let size = block.size_bytes;
-            if is_unchanged()? {
-                let mut is_shared = can_share.load(Relaxed);
-                if is_shared {
-                    is_shared = check_kernel_copy(clone_range(&file, from, size, &target, to))?;
-                    can_share.store(is_shared, Relaxed);
-                }
-                let is_copied = is_shared || {
-                    let _lock = lock_writes();
-                    let is_copied = check_kernel_copy(copy_range(&file, from, size, &target, to))?;
-                    begin_sync(&target, to, size);
-                    is_copied
-                };
-                // It may have changed during the copy.
-                if is_copied && is_unchanged()? {
+            if can_share.load(Relaxed) && is_unchanged()? {
+                let is_shared = check_clone(clone_range(&file, from, size, &target, to))?;
+                can_share.store(is_shared, Relaxed);
+                // It may have changed meanwhile.
+                if is_shared && is_unchanged()? {
                     return Ok(BlockState::Trusted);
                 }
             }
@@ -132,7 +125,9 @@ impl LocalFs {
                 let _lock = lock_writes();
                 target.write_all_at(bytes, to + offset)
             };
-            read_and_hash(&file, block, write).map(BlockState::Hashed)
+            let digest = read_and_hash(&file, block, write)?;
+            begin_sync(&target, to, size);
+            Ok(BlockState::Hashed(digest))
         };
         let action = format!("copy from {}", source.path);
         self.for_each_block(action, blocks, results, cancel, copy)
@@ -179,26 +174,13 @@ async fn run_concurrently(tasks: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
     tasks.try_collect().await
 }
 
-/// Returns whether the kernel has copied: if it cannot, the caller copies; a full disk is an error.
-fn check_kernel_copy(result: io::Result<()>) -> io::Result<bool> {
+/// Returns whether the file system shares the extents: if it cannot, the caller copies; a full disk is an error.
+fn check_clone(result: io::Result<()>) -> io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
         Err(_) => Ok(false),
     }
-}
-
-/// Has the kernel copy `bytes` of `from` into `to` (copy_file_range(2)).
-fn copy_range(from: &File, offset: u64, bytes: u64, to: &File, to_offset: u64) -> io::Result<()> {
-    let (mut offset, mut to_offset) = (offset.cast_signed(), to_offset.cast_signed());
-    let end = offset.saturating_add_unsigned(bytes);
-    while offset < end {
-        let remaining = usize::try_from(end - offset).map_err(io::Error::other)?;
-        if copy_file_range(from, Some(&mut offset), to, Some(&mut to_offset), remaining)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    Ok(())
 }
 
 /// Reads and hashes a block in chunks, each of which is passed to `on_chunk` with its offset in the block.
@@ -222,7 +204,7 @@ fn read_and_hash(
 }
 
 /// Formats inode, modification time and length as the script's stat(1) does.
-fn format_stamp(stamp: FileStamp) -> String {
+pub(super) fn format_stamp(stamp: FileStamp) -> String {
     const SECOND_NS: i128 = 1_000_000_000;
     let FileStamp {
         inode,
@@ -250,8 +232,7 @@ impl RemoteFs {
             .await
     }
 
-    /// Copies blocks of `source` into the file `target`, and hashes the copies unless `source` has its stamp before and
-    /// after.
+    /// Copies blocks of `source` into the file `target`, and hashes the copies.
     pub(crate) async fn copy_blocks(
         &self,
         source: &CopySource,
@@ -260,8 +241,7 @@ impl RemoteFs {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let stamp = source.stamp.map(format_stamp).unwrap_or_default();
-        let argv = ["copy_blocks", &*source.path, target, &*stamp];
+        let argv = ["copy_blocks", &*source.path, target];
         let action = format!("copy from {}", source.path);
         self.for_each_block(&action, &argv, blocks, results, cancel)
             .await
@@ -358,10 +338,14 @@ impl RemoteFs {
         {
             let Some(block) = remaining.next() else { break };
             let state = match line.split(' ').next().unwrap_or_default() {
-                "trusted" => BlockState::Trusted,
-                digest => {
-                    Digest::from_hex(digest).map_or(BlockState::Unreadable, BlockState::Hashed)
-                }
+                "unreadable" => BlockState::Unreadable,
+                digest => match Digest::from_hex(digest) {
+                    Some(digest) => BlockState::Hashed(digest),
+                    None => {
+                        return Err(Error::new(Kind::Failed, summary)
+                            .with_cause(format!("unexpected output of sha256sum: {digest:?}")));
+                    }
+                },
             };
             let _ = results.send((*block, state));
             done.fetch_add(1, Relaxed);

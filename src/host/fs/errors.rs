@@ -30,8 +30,12 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
         ResourceBusy => (
             Kind::Conflict,
             Some(
-                "move it elsewhere; `snapdeck prune --leftovers --dry-run` shows what snapdeck left",
+                "check which program has created or changed it; `snapdeck prune --leftovers --dry-run` shows what snapdeck left",
             ),
+        ),
+        _ if is_disk_error(error) => (
+            Kind::Failed,
+            Some("check the disk of the host: its kernel log (`dmesg`) names the error"),
         ),
         _ => (Kind::Failed, None),
     };
@@ -40,6 +44,11 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
         Some(hint) => error.hint(hint),
         None => error,
     }
+}
+
+/// Returns whether it is an error of the disk (EIO), which says nothing of the content of a file.
+fn is_disk_error(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::EIO) || error.to_string().contains("Input/output error")
 }
 
 /// Replaces the hint if the file of a new sandbox exists already.

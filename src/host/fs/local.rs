@@ -144,6 +144,30 @@ impl HostFs for LocalFs {
         .await
     }
 
+    async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        let file = PathBuf::from(path);
+        self.run(format!("create {path}"), CALL_TIMEOUT, move || {
+            let dir = file.parent().unwrap_or(Path::new("/"));
+            if file.symlink_metadata().is_ok() || !dir.exists() {
+                return Ok(());
+            }
+            let mut new = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
+            new.write_all(&bytes)?;
+            new.as_file()
+                .set_permissions(Permissions::from_mode(0o644))?;
+            new.as_file().sync_all()?;
+            match new.persist_noclobber(&file) {
+                Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+                    Err(error.error)
+                }
+                // Another process has created it.
+                Err(_) => Ok(()),
+                Ok(_) => sync_parent_dir(&file),
+            }
+        })
+        .await
+    }
+
     async fn create_exclusive(&self, path: &str) -> Result<()> {
         let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
         self.run(format!("create {path}"), CALL_TIMEOUT, move || {

@@ -20,8 +20,9 @@ use super::local::{CALL_TIMEOUT, FileOwner, LocalFs, sync_parent_dir};
 use super::partial_owner::PartialOwner;
 use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState};
 use super::{HostFs, ReadFile, WriteFile};
+use crate::image_file::file_stamp;
 use snapdeck_libvirt::begin_sync;
-use snapdeck_model::{BufferPool, Digest, Result};
+use snapdeck_model::{BufferPool, Digest, FileStamp, Result};
 
 /// For flushing gigabytes to the disk.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -214,14 +215,20 @@ impl WriteFile for LocalWriter {
 
     async fn finish(&self) -> Result<()> {
         let file = self.file.clone();
-        self.fs
+        let synced = self
+            .fs
             .run(format!("write {}", self.path), SYNC_TIMEOUT, move || {
                 file.sync_all()
             })
-            .await
+            .await;
+        if synced.is_err() {
+            // What the kernel could not write it may have dropped, and reads as written until then (fsync(2)).
+            let _ = self.reset_records(&BTreeMap::new()).await;
+        }
+        synced
     }
 
-    async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
+    async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {
         let file = self.file.clone();
         let (from, to) = (PathBuf::from(&*self.path), PathBuf::from(path));
         let action = format!("rename {} to {path}", self.path);
@@ -229,7 +236,7 @@ impl WriteFile for LocalWriter {
             .run(action, CALL_TIMEOUT, move || {
                 file.set_permissions(Permissions::from_mode(0o644))?;
                 file.sync_all()?;
-                rename(&from, &to, replace)?;
+                rename(&from, &to, replaced)?;
                 sync_parent_dir(&to)
             })
             .await?;
@@ -401,9 +408,15 @@ fn lock_as_qemu(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames a file; without `replace`, never over an existing one.
-fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
-    if replace {
+/// Renames a file over the one with the stamp `replaced`; without one, never over an existing file.
+fn rename(from: &Path, to: &Path, replaced: Option<FileStamp>) -> io::Result<()> {
+    if let Some(replaced) = replaced {
+        if file_stamp(&std::fs::metadata(to)?) != replaced {
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "the file of that name was changed meanwhile",
+            ));
+        }
         return std::fs::rename(from, to);
     }
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {

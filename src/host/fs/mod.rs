@@ -24,7 +24,7 @@ use super::command::CommandRunner;
 use super::image_file::ImageFile;
 use super::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{BufferPool, Digest, Result};
+use snapdeck_model::{BufferPool, Digest, FileStamp, Result};
 use snapdeck_ownership::OwnershipRecords;
 
 pub use blocks::{BlockCopy, BlockSender, BlockState, CopySource};
@@ -108,6 +108,12 @@ pub trait HostFs: Send + Sync {
     /// # Errors
     /// An I/O error; the old file is unchanged then.
     async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()>;
+
+    /// Creates a whole file, mode 0644, unless a file or link has that name or the directory does not exist.
+    ///
+    /// # Errors
+    /// An I/O error.
+    async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()>;
 
     /// Creates an empty file, mode 0644.
     ///
@@ -213,14 +219,15 @@ pub trait WriteFile: Send + Sync {
     /// Flushes all written bytes to the disk; other programs may read the file after it.
     ///
     /// # Errors
-    /// An I/O error: written data may be lost.
+    /// An I/O error: written data may be lost, and no record of the resume log is valid.
     async fn finish(&self) -> Result<()>;
 
-    /// Gives the file its final name and mode 0644; without `replace`, never over an existing file.
+    /// Gives the file its final name and mode 0644, in place of the file with the stamp `replaced`; without one, never
+    /// over an existing file.
     ///
     /// # Errors
-    /// `Conflict` if `path` exists and `replace` is false; an I/O error. The file keeps its name then.
-    async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()>;
+    /// `Conflict` if `path` exists and has another stamp; an I/O error. The file keeps its name then.
+    async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()>;
 }
 
 /// The file system of a local or remote host.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::blocks::{BlockCopy, BlockSender};
+use super::blocks::{BlockCopy, BlockSender, format_stamp};
 use super::errors::{explain, suggest_other_id, system_error};
 use super::file_session::Mode;
 use super::partial_owner::PartialOwner;
@@ -21,7 +21,7 @@ use crate::command::{CommandRunner, Output};
 use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{Error, Kind, Result};
+use snapdeck_model::{Error, FileStamp, Kind, Result};
 use snapdeck_ownership::OwnershipRecords;
 
 const SCRIPT: &str = include_str!("remote.sh");
@@ -115,12 +115,12 @@ impl RemoteFs {
         &self,
         from: &str,
         to: &str,
-        replace: bool,
+        replaced: Option<FileStamp>,
         inode: &str,
     ) -> Result<()> {
-        let mode = if replace { "replace" } else { "keep" };
+        let stamp = replaced.map(format_stamp).unwrap_or_default();
         let action = format!("rename {from} to {to}");
-        let args = [from, to, mode, inode];
+        let args = [from, to, &stamp, inode];
         self.call(&action, "rename_into_place", &args, SYNC_TIMEOUT)
             .await
             .map(|_| ())
@@ -200,6 +200,16 @@ impl HostFs for RemoteFs {
         let run = async || {
             let output = self.runner.run_with_input(&argv, &bytes, CALL_TIMEOUT);
             self.check_status(&format!("write {path}"), output.await?)
+        };
+        self.retry_policy.call(run).await.map(|_| ())
+    }
+
+    async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        let size = bytes.len().to_string();
+        let argv = script_argv("create_file", &[path, &size]);
+        let run = async || {
+            let output = self.runner.run_with_input(&argv, &bytes, CALL_TIMEOUT);
+            self.check_status(&format!("create {path}"), output.await?)
         };
         self.retry_policy.call(run).await.map(|_| ())
     }

@@ -5,17 +5,39 @@ umask 077
 fail() { printf '%s\n' "$1" >&2; exit 1; }
 # has_stamp FILE STAMP: compares inode, modification time and size.
 has_stamp() { [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ]; }
+# hash_range FILE OFFSET BYTES: prints the digest of a range; ends with an error if it cannot be read.
+hash_range() {
+  set -- $({
+    {
+      dd if="$1" bs=1M iflag=skip_bytes,count_bytes skip="$2" count="$3" status=none
+      echo "=$?" >&4
+    } | sha256sum
+  } 4>&1)
+  case " $* " in *' =0 '*) ;; *) exit 1 ;; esac
+  for word do
+    case $word in
+    =* | -) ;;
+    *)
+      printf '%s\n' "$word"
+      return
+      ;;
+    esac
+  done
+  exit 1
+}
 verb=$1
 shift
 
 case $verb in
-# list_images DIR...: for each directory its canonical path, the names that end in .qcow2, and an empty field; then name
-# and content of each damage record, and an empty field. A missing directory has the single name "/".
+# list_images DIR...: for each directory its canonical path, the names of its files but those too short for an image, and
+# an empty field; then name and content of each damage record, and an empty field. A missing directory has the single name
+# "/".
 list_images)
   for dir do
     realpath -mz -- "$dir" || exit 1
     if [ -e "$dir" ]; then
-      find "$dir/" -mindepth 1 -maxdepth 1 -name '*.qcow2' -printf '%f\0' || exit 1
+      find "$dir/" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
+        -printf '%f\0' || exit 1
       printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
         -printf '%f\0' -exec cat -- {} \; -printf '\0' || :
@@ -26,10 +48,10 @@ list_images)
   done
   ;;
 
-# stat FILE...: all canonical paths, then six fields of stat(1) for each file that exists.
+# stat FILE...: all canonical paths, then seven fields of stat(1) for each file that exists.
 stat)
   realpath -mz -- "$@"
-  stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%F\0' -- "$@" || :
+  stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%F\0%d\0' -- "$@" || :
   ;;
 
 # canonicalize FILE...: the files need not exist.
@@ -84,7 +106,7 @@ hash_blocks)
   size=$(stat -L -c %s -- "$path") || exit 1
   while [ $# -ge 3 ]; do
     if [ $(($1 * block + $3)) -le "$size" ]; then
-      dd if="$path" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" status=none | sha256sum
+      hash_range "$path" $(($1 * block)) "$3"
     else
       echo unreadable
     fi
@@ -92,21 +114,14 @@ hash_blocks)
   done
   ;;
 
-# copy_blocks FROM TO STAMP BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks; for each, prints "trusted" if FROM has
-# that stamp before and after, else the digest of the copy.
+# copy_blocks FROM TO BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks; prints the digest of each copy.
 copy_blocks)
-  from=$1 to=$2 stamp=$3 block=$4
-  shift 4
+  from=$1 to=$2 block=$3
+  shift 3
   while [ $# -ge 3 ]; do
-    trusted=
-    [ -z "$stamp" ] || ! has_stamp "$from" "$stamp" || trusted=yes
     dd if="$from" of="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" \
       oflag=seek_bytes seek=$(($2 * block)) conv=notrunc,nocreat status=none || exit 1
-    if [ -n "$trusted" ] && has_stamp "$from" "$stamp"; then
-      echo trusted
-    else
-      dd if="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($2 * block)) count="$3" status=none | sha256sum
-    fi
+    hash_range "$to" $(($2 * block)) "$3"
     shift 3
   done
   ;;
@@ -141,12 +156,26 @@ write_file)
   sync -- "${1%/*}/"
   ;;
 
-# rename_into_place FROM TO replace|keep INODE
+# create_file PATH SIZE: creates a file from stdin, atomically, unless that name exists or its directory does not.
+create_file)
+  if [ -e "$1" ] || [ -L "$1" ] || [ ! -d "${1%/*}" ]; then exit 0; fi
+  new=$(mktemp -- "${1%/*}/.${1##*/}.XXXXXXXX") || exit 1
+  trap 'rm -f -- "$new"' EXIT
+  cat >"$new" || exit 1
+  [ "$(stat -c %s -- "$new")" = "$2" ] || fail 'the connection was lost'
+  chmod 644 -- "$new" && sync -- "$new" || exit 1
+  # Another process may have created it.
+  ln -T -- "$new" "$1" || [ -e "$1" ] || [ -L "$1" ] || exit 1
+  sync -- "${1%/*}/"
+  ;;
+
+# rename_into_place FROM TO STAMP INODE: replaces TO if it has the stamp; without a stamp, never replaces a file.
 rename_into_place)
   # Done by an earlier attempt whose response was lost.
   if [ ! -e "$1" ] && [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then exit 0; fi
   chmod 644 -- "$1" && sync -- "$1" || exit 1
-  if [ "$3" = replace ]; then
+  if [ -n "$3" ]; then
+    has_stamp "$2" "$3" || fail 'Device or resource busy: the file of that name was changed meanwhile'
     mv -fT -- "$1" "$2" || exit 1
   elif ln -T -- "$1" "$2"; then
     # A link never replaces a file; until this line the file has both names.

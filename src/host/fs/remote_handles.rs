@@ -16,7 +16,7 @@ use super::resume_log::{ResumeLog, ResumeState};
 use super::{FileReader, HostFiles, HostFs, ReadFile, WriteFile};
 use crate::command::{CommandRunner, RunningCommand};
 use crate::sftp::{Access, SftpFile};
-use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
+use snapdeck_model::{BufferPool, Digest, Error, FileStamp, Kind, Result};
 
 /// For opening a file, and for one request on it.
 const PREOPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -175,15 +175,23 @@ impl WriteFile for RemoteWriter {
     }
 
     async fn finish(&self) -> Result<()> {
-        self.file.finish().await
+        let synced = self.file.finish().await;
+        if synced
+            .as_ref()
+            .is_err_and(|error| error.kind() != Kind::Unreachable)
+        {
+            // What the kernel could not write it may have dropped, and reads as written until then (fsync(2)).
+            self.file.reset_records(&BTreeMap::new()).await;
+        }
+        synced
     }
 
-    async fn rename_into_place(&self, path: &str, replace: bool) -> Result<()> {
+    async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {
         let from = self.file.path();
         self.file.finish().await?;
         let inode = &self.file.open_info().inode;
         self.fs
-            .rename_into_place(from, path, replace, inode)
+            .rename_into_place(from, path, replaced, inode)
             .await?;
         self.remove_log().await
     }

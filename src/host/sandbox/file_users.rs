@@ -121,7 +121,7 @@ fn absolute_paths(xml: &str) -> Option<Vec<String>> {
     let nodes = document.descendants();
     let values = nodes.flat_map(|node| {
         let attributes = node.attributes().map(|attribute| attribute.value());
-        attributes.chain(node.text())
+        attributes.chain(node.text().filter(|_| node.is_text()))
     });
     Some(
         values

@@ -8,8 +8,11 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error as VirtError;
 
+mod facts;
 mod file_users;
+mod firmware;
 mod guest;
+mod identity;
 mod quiesce;
 mod screenshot;
 mod stats;
@@ -18,6 +21,10 @@ mod vnc_tunnel;
 use crate::domain::{self, DomainSummary};
 use crate::inventory::scan::Scope;
 use crate::{CALL_TIMEOUT, Host};
+pub(crate) use facts::boot_rank;
+pub use facts::{DomainDisk, DomainFacts};
+pub use firmware::SandboxFirmware;
+pub use quiesce::FsState;
 pub use vnc_tunnel::VncTunnel;
 
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState};
@@ -67,7 +74,7 @@ impl Sandboxes<'_> {
     /// As [`Sandboxes::get`].
     pub async fn owned_state(self, id: &SandboxId) -> Result<SandboxState> {
         let domain = self.host.retry_policy.call(|| self.summarize(id)).await?;
-        let disks = domain.disks.iter().map(|disk| disk.path.as_str());
+        let disks = domain.files.disks.iter().map(|disk| disk.path.as_str());
         let paths: Vec<&str> = [&*self.host.settings.sandboxes_dir]
             .into_iter()
             .chain(disks)

@@ -42,9 +42,12 @@ pub(super) async fn prove_base(
             host.name()
         )));
     };
-    let Some(object) = bucket.head(name).await? else {
+    let Some(object) = bucket.inspect(name).await? else {
         return Ok(Err(format!("{name} is not in {}", bucket.location())));
     };
+    if let Some(problem) = &object.problem {
+        return Ok(Err(format!("{} cannot be used: {problem}", object.key)));
+    }
     let reason = match bucket.manifest(&object).await? {
         Some(remote) if remote.has_same_content(&local) => "its manifest has the same digests",
         Some(_) => {

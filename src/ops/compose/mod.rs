@@ -21,12 +21,13 @@ mod point_in_time;
 mod push_plan;
 mod upload;
 
-use snapdeck_model::{Method, Phase, Result, TransferStats};
+use snapdeck_model::{Error, Kind, Method, Phase, Result, TransferStats};
 
 use crate::job::SnapshotJob;
+use crate::publish_object::publish_object;
 use crate::retry::ReadRetries;
 use crate::uploaded_image::UploadedImage;
-use crate::variables;
+use crate::variables::{self, snapshot_parts};
 
 use capture::capture;
 use disk_chain::DiskChain;
@@ -67,7 +68,11 @@ pub(crate) async fn compose_running(
         let attempt = async {
             let mut chain = DiskChain::open(job.host, job.source).await?;
             chain.point_in_time = Some(Box::pin(capture(job, method)).await?);
-            let result = Box::pin(compose(job, &chain)).await;
+            // No external snapshot is possible from here on: libvirt runs the backup job.
+            let result = match chain.check_same_overlay(job.host, job.source).await {
+                Ok(()) => Box::pin(compose(job, &chain)).await,
+                Err(error) => Err(error.into()),
+            };
             let point_in_time = chain.point_in_time.take();
             drop(chain);
             if let Some(point_in_time) = point_in_time {
@@ -111,7 +116,19 @@ async fn upload(
         ..
     } = plan;
     let estimate = composer.estimate();
-    let multipart = bucket
+    let captured = chain.point_in_time.as_ref().map(|point| &point.disk);
+    let variables = match (captured, &source.variables) {
+        (Some(disk), _) => disk.variables.clone(),
+        (None, Some(path)) => Some(variables::read_variables(host, path).await?),
+        (None, None) => None,
+    };
+    let stored_variables = variables.clone();
+    let variables = match variables {
+        Some(bytes) => Some(variables::decode(bytes, source)?),
+        None => None,
+    };
+    let new_bucket = bucket.with_parts(snapshot_parts(variables.as_ref()));
+    let multipart = new_bucket
         .begin_multipart(
             &job.request.name,
             estimate.file_bytes,
@@ -125,23 +142,24 @@ async fn upload(
         let sending = multipart.run_with_progress(uploader.send(composer));
         let Some(point_in_time) = &chain.point_in_time else {
             let object = sending.await?;
-            let variables = match &source.variables {
-                Some(path) => Some(variables::read_variables(host, path).await?),
-                None => None,
-            };
             source
                 .check_unchanged(host, source.state, &chain.stamps)
                 .await?;
-            return Ok((object, variables));
+            if let Some(path) = &source.variables
+                && Some(variables::read_variables(host, path).await?) != stored_variables
+            {
+                return Err(changed_variables_error(job, path).into());
+            }
+            return Ok(object);
         };
         let object = tokio::select! {
             object = sending => object?,
             error = point_in_time.backup_error() => return Err(error.into()),
         };
         source.check_base_unchanged(host, &chain.stamps).await?;
-        Ok::<_, ComposeAbort>((object, point_in_time.disk.variables.clone()))
+        Ok::<_, ComposeAbort>(object)
     };
-    let (composed, variables) = match result.await {
+    let composed = match result.await {
         Ok(composed) => composed,
         Err(abort) => {
             multipart.abort().await;
@@ -158,9 +176,8 @@ async fn upload(
     {
         ctx.info(format!("uploaded what the store did not copy: {reason}"));
     }
-    let object = multipart.complete().await?;
+    let object = publish_object(job, multipart, variables.as_ref()).await?;
     let uploaded_bytes = composed.uploaded_bytes;
-    let captured = chain.point_in_time.as_ref().map(|point| &point.disk);
     Ok(UploadedImage {
         transfer: TransferStats {
             method,
@@ -175,4 +192,20 @@ async fn upload(
         consistency: captured.map_or_else(|| source.consistency(), |disk| disk.consistency),
         virtual_size: Some(chain.virtual_size),
     })
+}
+
+fn changed_variables_error(job: SnapshotJob<'_>, path: &str) -> Error {
+    Error::new(
+        Kind::Conflict,
+        format!(
+            "sandbox {} on host {} changed while its disk was read",
+            job.source.id,
+            job.host.name()
+        ),
+    )
+    .with_cause(format!(
+        "its UEFI variables in {path} were written; nothing was uploaded"
+    ))
+    .hint("retry while it is neither started nor resumed")
+    .retryable()
 }

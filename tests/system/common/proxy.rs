@@ -1,8 +1,8 @@
 //! A proxy in front of a store that delays, cuts or corrupts connections, or answers like a busy server.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,8 +48,22 @@ pub(crate) struct Faults {
     pub hold_parts: AtomicBool,
     /// Parts held so far.
     pub held: AtomicU64,
+    /// Text in the first line of a request that is held, and never forwarded.
+    pub hold_request: Mutex<Option<String>>,
     /// Open connections.
     pub open: AtomicU64,
+}
+
+impl Faults {
+    fn holds(&self, request: &str) -> bool {
+        let held = self.hold_request.lock().unwrap();
+        held.as_ref().is_some_and(|text| request.contains(text))
+    }
+
+    /// Holds requests whose first line contains `text`; with `None` those that were held fail.
+    pub(crate) fn hold_requests(&self, text: Option<&str>) {
+        *self.hold_request.lock().unwrap() = text.map(str::to_owned);
+    }
 }
 
 /// Starts a proxy in front of `store` (HOST:PORT).
@@ -105,6 +119,14 @@ async fn forward_requests(
         let is_request = ["GET ", "HEAD ", "PUT ", "POST ", "DELETE "]
             .iter()
             .any(|method| head.starts_with(method));
+        let line = head.lines().next().unwrap_or_default();
+        if is_request && faults.holds(line) {
+            faults.held.fetch_add(1, SeqCst);
+            while faults.holds(line) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            return None;
+        }
         if is_request && consume(&faults.overloaded) {
             return Some((from, BUSY));
         }

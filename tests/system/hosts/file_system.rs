@@ -165,10 +165,17 @@ async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
         writer.finish().await.unwrap();
 
         std::fs::write(&path, "existing").unwrap();
-        let refused = writer.rename_into_place(&path, false).await.unwrap_err();
-        assert_eq!(refused.kind(), Kind::Conflict, "{refused}");
-        assert_eq!(std::fs::read(&path).unwrap(), b"existing");
-        writer.rename_into_place(&path, true).await.unwrap();
+        let stamp = fs.image_file(&path).await.unwrap().map(|file| file.stamp);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "existing").unwrap();
+        for replaced in [None, stamp] {
+            let refused = writer.rename_into_place(&path, replaced).await;
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.kind(), Kind::Conflict, "{refused}");
+            assert_eq!(std::fs::read(&path).unwrap(), b"existing");
+        }
+        let stamp = fs.image_file(&path).await.unwrap().map(|file| file.stamp);
+        writer.rename_into_place(&path, stamp).await.unwrap();
         drop(writer);
         assert_eq!(world.names("snapshots"), ["a"]);
         assert_eq!(mode(&path), 0o644);
@@ -300,12 +307,10 @@ async fn blocks_are_hashed_and_copied_on_the_host() {
                 .await
                 .unwrap();
             writer.finish().await.unwrap();
-            let expected = match stamp {
-                None => digests,
-                Some(_) => [BlockState::Trusted; 2],
-            };
             let copied: Vec<BlockState> = states(results).into_values().collect();
-            assert_eq!(copied, expected);
+            // Extents that a file system shares are not read.
+            let is_shared = stamp.is_some() && copied == [BlockState::Trusted; 2];
+            assert!(copied == digests || is_shared, "{copied:?}");
             assert_eq!(std::fs::read(&target).unwrap(), blocks.concat());
             writer.discard().await.unwrap();
         }

@@ -132,7 +132,7 @@ fn a_damaged_copy_is_replaced_only_under_stopped_sandboxes() {
     for state in [State::Running, State::Paused, State::Saved, State::Off] {
         let (world, image) = with_object();
         let path = world.snapshot_path("app");
-        std::fs::copy(&image, &path).unwrap();
+        world.snapdeck(&["pull", "app"]).ok();
         let id = world.sandbox("a", "app", state);
         std::fs::write(&path, "not an image").unwrap();
         let ran = world.snapdeck(&["pull", "app"]);

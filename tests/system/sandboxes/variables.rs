@@ -247,3 +247,57 @@ fn new_refuses_variables_that_a_domain_refers_to() {
     assert!(!exists(&world.disk("a")) && !exists(&variables));
     undefine(&world, &other);
 }
+
+#[test]
+fn variables_that_were_not_found_do_not_replace_those_of_an_object() {
+    let (world, _) = with_variables(1);
+    let id = world.id("a");
+    world.snapdeck(&["sandbox", "new", &id, "base"]).ok();
+    world.snapdeck(&["push", &id, "app"]).ok();
+    std::fs::remove_file(world.path(&format!("nvram/{id}_VARS.fd"))).unwrap();
+    for verb in ["push", "create"] {
+        world
+            .snapdeck(&[verb, &id, "app", "--overwrite"])
+            .failed(4, &["cannot overwrite", "UEFI variables", "were not found"]);
+    }
+    world.snapdeck(&["push", &id, "other"]).ok();
+    world.snapdeck(&["pull", "app"]).ok();
+    assert!(exists(&world.path("snapshots/app_VARS.fd")));
+}
+
+#[test]
+fn variables_are_found_where_libvirt_keeps_them() {
+    let world = World::over_ssh(1);
+    let base = world.snapshot("base", 1);
+    let (id, disk) = (world.id("a"), world.disk("a"));
+    run(
+        "qemu-img",
+        &[
+            "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &disk,
+        ],
+    );
+    let xml = world.path("scratch/domain.xml");
+    let domain = format!(
+        "<domain type='qemu'><name>{id}</name><memory unit='MiB'>128</memory>\
+         <os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features><devices>\
+         <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/>\
+         <target dev='vda' bus='virtio'/></disk></devices></domain>"
+    );
+    std::fs::write(&xml, domain).unwrap();
+    world.virsh(&["define", &xml]);
+    world.virsh(&["start", &id]);
+    world.virsh(&["destroy", &id]);
+    assert!(
+        !world.virsh(&["dumpxml", &id]).contains("_VARS.fd"),
+        "the XML names the file"
+    );
+    world.snapdeck(&["push", &id, "app"]).ok();
+    world.snapdeck(&["pull", "app"]).ok();
+    let kept = format!("/var/lib/libvirt/qemu/nvram/{id}_VARS.fd");
+    let kept = world.run_on_host(&["sha256sum", &kept]);
+    assert!(
+        kept.starts_with(&sha256(&world.path("snapshots/app_VARS.fd"))),
+        "{kept}"
+    );
+    world.virsh(&["undefine", "--nvram", &id]);
+}

@@ -1,0 +1,126 @@
+//! Publishes an object: its UEFI variables first, then the image, whose metadata names them.
+//!
+//! The store replaces an image atomically, and the variables of the new and of the replaced image have different keys, so
+//! a reader never sees the one image with the variables of the other. Only the manifest, which has the image's entity
+//! tag, is written later: until then the snapshot is known to be incomplete.
+
+use bytes::Bytes;
+
+use snapdeck_bucket::{Bucket, MultipartObject, StoredObject};
+use snapdeck_model::{
+    Digest, ExpectedVariables, Object, Phase, Result, SnapshotName, SnapshotParts,
+};
+
+use crate::context::Context;
+use crate::job::SnapshotJob;
+use crate::variables;
+
+/// Completes `image`, which was begun with the [parts](variables::snapshot_parts) of `variables` in its metadata.
+///
+/// # Errors
+/// Those of the bucket; the object of that name is unchanged then, unless the error says otherwise.
+pub(crate) async fn publish_object(
+    job: SnapshotJob<'_>,
+    image: MultipartObject<'_>,
+    variables: Option<&Bytes>,
+) -> Result<Object> {
+    let (bucket, name, ctx) = (job.bucket, &job.request.name, job.ctx);
+    let prepare = async {
+        let replaced = match job.request.overwrite {
+            true => bucket.find(name).await?,
+            false => None,
+        };
+        let is_new = match variables {
+            Some(bytes) => variables::upload(bucket, name, bytes, ctx).await?,
+            None => false,
+        };
+        Ok((replaced, is_new))
+    };
+    let (replaced, is_new) = match prepare.await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            image.abort().await;
+            return Err(error);
+        }
+    };
+    let parts = variables::snapshot_parts(variables);
+    let object = match image.complete().await {
+        Ok(object) => object,
+        Err(error) => {
+            if is_new {
+                ctx.progress.enter(Phase::CleaningUp, 0);
+                remove_unused(bucket, name, parts).await;
+            }
+            return Err(error);
+        }
+    };
+    if let Some(bytes) = variables
+        && let Some(digest) = digest_of(parts)
+        // A push that replaced the same object at the same time may have removed them.
+        && bucket.variables_of(digest).head(name).await?.is_none()
+    {
+        variables::upload(bucket, name, bytes, ctx).await?;
+    }
+    if job.request.overwrite
+        && let Err(error) = remove_replaced(bucket, name, replaced, parts, ctx).await
+    {
+        ctx.warn(error.to_string());
+    }
+    Ok(object)
+}
+
+fn digest_of(parts: SnapshotParts) -> Option<Digest> {
+    match parts.variables {
+        ExpectedVariables::Digest(digest) => Some(digest),
+        ExpectedVariables::Absent => None,
+    }
+}
+
+/// Removes the variables of an image that was not completed, unless an image of that name has the same.
+async fn remove_unused(bucket: &Bucket, name: &SnapshotName, parts: SnapshotParts) {
+    let Some(digest) = digest_of(parts) else {
+        return;
+    };
+    let result = async {
+        let current = bucket.find(name).await?;
+        let is_used = current
+            .and_then(|current| current.parts)
+            .is_some_and(|current| current.variables == parts.variables);
+        match is_used {
+            true => Ok(()),
+            false => {
+                let store = bucket.variables_of(digest);
+                match store.head(name).await? {
+                    Some(object) => store.delete_object(&object).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    };
+    if let Err(error) = result.await {
+        tracing::debug!("{error}");
+    }
+}
+
+/// Removes the variables of the image that was replaced.
+async fn remove_replaced(
+    bucket: &Bucket,
+    name: &SnapshotName,
+    replaced: Option<StoredObject>,
+    parts: SnapshotParts,
+    ctx: &Context,
+) -> Result<()> {
+    let named = replaced.and_then(|replaced| digest_of(replaced.parts?));
+    let named = named.filter(|digest| digest_of(parts) != Some(*digest));
+    let stores = named.map(|digest| bucket.variables_of(digest));
+    for store in [bucket.variables()].into_iter().chain(stores) {
+        if let Some(object) = store.head(name).await? {
+            store.delete_object(&object).await?;
+            ctx.info(format!(
+                "removed {}, which belonged to the previous image",
+                store.key(name)
+            ));
+        }
+    }
+    Ok(())
+}
