@@ -45,7 +45,7 @@ pub(crate) struct UnresolvedVolume {
 pub(crate) type ResolveVolume<'a> = dyn FnMut(&str, &str) -> Result<Option<String>, String> + 'a;
 
 impl DomainFiles {
-    /// Adds the files of a definition of a domain, or of the metadata of one of its snapshots. Disks are told from other
+    /// Adds the files of a definition of a domain, or of the metadata of one of its snapshots. Disks are separated from other
     /// images in the first definition only.
     pub(crate) fn add_definition(
         &mut self,

@@ -8,6 +8,7 @@ use snapdeck_model::settings::{Firmware, SandboxSettings};
 use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId, SandboxSpec};
 
 use crate::context::Context;
+use crate::dependents::file_users;
 use crate::standalone_image::standalone_facts;
 use crate::variables::find_local_problem;
 
@@ -25,7 +26,7 @@ pub async fn create_sandbox(
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    refuse_existing_id(host, id).await?;
+    refuse_existing_id(host, id, ctx).await?;
     let base = BaseSnapshot::find(host, spec).await?;
     let storage_bytes = disk_size(host, id, spec, &base.facts)?;
     let memory_bytes = spec.memory_bytes.unwrap_or(defaults.memory_bytes);
@@ -109,7 +110,7 @@ fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
 }
 
 /// Fails if a domain has the id, or a file has the path of the new disk or its variables.
-async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
+async fn refuse_existing_id(host: &Host, id: &SandboxId, ctx: &Context) -> Result<()> {
     let conflict = |cause: String| creation_error(host, id, Kind::Conflict).with_cause(cause);
     match host.sandboxes().state(id).await {
         Ok(state) => {
@@ -131,7 +132,7 @@ async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
             );
         }
         // A domain that has not been started yet, or was renamed, may refer to a file that is still to be created.
-        let users = host.sandboxes().file_users(&path, Some(id)).await?;
+        let users = file_users(host, &path, Some(id), ctx).await?;
         if !users.is_empty() {
             return Err(conflict(format!("{} refers to {path}", users.join(", ")))
                 .hint("choose another id"));
