@@ -53,7 +53,7 @@ pub(crate) fn refuse_if_in_use(
             "cannot determine the bases of these: {}",
             inventory.unresolved_chains.join(", ")
         ))
-        .hint("make those files readable"))
+        .hint("make those files readable; define the storage pool of a volume, or undefine the domain"))
 }
 
 /// Fails if the overlay of a sandbox has other users, or may have.

@@ -325,7 +325,9 @@ impl Scanner<'_> {
             if unresolved.volume.is_empty() {
                 self.inventory.unreadable_images.insert(text.clone());
             }
-            self.inventory.unresolved_chains.push(text);
+            if !unresolved.has_known_base {
+                self.inventory.unresolved_chains.push(text);
+            }
             if unresolved.volume.is_empty() || unresolved.volume.contains('/') {
                 continue;
             }

@@ -73,9 +73,16 @@ fn a_volume_of_a_storage_pool_keeps_its_base() {
     refused(&world, "base", &id);
     world.snapdeck(&["remove", "other", "--local"]).ok();
 
-    // Without the pool, the volume may be any file.
+    // Without the pool, the volume may be any file; but libvirt names the base of a running guest.
     world.snapshot("other", 0);
+    world.virsh(&["pool-start", &pool.name]);
+    world.virsh(&["start", &id]);
+    world.virsh(&["pool-destroy", &pool.name]);
     world.virsh(&["pool-undefine", &pool.name]);
+    refused(&world, "base", &id);
+    world.snapdeck(&["remove", "other", "--local"]).ok();
+    world.virsh(&["destroy", &id]);
+    world.snapshot("other", 0);
     refused(&world, "other", &id);
     world.virsh(&["undefine", &id]);
     world.snapdeck(&["remove", "other", "--local"]).ok();
