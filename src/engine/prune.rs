@@ -196,7 +196,8 @@ fn copies<'a>(
         let good = snapshots.filter(|snapshot| snapshot.problem.is_none());
         good.map(move |snapshot| (Some(host), &snapshot.name))
     });
-    on_hosts.chain(objects.iter().map(|object| (None, &object.name)))
+    let complete = objects.iter().filter(|object| object.problem.is_none());
+    on_hosts.chain(complete.map(|object| (None, &object.name)))
 }
 
 /// Returns the snapshots that sandboxes and other domains of a host are based on.

@@ -103,7 +103,7 @@ impl RemoveDialog {
         let remains = |name: &SnapshotName| {
             let in_bucket = !self.from_bucket
                 && lookup::is_bucket_known(view)
-                && lookup::object(view, name).is_some();
+                && lookup::object(view, name).is_some_and(|object| object.problem.is_none());
             in_bucket
                 || view.hosts.iter().any(|host| {
                     host.link == Link::Up
