@@ -12,9 +12,11 @@
 # make bench-pause   how long a guest is paused for a snapshot (BENCH_OVERLAY_MIB=512 BENCH_RUNS=5 for less)
 # make bench-console cost of the console in a pseudo terminal (BENCH_IDLE=10 for less), compared with bottom, yazi and
 #                    television if they are in .lab/peers/bin: cargo install --locked --root .lab/peers bottom
+# make faults    attack the program on real parts: kill it, break store, link, disk, clock, and run two operators at once;
+#                prints a table, exit code 1 if a row is below 100 % (FAULTS_KILLS=40 FAULTS_TRIES=2 for less)
 # make pictures  create the pictures and the recording in assets/ from the running demo (needs tmux)
 .PHONY: demo test lint build install deb written tools-deb tools-deny audit lab bench-push bench-pull \
-  bench-remote bench-pause bench-console pictures
+  bench-remote bench-pause bench-console faults pictures
 
 target := $(or $(CARGO_TARGET_DIR),target)
 tools := .lab/tools
@@ -109,6 +111,11 @@ bench-console:
 	@tests/lab/packages.sh test
 	cargo build --release --locked
 	@tests/lab/run.sh tests/lab/bench-console.py
+
+faults:
+	@tests/lab/packages.sh test
+	cargo build --locked
+	@tests/lab/run.sh python3 tests/faults/faults.py
 
 pictures:
 	@tests/lab/packages.sh demo

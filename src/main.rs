@@ -123,7 +123,8 @@ fn empty_output() -> Result<CommandOutput> {
 fn run_command(loaded: LoadedSettings, plan: CommandPlan, verbose: bool) -> Result<CommandOutput> {
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
-        let engine = Engine::new(loaded.settings).await?;
+        let state = settings::state_dir();
+        let engine = Engine::with_state(loaded.settings, state.as_deref()).await?;
         let output = cli::run(&engine, plan, verbose).await;
         engine.shutdown().await;
         output
@@ -145,8 +146,9 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
         banner: None,
     };
     let result = runtime.block_on(async {
-        let engine = Engine::new(loaded.settings).await?;
-        if let Some(state) = settings::state_dir()
+        let state = settings::state_dir();
+        let engine = Engine::with_state(loaded.settings, state.as_deref()).await?;
+        if let Some(state) = state
             && let Err(error) = engine.open_journal(&state)
         {
             // Without a journal, only interrupted jobs cannot be resumed.
@@ -158,23 +160,19 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
     result.and_then(|()| empty_output())
 }
 
-fn open_api(mut loaded: LoadedSettings, host: HostName, args: &ServeArgs) -> Result<CommandOutput> {
+fn open_api(loaded: LoadedSettings, host: HostName, args: &ServeArgs) -> Result<CommandOutput> {
     let options = build_api_options(args)?;
     options.check()?;
     let state = settings::state_dir().ok_or_else(|| {
         Error::new(Kind::InvalidInput, "no directory for the journal")
             .hint("set HOME or XDG_STATE_HOME")
     })?;
-    // Other hosts are served by other processes.
-    loaded
-        .settings
-        .hosts
-        .retain(|settings| settings.name == host);
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         // First, so that no signal can end the process during a job.
         let mut stops = StopSignals::new()?;
-        let engine = Engine::new(loaded.settings).await?;
+        // Other hosts are served by other processes.
+        let engine = Engine::for_host(loaded.settings, &host, &state).await?;
         engine.open_journal(&state)?;
         api::serve(engine, host, options, stops.recv()).await
     });

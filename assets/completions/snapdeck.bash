@@ -1101,7 +1101,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__prune)
-            opts="-v -h --keep --older-than --unused --leftovers --dry-run --yes --local --bucket --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            opts="-v -h --keep --older-than --unused --leftovers --foreign --dry-run --yes --local --bucket --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

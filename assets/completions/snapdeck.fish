@@ -47,7 +47,7 @@ complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "pull" -d 'Downloa
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "verify" -d 'Read a snapshot and check every block; exit code 1 if one is bad'
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "remove" -d 'Remove a snapshot from a host, from the bucket, or both'
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "note" -d 'Show or edit a snapshot\'s note and labels'
-complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "pin" -d 'Pin a snapshot so that `remove` and `prune` keep it'
+complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "pin" -d 'Pin a snapshot: it is neither removed, pruned nor overwritten'
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "unpin" -d 'Unpin a snapshot'
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "prune" -d 'Remove old or unused snapshots and leftovers of interrupted jobs'
 complete -c snapdeck -n "__fish_snapdeck_needs_command" -f -a "exists" -d 'Check whether a snapshot is on the host; exit code 0 if it is, 3 if not'
@@ -331,7 +331,7 @@ complete -c snapdeck -n "__fish_snapdeck_using_subcommand unpin" -l json -d 'Pri
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand unpin" -s v -l verbose -d 'Log more to stderr; -vv for debug output'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand unpin" -s h -l help -d 'Print help'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l keep -d 'Keep the newest N versions of each snapshot, per host and in the bucket. app-v1.0, app-v1.1 and app-2026-01-31 are versions of app' -r
-complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l older-than -d 'Remove only snapshots older than this: 12h, 30d, 8w' -r
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l older-than -d 'Remove only snapshots created longer ago than this: 12h, 30d, 8w' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l host -d 'Work on this host; required where several are configured. Repeat it for listings, pull and doctor' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l config -d 'Settings file to read instead of the user\'s config.toml [env: SNAPDECK_CONFIG]' -r -F
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l uri -d 'libvirt URI: work on this host alone [env: LIBVIRT_URI]' -r
@@ -340,7 +340,8 @@ complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l prefix -d 'K
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l endpoint -d 'URL of an S3-compatible store other than AWS [env: AWS_ENDPOINT_URL]' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l region -d 'The bucket\'s region [env: AWS_REGION]' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l unused -d 'Remove only snapshots that no sandbox on any configured host is based on'
-complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l leftovers -d 'Remove leftovers of interrupted jobs older than a day: uploads, partial pulls, temporary directories'
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l leftovers -d 'Remove leftovers of interrupted jobs older than a day: uploads, partial pulls, temporary directories. Those of other installations of snapdeck are only listed'
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l foreign -d 'Remove also leftovers that another installation created, or one whose state directory was lost'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l dry-run -d 'Dry run: only show what would be removed'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l yes -d 'Do not ask for confirmation; required without a terminal'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l local -d 'Only on the hosts; implied by --host'
@@ -425,7 +426,7 @@ complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_s
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "verify" -d 'Read a snapshot and check every block; exit code 1 if one is bad'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "remove" -d 'Remove a snapshot from a host, from the bucket, or both'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "note" -d 'Show or edit a snapshot\'s note and labels'
-complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "pin" -d 'Pin a snapshot so that `remove` and `prune` keep it'
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "pin" -d 'Pin a snapshot: it is neither removed, pruned nor overwritten'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "unpin" -d 'Unpin a snapshot'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "prune" -d 'Remove old or unused snapshots and leftovers of interrupted jobs'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand help; and not __fish_seen_subcommand_from sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help" -f -a "exists" -d 'Check whether a snapshot is on the host; exit code 0 if it is, 3 if not'

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::{self, ApiResult, CommonErrors, ErrorBody, Problem};
+use super::request::{NoFields, NoQuery, OptionalJsonBody};
 use super::{App, json_response};
 use snapdeck_engine::{JobId, JobState, JobView, error_code};
 use snapdeck_model::{HostName, Kind, Outcome, SandboxId, SnapshotName};
@@ -221,7 +222,12 @@ pub(crate) async fn get_job(State(app): State<App>, Path(id): Path<String>) -> A
         CommonErrors,
     ),
 )]
-pub(crate) async fn cancel_job(State(app): State<App>, Path(id): Path<String>) -> ApiResult {
+pub(crate) async fn cancel_job(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    _: NoQuery,
+    _: OptionalJsonBody<NoFields>,
+) -> ApiResult {
     let id = parse_job_id(&id)?;
     let had_ended = match app.engine.view().job(id) {
         Some(job) => job.state.is_finished(),

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 use utoipa::IntoParams;
@@ -16,6 +17,8 @@ use snapdeck_model::SnapshotName;
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_KEY_BYTES: usize = 255;
+/// Characters of an unknown parameter's name in its error.
+const MAX_SHOWN_CHARS: usize = 64;
 
 /// A JSON body whatever its content type: existing callers send none, and curl adds that of a form.
 pub(crate) struct JsonBody<T>(pub T);
@@ -43,6 +46,33 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     }
 }
 
+/// The body of a call without parameters: empty, or an empty object.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoFields {}
+
+pub(crate) fn default_true() -> bool {
+    true
+}
+
+/// Refuses a query: a caller that passes parameters means something that the call does not do.
+pub(crate) struct NoQuery;
+
+impl<S: Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        match form_urlencoded::parse(query.as_bytes()).next() {
+            None => Ok(Self),
+            Some((name, _)) => Err(Problem::invalid_input(format!(
+                "unknown parameter {:?}",
+                name.chars().take(MAX_SHOWN_CHARS).collect::<String>()
+            ))),
+        }
+    }
+}
+
 async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
     match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await {
         Ok(Ok(text)) => Ok(text),
@@ -57,8 +87,14 @@ async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes,
     }
 }
 
-/// Parses JSON; the error names the field.
+/// Parses a JSON object; the error names the field.
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    // The values of an array would be taken for the fields in their order.
+    if text.trim_ascii().starts_with(b"[") {
+        return Err(Problem::invalid_input(
+            "invalid body: it is an array; a JSON object is required",
+        ));
+    }
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
@@ -104,7 +140,7 @@ impl<S: Sync> FromRequestParts<S> for SnapshotQuery {
     }
 }
 
-/// Options of calls that run a job.
+/// Options of calls that run a job; they have no query.
 #[derive(Debug, Default, PartialEq, Eq, IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(crate) struct RequestOptions {
@@ -126,7 +162,8 @@ pub(crate) struct RequestOptions {
 impl<S: Sync> FromRequestParts<S> for RequestOptions {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        NoQuery::from_request_parts(parts, state).await?;
         Self::from_headers(&parts.headers)
     }
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::jobs::Job;
 use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
-use super::request::{JsonBody, OptionalJsonBody, RequestOptions};
+use super::request::{JsonBody, NoFields, OptionalJsonBody, RequestOptions, default_true};
 use super::{App, json_response};
 use snapdeck_model::{Operation, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName};
 
@@ -22,7 +22,7 @@ const MAX_STOP_TIMEOUT_SECS: u32 = 24 * 3600;
 
 /// The sandbox to create.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CreateSandboxRequest {
     /// Id of the sandbox.
     id: SandboxId,
@@ -60,13 +60,9 @@ fn deserialize_whole_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option
     }
 }
 
-fn default_true() -> bool {
-    true
-}
-
 /// Options of a stop.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StopSandboxRequest {
     /// Seconds to wait for the guest; default: `stop_timeout_secs` of the settings.
     #[serde(default, deserialize_with = "deserialize_whole_number")]
@@ -187,7 +183,12 @@ macro_rules! verb {
                 CommonErrors, JobErrors,
             ),
         )]
-        pub(super) async fn $name(State(app): State<App>, Path(id): Path<String>, options: RequestOptions) -> ApiResult {
+        pub(super) async fn $name(
+            State(app): State<App>,
+            Path(id): Path<String>,
+            options: RequestOptions,
+            _: OptionalJsonBody<NoFields>,
+        ) -> ApiResult {
             run_verb(app, id, options, $verb).await
         }
     };

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 use super::{App, AppState, Options, router};
-use snapdeck_engine::Engine;
+use snapdeck_engine::{Engine, Suspension};
 use snapdeck_model::{Error, HostName, Kind, Result};
 
 /// Further connections wait in the backlog of the socket.
@@ -37,7 +37,8 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 const JOBS_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(7);
 const RESPONSES_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves a host until `stop` completes. Then no more jobs are accepted, and unfinished ones stay in the journal.
+/// Serves a host until `stop` completes. Then no more jobs are accepted; unfinished pulls and pushes of new snapshots stay in the
+/// journal, other jobs are cancelled.
 ///
 /// # Errors
 /// `InvalidInput` if it cannot listen.
@@ -95,9 +96,12 @@ pub async fn serve(
     }
     let shutdown = async {
         stop.await;
-        tracing::info!("shutting down: running jobs are resumed at the next start");
+        tracing::info!(
+            "shutting down: pulls and pushes of new snapshots are resumed at the next start, other jobs cancelled"
+        );
         app.shutdown.cancel();
-        app.engine.suspend(JOBS_SHUTDOWN_TIMEOUT).await;
+        let suspension = Suspension::Unattended;
+        app.engine.suspend(JOBS_SHUTDOWN_TIMEOUT, suspension).await;
     };
     tokio::select! {
         () = shutdown => {}

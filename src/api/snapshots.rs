@@ -7,13 +7,13 @@ use utoipa::ToSchema;
 
 use super::jobs::Job;
 use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
-use super::request::{JsonBody, RequestOptions, SnapshotQuery};
+use super::request::{JsonBody, RequestOptions, SnapshotQuery, default_true};
 use super::{App, json_response};
 use snapdeck_model::{HostName, Object, Operation, Result, SandboxId, Snapshot, SnapshotName};
 
 /// The snapshot to create.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CreateSnapshotRequest {
     /// The sandbox.
     sandbox_id: SandboxId,
@@ -32,7 +32,7 @@ pub(crate) struct CreateSnapshotRequest {
 
 /// The snapshot to push.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PushSnapshotRequest {
     /// The sandbox.
     sandbox_id: SandboxId,
@@ -48,7 +48,7 @@ pub(crate) struct PushSnapshotRequest {
 
 /// The snapshot to pull.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PullSnapshotRequest {
     /// The snapshot.
     snapshot: SnapshotName,
@@ -59,11 +59,14 @@ pub(crate) struct PullSnapshotRequest {
 
 /// The snapshot to remove.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RemoveSnapshotRequest {
     /// The snapshot.
     snapshot: SnapshotName,
-    /// Also remove it from the bucket.
+    /// Remove it from the host.
+    #[serde(default = "default_true")]
+    local: bool,
+    /// Remove it from the bucket.
     #[serde(default)]
     bucket: bool,
 }
@@ -155,7 +158,7 @@ pub(crate) async fn pull_snapshot(
     app.run_operation(options, operation).await
 }
 
-/// Remove a snapshot from the host. One that is in use is not removed.
+/// Remove a snapshot from the host, from the bucket, or both. One that is in use is not removed.
 #[utoipa::path(
     post, path = "/snapshots/remove", tag = "snapshots", request_body = RemoveSnapshotRequest, params(RequestOptions),
     responses((status = 200, body = ref("#/components/schemas/SnapshotRemoved")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
@@ -165,8 +168,13 @@ pub(crate) async fn remove_snapshot(
     options: RequestOptions,
     JsonBody(request): JsonBody<RemoveSnapshotRequest>,
 ) -> ApiResult {
+    if !(request.local || request.bucket) {
+        return Err(Problem::invalid_input(
+            "local and bucket are both false: there is nothing to remove",
+        ));
+    }
     let operation = Operation::Remove {
-        host: Some(app.host.clone()),
+        host: request.local.then(|| app.host.clone()),
         name: request.snapshot,
         from_bucket: request.bucket,
         expected_identity: None,

@@ -37,7 +37,10 @@ impl App {
             }
             Some(Err(error)) if error.kind() == Kind::Cancelled && self.shutdown.is_cancelled() => {
                 Err(Problem::shutting_down(
-                    "snapdeck is shutting down; the job is resumed at the next start",
+                    match self.engine.resumes_unattended(id) {
+                        true => "snapdeck is shutting down; the job is resumed at the next start",
+                        false => "snapdeck is shutting down; the job was cancelled",
+                    },
                 ))
             }
             Some(Err(error)) => Err(error.into()),

@@ -1,10 +1,15 @@
 //! Multipart uploads of interrupted jobs: the store keeps their parts until they are aborted.
+//!
+//! Only those whose id was recorded when they began are this installation's; others may be another client's.
 
 use jiff::Timestamp;
 
 use super::keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX, snapshot_name};
 use super::s3::{PendingUpload, Reason, Store};
 use snapdeck_model::{LEFTOVER_MIN_AGE, Leftover, LeftoverKind, Result};
+
+/// Maximum length of the name of a client, in characters.
+const MAX_CREATOR_CHARS: usize = 200;
 
 /// Lists the uploads of snapshots to which no part was uploaded for a day. `None` if the store lists no uploads.
 pub(super) async fn list_stale_uploads(
@@ -19,13 +24,13 @@ pub(super) async fn list_stale_uploads(
     let mut leftovers = Vec::new();
     for upload in &uploads {
         let suffixes = [IMAGE_SUFFIX, VARIABLES_SUFFIX];
-        if let Some(name) = snapshot_name(prefix, &upload.key, &suffixes)
-            && let Some(leftover) = check_stale(store, upload).await?
-        {
-            leftovers.push(Leftover {
-                name: Some(name),
-                ..leftover
-            });
+        let name = snapshot_name(prefix, &upload.key, &suffixes);
+        // Uploads to other keys are no business of snapdeck, unless it has begun them.
+        if name.is_none() && !store.is_own_upload(&upload.key, &upload.id) {
+            continue;
+        }
+        if let Some(leftover) = check_stale(store, upload).await? {
+            leftovers.push(Leftover { name, ..leftover });
         }
     }
     Ok(Some(leftovers))
@@ -53,6 +58,10 @@ async fn check_stale(store: &Store, upload: &PendingUpload) -> Result<Option<Lef
         upload_id: Some(upload.id.clone()),
         size_bytes: parts.iter().map(|part| part.size_bytes).sum(),
         modified: Some(last_sent),
+        is_own: store.is_own_upload(&upload.key, &upload.id),
+        creator: upload.initiator.as_deref().map(printable),
+        mark_id: String::new(),
+        file_id: String::new(),
     }))
 }
 
@@ -70,11 +79,20 @@ pub(super) async fn abort(store: &Store, leftover: &Leftover) -> Result<bool> {
         key: leftover.path.clone(),
         id: id.clone(),
         initiated: leftover.modified,
+        initiator: None,
     };
     if check_stale(store, &upload).await?.is_none() {
         return Ok(false);
     }
-    Ok(store.abort_multipart(&upload.key, id).await?)
+    let was_aborted = store.abort_multipart(&upload.key, id).await?;
+    store.forget_upload(&upload.key, id);
+    Ok(was_aborted)
+}
+
+/// Returns a text of the store without control characters.
+fn printable(text: &str) -> String {
+    let plain = text.chars().filter(|c| !c.is_control());
+    plain.take(MAX_CREATOR_CHARS).collect()
 }
 
 #[cfg(test)]

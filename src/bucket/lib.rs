@@ -31,10 +31,11 @@ use snapdeck_model::{
     Annotations, AnnotationsPatch, BlockSet, Digest, Error, ExpectedVariables, Kind, Leftover,
     Manifest, Object, ProgressCell, Result, SnapshotName, SnapshotParts,
 };
+use snapdeck_ownership::OwnershipRecords;
 
 use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX, variables_suffix};
 use multipart_object::UploadOptions;
-use s3::{LazyClient, Store};
+use s3::{LazyClient, Reason, Store};
 
 pub use download::MAX_BLOCKS_IN_MEMORY;
 pub use multipart_object::MultipartObject;
@@ -49,6 +50,7 @@ pub struct Bucket {
     /// For the metadata of new objects.
     parts: Option<SnapshotParts>,
     retry: StoreRetry,
+    records: OwnershipRecords,
 }
 
 /// An object, and what its metadata says.
@@ -70,6 +72,7 @@ impl Bucket {
             suffix: IMAGE_SUFFIX.into(),
             parts: None,
             retry: StoreRetry::short(),
+            records: OwnershipRecords::in_memory(),
         }
     }
 
@@ -99,6 +102,11 @@ impl Bucket {
         }
     }
 
+    /// Returns the same bucket, with `records` of the uploads that are begun in it.
+    pub fn with_records(self, records: OwnershipRecords) -> Self {
+        Self { records, ..self }
+    }
+
     /// Returns the same bucket with the retry policy of a job.
     pub fn with_retry(&self, policy: StoreRetry) -> Self {
         Self {
@@ -114,7 +122,9 @@ impl Bucket {
 
     async fn store(&self) -> Result<Store> {
         let store = self.lazy_client.get_store().await?;
-        Ok(store.with_retry(self.retry.clone()))
+        Ok(store
+            .with_retry(self.retry.clone())
+            .with_records(self.records.clone()))
     }
 
     /// Returns whether the settings name a bucket. Without one every call is `InvalidInput`.
@@ -217,6 +227,7 @@ impl Bucket {
         cancel: &'a CancellationToken,
     ) -> Result<MultipartObject<'a>> {
         let options = UploadOptions {
+            manifest_key: self.manifest_key(name),
             overwrite,
             has_copies: false,
             parts: self.parts,
@@ -238,6 +249,7 @@ impl Bucket {
         cancel: &'a CancellationToken,
     ) -> Result<MultipartObject<'a>> {
         let options = UploadOptions {
+            manifest_key: self.manifest_key(name),
             overwrite,
             has_copies: true,
             parts: self.parts,
@@ -280,34 +292,90 @@ impl Bucket {
         download::download_blocks(&store, object, blocks, write, progress, cancel).await
     }
 
-    /// Deletes the object and, with an image, its manifest and the UEFI variables that its metadata names. `NotFound` if
-    /// it does not exist.
-    pub async fn delete(&self, name: &SnapshotName) -> Result<()> {
+    /// Deletes this very object and, with an image, its manifest and the UEFI variables that its metadata names, but not
+    /// another program's object in their place. `NotFound` if it does not exist.
+    ///
+    /// # Errors
+    /// `Conflict`, with nothing deleted, if another object has the key by now: it is another client's.
+    pub async fn delete_object(&self, object: &Object) -> Result<()> {
         let store = self.store().await?;
-        let key = self.key(name);
+        let (name, key) = (&object.name, self.key(&object.name));
         // DeleteObject also succeeds for a missing object.
-        let Some(object) = store.head(&key).await? else {
+        let Some(current) = store.head(&key).await? else {
             let summary = format!("cannot delete {}", store.address(&key));
             return Err(missing_object_error(summary));
         };
-        store.delete(&key).await?;
+        let replaced = || {
+            Error::new(
+                Kind::Conflict,
+                format!("cannot delete {}", store.address(&key)),
+            )
+            .with_cause("another client has replaced it meanwhile")
+            .hint("list it again before you remove it")
+        };
+        let parts = current.parts;
+        let current = current.into_object(name.clone());
+        if current.identity() != object.identity() {
+            return Err(replaced());
+        }
+        let deleted = match &object.etag {
+            Some(etag) => store.delete_version(&key, etag).await,
+            None => store.delete(&key).await,
+        };
+        deleted.map_err(|error| match error.reason {
+            Reason::PreconditionFailed | Reason::Conflict => replaced(),
+            _ => error.error,
+        })?;
         if self.suffix == IMAGE_SUFFIX {
             // Without their image they are ignored.
-            let mut parts = vec![self.manifest_key(name)];
-            if let Some(SnapshotParts {
-                variables: ExpectedVariables::Digest(digest),
-                ..
-            }) = object.parts
-            {
-                parts.push(self.variables_of(digest).key(name));
-            }
-            for key in parts {
-                if let Err(failed) = store.delete(&key).await {
-                    tracing::warn!("{}", failed.error);
-                }
+            if let Err(error) = self.delete_parts(&store, name, parts).await {
+                tracing::warn!("{error}");
             }
         }
         Ok(())
+    }
+
+    /// Deletes the manifest and the variables of an image that was deleted, unless another client has put one there by now.
+    async fn delete_parts(
+        &self,
+        store: &Store,
+        name: &SnapshotName,
+        parts: Option<SnapshotParts>,
+    ) -> Result<()> {
+        if self.head(name).await?.is_some() {
+            return Ok(());
+        }
+        let manifest_key = self.manifest_key(name);
+        if !manifest::is_foreign(store, &manifest_key).await? {
+            store.delete(&manifest_key).await?;
+        }
+        if let Some(SnapshotParts {
+            variables: ExpectedVariables::Digest(digest),
+            ..
+        }) = parts
+        {
+            store.delete(&self.variables_of(digest).key(name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the key of the object in the place of a snapshot's manifest if it is another program's.
+    pub async fn foreign_manifest(&self, name: &SnapshotName) -> Result<Option<String>> {
+        let store = self.store().await?;
+        let key = self.manifest_key(name);
+        let is_foreign = manifest::is_foreign(&store, &key).await?;
+        Ok(is_foreign.then_some(key))
+    }
+
+    /// Fails if the object in the place of a snapshot's manifest is another program's.
+    ///
+    /// # Errors
+    /// `Conflict`; those of the store.
+    pub async fn refuse_foreign_manifest(&self, name: &SnapshotName) -> Result<()> {
+        match self.foreign_manifest(name).await? {
+            Some(key) => Err(manifest::foreign_error(&self.store().await?, &key)),
+            None => Ok(()),
+        }
     }
 
     fn manifest_key(&self, name: &SnapshotName) -> String {
@@ -322,7 +390,8 @@ impl Bucket {
         manifest::read(&store, &key, &image, object).await
     }
 
-    /// Writes a manifest beside its object and replaces any other. `Conflict` if the bucket has another object.
+    /// Writes a manifest beside its object and replaces any other. `Conflict` if the bucket has another object, or another
+    /// program's in the place of the manifest.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let store = self.store().await?;
         let (key, image) = (self.manifest_key(&manifest.name), self.key(&manifest.name));

@@ -52,6 +52,25 @@ pub(super) async fn read(
     Ok(None)
 }
 
+/// Content type of a manifest, by which operators and other programs recognise it.
+const CONTENT_TYPE: &str = "application/vnd.snapdeck.manifest+json";
+
+/// Returns whether the object under `key` is another program's.
+pub(super) async fn is_foreign(store: &Store, key: &str) -> Result<bool> {
+    let found = read_json(store, key).await?;
+    Ok(found.is_some_and(|(json, _)| !Manifest::is_manifest(&json)))
+}
+
+/// Returns the error for another program's object under `key`.
+pub(super) fn foreign_error(store: &Store, key: &str) -> Error {
+    Error::new(
+        Kind::Conflict,
+        format!("cannot write {}", store.address(key)),
+    )
+    .with_cause("it is not a manifest of snapdeck")
+    .hint("move that object elsewhere, or choose another name")
+}
+
 /// Returns the object under `key`, at most one chunk longer than a manifest may be, with its ETag.
 async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>> {
     Ok(store.retry.call(|| try_read_json(store, key)).await?)
@@ -145,7 +164,7 @@ pub(super) async fn write(
 }
 
 /// Replaces the object under `key` by the JSON that `build` makes of it, if it is unchanged by then; repeats both
-/// otherwise. Returns the second value of `build`. A store that does not support conditional writes overwrites.
+/// otherwise. Returns the second value of `build`. Another program's object is never replaced. A store that does not support conditional writes overwrites.
 async fn update<T, F>(store: &Store, key: &str, build: impl Fn(Option<Vec<u8>>) -> F) -> Result<T>
 where
     F: Future<Output = Result<(Vec<u8>, T)>>,
@@ -155,6 +174,12 @@ where
     let mut attempts = 0;
     while attempts < MAX_ATTEMPTS {
         let (existing, etag) = read_json(store, key).await?.unzip();
+        if existing
+            .as_ref()
+            .is_some_and(|json| !Manifest::is_manifest(json))
+        {
+            return Err(foreign_error(store, key));
+        }
         let (json, value) = build(existing).await?;
         let condition = match etag {
             _ if !is_conditional => PutCondition::Always,
@@ -162,7 +187,7 @@ where
             Some(etag) => PutCondition::ETag(etag),
             None => PutCondition::Absent,
         };
-        let written = store.put(key, json.into(), "application/json", condition);
+        let written = store.put(key, json.into(), CONTENT_TYPE, condition);
         let Err(error) = written.await else {
             return Ok(value);
         };

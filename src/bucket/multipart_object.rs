@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::manifest;
 use super::multipart_upload::{MultipartUpload, already_exists_error, upload_summary};
 use super::s3::{Checksums, Reason, Store, StoreError, UploadedPart};
 use super::transfer::{Part, Transfer, max_parts_in_memory, part_size};
@@ -20,8 +21,10 @@ use snapdeck_model::{
 /// anything to abort.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct UploadOptions {
+    /// Key of the manifest with the pin.
+    pub(super) manifest_key: String,
     pub(super) overwrite: bool,
     /// Whether parts are going to be copied by the store.
     pub(super) has_copies: bool,
@@ -33,6 +36,7 @@ pub(super) struct UploadOptions {
 pub struct MultipartObject<'a> {
     store: Store,
     name: &'a SnapshotName,
+    manifest_key: String,
     overwrite: bool,
     transfer: Transfer<'a>,
     upload: MultipartUpload,
@@ -76,6 +80,7 @@ impl<'a> MultipartObject<'a> {
         Ok(Self {
             store,
             name,
+            manifest_key: options.manifest_key,
             overwrite,
             transfer,
             upload,
@@ -224,7 +229,8 @@ impl<'a> MultipartObject<'a> {
     /// Completes the object. It must have all parts from index 0 on, equally long but for the last.
     ///
     /// # Errors
-    /// `Conflict` if the object was created meanwhile and must not be overwritten; `Damaged` if the completed
+    /// `Conflict` if the object was created meanwhile and must not be overwritten, or another client has replaced it;
+    /// `Damaged` if the completed
     /// object has another size; only then it remains in the store. A cancel may be too late: then the object is
     /// returned.
     pub async fn complete(self) -> Result<Object> {
@@ -243,7 +249,7 @@ impl<'a> MultipartObject<'a> {
             upload,
             ..
         } = self;
-        let key = upload.handle.key.clone();
+        let (key, upload_tag) = (upload.handle.key.clone(), upload.upload_tag.clone());
         let summary = upload_summary(&store, &key);
         // In a separate task: when this is dropped or cancelled the store may already be completing the upload, and only
         // its response shows whether there is anything to abort.
@@ -259,7 +265,7 @@ impl<'a> MultipartObject<'a> {
             ),
             _ => error,
         })?;
-        verify_size(&store, name, &key, size_bytes).await
+        verify_upload(&store, name, &key, &upload_tag, size_bytes).await
     }
 
     /// Removes the parts from the store.
@@ -268,8 +274,8 @@ impl<'a> MultipartObject<'a> {
         self.upload.abort().await;
     }
 
-    /// Returns the object's size and its parts in order. Looks for the object again, for stores that do not support
-    /// conditional writes.
+    /// Returns the object's size and its parts in order. Looks for the object again: stores may not support conditional
+    /// writes, and an object that is overwritten may have been pinned.
     async fn collect_parts(&self) -> Result<(u64, Vec<UploadedPart>)> {
         let parts = self.lock().clone();
         let last = parts.len().saturating_sub(1) as u64;
@@ -284,12 +290,16 @@ impl<'a> MultipartObject<'a> {
                 .upload_error()
                 .with_cause("not all of its parts were uploaded"));
         }
-        if !self.overwrite {
-            let check = refuse_overwrite(&self.store, &self.upload.handle.key, false);
-            self.transfer
-                .run_until_cancelled(Duration::ZERO, check)
-                .await?;
-        }
+        let (store, key) = (&self.store, &self.upload.handle.key);
+        let check = async {
+            match self.overwrite {
+                true => refuse_pinned(store, key, &self.manifest_key).await,
+                false => refuse_overwrite(store, key, false).await,
+            }
+        };
+        self.transfer
+            .run_until_cancelled(Duration::ZERO, check)
+            .await?;
         let size_bytes = parts.values().map(|(length, _)| length).sum();
         Ok((
             size_bytes,
@@ -332,14 +342,38 @@ async fn refuse_overwrite(store: &Store, key: &str, overwrite: bool) -> Result<(
     }
 }
 
-/// Returns the object as the store has it now; `Damaged` if it has another size than the uploaded parts.
-async fn verify_size(
+/// Fails if the object exists and is pinned.
+async fn refuse_pinned(store: &Store, key: &str, manifest_key: &str) -> Result<()> {
+    if store.head(key).await?.is_none() {
+        return Ok(());
+    }
+    match manifest::read_annotations(store, manifest_key).await? {
+        Some(annotations) if annotations.pinned => Err(Error::new(
+            Kind::Conflict,
+            format!("cannot overwrite {}", store.address(key)),
+        )
+        .with_cause("it was pinned meanwhile")
+        .hint("unpin it first, with `snapdeck unpin NAME`")),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the object as the store has it now; `Conflict` if another upload has replaced it, `Damaged` if it has another
+/// size than the uploaded parts.
+async fn verify_upload(
     store: &Store,
     name: &SnapshotName,
     key: &str,
+    upload_tag: &str,
     size_bytes: u64,
 ) -> Result<Object> {
+    let is_other = |tag: &String| tag != upload_tag;
     let cause = match store.head(key).await? {
+        Some(object) if object.upload_tag.as_ref().is_some_and(is_other) => {
+            return Err(Error::new(Kind::Conflict, upload_summary(store, key))
+                .with_cause("another client has uploaded an object of that name at the same time")
+                .hint("the other object is kept; choose another name"));
+        }
         Some(object) if object.size_bytes == size_bytes => {
             return Ok(object.into_object(name.clone()));
         }

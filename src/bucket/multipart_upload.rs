@@ -16,7 +16,7 @@ pub(super) struct MultipartUpload {
     pub(super) store: Store,
     pub(super) handle: UploadHandle,
     /// Identifies the object as this upload's if the response was lost.
-    upload_tag: String,
+    pub(super) upload_tag: String,
     is_open: bool,
 }
 
@@ -65,11 +65,13 @@ impl MultipartUpload {
             let Err(StoreError { reason, error }) = completed.await else {
                 self.is_open = false;
                 store.retry.mark_success();
+                self.forget();
                 return Ok(());
             };
             // The response may have been lost, or be that of a second attempt after one that succeeded.
             if self.is_completed().await {
                 self.is_open = false;
+                self.forget();
                 return Ok(());
             }
             if only_new && reason == Reason::PreconditionFailed {
@@ -87,6 +89,7 @@ impl MultipartUpload {
             match store.head(&handle.key).await? {
                 Some(object) if object.upload_tag.as_ref() == Some(&self.upload_tag) => {
                     self.is_open = false;
+                    self.forget();
                     return Ok(());
                 }
                 Some(_) if !overwrite => break already_exists_error(store, &handle.key),
@@ -101,6 +104,12 @@ impl MultipartUpload {
     async fn is_completed(&self) -> bool {
         let object = self.store.head(&self.handle.key).await.ok().flatten();
         object.is_some_and(|object| object.upload_tag.as_ref() == Some(&self.upload_tag))
+    }
+
+    /// Removes its record: nothing of it is left in the store.
+    fn forget(&self) {
+        let UploadHandle { key, id, .. } = &self.handle;
+        self.store.forget_upload(key, id);
     }
 
     /// Removes the parts from the store. A failure is only logged: the caller already has an error to return.
@@ -122,6 +131,7 @@ impl MultipartUpload {
             // A part that was just arriving may have survived (API reference, AbortMultipartUpload).
             let parts = store.list_parts(key, id).await;
             if parts.map_or(true, |parts| parts.is_empty()) {
+                self.forget();
                 return;
             }
             sleep(retries.next_delay()).await;

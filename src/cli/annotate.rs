@@ -31,7 +31,6 @@ pub struct NoteArgs {
     /// The snapshot
     name: SnapshotName,
     /// The new note; "" removes it, - reads it from stdin
-    #[arg(allow_hyphen_values = true)]
     text: Option<String>,
     /// Set a label
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]

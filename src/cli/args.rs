@@ -203,7 +203,7 @@ pub enum Command {
     ///
     /// Applies to all hosts, or those given with --host, and to the bucket.
     Note(NoteArgs),
-    /// Pin a snapshot so that `remove` and `prune` keep it
+    /// Pin a snapshot: it is neither removed, pruned nor overwritten
     Pin(PinArgs),
     /// Unpin a snapshot
     Unpin(PinArgs),
@@ -224,8 +224,8 @@ pub enum Command {
     },
     /// Serve the HTTP API of one host until SIGTERM or Ctrl-C
     ///
-    /// Callers send Authorization: Bearer TOKEN, with the token of --token-file or SNAPDECK_API_TOKEN. Jobs that are
-    /// running at the end are resumed at the next start.
+    /// Callers send Authorization: Bearer TOKEN, with the token of --token-file or SNAPDECK_API_TOKEN. At the end, pulls
+    /// of new snapshots and pushes of new objects stop and are resumed at the next start; other jobs are cancelled.
     Serve(ServeArgs),
     /// Check hosts and bucket; print a fix for each problem
     ///

@@ -7,7 +7,9 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
 use super::exit;
-use snapdeck_model::{Error, Kind, Result};
+use snapdeck_model::{
+    Error, Kind, Result, escape_unprintable, escape_unprintable_lines, is_unprintable,
+};
 
 /// The output of a command, as JSON and as text.
 #[derive(Debug, Clone)]
@@ -40,12 +42,12 @@ impl CommandOutput {
 /// Prints the result of a command and returns the exit code. An error goes to stderr, and with `json` also to stdout.
 pub fn finish(result: Result<CommandOutput>, json: bool) -> u8 {
     let (written, code) = match result {
-        Ok(output) if json => (print(&format!("{:#}\n", output.json)), output.code),
-        Ok(output) => (print(&output.text), output.code),
+        Ok(output) if json => (print_json(&output.json), output.code),
+        Ok(output) => (print(&escape_unprintable_lines(&output.text)), output.code),
         Err(error) => {
             eprint_error(&error);
             let written = match json {
-                true => print(&format!("{:#}\n", exit::json(&error))),
+                true => print_json(&exit::json(&error)),
                 false => Ok(()),
             };
             (written, exit::code(error.kind()))
@@ -62,6 +64,20 @@ pub fn finish(result: Result<CommandOutput>, json: bool) -> u8 {
     }
 }
 
+/// Prints a document. Characters that a terminal acts on can only be in its strings, where JSON has an escape for them
+/// (RFC 8259, section 7).
+fn print_json(document: &Value) -> io::Result<()> {
+    let text = format!("{document:#}\n");
+    let escaped = text.chars().fold(String::new(), |mut escaped, c| {
+        match c != '\n' && is_unprintable(c) {
+            true => escaped += &format!("\\u{:04x}", u32::from(c)),
+            false => escaped.push(c),
+        }
+        escaped
+    });
+    print(&escaped)
+}
+
 fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -70,6 +86,8 @@ fn print(text: &str) -> io::Result<()> {
 
 /// Prints `snapdeck: LINE` on stderr; a closed stderr is ignored.
 pub fn eprint_line(line: impl std::fmt::Display) {
+    let line = line.to_string();
+    let line = escape_unprintable_lines(&line);
     let _ = writeln!(io::stderr().lock(), "snapdeck: {line}");
 }
 
@@ -93,7 +111,7 @@ pub(crate) fn format_error(error: &Error) -> String {
 pub fn prompt(question: &str) -> Result<String> {
     let read_line = || -> io::Result<String> {
         let mut stderr = io::stderr().lock();
-        stderr.write_all(question.as_bytes())?;
+        stderr.write_all(escape_unprintable_lines(question).as_bytes())?;
         stderr.flush()?;
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
@@ -109,12 +127,20 @@ pub fn prompt(question: &str) -> Result<String> {
 }
 
 /// Formats a table with two spaces between columns. A column whose heading starts with `>` is right-aligned.
+///
+/// Unprintable characters of cells are escaped, newlines too.
 pub fn format_table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let escape_row = |row: &Vec<String>| -> Vec<String> {
+        row.iter()
+            .map(|cell| escape_unprintable(cell).into_owned())
+            .collect()
+    };
+    let rows: Vec<Vec<String>> = rows.iter().map(escape_row).collect();
     let mut widths: Vec<usize> = headings
         .iter()
         .map(|heading| heading.trim_start_matches('>').width())
         .collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.width());
         }
@@ -124,7 +150,7 @@ pub fn format_table(headings: &[&str], rows: &[Vec<String>]) -> String {
         .map(|heading| heading.trim_start_matches('>').to_owned())
         .collect();
     let mut text = String::new();
-    for row in [&titles].into_iter().chain(rows) {
+    for row in [&titles].into_iter().chain(&rows) {
         let mut line = String::new();
         for ((cell, width), heading) in row.iter().zip(&widths).zip(headings) {
             let gap = " ".repeat(width.saturating_sub(cell.width()));

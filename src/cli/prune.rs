@@ -23,15 +23,19 @@ pub struct PruneArgs {
     /// app-2026-01-31 are versions of app
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
-    /// Remove only snapshots older than this: 12h, 30d, 8w
+    /// Remove only snapshots created longer ago than this: 12h, 30d, 8w
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     older_than: Option<Duration>,
     /// Remove only snapshots that no sandbox on any configured host is based on
     #[arg(long)]
     unused: bool,
-    /// Remove leftovers of interrupted jobs older than a day: uploads, partial pulls, temporary directories
+    /// Remove leftovers of interrupted jobs older than a day: uploads, partial pulls, temporary directories. Those of
+    /// other installations of snapdeck are only listed
     #[arg(long)]
     leftovers: bool,
+    /// Remove also leftovers that another installation created, or one whose state directory was lost
+    #[arg(long, requires = "leftovers")]
+    foreign: bool,
     /// Dry run: only show what would be removed
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
@@ -87,6 +91,7 @@ impl PruneArgs {
             hosts,
             include_bucket: bucket,
             include_leftovers: self.leftovers,
+            include_foreign: self.foreign,
         };
         CommandPlan::Prune(request, confirmation)
     }
@@ -228,7 +233,9 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
             location(&candidate.host),
             candidate.name.to_string(),
             format_size(candidate.size_bytes),
-            format_time(candidate.modified),
+            candidate
+                .created
+                .map_or_else(String::new, |time| format_time(Some(time))),
         ]
     };
     let mut text = String::new();
@@ -245,29 +252,50 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
             })
             .collect();
         text += "to remove:\n";
-        text += &format_table(&["LOCATION", "NAME", ">FREES", "MODIFIED", ""], &rows);
+        text += &format_table(&["LOCATION", "NAME", ">FREES", "CREATED", ""], &rows);
     }
-    if !plan.leftovers.is_empty() {
+    let leftovers = |title: &str, leftovers: &[Leftover]| {
         let row = |leftover: &Leftover| {
+            let creator = match (leftover.is_own, &leftover.creator) {
+                (_, Some(creator)) => creator.clone(),
+                (true, None) => "this installation".to_owned(),
+                (false, None) => "unknown".to_owned(),
+            };
             vec![
                 location(&leftover.host),
                 leftover_label(leftover.kind).to_owned(),
                 format_size(leftover.size_bytes),
                 format_time(leftover.modified),
                 leftover.path.clone(),
+                creator,
             ]
         };
-        let rows: Vec<Vec<String>> = plan.leftovers.iter().map(row).collect();
-        text += "leftovers to remove:\n";
-        text += &format_table(&["LOCATION", "KIND", ">FREES", "MODIFIED", "PATH"], &rows);
-    }
+        let rows: Vec<Vec<String>> = leftovers.iter().map(row).collect();
+        let header = [
+            "LOCATION",
+            "KIND",
+            ">FREES",
+            "MODIFIED",
+            "PATH",
+            "CREATED BY",
+        ];
+        match rows.is_empty() {
+            true => String::new(),
+            false => format!("{title}:\n{}", format_table(&header, &rows)),
+        }
+    };
+    text += &leftovers("leftovers to remove", &plan.leftovers);
+    text += &leftovers(
+        "leftovers of other installations, kept without --foreign",
+        &plan.foreign_leftovers,
+    );
     if !plan.kept.is_empty() {
         let row = |candidate: &Candidate| {
             [row(candidate), vec![candidate.keep_reasons.join("; ")]].concat()
         };
         let rows: Vec<Vec<String>> = plan.kept.iter().map(row).collect();
         text += "kept although it matches:\n";
-        text += &format_table(&["LOCATION", "NAME", ">SIZE", "MODIFIED", "REASON"], &rows);
+        text += &format_table(&["LOCATION", "NAME", ">SIZE", "CREATED", "REASON"], &rows);
     }
     text += &match plan.is_empty() {
         true => "nothing to remove\n".to_owned(),

@@ -25,7 +25,8 @@ use super::theme::Theme;
 use super::tree::Tree;
 use super::{filter, mouse, notifications, perform};
 use snapdeck_engine::{
-    HostView, InterruptedId, JobId, JobState, Link, PruneRequest, SandboxMetrics, View, WatchTarget,
+    HostView, ImageLocation, InterruptedId, JobId, JobState, Link, PruneRequest, SandboxMetrics,
+    View, WatchTarget,
 };
 use snapdeck_model::{
     AnnotationsPatch, HostName, Kind, Operation, Picture, PrunePlan, Sandbox, SandboxId,
@@ -62,6 +63,8 @@ pub(crate) enum Command {
         change: AnnotationsPatch,
     },
     FindPrunable(PruneRequest),
+    /// Find the copies with the same bytes, for the dialog that removes these.
+    FindCopies(Vec<ImageLocation>),
     Prune(PruneRequest, PrunePlan),
     /// Copy to the clipboard.
     Copy(String),

@@ -1,5 +1,6 @@
 //! Executes commands: in the engine, in the terminal, or in a task of its own.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -14,7 +15,7 @@ use super::run::{ExitMode, Screen, env_var};
 use super::terminal::Terminal;
 use super::tree::TreeInputs;
 use super::viewer;
-use snapdeck_engine::{CachedInventory, Engine, Parents, PruneRequest};
+use snapdeck_engine::{CachedInventory, Engine, ImageLocation, Parents, PruneRequest};
 use snapdeck_model::settings::NotificationMethod;
 use snapdeck_model::{Lineage, Operation, PrunePlan, PullCost};
 
@@ -30,6 +31,11 @@ pub(crate) enum TaskResult {
     PullCost(PullTarget, Option<snapdeck_model::Result<PullCost>>),
     Parents(TreeInputs, Parents),
     PrunePlan(PruneRequest, snapdeck_model::Result<PrunePlan>),
+    /// The locations asked for, and the copies with the same bytes of each.
+    Copies(
+        Vec<ImageLocation>,
+        BTreeMap<ImageLocation, Vec<ImageLocation>>,
+    ),
     /// The plan with the candidates that jobs are to remove, and why others were skipped.
     PruneApplied(snapdeck_model::Result<(PrunePlan, Vec<String>)>),
     /// The message for success, and the result.
@@ -129,6 +135,13 @@ impl Screen {
                     TaskResult::PrunePlan(request, plan)
                 });
             }
+            Command::FindCopies(locations) => {
+                let engine = engine.clone();
+                self.tasks.spawn(async move {
+                    let copies = engine.equal_copies(&locations).await;
+                    TaskResult::Copies(locations, copies)
+                });
+            }
             Command::Prune(request, plan) => {
                 let engine = engine.clone();
                 self.app.show_notice("checking again…", false);
@@ -208,6 +221,7 @@ impl Screen {
             | TaskResult::PullCost(..)
             | TaskResult::Parents(..)
             | TaskResult::PrunePlan(..)
+            | TaskResult::Copies(..)
             | TaskResult::PruneApplied(..)
             | TaskResult::Annotated(..)) => return self.on_query_result(other, engine),
             TaskResult::Viewer {

@@ -219,6 +219,7 @@ pub(crate) fn interrupted_job(id: u64, name: &str) -> InterruptedJob {
         id: InterruptedId(id),
         title: operation_title(&pull),
         operations: vec![pull],
+        has_begun: false,
         requested_at: jiff::Timestamp::now(),
     }
 }

@@ -230,7 +230,9 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         }
         Action::Remove => {
             let remove = RemoveDialog::new(app.chosen_snapshots(), app.host.as_ref());
+            let locations = remove.locations();
             open(app, Dialog::Remove(remove));
+            return vec![Command::FindCopies(locations)];
         }
         Action::Note => lineage::open_note(app),
         Action::Pin => return lineage::toggle_pin(app),

@@ -33,6 +33,13 @@ impl Screen {
                     dialog.on_plan(&request, plan);
                 }
             }
+            TaskResult::Copies(locations, copies) => {
+                if let Some(Dialog::Remove(dialog)) = self.app.dialog()
+                    && dialog.locations() == locations
+                {
+                    dialog.on_copies(copies);
+                }
+            }
             TaskResult::PruneApplied(Ok((plan, skipped))) => {
                 let jobs = plan.operations();
                 let mut parts = Vec::new();

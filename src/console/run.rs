@@ -30,7 +30,7 @@ use super::terminal::{Terminal, report_panics};
 use super::theme::{THEMES, Theme};
 use super::tree::TreeInputs;
 use super::{logging, lookup};
-use snapdeck_engine::{Engine, Link};
+use snapdeck_engine::{Engine, Link, Suspension};
 use snapdeck_model::settings::{ConsoleSettings, PictureStyle};
 use snapdeck_model::{Error, Kind};
 use snapdeck_settings::read_file;
@@ -54,8 +54,10 @@ const SUSPEND_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExitMode {
     Cancel,
-    /// Stop the jobs so that the next start can resume them.
+    /// Stop the jobs; the operator decides on them at the next start.
     Leave,
+    /// Stop the jobs: pulls and pushes of new snapshots stay in the journal, others are cancelled.
+    Unattended,
 }
 
 /// Options of the console.
@@ -169,10 +171,10 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     result.and(shutdown)
 }
 
-/// Returns the exit mode if the operator cannot be asked: leave the jobs to the next start if it can resume them.
+/// Returns the exit mode if the operator cannot be asked.
 fn unattended_exit_mode(engine: &Engine) -> ExitMode {
     match engine.has_journal() {
-        true => ExitMode::Leave,
+        true => ExitMode::Unattended,
         false => ExitMode::Cancel,
     }
 }
@@ -436,7 +438,12 @@ impl Screen {
         let shutdown = timeout(SHUTDOWN_TIMEOUT, async {
             match exit_mode {
                 ExitMode::Cancel => engine.shutdown().await,
-                ExitMode::Leave => engine.suspend(SUSPEND_TIMEOUT).await,
+                ExitMode::Leave => engine.suspend(SUSPEND_TIMEOUT, Suspension::All).await,
+                ExitMode::Unattended => {
+                    engine
+                        .suspend(SUSPEND_TIMEOUT, Suspension::Unattended)
+                        .await;
+                }
             }
         });
         tokio::pin!(shutdown);

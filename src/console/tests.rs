@@ -12,6 +12,7 @@ mod sandboxes;
 mod sizes;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -190,11 +191,58 @@ fn pull_applies_to_marked_rows_and_clears_the_marks() {
     assert_eq!(app.objects.marked_count(), 0);
 }
 
+/// Tells the remove dialog that all images of one name have the same bytes.
+fn give_copies(app: &mut App) {
+    let hosts = app.view.hosts.iter().map(|host| Some(host.name.clone()));
+    let places: Vec<Option<snapdeck_model::HostName>> = hosts.chain([None]).collect();
+    let Some(crate::dialog::Dialog::Remove(dialog)) = app.dialog() else {
+        panic!("no dialog");
+    };
+    let copies = dialog.locations().into_iter().map(|location| {
+        let others = places.iter().filter(|place| **place != location.host);
+        let others = others.map(|place| snapdeck_engine::ImageLocation {
+            host: place.clone(),
+            name: location.name.clone(),
+        });
+        (location.clone(), others.collect())
+    });
+    let copies = copies.collect();
+    dialog.on_copies(copies);
+}
+
+#[test]
+fn an_image_of_the_same_name_with_other_bytes_is_not_a_copy() {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::Tab);
+    press(&mut app, KeyCode::Down);
+    let commands = keys(&mut app, "d");
+    assert!(
+        matches!(&commands[..], [Command::FindCopies(_)]),
+        "{commands:?}"
+    );
+    let output = screen(&mut app, 80, 24);
+    assert!(output.contains("Looking for other copies"), "{output}");
+    assert!(keys(&mut app, "y").is_empty());
+    let Some(crate::dialog::Dialog::Remove(dialog)) = app.dialog() else {
+        panic!("no dialog");
+    };
+    dialog.on_copies(BTreeMap::new());
+    let output = screen(&mut app, 80, 24);
+    assert!(
+        output.contains("No other copy with the same bytes"),
+        "{output}"
+    );
+    assert!(output.contains("Type myapp-v1.0 to confirm"), "{output}");
+    keys(&mut app, "myapp-v1.0");
+    assert_eq!(press(&mut app, KeyCode::Enter).len(), 1);
+}
+
 #[test]
 fn a_snapshot_in_use_cannot_be_removed() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
     keys(&mut app, "Gd");
+    give_copies(&mut app);
     shot("remove_refused", &mut app, Instant::now());
     assert!(keys(&mut app, "y").is_empty());
     // No sandbox depends on the object in the bucket.
@@ -220,6 +268,7 @@ fn removing_the_last_copy_must_be_confirmed_by_typing() {
     press(&mut app, KeyCode::Tab);
     press(&mut app, KeyCode::Down);
     keys(&mut app, "d");
+    give_copies(&mut app);
     let commands = keys(&mut app, "y");
     let [
         Command::Submit(Operation::Remove {
@@ -232,6 +281,7 @@ fn removing_the_last_copy_must_be_confirmed_by_typing() {
         panic!("{commands:?}")
     };
     keys(&mut app, "d");
+    give_copies(&mut app);
     press(&mut app, KeyCode::Down);
     keys(&mut app, " ");
     assert!(keys(&mut app, "y").is_empty());

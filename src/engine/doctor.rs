@@ -9,6 +9,7 @@ use super::state::{Engine, Inner};
 use super::view::HealthCheckView;
 use snapdeck_host::Host;
 use snapdeck_model::{Check, HealthReport, HostName, Result};
+use snapdeck_ops::SharedDirectory;
 
 /// Limit for a host; its single checks have shorter timeouts.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(180);
@@ -45,10 +46,21 @@ fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()
     let accel = inner.settings.sandbox.accel;
     for host in hosts {
         let (name, stop) = (host.name().clone(), inner.stop.clone());
+        let sharing = inner.sharing.clone();
         start(inner, Some(name.clone()), async move {
+            let check = async {
+                let run = host.doctor().run(accel);
+                let (mut report, shared) = tokio::join!(run, sharing.shared_directories(&host));
+                // If they cannot be read, other checks say why.
+                let shared = shared.unwrap_or_default();
+                report
+                    .checks
+                    .extend(shared.iter().map(check_shared_directory));
+                report
+            };
             // A dropped check needs no cleanup: its processes on the host end by themselves.
             tokio::select! {
-                report = host.doctor().run(accel) => report,
+                report = check => report,
                 () = tokio::time::sleep(CHECK_TIMEOUT) => aborted_report(Some(name), "the check did not finish in time"),
                 () = stop.cancelled() => aborted_report(Some(name), "it was cancelled"),
             }
@@ -59,6 +71,30 @@ fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()
         start(inner, None, async move { bucket.run_checks(&stop).await });
     }
     Ok(())
+}
+
+fn check_shared_directory(shared: &SharedDirectory) -> Check {
+    let name = "shared directories";
+    match shared {
+        SharedDirectory::Shared { path, host } => Check::passed(
+            name,
+            format!(
+                "{} is shared with host {host}: users there count here, too",
+                path.display()
+            ),
+        ),
+        SharedDirectory::Copied { path, host } => Check::warning(
+            name,
+            format!(
+                "{} has the id of a directory of host {host}, but is another one",
+                path.display()
+            ),
+            format!(
+                "if it is a copy, remove the file .snapdeck-directory-id in it: `rm {}/.snapdeck-directory-id`",
+                path.display()
+            ),
+        ),
+    }
 }
 
 fn start(

@@ -179,7 +179,14 @@ pub(super) fn warnings(inventory: &HostInventory) -> impl Iterator<Item = String
         .unresolved_chains
         .iter()
         .map(|chain| format!("cannot follow the disk chain of {chain}"));
-    inventory.warnings.iter().cloned().chain(unresolved)
+    let endless = inventory.endless_chains.iter();
+    let endless = endless.map(|chain| format!("a disk cannot be opened: {chain}"));
+    inventory
+        .warnings
+        .iter()
+        .cloned()
+        .chain(unresolved)
+        .chain(endless)
 }
 
 /// Updates a host in the view; an unchanged one wakes no receivers.

@@ -1,5 +1,6 @@
 //! Jobs: submitted operations, which wait in the queue, run, and stay in the view until they are dismissed.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::job_target::{JobDelay, JobTarget, TargetFinder};
 use super::journal::JournalEntry;
 use super::resource_locks;
 use super::scheduler::JobPermit;
@@ -21,6 +23,8 @@ use snapdeck_ops::FetchHandle;
 
 /// Limit of the wait of a job for a store that is overloaded or unreachable, from its latest successful call.
 const STORE_RETRY_LIMIT: Duration = Duration::from_secs(300);
+/// Limit of the look at the target of a job when it is requested.
+const TARGET_TIMEOUT: Duration = Duration::from_secs(10);
 /// Further finished jobs are dismissed, oldest first.
 const MAX_FINISHED_JOBS: usize = 200;
 /// Later lines are dropped: the first ones show how the job started.
@@ -45,8 +49,10 @@ impl Engine {
     /// Per operation those of [`Engine::submit`]; the other operations are submitted nevertheless.
     pub fn submit_all(&self, operations: Vec<Operation>) -> Vec<Result<JobId>> {
         let now = Timestamp::now();
-        let requests = operations.into_iter().map(|operation| (operation, now));
-        submit_requested_at(&self.inner, requests.collect())
+        let requests = operations
+            .into_iter()
+            .map(|operation| JobRequest::new(operation, now));
+        submit_requests(&self.inner, requests.collect())
     }
 
     /// Submits operations as a chain of jobs, all or none: each starts when the previous one finished, and fails with
@@ -55,7 +61,11 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::submit`]. The locks of the jobs of a chain do not conflict with each other.
     pub fn submit_chain(&self, operations: Vec<Operation>) -> Result<Vec<JobId>> {
-        submit_chain_requested_at(&self.inner, operations, Timestamp::now())
+        let now = Timestamp::now();
+        let requests = operations
+            .into_iter()
+            .map(|operation| JobRequest::new(operation, now));
+        submit_chain_requests(&self.inner, requests.collect())
     }
 
     /// Waits until a job ends and returns its outcome. Each job ends: all its steps have a timeout or can be cancelled.
@@ -113,9 +123,32 @@ impl Engine {
     }
 }
 
+/// An operation to submit.
+pub(super) struct JobRequest {
+    pub operation: Operation,
+    pub requested_at: Timestamp,
+    /// Whether an earlier process left it.
+    pub is_interrupted: bool,
+    /// The target that the earlier process recorded.
+    pub target: Option<JobTarget>,
+}
+
+impl JobRequest {
+    fn new(operation: Operation, requested_at: Timestamp) -> Self {
+        Self {
+            operation,
+            requested_at,
+            is_interrupted: false,
+            target: None,
+        }
+    }
+}
+
 struct AcceptedJob {
     id: JobId,
     operation: Operation,
+    entry: JournalEntry,
+    is_interrupted: bool,
     host: Option<(usize, Host)>,
     progress_cell: Arc<ProgressCell>,
     cancel: CancellationToken,
@@ -124,14 +157,11 @@ struct AcceptedJob {
 /// Waits in the job queue; pulls that share a fetch share one permit.
 type PermitFuture = Shared<BoxFuture<'static, Result<Arc<JobPermit>>>>;
 
-/// Submits operations that were requested at these times; pulls of one snapshot share a permit and a fetch.
-pub(super) fn submit_requested_at(
-    inner: &Arc<Inner>,
-    requests: Vec<(Operation, Timestamp)>,
-) -> Vec<Result<JobId>> {
+/// As [`Engine::submit_all`].
+pub(super) fn submit_requests(inner: &Arc<Inner>, requests: Vec<JobRequest>) -> Vec<Result<JobId>> {
     let accepted: Vec<Result<AcceptedJob>> = requests
         .into_iter()
-        .map(|(operation, requested_at)| accept(inner, operation, requested_at, None))
+        .map(|request| accept(inner, request, None))
         .collect();
     let ids = accepted
         .iter()
@@ -165,16 +195,15 @@ pub(super) fn submit_requested_at(
     ids
 }
 
-/// As [`Engine::submit_chain`], for operations that were requested at `requested_at`.
-pub(super) fn submit_chain_requested_at(
+/// As [`Engine::submit_chain`].
+pub(super) fn submit_chain_requests(
     inner: &Arc<Inner>,
-    operations: Vec<Operation>,
-    requested_at: Timestamp,
+    requests: Vec<JobRequest>,
 ) -> Result<Vec<JobId>> {
     let mut chain: Vec<AcceptedJob> = Vec::new();
-    for operation in operations {
+    for request in requests {
         let prerequisites: Vec<JobId> = chain.iter().map(|job| job.id).collect();
-        match accept(inner, operation, requested_at, Some(&prerequisites)) {
+        match accept(inner, request, Some(&prerequisites)) {
             Ok(job) => chain.push(job),
             Err(error) => {
                 for id in prerequisites {
@@ -217,10 +246,15 @@ pub(super) fn submit_chain_requested_at(
 /// its chain: their locks do not conflict.
 fn accept(
     inner: &Arc<Inner>,
-    operation: Operation,
-    requested_at: Timestamp,
+    request: JobRequest,
     prerequisites: Option<&[JobId]>,
 ) -> Result<AcceptedJob> {
+    let JobRequest {
+        operation,
+        requested_at,
+        is_interrupted,
+        target,
+    } = request;
     let host = operation
         .host()
         .map(|name| inner.find_host(name))
@@ -231,10 +265,10 @@ fn accept(
     let locks = resource_locks::locks_for(&operation);
     let exempt = prerequisites.unwrap_or_default();
     let id = inner.jobs().add(&title, locks, exempt, cancel.clone())?;
+    let location = inner.bucket.location();
+    let mut entry = JournalEntry::new(operation.clone(), requested_at, &inner.settings, location);
+    entry.target = target;
     if let Some(journal) = inner.journal.get() {
-        let location = inner.bucket.location();
-        let mut entry =
-            JournalEntry::new(operation.clone(), requested_at, &inner.settings, location);
         if let Some(prerequisites) = prerequisites {
             let first = prerequisites.first().copied().unwrap_or(id);
             entry = entry.in_chain(journal.chain_name(first), prerequisites.len());
@@ -262,9 +296,29 @@ fn accept(
         id,
         host: host.map(|(index, host)| (index, host.clone())),
         operation,
+        entry,
+        is_interrupted,
         progress_cell,
         cancel,
     })
+}
+
+/// Finds the target of a job, so that it is recognised when the job begins, or after a restart.
+async fn observe_target(inner: &Inner, job: &mut JournalEntry, host: Option<&Host>) {
+    let finder = TargetFinder {
+        operation: &job.operation,
+        host,
+        bucket: &inner.bucket,
+    };
+    // What does not answer in time is unknown.
+    let target = tokio::time::timeout(TARGET_TIMEOUT, finder.observe()).await;
+    job.target = target.ok();
+}
+
+fn update_journal(inner: &Inner, id: JobId, entry: &JournalEntry) {
+    if let Some(journal) = inner.journal.get() {
+        journal.update(id, entry);
+    }
 }
 
 /// Runs a job to its end; returns its error.
@@ -277,14 +331,34 @@ async fn run_job(
     let AcceptedJob {
         id,
         operation,
+        mut entry,
+        is_interrupted,
         host,
         progress_cell,
         cancel,
     } = job;
     let title = operation_title(&operation);
-    let permit = tokio::select! {
-        permit = permit => permit,
-        () = cancel.cancelled() => Err(Error::cancelled(title.clone())),
+    let mut delay = match is_interrupted {
+        true => JobDelay::Interrupted,
+        false => JobDelay::None,
+    };
+    let permit = match permit.clone().now_or_never() {
+        Some(permit) => permit,
+        None => {
+            let mut wait = pin!(async {
+                if !is_interrupted {
+                    delay = JobDelay::Queued;
+                    let host = host.as_ref().map(|(_, host)| host);
+                    observe_target(&inner, &mut entry, host).await;
+                    update_journal(&inner, id, &entry);
+                }
+                permit.await
+            });
+            tokio::select! {
+                permit = &mut wait => permit,
+                () = cancel.cancelled() => Err(Error::cancelled(title.clone())),
+            }
+        }
     };
     let result = if let Err(error) = &permit {
         Err(error.clone())
@@ -301,6 +375,7 @@ async fn run_job(
             cancel,
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
+            sharing: inner.sharing.clone(),
             check_shared_blocks: inner.settings.pull.check_shared_blocks,
         };
         let worker = {
@@ -308,7 +383,12 @@ async fn run_job(
             let host = host.as_ref().map(|(_, host)| with_retry_policy(host, &ctx));
             // A task of its own, so that a panic ends only this job.
             tokio::spawn(async move {
-                run_operation(&inner, &operation, host.as_ref(), fetch, &ctx).await
+                begin(&inner, id, &mut entry, delay, host.as_ref(), &ctx).await;
+                let requested = RequestedTarget {
+                    target: entry.target.unwrap_or_default(),
+                    delay,
+                };
+                run_operation(&inner, &operation, &requested, host.as_ref(), fetch, &ctx).await
             })
         };
         worker.await.unwrap_or_else(|panic| {
@@ -328,10 +408,40 @@ async fn run_job(
     error
 }
 
-/// Runs the operation under the locks on its host, which other processes respect, too.
+/// Records that a job begins, and its target if there is a journal.
+async fn begin(
+    inner: &Inner,
+    id: JobId,
+    entry: &mut JournalEntry,
+    delay: JobDelay,
+    host: Option<&Host>,
+    ctx: &snapdeck_ops::Context,
+) {
+    if inner.journal.get().is_none() {
+        return;
+    }
+    if delay == JobDelay::None {
+        tokio::select! {
+            () = observe_target(inner, entry, host) => {}
+            () = ctx.cancel.cancelled() => return,
+        }
+    }
+    entry.has_begun = true;
+    update_journal(inner, id, entry);
+}
+
+/// The target of a job when it was requested.
+struct RequestedTarget {
+    target: JobTarget,
+    delay: JobDelay,
+}
+
+/// Runs the operation under the locks on its host, which other processes respect, too. Fails if its target was replaced
+/// since it was requested.
 async fn run_operation(
     inner: &Inner,
     operation: &Operation,
+    requested: &RequestedTarget,
     host: Option<&Host>,
     fetch: FetchHandle,
     ctx: &snapdeck_ops::Context,
@@ -354,7 +464,15 @@ async fn run_operation(
     let log = retry_log(ctx);
     let retry = StoreRetry::new(STORE_RETRY_LIMIT, ctx.cancel.clone(), log);
     let (sandboxes, bucket) = (&inner.settings.sandbox, &inner.bucket.with_retry(retry));
-    let run = snapdeck_ops::run(operation, host, bucket, fetch, sandboxes, ctx);
+    let finder = TargetFinder {
+        operation,
+        host,
+        bucket,
+    };
+    let run = async {
+        finder.verify(&requested.target, requested.delay).await?;
+        snapdeck_ops::run(operation, host, bucket, fetch, sandboxes, ctx).await
+    };
     tokio::pin!(run);
     let result = tokio::select! {
         result = &mut run => result,
@@ -395,7 +513,7 @@ fn finish(
     result: Result<Outcome>,
 ) {
     let is_cancelled = matches!(&result, Err(error) if error.kind() == Kind::Cancelled);
-    // At a shutdown, jobs stay in the journal; those that the operator cancelled were removed before.
+    // At a suspension, jobs stay in the journal; those that do not were removed before.
     if !(is_cancelled && inner.suspend_token.is_cancelled()) {
         remove_from_journal(inner, id);
     }

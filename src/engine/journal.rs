@@ -12,10 +12,12 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::job_target::JobTarget;
 use super::view::{InterruptedId, JobId};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, Kind, Operation, Result};
@@ -31,6 +33,8 @@ pub(super) struct Journal {
     root: PathBuf,
     dir: PathBuf,
     claimed_count: AtomicU64,
+    /// Held while an entry is replaced or removed, so that a removed one does not come back.
+    changes: Mutex<()>,
     _lock: File,
 }
 
@@ -43,6 +47,12 @@ pub(super) struct JournalEntry {
     pub requested_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Chain>,
+    /// Target of the operation; `None`: unknown, or an entry of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<JobTarget>,
+    /// Whether the job had begun to run.
+    #[serde(rename = "begun", default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_begun: bool,
     /// URI of the host and location of the bucket in the settings: under other settings names mean other things.
     uri: Option<String>,
     bucket: String,
@@ -88,9 +98,18 @@ impl JournalEntry {
             uri: uri_of(&operation, settings),
             bucket: bucket_location.to_owned(),
             chain: None,
+            target: None,
+            has_begun: false,
             operation,
             requested_at,
         }
+    }
+
+    /// Returns whether the next start may resume it without a confirmation.
+    pub(crate) fn resumes_unattended(&self) -> bool {
+        let target = self.target.as_ref();
+        !self.is_expired()
+            && target.is_some_and(|target| target.resumes_unattended(&self.operation))
     }
 
     /// Returns whether its names mean the same host and bucket under these settings.
@@ -135,6 +154,7 @@ impl Journal {
             Ok(Self {
                 dir,
                 claimed_count: AtomicU64::new(0),
+                changes: Mutex::default(),
                 _lock: lock,
                 root: root.clone(),
             })
@@ -153,7 +173,7 @@ impl Journal {
         self.dir.join(format!("{}.json", id.0))
     }
 
-    /// Records an operation before it starts.
+    /// Records an operation when it is submitted.
     ///
     /// # Errors
     /// I/O errors; the operation may start nevertheless.
@@ -164,13 +184,34 @@ impl Journal {
         Ok(())
     }
 
+    /// Replaces the entry of a job, unless it was removed.
+    pub(crate) fn update(&self, id: JobId, entry: &JournalEntry) {
+        let _changes = self.lock_changes();
+        if self.path(id).exists()
+            && let Err(error) = self.record(id, entry)
+        {
+            tracing::warn!("cannot update job {} in the journal: {error}", id.0);
+        }
+    }
+
+    /// Returns the entry of a job; `None` if it was removed.
+    pub(crate) fn entry(&self, id: JobId) -> Option<JournalEntry> {
+        let path = self.path(id);
+        path.exists().then(|| read_entry(&path))?
+    }
+
     pub(crate) fn remove(&self, id: JobId) {
+        let _changes = self.lock_changes();
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!("cannot remove job {} from the journal: {error}", id.0);
             }
             _ => {}
         }
+    }
+
+    fn lock_changes(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a unique name for the chain that starts with a job.
@@ -280,20 +321,22 @@ fn read_entries(dir: &Path) -> Vec<(PathBuf, JournalEntry)> {
         path.extension()
             .is_some_and(|extension| extension == "json")
     });
-    let read = |path: PathBuf| {
-        let mut text = Vec::new();
-        let read =
-            File::open(&path).and_then(|file| file.take(MAX_ENTRY_BYTES).read_to_end(&mut text));
-        let entry = match read {
-            Ok(_) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        entry
-            .map_err(|error| tracing::warn!("cannot read {}: {error}", path.display()))
-            .ok()
-            .map(|entry| (path, entry))
+    json.take(MAX_ENTRIES)
+        .filter_map(|path| Some((path.clone(), read_entry(&path)?)))
+        .collect()
+}
+
+/// Reads an entry; one that cannot be read is reported.
+fn read_entry(path: &Path) -> Option<JournalEntry> {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_ENTRY_BYTES).read_to_end(&mut text));
+    let entry = match read {
+        Ok(_) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
     };
-    json.take(MAX_ENTRIES).filter_map(read).collect()
+    entry
+        .map_err(|error| tracing::warn!("cannot read {}: {error}", path.display()))
+        .ok()
 }
 
 /// Removes a session without entries.
@@ -323,6 +366,8 @@ mod tests {
             operation,
             requested_at: Timestamp::now(),
             chain: None,
+            target: None,
+            has_begun: false,
             uri: Some("qemu:///system".into()),
             bucket: "s3://b/".into(),
         }

@@ -8,10 +8,12 @@
 //! ```
 
 mod annotations;
+mod copies;
 mod doctor;
 mod inventory;
 mod inventory_cache;
 mod job_table;
+mod job_target;
 mod jobs;
 mod journal;
 mod lineage;
@@ -27,6 +29,7 @@ mod view;
 mod vnc;
 mod wording;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -37,9 +40,12 @@ use tokio_util::sync::CancellationToken;
 use self::state::Inner;
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::Result;
 use snapdeck_model::settings::Settings;
+use snapdeck_model::{HostName, Result};
+use snapdeck_ops::SharingHosts;
+use snapdeck_ownership::OwnershipRecords;
 
+pub use copies::ImageLocation;
 pub use inventory_cache::CachedInventory;
 pub use prune::PruneRequest;
 pub use state::Engine;
@@ -49,27 +55,65 @@ pub use view::{
 };
 pub use wording::{error_code, leftover_label, operation_title, pause_summary, transfer_summary};
 
+/// The jobs that stay in the journal when the engine stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspension {
+    /// All of them: the operator decides on each at the next start.
+    All,
+    /// Those that the next start resumes without a confirmation; see [`Engine::resume_unfinished`].
+    Unattended,
+}
+
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// Returns an engine for `settings`. Opens no connection; must be called inside a tokio runtime.
+    /// Returns an engine for `settings` without a state directory: leftovers of its jobs are its own until it ends.
+    ///
+    /// # Errors
+    /// As [`Engine::with_state`].
+    pub async fn new(settings: Settings) -> Result<Self> {
+        Self::with_state(settings, None).await
+    }
+
+    /// Returns an engine for `settings` that records in the state directory what its jobs create, so that a later process
+    /// cleans up after a killed one. Opens no connection; must be called inside a tokio runtime.
     ///
     /// # Errors
     /// `InvalidInput` for a host with invalid settings.
-    pub async fn new(settings: Settings) -> Result<Self> {
-        let hosts = settings
-            .hosts
-            .iter()
-            .cloned()
-            .map(Host::new)
-            .collect::<Result<Vec<Host>>>()?;
-        let bucket = Bucket::new(&settings.bucket);
+    pub async fn with_state(settings: Settings, state: Option<&Path>) -> Result<Self> {
+        let records = open_records(state);
+        let hosts = connectable_hosts(&settings, &records)?;
+        let sharing = open_sharing(&hosts, state);
+        Self::with_hosts(settings, hosts, sharing, records)
+    }
+
+    /// Returns an engine for one host of `settings`; other processes serve the others, which may use the same files.
+    ///
+    /// # Errors
+    /// As [`Engine::with_state`].
+    pub async fn for_host(mut settings: Settings, host: &HostName, state: &Path) -> Result<Self> {
+        let records = open_records(Some(state));
+        let all = connectable_hosts(&settings, &records)?;
+        let sharing = open_sharing(&all, Some(state));
+        settings.hosts.retain(|settings| settings.name == *host);
+        let hosts = all.into_iter().filter(|known| known.name() == host);
+        Self::with_hosts(settings, hosts.collect(), sharing, records)
+    }
+
+    fn with_hosts(
+        settings: Settings,
+        hosts: Vec<Host>,
+        sharing: SharingHosts,
+        records: OwnershipRecords,
+    ) -> Result<Self> {
+        let bucket = Bucket::new(&settings.bucket).with_records(records);
         let view = inventory::empty_view(&settings, &bucket);
         Ok(Self {
             inner: Arc::new(Inner {
                 host_refresh: hosts.iter().map(|_| Notify::new()).collect(),
                 hosts,
+                sharing: Arc::new(sharing),
                 bucket,
                 bucket_refresh: Notify::new(),
                 jobs: Mutex::default(),
@@ -123,12 +167,18 @@ impl Engine {
         self.stop_jobs(SHUTDOWN_TIMEOUT, |id| self.cancel(id)).await;
     }
 
-    /// As [`Engine::shutdown`], within `deadline`, but unfinished jobs stay in the journal with their partial results:
-    /// the next start can resume them.
-    pub async fn suspend(&self, deadline: Duration) {
+    /// Stops all jobs within `deadline`. Those that `suspension` names stay in the journal with their partial results; the
+    /// others are cancelled as by [`Engine::shutdown`].
+    pub async fn suspend(&self, deadline: Duration, suspension: Suspension) {
         self.inner.suspend_token.cancel();
-        self.stop_jobs(deadline, |id| jobs::interrupt(&self.inner, id))
-            .await;
+        let stop = |id| match suspension {
+            Suspension::All => jobs::interrupt(&self.inner, id),
+            Suspension::Unattended if self.resumes_unattended(id) => {
+                jobs::interrupt(&self.inner, id);
+            }
+            Suspension::Unattended => self.cancel(id),
+        };
+        self.stop_jobs(deadline, stop).await;
     }
 
     async fn stop_jobs(&self, deadline: Duration, stop: impl Fn(JobId)) {
@@ -142,7 +192,25 @@ impl Engine {
         // A running health check removes its test objects from the bucket.
         let idle = |view: &Arc<View>| view.health_checks.iter().all(|check| !check.is_running);
         let _ = tokio::time::timeout(deadline, watch.wait_for(idle)).await;
-        let disconnected = join_all(self.inner.hosts.iter().map(Host::disconnect));
+        let disconnected = join_all(self.inner.sharing.hosts().iter().map(Host::disconnect));
         let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, disconnected).await;
     }
+}
+
+fn open_records(state: Option<&Path>) -> OwnershipRecords {
+    state.map_or_else(OwnershipRecords::in_memory, OwnershipRecords::open)
+}
+
+/// Returns all hosts; `state` has what is known of those that do not answer.
+fn open_sharing(hosts: &[Host], state: Option<&Path>) -> SharingHosts {
+    let sharing = SharingHosts::new(hosts.to_vec());
+    if let Some(state) = state {
+        sharing.remember_in(&state.join("directories.json"));
+    }
+    sharing
+}
+
+fn connectable_hosts(settings: &Settings, records: &OwnershipRecords) -> Result<Vec<Host>> {
+    let host = |settings| Ok(Host::new(settings)?.with_records(records.clone()));
+    settings.hosts.iter().cloned().map(host).collect()
 }

@@ -1,19 +1,19 @@
 //! Prune plans: the snapshots and leftovers that a rule selects. Snapshots are removed by jobs, which check again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
+use super::copies::{ImageLocation, ListedImage};
 use super::state::Engine;
-use snapdeck_host::{Host, HostInventory};
+use snapdeck_host::HostInventory;
 use snapdeck_model::{
     Candidate, HostName, ImageIdentity, Leftover, Object, Operation, PrunePlan, PruneRule, Result,
     SnapshotName, find_matching, find_removable,
 };
 
-const MAX_ANNOTATION_READS: usize = 8;
+const MAX_READS: usize = 8;
 
 /// A prune: a rule, and where to apply it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct PruneRequest {
     pub include_bucket: bool,
     /// Whether to remove leftovers, too.
     pub include_leftovers: bool,
+    /// Whether to remove also those that another installation of snapdeck has created.
+    pub include_foreign: bool,
 }
 
 type HostScan = (HostName, Result<HostInventory>);
@@ -87,11 +89,9 @@ impl Engine {
     }
 
     async fn find_snapshots(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
-        let scan = |host: &Host| {
-            let host = host.clone();
-            async move { (host.name().clone(), host.inventory().scan().await) }
-        };
-        let scans: Vec<HostScan> = join_all(self.inner.hosts.iter().map(scan)).await;
+        let mut scans: Vec<HostScan> = self.inner.sharing.scan_all().await;
+        // A snapshot in a shared directory belongs to the first host.
+        scans.sort_by_key(|(host, _)| !request.hosts.contains(host));
         for (host, scan) in &scans {
             match scan {
                 Err(error) if request.hosts.contains(host) => return Err(error.clone()),
@@ -108,6 +108,10 @@ impl Engine {
             (false, false) => Vec::new(),
         };
         let mut all = candidates(request, &scans, &objects);
+        let images = listed_images(&scans, &objects);
+        if request.rule.uses_age() {
+            self.find_ages(&mut all, &images).await;
+        }
         let now = Timestamp::now();
         // Only the annotations of removable snapshots are read.
         let removable = find_removable(&request.rule, &all, now);
@@ -119,7 +123,7 @@ impl Engine {
             }
         });
         let reads: Vec<_> = stream::iter(reads)
-            .buffer_unordered(MAX_ANNOTATION_READS)
+            .buffer_unordered(MAX_READS)
             .collect()
             .await;
         for (index, annotations) in reads {
@@ -136,24 +140,49 @@ impl Engine {
         let removable: BTreeSet<usize> = find_removable(&request.rule, &all, now)
             .into_iter()
             .collect();
-        let remaining: BTreeSet<SnapshotName> = copies(&scans, &objects)
-            .filter(|(host, name)| {
-                let is_same = |index: &usize| {
-                    all[*index].host.as_ref() == *host && all[*index].name == **name
-                };
-                !removable.iter().any(is_same)
-            })
-            .map(|(_, name)| name.clone())
+        let removed: BTreeSet<ImageLocation> = removable
+            .iter()
+            .map(|index| location(&all[*index]))
             .collect();
+        let equal = self.find_equal(&removed, &images).await;
         for index in find_matching(&request.rule, &all, now) {
             let mut candidate = all[index].clone();
-            candidate.is_last_copy = !remaining.contains(&candidate.name);
+            let others = equal.get(&location(&candidate)).into_iter().flatten();
+            candidate.is_last_copy = removable.contains(&index)
+                && others.filter(|other| !removed.contains(other)).count() == 0;
             match removable.contains(&index) {
                 true => plan.to_remove.push(candidate),
                 false => plan.kept.push(candidate),
             }
         }
         Ok(())
+    }
+
+    /// Reads the time of creation of all candidates from their manifests.
+    async fn find_ages(&self, all: &mut [Candidate], images: &[ListedImage]) {
+        let images: HashMap<&ImageLocation, &ListedImage> = images
+            .iter()
+            .map(|image| (&image.location, image))
+            .collect();
+        let reads: Vec<_> = all
+            .iter()
+            .enumerate()
+            .filter_map(|(index, candidate)| {
+                let image = *images.get(&location(candidate))?;
+                Some(async move { (index, self.listed_manifest(image).await) })
+            })
+            .collect();
+        let mut reads = stream::iter(reads).buffer_unordered(MAX_READS);
+        while let Some((index, manifest)) = reads.next().await {
+            all[index].created = manifest.and_then(|manifest| manifest.created);
+        }
+        for candidate in all
+            .iter_mut()
+            .filter(|candidate| candidate.created.is_none())
+        {
+            let reason = "its age is unknown: it has no manifest with the time of its creation";
+            candidate.keep_reasons.push(reason.to_owned());
+        }
     }
 
     /// Returns whether a job of this process uploads an object of that name.
@@ -166,13 +195,13 @@ impl Engine {
     }
 
     async fn find_leftovers(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
+        let mut all = Vec::new();
         for host in &request.hosts {
-            plan.leftovers
-                .extend(self.host(host)?.leftovers().list().await?);
+            all.extend(self.host(host)?.leftovers().list().await?);
         }
         if request.include_bucket {
             match self.inner.bucket.leftovers().await? {
-                Some(uploads) => plan.leftovers.extend(uploads.into_iter().filter(|upload| {
+                Some(uploads) => all.extend(uploads.into_iter().filter(|upload| {
                     let name = upload.name.as_ref();
                     !name.is_some_and(|name| self.is_being_uploaded(name))
                 })),
@@ -182,22 +211,46 @@ impl Engine {
                 )),
             }
         }
+        let (to_remove, foreign) = all
+            .into_iter()
+            .partition(|leftover| leftover.is_own || request.include_foreign);
+        plan.leftovers = to_remove;
+        plan.foreign_leftovers = foreign;
         Ok(())
     }
 }
 
-/// Returns host (`None`: the bucket) and name of every copy without a known problem.
-fn copies<'a>(
-    scans: &'a [HostScan],
-    objects: &'a [Object],
-) -> impl Iterator<Item = (Option<&'a HostName>, &'a SnapshotName)> {
-    let on_hosts = scans.iter().flat_map(|(host, scan)| {
-        let snapshots = scan.iter().flat_map(|inventory| &inventory.snapshots);
-        let good = snapshots.filter(|snapshot| snapshot.problem.is_none());
-        good.map(move |snapshot| (Some(host), &snapshot.name))
+/// Returns the hosts that answered, without those that share the snapshots of an earlier one: that would list a file twice.
+fn distinct(scans: &[HostScan]) -> Vec<(&HostName, &HostInventory)> {
+    let mut seen = BTreeSet::new();
+    let hosts = scans
+        .iter()
+        .filter_map(|(host, scan)| Some((host, scan.as_ref().ok()?)));
+    hosts
+        .filter(|(_, inventory)| {
+            let directories = &inventory.directories;
+            let id = directories.id(&directories.snapshots);
+            id.is_none_or(|id| seen.insert(id))
+        })
+        .collect()
+}
+
+/// Returns all images of the hosts that were scanned, and of the bucket.
+fn listed_images(scans: &[HostScan], objects: &[Object]) -> Vec<ListedImage> {
+    let on_hosts = distinct(scans).into_iter().flat_map(|(host, inventory)| {
+        let snapshots = inventory.snapshots.iter();
+        snapshots.map(move |snapshot| ListedImage::from_snapshot(host, snapshot))
     });
-    let complete = objects.iter().filter(|object| object.problem.is_none());
-    on_hosts.chain(complete.map(|object| (None, &object.name)))
+    on_hosts
+        .chain(objects.iter().map(ListedImage::from_object))
+        .collect()
+}
+
+fn location(candidate: &Candidate) -> ImageLocation {
+    ImageLocation {
+        host: candidate.host.clone(),
+        name: candidate.name.clone(),
+    }
 }
 
 /// Returns the snapshots that sandboxes and other domains of a host are based on.
@@ -247,7 +300,8 @@ fn candidates(request: &PruneRequest, scans: &[HostScan], objects: &[Object]) ->
         needed.contains(name).then(|| reason.to_owned())
     };
     let mut all = Vec::new();
-    for (host, inventory) in inventories().filter(|(host, _)| request.hosts.contains(host)) {
+    let requested = distinct(scans).into_iter();
+    for (host, inventory) in requested.filter(|(host, _)| request.hosts.contains(host)) {
         for snapshot in &inventory.snapshots {
             let dependents = &snapshot.dependents;
             let unreadable = snapshot.file.is_none();
@@ -265,7 +319,7 @@ fn candidates(request: &PruneRequest, scans: &[HostScan], objects: &[Object]) ->
                 name: snapshot.name.clone(),
                 host: Some(host.clone()),
                 size_bytes: snapshot.allocated_bytes,
-                modified: snapshot.modified,
+                created: None,
                 in_use: !dependents.is_empty(),
                 is_last_copy: false,
                 identity: snapshot.file.map(ImageIdentity::File),
@@ -296,7 +350,7 @@ fn candidates(request: &PruneRequest, scans: &[HostScan], objects: &[Object]) ->
             name: object.name.clone(),
             host: None,
             size_bytes: object.size_bytes,
-            modified: object.modified,
+            created: None,
             in_use: used.contains(&object.name),
             is_last_copy: false,
             identity: Some(object.identity()),

@@ -1,10 +1,10 @@
 //! Recovery of jobs that earlier processes did not finish. Their entries move to this process's journal session, so that
 //! they outlive this process, too, until they are resumed or discarded.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::jobs;
+use super::jobs::{self, JobRequest};
 use super::journal::{InterruptedEntry, Journal, JournalEntry};
 use super::state::{Engine, Inner};
 use super::view::{InterruptedId, InterruptedJob, JobId};
@@ -29,13 +29,25 @@ impl Engine {
         Ok(())
     }
 
-    /// Resumes the jobs that earlier processes did not finish, oldest first; returns each with its title. Pulls continue
-    /// from their partial files, other jobs restart. Jobs older than a day are dropped with a warning.
+    /// Resumes what earlier processes did not finish and only adds something: pulls of snapshots that the host does not
+    /// have, and pushes of new objects. Returns each with its title. They continue only if their source and target are
+    /// what they were. All other jobs, those whose target is not recorded, and jobs older than a day are dropped with a
+    /// warning: only an operator can repeat them.
     ///
     /// # Errors
     /// Per job those of [`Engine::submit`]; the job is dropped then.
     pub fn resume_unfinished(&self) -> Vec<(String, Result<JobId>)> {
-        resume_all(&self.inner)
+        resume_unattended(&self.inner)
+    }
+
+    /// Returns whether the next start resumes a job of this process by [`Engine::resume_unfinished`].
+    pub fn resumes_unattended(&self, id: JobId) -> bool {
+        let entry = self
+            .inner
+            .journal
+            .get()
+            .and_then(|journal| journal.entry(id));
+        entry.is_some_and(|entry| entry.resumes_unattended())
     }
 
     /// Loads the jobs that earlier processes did not finish into the view.
@@ -43,7 +55,8 @@ impl Engine {
         load(&self.inner);
     }
 
-    /// Resumes interrupted jobs; returns each with its title. Pulls of one snapshot share a fetch.
+    /// Resumes interrupted jobs; returns each with its title. Pulls of one snapshot share a fetch. A job fails when it
+    /// begins if its target was replaced since it was requested.
     ///
     /// # Errors
     /// Per job those of [`Engine::submit`]; the job stays interrupted then.
@@ -103,16 +116,12 @@ fn resume(inner: &Arc<Inner>, ids: &[InterruptedId]) -> Vec<(String, Result<Vec<
         }
         results.push((title, jobs));
     };
-    let requests = single.iter().flat_map(|entry| {
-        let operations = entry.operations().into_iter();
-        operations.map(|operation| (operation, entry.requested_at))
-    });
-    let jobs = jobs::submit_requested_at(inner, requests.collect());
+    let jobs = jobs::submit_requests(inner, single.iter().flat_map(requests).collect());
     for (entry, job) in single.into_iter().zip(jobs) {
         record(entry, job.map(|id| vec![id]));
     }
     for entry in chains {
-        let jobs = jobs::submit_chain_requested_at(inner, entry.operations(), entry.requested_at);
+        let jobs = jobs::submit_chain_requests(inner, requests(&entry));
         record(entry, jobs);
     }
     interrupted.sort_by_key(|entry| entry.id);
@@ -120,18 +129,44 @@ fn resume(inner: &Arc<Inner>, ids: &[InterruptedId]) -> Vec<(String, Result<Vec<
     results
 }
 
-fn resume_all(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
+/// Returns the requests of an interrupted job or chain, with the targets that were recorded.
+fn requests(interrupted: &InterruptedEntry) -> Vec<JobRequest> {
+    let entries = interrupted.entries.iter();
+    let request = |(_, entry): &(PathBuf, JournalEntry)| JobRequest {
+        operation: entry.operation.clone(),
+        requested_at: interrupted.requested_at,
+        is_interrupted: true,
+        target: entry.target.clone(),
+    };
+    entries.map(request).collect()
+}
+
+fn resume_unattended(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
     load(inner);
     let mut results = Vec::new();
     let mut interrupted = inner.interrupted();
-    for entry in interrupted.extract_if(.., |entry| entry.entries[0].1.is_expired()) {
-        tracing::warn!(
-            "{}, requested {}, was not finished and is too old to resume",
-            title(&entry.operations()),
-            entry.requested_at
-        );
-        entry.remove();
+    for job in interrupted.iter_mut() {
+        // Of a chain, the later jobs depend on an earlier one that may be dropped.
+        let resumed = job
+            .entries
+            .iter()
+            .position(|(_, e)| !e.resumes_unattended());
+        let dropped = job.entries.split_off(resumed.unwrap_or(job.entries.len()));
+        for (path, entry) in dropped {
+            let progress = if entry.has_begun {
+                "unfinished"
+            } else {
+                "queued"
+            };
+            tracing::warn!(
+                "{}: dropped: it was {progress} when snapdeck last exited (requested {}), and is not repeated without a confirmation",
+                operation_title(&entry.operation),
+                entry.requested_at
+            );
+            Journal::remove_entry(&path);
+        }
     }
+    interrupted.retain(|job| !job.entries.is_empty());
     let ids: Vec<InterruptedId> = interrupted.iter().map(|entry| entry.id).collect();
     drop(interrupted);
     for (title, jobs) in resume(inner, &ids) {
@@ -161,6 +196,7 @@ fn publish(inner: &Inner, interrupted: &[InterruptedEntry]) {
         title: title(&entry.operations()),
         operations: entry.operations(),
         requested_at: entry.requested_at,
+        has_begun: entry.entries.iter().any(|(_, entry)| entry.has_begun),
     });
     let jobs: Arc<[InterruptedJob]> = jobs.collect();
     inner.publish(|view| view.interrupted_jobs = jobs);

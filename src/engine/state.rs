@@ -15,6 +15,7 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::{Host, VncTunnel};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, HostName, Kind, Result, SandboxId};
+use snapdeck_ops::SharingHosts;
 
 pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<VncTunnel>>;
 
@@ -27,6 +28,8 @@ pub struct Engine {
 pub(super) struct Inner {
     pub settings: Settings,
     pub hosts: Vec<Host>,
+    /// All configured hosts: these, and those that other processes serve.
+    pub sharing: Arc<SharingHosts>,
     /// Per host: requests a new scan.
     pub host_refresh: Vec<Notify>,
     pub bucket: Bucket,

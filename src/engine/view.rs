@@ -106,6 +106,18 @@ pub struct InterruptedJob {
     pub operations: Vec<Operation>,
     /// Time of the request.
     pub requested_at: Timestamp,
+    /// Whether it had begun to run.
+    pub has_begun: bool,
+}
+
+impl InterruptedJob {
+    /// Returns what it did when snapdeck exited: `running` or `queued`.
+    pub fn progress_label(&self) -> &'static str {
+        match self.has_begun {
+            true => "running",
+            false => "queued",
+        }
+    }
 }
 
 /// State of a job.

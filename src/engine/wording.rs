@@ -87,6 +87,7 @@ pub fn leftover_label(kind: LeftoverKind) -> &'static str {
     match kind {
         LeftoverKind::Partial => "partial pull",
         LeftoverKind::Directory => "temporary directory",
+        LeftoverKind::Backup => "backup directory",
         LeftoverKind::Upload => "unfinished upload",
     }
 }

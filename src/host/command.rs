@@ -33,6 +33,16 @@ kill "$killer" 2>/dev/null
 exit "$code"
 "#;
 
+/// Variables that change the options or the output of the programs that are run (coreutils manual, "Block size" and
+/// "Standards conformance").
+const UNSET_VARIABLES: &[&str] = &[
+    "POSIXLY_CORRECT",
+    "BLOCK_SIZE",
+    "BLOCKSIZE",
+    "DF_BLOCK_SIZE",
+    "DU_BLOCK_SIZE",
+];
+
 /// Returns the Debian package of a required program.
 fn find_package(program: &str) -> Option<&'static str> {
     match program {
@@ -127,8 +137,11 @@ impl CommandRunner {
             Input::None => &["sh", "-c", KILL_ON_STDIN_EOF, "snapdeck"][..],
             Input::Piped => &[],
         };
-        let words = ["env", "LC_ALL=C"].iter().chain(killer).chain(argv);
-        let line = quote_words(words.copied());
+        let unset = UNSET_VARIABLES.iter().flat_map(|name| ["-u", *name]);
+        let words = (["env"].into_iter().chain(unset).chain(["LC_ALL=C"]))
+            .chain(killer.iter().copied())
+            .chain(argv.iter().copied());
+        let line = quote_words(words);
         let command = session.master.shell_command(&format!("exec {line}"));
         self.spawn(program, command, input, Some(session))
     }
@@ -158,6 +171,9 @@ impl CommandRunner {
             (None, Input::None) => Stdio::null(),
             _ => Stdio::piped(),
         };
+        for name in UNSET_VARIABLES {
+            command.env_remove(name);
+        }
         command
             .env("LC_ALL", "C")
             .stdin(stdin)

@@ -1,4 +1,6 @@
-//! libvirt domains: states, disks and UEFI variables.
+//! libvirt domains: states and files.
+
+use std::collections::{HashMap, HashSet};
 
 use roxmltree::{Document, Node};
 use virt::connect::Connect;
@@ -6,11 +8,13 @@ use virt::domain::{
     Domain, DomainInfo, DomainPausedReason, DomainState, DomainStateReason, DomainStateReasonEnum,
 };
 use virt::error::{Error, ErrorNumber};
+use virt_sys::{VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT, VIR_DOMAIN_XML_INACTIVE};
 
+use crate::domain_files::{DomainFiles, UnresolvedVolume};
 use snapdeck_model::SandboxState;
 
-/// Domains that are read at most.
-const MAX_DOMAINS: usize = 10_000;
+/// Snapshots of a domain that are read at most.
+const MAX_SNAPSHOTS: usize = 1_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DomainSummary {
@@ -18,43 +22,145 @@ pub(crate) struct DomainSummary {
     pub state: SandboxState,
     pub cpus: u32,
     pub memory_bytes: u64,
-    pub disks: Vec<Disk>,
-    pub nvram_path: Option<String>,
+    pub files: DomainFiles,
 }
 
-/// A disk of a domain in a file or on a block device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Disk {
-    pub path: String,
-    /// `qcow2`, `raw`, ...; `None` if the domain XML names none.
-    pub format: Option<String>,
-}
-
-/// Returns all domains of the host but those that disappear meanwhile.
+/// Returns all domains of the host but those that disappear meanwhile, with the files of all their definitions.
 pub(crate) fn list(connect: &Connect) -> Result<Vec<DomainSummary>, Error> {
+    // Before the definitions are read: a snapshot that is created meanwhile has files that those name, too.
+    let with_snapshots = connect.list_all_domains(VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT)?;
+    let with_snapshots: HashSet<String> = with_snapshots
+        .iter()
+        .filter_map(|domain| domain.name().ok())
+        .collect();
+    let mut volumes = VolumeResolver::new(connect);
     let domains = connect.list_all_domains(0)?;
     domains
         .iter()
-        .take(MAX_DOMAINS)
-        .filter_map(|domain| match summarize(domain) {
-            Err(error) if error.code().is(ErrorNumber::NoDomain) => None,
-            summary => Some(summary),
+        .filter_map(|domain| {
+            let summary = summarize_with(domain, &mut volumes).and_then(|mut summary| {
+                let has_snapshots = with_snapshots.contains(&summary.name);
+                add_definitions(domain, &mut summary, has_snapshots, &mut volumes)?;
+                Ok(summary)
+            });
+            match summary {
+                Err(error) if error.code().is(ErrorNumber::NoDomain) => None,
+                summary => Some(summary),
+            }
         })
         .collect()
 }
 
-/// Reads one domain.
+/// Reads one domain, with the files of its current definition only.
 pub(crate) fn summarize(domain: &Domain) -> Result<DomainSummary, Error> {
+    summarize_with(domain, &mut VolumeResolver::new(&domain.connect()?))
+}
+
+fn summarize_with(
+    domain: &Domain,
+    volumes: &mut VolumeResolver<'_>,
+) -> Result<DomainSummary, Error> {
     let info = domain.info()?;
-    let (disks, nvram_path) = parse_files(&domain.xml_desc(0)?);
+    let mut files = DomainFiles::default();
+    let xml = domain.xml_desc(0)?;
+    files.add_definition(&xml, true, &mut |pool, volume| {
+        volumes.resolve(pool, volume)
+    });
     Ok(DomainSummary {
         name: domain.name()?,
         state: map_state(domain, &info)?,
         cpus: info.nr_virt_cpu,
         memory_bytes: info.max_mem * 1024,
-        disks,
-        nvram_path,
+        files,
     })
+}
+
+/// Adds the files of the persistent definition of an active domain, of its saved state, and of its snapshots.
+fn add_definitions(
+    domain: &Domain,
+    summary: &mut DomainSummary,
+    has_snapshots: bool,
+    volumes: &mut VolumeResolver<'_>,
+) -> Result<(), Error> {
+    let mut definitions = Vec::new();
+    if summary.state.is_active() {
+        definitions.push(domain.xml_desc(VIR_DOMAIN_XML_INACTIVE)?);
+    }
+    if summary.state == SandboxState::Saved {
+        match snapdeck_libvirt::saved_xml(domain) {
+            Ok(xml) => definitions.extend(xml),
+            Err(error) => summary.files.unresolved.push(UnresolvedVolume {
+                volume: String::new(),
+                reason: format!("its saved state cannot be read: {}", error.message()),
+            }),
+        }
+    }
+    if has_snapshots {
+        let snapshots = domain.list_all_snapshots(0)?;
+        if snapshots.len() > MAX_SNAPSHOTS {
+            summary.files.unresolved.push(UnresolvedVolume {
+                volume: String::new(),
+                reason: format!("it has more than {MAX_SNAPSHOTS} snapshots"),
+            });
+        }
+        for snapshot in snapshots.iter().take(MAX_SNAPSHOTS) {
+            match snapshot.xml_desc(0) {
+                Ok(xml) => definitions.push(xml),
+                Err(error) if error.code().is(ErrorNumber::NoDomainSnapshot) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    for xml in definitions {
+        let resolve = &mut |pool: &str, volume: &str| volumes.resolve(pool, volume);
+        summary.files.add_definition(&xml, false, resolve);
+    }
+    Ok(())
+}
+
+/// Resolves volumes of storage pools to paths; each is looked up once.
+struct VolumeResolver<'a> {
+    connect: &'a Connect,
+    paths: HashMap<(String, String), Result<Option<String>, String>>,
+}
+
+impl<'a> VolumeResolver<'a> {
+    fn new(connect: &'a Connect) -> Self {
+        let paths = HashMap::new();
+        Self { connect, paths }
+    }
+
+    fn resolve(&mut self, pool: &str, volume: &str) -> Result<Option<String>, String> {
+        let key = (pool.to_owned(), volume.to_owned());
+        let lookup = || volume_path(self.connect, pool, volume);
+        self.paths.entry(key).or_insert_with(lookup).clone()
+    }
+}
+
+/// Returns the path of a volume; `None` if it is not on this host.
+///
+/// An inactive pool, or one that was not refreshed, does not list the volume: its path follows from the pool's target.
+fn volume_path(connect: &Connect, pool: &str, volume: &str) -> Result<Option<String>, String> {
+    let explain = |error: Error| error.message().to_owned();
+    let pool = connect.lookup_storage_pool_by_name(pool);
+    let pool = pool.map_err(explain)?;
+    let listed = pool.lookup_storage_vol_by_name(volume);
+    if let Ok(path) = listed.and_then(|volume| volume.path())
+        && path.starts_with('/')
+    {
+        return Ok(Some(path));
+    }
+    let xml = pool.xml_desc(0).map_err(explain)?;
+    let document = Document::parse(&xml).map_err(|error| error.to_string())?;
+    let root = document.root_element();
+    let target = child(root, "target").and_then(|target| child(target, "path")?.text());
+    match (root.attribute("type"), target) {
+        (Some("dir" | "fs" | "netfs" | "logical" | "disk" | "vstorage"), Some(target)) => {
+            Ok(Some(format!("{}/{volume}", target.trim())))
+        }
+        (Some("rbd" | "gluster" | "sheepdog" | "iscsi-direct"), _) => Ok(None),
+        _ => Err("its path is unknown".to_owned()),
+    }
 }
 
 /// Returns the state of a domain.
@@ -97,69 +203,7 @@ pub(crate) fn is_paused_on_io_error(domain: &Domain) -> Result<bool, Error> {
         && is_paused_for(domain, DomainPausedReason::IOError)?)
 }
 
-/// Returns the disks of a domain in their order, and the file of its UEFI variables; nothing for invalid XML.
-fn parse_files(xml: &str) -> (Vec<Disk>, Option<String>) {
-    let Ok(document) = Document::parse(xml) else {
-        return (Vec::new(), None);
-    };
-    let root = document.root_element();
-    let nvram_path = child(root, "os")
-        .and_then(|os| child(os, "nvram"))
-        .and_then(|nvram| nvram.text())
-        .map(|path| path.trim().to_owned())
-        .filter(|path| !path.is_empty());
-    let disks = child(root, "devices").map(parse_disks).unwrap_or_default();
-    (disks, nvram_path)
-}
-
-fn parse_disks(devices: Node<'_, '_>) -> Vec<Disk> {
-    devices
-        .children()
-        .filter(|node| node.has_tag_name("disk"))
-        .filter(|disk| matches!(disk.attribute("device"), None | Some("disk" | "lun")))
-        .filter_map(|disk| {
-            let source = child(disk, "source")?;
-            let path = source.attribute("file").or(source.attribute("dev"))?;
-            Some(Disk {
-                path: path.to_owned(),
-                format: child(disk, "driver")
-                    .and_then(|driver| driver.attribute("type"))
-                    .map(str::to_owned),
-            })
-        })
-        .collect()
-}
-
 /// Returns the first child element with this tag.
 pub(crate) fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
     node.children().find(|child| child.has_tag_name(tag))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_disks_and_uefi_variables_but_not_removable_media() {
-        let (disks, nvram_path) = parse_files(
-            "<domain><os firmware='efi'><nvram template='/t'> /n/a_VARS.fd </nvram></os><devices>
-               <disk type='file' device='cdrom'><source file='/iso'/></disk>
-               <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
-                 <source file='/s/a&amp;b.qcow2' index='1'/>
-                 <backingStore type='file'><source file='/base.qcow2'/></backingStore></disk>
-               <disk type='block'><source dev='/dev/vg/lv'/></disk>
-               <disk type='network'><source protocol='nbd' name='x'/></disk>
-             </devices></domain>",
-        );
-        let paths: Vec<(&str, Option<&str>)> = disks
-            .iter()
-            .map(|disk| (disk.path.as_str(), disk.format.as_deref()))
-            .collect();
-        assert_eq!(
-            paths,
-            [("/s/a&b.qcow2", Some("qcow2")), ("/dev/vg/lv", None)]
-        );
-        assert_eq!(nvram_path.as_deref(), Some("/n/a_VARS.fd"));
-        assert_eq!(parse_files("no xml"), (Vec::new(), None));
-    }
 }

@@ -24,8 +24,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// `qemu-img` on a host.
 #[derive(Clone, Copy)]
 pub struct Images<'a> {
-    runner: &'a CommandRunner,
-    retry_policy: &'a RetryPolicy,
+    pub(super) runner: &'a CommandRunner,
+    pub(super) retry_policy: &'a RetryPolicy,
 }
 
 impl<'a> Images<'a> {

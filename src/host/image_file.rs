@@ -5,8 +5,11 @@ use std::io::{self, Read, Seek};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::inventory::directory_id;
 use snapdeck_model::{FileStamp, ImageFacts};
-use snapdeck_qcow2::{HEADER_BYTES, HeaderError, read_header};
+use snapdeck_qcow2::{
+    HEADER_BYTES, HeaderError, OtherReferences, read_header, read_other_references,
+};
 
 /// The metadata of an image file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +20,85 @@ pub struct ImageFile {
     pub allocated_bytes: u64,
     /// Unchanged as long as the file is not written.
     pub stamp: FileStamp,
+    /// Device of its file system, as this host numbers it.
+    pub device: u64,
     /// The facts in its header, or why that is not valid.
     pub facts: Result<ImageFacts, String>,
+    /// Files that the image needs in addition to its backing file.
+    pub(crate) other_references: OtherReferences,
+    /// The id, if the file is that of a directory.
+    pub(crate) directory_id: Option<String>,
+}
+
+/// Contents of the first bytes of a file.
+pub(crate) struct ImageHeader {
+    facts: Result<ImageFacts, String>,
+    other_references: OtherReferences,
+    directory_id: Option<String>,
+}
+
+impl ImageFile {
+    /// Returns device and inode: equal for all paths of the file on this host.
+    pub(crate) fn id(&self) -> FileId {
+        (self.device, self.stamp.inode)
+    }
+
+    /// Sets the contents of its first bytes.
+    pub(crate) fn set_header(&mut self, header: ImageHeader) {
+        self.facts = header.facts;
+        self.other_references = header.other_references;
+        self.directory_id = header.directory_id;
+    }
+
+    /// As [`Self::set_header`], with the header of the same file.
+    pub(crate) fn copy_header(&mut self, same: &Self) {
+        self.facts.clone_from(&same.facts);
+        self.other_references.clone_from(&same.other_references);
+        self.directory_id.clone_from(&same.directory_id);
+    }
+
+    fn new(metadata: &Metadata, header: ImageHeader) -> Self {
+        Self {
+            size_bytes: metadata.len(),
+            allocated_bytes: metadata.blocks() * 512,
+            stamp: file_stamp(metadata),
+            device: metadata.dev(),
+            facts: header.facts,
+            other_references: header.other_references,
+            directory_id: header.directory_id,
+        }
+    }
+}
+
+/// Device and inode.
+pub(crate) type FileId = (u64, u64);
+
+impl ImageHeader {
+    /// Returns a header that cannot be read.
+    pub(crate) fn unknown(reason: &str) -> Self {
+        Self {
+            facts: Err(reason.to_owned()),
+            other_references: OtherReferences::default(),
+            directory_id: None,
+        }
+    }
+
+    /// Parses the first bytes of a file.
+    ///
+    /// # Errors
+    /// The length of the header in bytes, if `start` is shorter.
+    pub(crate) fn parse(start: &[u8]) -> Result<Self, usize> {
+        let facts = match read_header(start) {
+            Ok(facts) => Ok(facts),
+            Err(HeaderError::Invalid(reason)) => Err(reason),
+            Err(HeaderError::Incomplete { needed_bytes }) => return Err(needed_bytes),
+        };
+        Ok(Self {
+            facts,
+            other_references: read_other_references(start),
+            directory_id: directory_id::parse(start),
+        })
+    }
 }
 
 pub(crate) fn file_stamp(metadata: &Metadata) -> FileStamp {
@@ -43,37 +123,28 @@ pub(crate) const TRUNCATED_HEADER: &str = "its header is truncated";
 /// # Errors
 /// An I/O error; `InvalidInput` if it is neither a regular file nor a block device.
 pub(crate) fn inspect(path: &Path) -> io::Result<ImageFile> {
+    // A device is not even opened: that may have side effects.
+    let is_image =
+        |metadata: &Metadata| metadata.is_file() || metadata.file_type().is_block_device();
+    let not_a_file = || io::Error::new(io::ErrorKind::InvalidInput, NOT_A_FILE);
+    if !is_image(&std::fs::metadata(path)?) {
+        return Err(not_a_file());
+    }
     // Opening a FIFO would block without this flag.
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
         .open(path)?;
     let metadata = file.metadata()?;
-    if !(metadata.is_file() || metadata.file_type().is_block_device()) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_A_FILE));
+    if !is_image(&metadata) {
+        return Err(not_a_file());
     }
-    let facts = match parse_header(&read_prefix(&mut file, HEADER_BYTES)?) {
-        Err(needed_bytes) => parse_header(&read_prefix(&mut file, needed_bytes)?),
-        facts => facts,
+    let header = match ImageHeader::parse(&read_prefix(&mut file, HEADER_BYTES)?) {
+        Err(needed_bytes) => ImageHeader::parse(&read_prefix(&mut file, needed_bytes)?),
+        header => header,
     };
-    Ok(ImageFile {
-        size_bytes: metadata.len(),
-        allocated_bytes: metadata.blocks() * 512,
-        stamp: file_stamp(&metadata),
-        facts: facts.unwrap_or_else(|_| Err(TRUNCATED_HEADER.into())),
-    })
-}
-
-/// Parses the first bytes of an image; returns its facts, or why they are not a valid header.
-///
-/// # Errors
-/// The length of the header in bytes, if `start` is shorter.
-pub(crate) fn parse_header(start: &[u8]) -> Result<Result<ImageFacts, String>, usize> {
-    match read_header(start) {
-        Ok(facts) => Ok(Ok(facts)),
-        Err(HeaderError::Invalid(reason)) => Ok(Err(reason)),
-        Err(HeaderError::Incomplete { needed_bytes }) => Err(needed_bytes),
-    }
+    let header = header.unwrap_or_else(|_| ImageHeader::unknown(TRUNCATED_HEADER));
+    Ok(ImageFile::new(&metadata, header))
 }
 
 /// Reads the first `length` bytes, or all of a shorter file.

@@ -1,4 +1,5 @@
-//! Leftovers of interrupted operations on a host: files and directories not modified for a day.
+//! Leftovers of interrupted operations on a host: files and directories with a mark of snapdeck that were not modified for
+//! a day. Those that this installation has recorded are its own; others are shown, and removed only on request.
 
 use std::time::Duration;
 
@@ -6,20 +7,26 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
+use super::backup::StaleBackup;
 use super::command::Output;
-use super::fs::system_error;
+use super::fs::{ResumeLog, system_error};
+use super::scratch::SCRIPT;
 use snapdeck_model::{Error, Kind, Leftover, LeftoverKind, Result, SnapshotName};
+use snapdeck_ownership::OwnerMark;
 
-const SCRIPT: &str = include_str!("leftovers.sh");
-/// For searching two directories and all open files, or for removing one directory.
+/// For searching three directories and all open files, or for removing one directory.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Most output of the script: some ten thousand leftovers.
-const MAX_OUTPUT_BYTES: usize = 2 << 20;
+const MAX_OUTPUT_BYTES: usize = 8 << 20;
 
-/// Returns the snapshot of a partial file.
+/// Returns the snapshot of a partial file, of an image or of UEFI variables.
 fn parse_partial_name(path: &str) -> Option<SnapshotName> {
     let name = path.rsplit('/').next()?.strip_prefix('.')?;
-    name.strip_suffix(".qcow2.partial")?.parse().ok()
+    let name = name.strip_suffix(".partial")?;
+    name.strip_suffix(".qcow2")
+        .or_else(|| name.strip_suffix("_VARS.fd"))?
+        .parse()
+        .ok()
 }
 
 /// The leftovers of interrupted jobs on a host.
@@ -35,27 +42,46 @@ impl<'a> Leftovers<'a> {
 }
 
 impl Leftovers<'_> {
-    /// Returns the partial files of pulls in the snapshots directory and snapdeck's directories in `temp_dir` that are
-    /// neither open nor locked and were not modified for a day.
+    /// Returns the partial files of pulls in the snapshots directory, snapdeck's directories in `temp_dir`, and those of
+    /// backups in the sandboxes directory that are neither open nor locked and were not modified for a day.
     ///
     /// # Errors
     /// An I/O error; `Unreachable`.
     pub async fn list(self) -> Result<Vec<Leftover>> {
+        let settings = &self.host.settings;
         let dirs = [
-            &*self.host.settings.snapshots_dir,
-            &*self.host.settings.temp_dir,
+            &*settings.snapshots_dir,
+            &*settings.temp_dir,
+            &*settings.sandboxes_dir,
         ];
-        let output = self.run_script("list", &dirs).await?;
+        let output = self.run_script("list_leftovers", &dirs).await?;
         let mut fields = output.stdout.split(|byte| *byte == 0);
         let mut leftovers = Vec::new();
-        while let [Some(kind), Some(bytes), Some(modified), Some(path)] =
-            std::array::from_fn(|_| fields.next())
+        while let [
+            Some(kind),
+            Some(bytes),
+            Some(modified),
+            Some(file_id),
+            Some(mark),
+            Some(path),
+        ] = std::array::from_fn(|_| fields.next())
         {
             let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
             let number = |field| text(field).and_then(|text| text.parse::<u64>().ok());
             let kind = match kind {
                 b"partial" => LeftoverKind::Partial,
+                b"backup" => LeftoverKind::Backup,
                 _ => LeftoverKind::Directory,
+            };
+            let mark = match kind {
+                LeftoverKind::Partial => match ResumeLog::last_header(mark) {
+                    Some(header) => header.owner,
+                    None => continue,
+                },
+                _ => match OwnerMark::parse(mark) {
+                    Some(mark) => Some(mark),
+                    None => continue,
+                },
             };
             // snapdeck does not create names that are not valid text.
             let Some(path) = text(path) else { continue };
@@ -63,55 +89,82 @@ impl Leftovers<'_> {
                 continue;
             }
             let modified = number(modified).and_then(|seconds| i64::try_from(seconds).ok());
+            let (mark_id, creator) = match mark {
+                Some(mark) => (mark.id, Some(mark.creator)),
+                None => (String::new(), None),
+            };
+            let records = &self.host.records;
             leftovers.push(Leftover {
                 kind,
                 host: Some(self.host.name().clone()),
                 name: parse_partial_name(&path),
-                path,
                 upload_id: None,
                 size_bytes: number(bytes).unwrap_or(0),
                 modified: modified.and_then(|seconds| Timestamp::from_second(seconds).ok()),
+                is_own: records.contains(self.host.location(), &path, &mark_id),
+                creator,
+                mark_id,
+                file_id: text(file_id).unwrap_or_default(),
+                path,
             });
         }
         Ok(leftovers)
     }
 
-    /// Removes a leftover and returns whether it did: one that is in use again stays.
+    /// Removes a leftover and returns whether it did: one that is in use again, or is another one now, stays.
     ///
     /// # Errors
-    /// `Conflict` if another process has locked the snapshot; an I/O error; `Unreachable`.
+    /// `Conflict` if another process has locked the snapshot or the sandbox; an I/O error; `Unreachable`.
     pub async fn remove(self, leftover: &Leftover) -> Result<bool> {
+        let settings = &self.host.settings;
         let (dir, verb) = match leftover.kind {
-            LeftoverKind::Partial => (&self.host.settings.snapshots_dir, "remove_partial"),
-            LeftoverKind::Directory => (&self.host.settings.temp_dir, "remove_directory"),
+            LeftoverKind::Partial => (&settings.snapshots_dir, "remove_leftover_partial"),
+            LeftoverKind::Directory => (&settings.temp_dir, "remove_leftover_directory"),
+            LeftoverKind::Backup => (&settings.sandboxes_dir, "remove_leftover_directory"),
             LeftoverKind::Upload => return Ok(false),
         };
         let name = leftover.path.strip_prefix(dir.as_str());
         let name = name.and_then(|name| name.strip_prefix('/'));
-        let Some(name) = name.filter(|name| !name.contains('/')) else {
+        if name.is_none_or(|name| name.contains('/')) {
             let summary = format!(
                 "cannot remove {} on host {}",
                 leftover.path,
                 self.host.name()
             );
             return Err(Error::new(Kind::Failed, summary).with_cause(format!("it is not in {dir}")));
+        }
+        let backup = match leftover.kind {
+            LeftoverKind::Backup => StaleBackup::from_dir(&leftover.path, &leftover.mark_id),
+            _ => None,
         };
-        let lock = match &parse_partial_name(name) {
-            Some(snapshot) => {
-                let locks = self.host.locks();
-                let requests = vec![locks.snapshot(snapshot, true)];
+        let locks = self.host.locks();
+        let request = match (&backup, parse_partial_name(&leftover.path)) {
+            (Some(backup), _) => Some(locks.sandbox(&backup.id)),
+            (None, Some(snapshot)) => Some(locks.snapshot(&snapshot, true)),
+            (None, None) => None,
+        };
+        let lock = match request {
+            Some(request) => {
                 let work = format!("remove {}", leftover.path);
                 // One command removes it: nothing can be stopped when the lock is lost.
                 let lost = CancellationToken::new();
-                Some(locks.acquire(requests, &work, lost).await?)
+                Some(locks.acquire(vec![request], &work, lost).await?)
             }
             None => None,
         };
-        let output = self.run_script(verb, &[dir, name]).await;
+        // The files of an active backup job are open.
+        let args = [&*leftover.path, &leftover.mark_id, &leftover.file_id];
+        let removed = self.run_script(verb, &args).await;
         if let Some(lock) = lock {
             lock.release().await;
         }
-        Ok(output?.stdout.starts_with(b"removed"))
+        let was_removed = removed?.stdout.starts_with(b"removed");
+        if was_removed {
+            let location = self.host.location();
+            let records = &self.host.records;
+            records.remove(location, &leftover.path, &leftover.mark_id);
+        }
+        Ok(was_removed)
     }
 
     async fn run_script(self, verb: &str, args: &[&str]) -> Result<Output> {
@@ -125,7 +178,11 @@ impl Leftovers<'_> {
         match output.status.success() {
             true => Ok(output),
             false => {
-                let summary = format!("cannot search for leftovers on host {}", self.host.name());
+                let what = match args {
+                    [path, _, _] if verb.starts_with("remove") => format!("remove {path}"),
+                    _ => "search for leftovers".to_owned(),
+                };
+                let summary = format!("cannot {what} on host {}", self.host.name());
                 Err(system_error(summary, &output.stderr))
             }
         }

@@ -8,10 +8,12 @@ mod command;
 mod digest;
 mod doctor;
 mod domain;
+mod domain_files;
 mod domain_xml;
 mod fs;
 mod image;
 mod image_file;
+mod image_lock;
 mod inventory;
 mod leftovers;
 mod libvirt;
@@ -19,6 +21,7 @@ mod lock;
 mod quote;
 mod reconnect;
 mod sandbox;
+mod scratch;
 mod sftp;
 mod snapshots;
 mod ssh;
@@ -33,6 +36,7 @@ use self::fs::HostFiles;
 use self::ssh::Ssh;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Error, HostName, Kind, Result, SandboxId, SnapshotName};
+use snapdeck_ownership::OwnershipRecords;
 
 pub use backup::{Backup, Backups, Export, StaleBackup};
 pub use capabilities::{HostCapabilities, HostMemory};
@@ -45,13 +49,16 @@ pub use fs::{
 };
 pub use image::Images;
 pub use image_file::ImageFile;
+pub use image_lock::{ImageHold, ImageUser};
 pub use inventory::cache::{Inventory, ScanCache};
 pub use inventory::scan::HostInventory;
+pub use inventory::sharing::{Directories, DirectoryId};
 pub use leftovers::Leftovers;
 pub use libvirt::Libvirt;
 pub use lock::{LockGuard, LockRequest, Locks};
 pub use reconnect::RetryPolicy;
-pub use sandbox::{SandboxFirmware, Sandboxes, VncTunnel};
+pub use sandbox::{DomainDisk, DomainFacts, FsState, SandboxFirmware, Sandboxes, VncTunnel};
+pub use scratch::ScratchDirs;
 pub use snapdeck_libvirt::set_mmap_threshold;
 pub use snapshots::{Snapshots, StoredManifest};
 pub use watchdog::{Watchdog, Watchdogs};
@@ -71,6 +78,7 @@ pub struct Host {
     libvirt: Libvirt,
     files: HostFiles,
     retry_policy: RetryPolicy,
+    records: OwnershipRecords,
 }
 
 impl Host {
@@ -109,11 +117,26 @@ impl Host {
         let settings = Arc::new(settings);
         Ok(Self {
             libvirt: Libvirt::new(runner.clone(), settings.uri.clone()),
-            files: HostFiles::new(settings.clone(), &runner),
+            files: HostFiles::new(settings.clone(), &runner, OwnershipRecords::in_memory()),
             runner,
             retry_policy: RetryPolicy::no_retry(),
+            records: OwnershipRecords::in_memory(),
             settings,
         })
+    }
+
+    /// Returns the same host, with `records` of what snapdeck creates on it.
+    pub fn with_records(self, records: OwnershipRecords) -> Self {
+        Self {
+            files: HostFiles::new(self.settings.clone(), &self.runner, records.clone()),
+            records,
+            ..self
+        }
+    }
+
+    /// Returns its name in the records of what snapdeck creates on it.
+    fn location(&self) -> &str {
+        &self.settings.uri
     }
 
     /// Returns the same host with the retry policy of a job.
@@ -137,6 +160,14 @@ impl Host {
         self.runner.ssh().is_some()
     }
 
+    /// Returns libvirt's URI on the host itself.
+    fn uri_on_host(&self) -> String {
+        match self.runner.ssh() {
+            Some(ssh) => ssh.address().uri_on_host(),
+            None => self.settings.uri.clone(),
+        }
+    }
+
     /// Returns its name.
     pub fn name(&self) -> &HostName {
         &self.settings.name
@@ -155,6 +186,11 @@ impl Host {
     /// Returns its file system.
     pub fn fs(&self) -> &dyn HostFs {
         self.files.as_fs()
+    }
+
+    /// Returns the directories of jobs on it.
+    pub fn scratch_dirs(&self) -> ScratchDirs<'_> {
+        ScratchDirs::new(self)
     }
 
     /// Returns `qemu-img` on it.

@@ -9,7 +9,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::{User, geteuid};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::ChildStdin;
 use tokio::sync::oneshot;
@@ -20,6 +19,7 @@ use super::Host;
 use super::command::{CommandRunner, Input, RunningCommand, read_text};
 use super::fs::{HostFiles, system_error};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SnapshotName};
+use snapdeck_ownership::describe_self;
 
 const SCRIPT: &str = include_str!("lock.sh");
 /// For acquiring or releasing locks.
@@ -97,7 +97,7 @@ impl Locks<'_> {
         job_title: &str,
         lost: CancellationToken,
     ) -> Result<LockGuard> {
-        let holder = format!("{job_title}, {}", describe_self());
+        let holder = format!("{job_title}, by {}", describe_self());
         match &self.host.files {
             HostFiles::Local(fs) => {
                 let acquired = fs.run("acquire a lock".into(), LOCK_TIMEOUT, move || {
@@ -134,18 +134,6 @@ impl LockGuard {
             }
         }
     }
-}
-
-/// Returns the description of this process that is written to lock files.
-fn describe_self() -> String {
-    let user = User::from_uid(geteuid()).ok().flatten();
-    let user = user.map_or_else(|| geteuid().to_string(), |user| user.name);
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!(
-        "by {user} on {}, process {}",
-        machine.trim(),
-        std::process::id()
-    )
 }
 
 fn conflict_error(request: &LockRequest, holder: &str) -> Error {

@@ -57,16 +57,47 @@ impl<'a> Snapshots<'a> {
         Ok(names)
     }
 
-    /// Removes a snapshot and, after it, its manifest; returns whether the snapshot existed.
+    /// Removes a snapshot and, after it, its manifest, but not another program's file in its place; returns whether the
+    /// snapshot existed.
     ///
     /// # Errors
     /// An I/O error; `Unreachable`.
     pub async fn remove(self, name: &SnapshotName) -> Result<bool> {
         let fs = self.host.fs();
         let existed = fs.remove_file(&self.host.snapshot_path(name)).await?;
-        fs.remove_file(&self.manifest_path(name)).await?;
-        fs.remove_file(&self.damage_path(name)).await?;
+        if self.foreign_manifest(name).await?.is_none() {
+            fs.remove_file(&self.manifest_path(name)).await?;
+        }
+        self.record_damage(name, None).await?;
         Ok(existed)
+    }
+
+    /// Returns the path of the file in the place of a snapshot's manifest if it is another program's.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn foreign_manifest(self, name: &SnapshotName) -> Result<Option<String>> {
+        let path = self.manifest_path(name);
+        // One more byte shows that it is longer.
+        let limit = MAX_MANIFEST_BYTES + 1;
+        let json = self.host.fs().read_file(&path, limit).await?;
+        Ok(json
+            .filter(|json| !Manifest::is_manifest(json))
+            .map(|_| path))
+    }
+
+    /// Fails if the file in the place of a snapshot's manifest is another program's.
+    ///
+    /// # Errors
+    /// `Conflict`; as [`Snapshots::foreign_manifest`].
+    pub async fn refuse_foreign_manifest(self, name: &SnapshotName) -> Result<()> {
+        let Some(path) = self.foreign_manifest(name).await? else {
+            return Ok(());
+        };
+        let summary = format!("cannot write {path} on host {}", self.host.name());
+        Err(Error::new(Kind::Conflict, summary)
+            .with_cause("it is not a manifest of snapdeck")
+            .hint("move the file to another directory"))
     }
 
     /// Returns the manifest of a snapshot if it is this file's and no damage is known.
@@ -142,8 +173,9 @@ impl<'a> Snapshots<'a> {
     /// Writes the manifest beside its snapshot atomically, with the annotations of the one it replaces.
     ///
     /// # Errors
-    /// An I/O error; `Unreachable`.
+    /// `Conflict` if the file in its place is another program's; an I/O error; `Unreachable`.
     pub async fn write_manifest(self, manifest: Manifest) -> Result<()> {
+        self.refuse_foreign_manifest(&manifest.name).await?;
         let path = self.manifest_path(&manifest.name);
         let existing = self.annotations(&manifest.name).await?.unwrap_or_default();
         let json = manifest.with_existing_annotations(existing).write()?;
@@ -167,7 +199,11 @@ impl<'a> Snapshots<'a> {
     pub async fn record_damage(self, name: &SnapshotName, damage: Option<&Damage>) -> Result<()> {
         let path = self.damage_path(name);
         let Some(damage) = damage else {
-            return self.host.fs().remove_file(&path).await.map(|_| ());
+            // Another program's file of that name stays.
+            if self.damage(name).await?.is_some() {
+                self.host.fs().remove_file(&path).await?;
+            }
+            return Ok(());
         };
         let json = serde_json::to_vec(damage).map_err(|error| {
             Error::new(Kind::Failed, format!("cannot write {path}")).with_cause(error)
@@ -232,6 +268,7 @@ impl<'a> Snapshots<'a> {
                 .collect()
         };
         let (json, annotations) = patch.apply(json.as_deref(), name, image)?;
+        self.refuse_foreign_manifest(name).await?;
         let path = self.manifest_path(name);
         self.host.fs().write_file(&path, json).await?;
         Ok(annotations)

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::SshAddress;
+use super::command::read_bounded;
 use super::quote::quote_words;
 use snapdeck_model::{Error, HostName, Kind, Result, Vnc};
 
@@ -34,6 +35,12 @@ const MAX_MASTERS: usize = 4;
 const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 /// For a control command to the local ssh.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(3);
+/// For the first command, whose output shows whether the login shell prints something of its own.
+const SHELL_TIMEOUT: Duration = Duration::from_secs(6);
+/// Bytes that are shown of what the login shell prints.
+const MAX_BANNER: usize = 80;
+/// Bytes of the directory in which a connection's private one is created.
+const MAX_SOCKET_PARENT: usize = 40;
 /// Callers within this time share the error of the last attempt.
 const FAILURE_TTL: Duration = Duration::from_millis(500);
 
@@ -176,7 +183,7 @@ impl Ssh {
         let summary = format!("cannot reach host {host} over SSH");
         let dir = tempfile::Builder::new()
             .prefix("snapdeck-ssh-")
-            .tempdir()
+            .tempdir_in(socket_parent())
             .map_err(|error| Error::new(Kind::Failed, &*summary).with_cause(error))?;
         let config = dir.path().join("config");
         std::fs::write(&config, SSH_CONFIG)
@@ -208,14 +215,16 @@ impl Ssh {
         let session = builder
             .connect(&address.host)
             .await
-            .map_err(|error| explain(summary, address, &error))?;
-        Ok(Master {
+            .map_err(|error| explain(summary.clone(), address, &error))?;
+        let master = Master {
             session,
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             is_dead: AtomicBool::new(false),
             next_forward_id: AtomicU32::new(0),
             dir,
-        })
+        };
+        master.check_shell_is_silent(summary).await?;
+        Ok(master)
     }
 
     /// Checks whether `master` is still connected, after something on it failed.
@@ -279,6 +288,39 @@ impl Master {
         let mut command = self.ssh_command();
         command.args(["none", "--", line]);
         command
+    }
+
+    /// Fails if the login shell prints something before a command's output, which would be taken for a part of it.
+    async fn check_shell_is_silent(&self, summary: String) -> Result<()> {
+        let failed = Error::new(Kind::Unreachable, summary);
+        let mut command = self.shell_command("exec true");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => return Err(failed.with_cause(error)),
+        };
+        let output = read_bounded(child.stdout.take(), MAX_BANNER);
+        let Ok(output) = timeout(SHELL_TIMEOUT, output).await else {
+            return Err(failed
+                .with_cause(format!(
+                    "its login shell did not start within {} s",
+                    SHELL_TIMEOUT.as_secs()
+                ))
+                .hint("check the login shell's startup files on the host"));
+        };
+        if output.is_empty() {
+            return Ok(());
+        }
+        Err(failed
+            .with_cause(format!(
+                "its login shell prints {:?} before the output of each command",
+                String::from_utf8_lossy(&output)
+            ))
+            .hint("make the shell's startup files silent without a terminal (~/.bashrc: `[ -t 1 ] || return`)"))
     }
 
     /// Returns a command that connects to the host's SFTP server.
@@ -383,6 +425,18 @@ impl Master {
 pub(crate) struct SocketForward {
     pub local_path: PathBuf,
     remote_path: String,
+}
+
+/// Returns the directory for sockets: the one for temporary files, or /tmp if a socket's path were too long (unix(7):
+/// 107 bytes, of which ssh and this module append up to 66) or had characters that ssh or a URI treat specially.
+fn socket_parent() -> PathBuf {
+    let dir = tempfile::env::temp_dir();
+    let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"/._-".contains(&c);
+    let bytes = dir.as_os_str().as_encoded_bytes();
+    match bytes.len() <= MAX_SOCKET_PARENT && bytes.iter().copied().all(is_plain) {
+        true => dir,
+        false => "/tmp".into(),
+    }
 }
 
 /// Returns the error for a failed log-in, with a hint.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::ChildStdin;
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -15,7 +15,7 @@ use super::command::{CommandRunner, Input, RunningCommand};
 use super::{CALL_TIMEOUT, Host};
 use snapdeck_model::{Error, Kind, Result, SandboxId};
 
-const SCRIPT: &str = include_str!("watchdog.sh");
+const SCRIPT: &str = concat!(include_str!("instance.sh"), include_str!("watchdog.sh"));
 const START_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Heartbeats to a remote watchdog, and its timeout: neither end may notice that the network has failed.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
@@ -23,14 +23,20 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same while a sandbox may be paused: it has to run again within 5 s of snapdeck's end.
 const HEARTBEAT_INTERVAL_PAUSED: Duration = Duration::from_secs(1);
 const HEARTBEAT_TIMEOUT_PAUSED: Duration = Duration::from_secs(4);
+/// For an answer of the script, which searches the processes of the host for some.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 const RESPAWN_INTERVAL: Duration = Duration::from_secs(2);
-/// Lines that the script reads.
+/// Lines that the script reads; [`FREEZING`], [`PAUSING`] and [`CHECK`] are answered.
+const FREEZING: &str = "freezing";
+const PAUSING: &str = "pausing";
+const PAUSED: &str = "paused";
+const CHECK: &str = "check";
 const RUNNING: &str = "running";
 const THAWED: &str = "thawed";
 
 #[derive(Clone)]
 struct WatchdogConfig {
-    /// A directory made by `make_temp_dir` or `make_backup_dir`.
+    /// A directory of [`ScratchDirs`](crate::ScratchDirs).
     pub dir: String,
     /// The sandbox about to be paused. Such a watchdog does not remove `dir`, unless it is a backup's.
     pub pause: Option<GuardedPause>,
@@ -46,8 +52,6 @@ struct GuardedPause {
     pub uuid: String,
     /// Is its disk backed up into the directory?
     pub is_backup: bool,
-    /// Are its file systems frozen before the pause?
-    pub has_frozen_fs: bool,
 }
 
 /// The watchdogs of a host.
@@ -61,7 +65,7 @@ impl<'a> Watchdogs<'a> {
         Self { host }
     }
 
-    /// Starts a watchdog for a directory made by [`HostFs::make_temp_dir`](crate::HostFs::make_temp_dir).
+    /// Starts a watchdog for a directory made by [`ScratchDirs::make_temp`](crate::ScratchDirs::make_temp).
     ///
     /// # Errors
     /// `Failed` if it does not start; `Unreachable`.
@@ -74,40 +78,25 @@ impl<'a> Watchdogs<'a> {
     }
 
     /// Starts a watchdog for the coming pause of a sandbox, whose disk is copied to a directory made by
-    /// [`HostFs::make_temp_dir`](crate::HostFs::make_temp_dir); `None` for a guest of the embedded driver, which no
+    /// [`ScratchDirs::make_temp`](crate::ScratchDirs::make_temp); `None` for a guest of the embedded driver, which no
     /// other process can reach.
     ///
     /// # Errors
     /// `Failed` if it does not start: nothing may be paused then; `Unreachable`.
     pub async fn spawn_for_pause(self, id: &SandboxId, dir: &str) -> Result<Option<Watchdog>> {
-        self.spawn(id, dir, false, false).await
+        self.spawn(id, dir, false).await
     }
 
-    /// Starts a watchdog for a backup, its directory, which it removes, and the coming pause; with `thaw`, for frozen
-    /// file systems, too.
+    /// Starts a watchdog for a backup, its directory, which it removes, and the coming pause.
     ///
     /// # Errors
     /// As [`Watchdogs::spawn_for_pause`].
-    pub async fn spawn_for_backup(
-        self,
-        id: &SandboxId,
-        dir: &str,
-        thaw: bool,
-    ) -> Result<Option<Watchdog>> {
-        self.spawn(id, dir, true, thaw).await
+    pub async fn spawn_for_backup(self, id: &SandboxId, dir: &str) -> Result<Option<Watchdog>> {
+        self.spawn(id, dir, true).await
     }
 
-    async fn spawn(
-        self,
-        id: &SandboxId,
-        dir: &str,
-        is_backup: bool,
-        has_frozen_fs: bool,
-    ) -> Result<Option<Watchdog>> {
-        let uri = match self.host.runner.ssh() {
-            Some(ssh) => ssh.address().uri_on_host(),
-            None => self.host.settings.uri.clone(),
-        };
+    async fn spawn(self, id: &SandboxId, dir: &str, is_backup: bool) -> Result<Option<Watchdog>> {
+        let uri = self.host.uri_on_host();
         if uri.starts_with("qemu:///embed") {
             return Ok(None);
         }
@@ -120,7 +109,6 @@ impl<'a> Watchdogs<'a> {
             uri,
             uuid,
             is_backup,
-            has_frozen_fs,
         };
         let config = self.config(dir, Some(pause));
         Watchdog::spawn(&self.host.runner, config).await.map(Some)
@@ -143,12 +131,15 @@ pub struct Watchdog {
 
 enum WatchdogCommand {
     WriteLine(&'static str),
+    /// Writes a line and returns the answer; `None` if the watchdog is lost.
+    Ask(&'static str, oneshot::Sender<Option<String>>),
     Release(oneshot::Sender<Result<(), String>>),
 }
 
 struct WatchdogProcess {
     command: RunningCommand,
     stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Watchdog {
@@ -164,6 +155,54 @@ impl Watchdog {
             runner: runner.clone(),
             commands,
         })
+    }
+
+    /// Makes the watchdog thaw the sandbox's file systems if snapdeck is killed; call it right before they are frozen.
+    ///
+    /// # Errors
+    /// `Unreachable` if the watchdog is lost: nothing may be frozen then.
+    pub async fn mark_freezing(&self) -> Result<()> {
+        self.announce(FREEZING).await
+    }
+
+    /// Makes the watchdog resume the sandbox if snapdeck is killed; call it right before the pause, since a pause by
+    /// another client before that is not snapdeck's.
+    ///
+    /// # Errors
+    /// `Unreachable` if the watchdog is lost: nothing may be paused then.
+    pub async fn mark_pausing(&self) -> Result<()> {
+        self.announce(PAUSING).await
+    }
+
+    async fn announce(&self, line: &'static str) -> Result<()> {
+        match self.ask(line).await.as_deref() {
+            Some("ok") => Ok(()),
+            _ => {
+                let summary = format!("the watchdog on host {} is lost", self.runner.host());
+                Err(Error::new(Kind::Unreachable, summary).retryable())
+            }
+        }
+    }
+
+    /// Notifies the watchdog that the sandbox is paused: from now on it notices whether the guest runs.
+    pub fn mark_paused(&self) {
+        let _ = self.commands.send(WatchdogCommand::WriteLine(PAUSED));
+    }
+
+    /// Returns whether the guest has run since [`Watchdog::mark_paused`]: another client has resumed it, and a pause now
+    /// is not snapdeck's. False if unknown.
+    ///
+    /// A pause by another client during snapdeck's own changes nothing that could be seen.
+    pub async fn has_guest_run(&self) -> bool {
+        self.ask(CHECK).await.as_deref() == Some("ran")
+    }
+
+    async fn ask(&self, line: &'static str) -> Option<String> {
+        let (answer, result) = oneshot::channel();
+        self.commands
+            .send(WatchdogCommand::Ask(line, answer))
+            .ok()?;
+        result.await.ok().flatten()
     }
 
     /// Notifies the watchdog that the sandbox runs again: it leaves a later pause, by another client, alone.
@@ -218,6 +257,17 @@ async fn supervise(
                 // Dropped: the watchdog sees the end of its stdin and cleans up.
                 None => return,
                 Some(WatchdogCommand::WriteLine(line)) => line,
+                Some(WatchdogCommand::Ask(line, answer)) => {
+                    let reply = match &mut process {
+                        Some(running) => running.ask(line).await,
+                        None => None,
+                    };
+                    if reply.is_none() {
+                        process = None;
+                    }
+                    let _ = answer.send(reply);
+                    continue;
+                }
                 Some(WatchdogCommand::Release(answer)) => {
                     let released = match process {
                         Some(process) => process.release().await,
@@ -257,10 +307,9 @@ async fn supervise(
 
 impl GuardedPause {
     fn script_flags(&self) -> &'static str {
-        match (self.is_backup, self.has_frozen_fs) {
-            (true, true) => "backup thaw",
-            (true, false) => "backup",
-            (false, _) => "",
+        match self.is_backup {
+            true => "backup",
+            false => "",
         }
     }
 }
@@ -293,13 +342,18 @@ impl WatchdogProcess {
             [silence, running_silence, grace].map(|time| time.as_secs());
         let lines =
             format!("{dir}\n{uri}\n{uuid}\n{flags}\n{silence}\n{running_silence}\n{grace}\n");
+        let mut stdout = BufReader::new(stdout);
         let mut answer = String::new();
         let handshake = async {
             stdin.write_all(lines.as_bytes()).await?;
-            BufReader::new(stdout).read_line(&mut answer).await
+            stdout.read_line(&mut answer).await
         };
         match timeout(START_STOP_TIMEOUT, handshake).await {
-            Ok(Ok(_)) if answer.trim() == "ready" => Ok(Self { command, stdin }),
+            Ok(Ok(_)) if answer.trim() == "ready" => Ok(Self {
+                command,
+                stdin,
+                stdout,
+            }),
             Ok(Ok(_)) if answer.trim() == "virsh" => Err(failed()
                 .with_cause("virsh is not installed")
                 .hint(format!(
@@ -325,6 +379,19 @@ impl WatchdogProcess {
 
     async fn write_line(&mut self, line: &str) -> std::io::Result<()> {
         self.stdin.write_all(format!("{line}\n").as_bytes()).await
+    }
+
+    /// Writes a line and returns its answer.
+    async fn ask(&mut self, line: &str) -> Option<String> {
+        let mut answer = String::new();
+        let exchange = async {
+            self.write_line(line).await?;
+            self.stdout.read_line(&mut answer).await
+        };
+        match timeout(ANSWER_TIMEOUT, exchange).await {
+            Ok(Ok(1..)) => Some(answer.trim().to_owned()),
+            _ => None,
+        }
     }
 
     async fn release(mut self) -> Result<(), String> {

@@ -5,33 +5,36 @@
 #   dir              temporary directory
 #   uri, uuid        libvirt URI and UUID of the sandbox that is about to be paused; empty for none (virsh takes a name that
 #                    is a number for the ID of another domain)
-#   flags            "backup": the sandbox's disk is backed up into dir; "thaw": its file systems are frozen first
+#   flags            "backup": the sandbox's disk is backed up into dir
 #   silence          seconds without a line after which snapdeck is assumed dead while the sandbox may be paused, or 0
 #   running_silence  the same while the sandbox runs
 #   grace            seconds that dir is kept after that, so that another watchdog can adopt it
-# Lines after that: "running" (the sandbox runs again), "thawed" (its file systems are thawed), "release" (exit without
-# cleaning up).
+# Lines after that; those with an answer are answered by one line:
+#   freezing   the file systems are about to be frozen; answers "ok"
+#   pausing    the sandbox is about to be paused; answers "ok"
+#   paused     the sandbox is paused
+#   check      answers "ran" if the guest has run since "paused": another client has resumed it then; else "same"
+#   running    the sandbox runs again
+#   thawed     its file systems are thawed
+#   release    exit without cleaning up
 #
-# At the end of stdin or after that silence it kills qemu-img processes that use dir, resumes the sandbox, thaws its
-# file systems, aborts the backup job and removes dir, in this order.
+# At the end of stdin or after that silence it kills qemu-img processes that use dir, resumes the sandbox if it is paused
+# by snapdeck, thaws its file systems if they are frozen by snapdeck, aborts the backup job and removes dir, in this order.
 trap '' HUP INT TERM PIPE
 cd /
 exec 2>/dev/null
 dir= uri= uuid= flags= silence= running_silence= grace=
 IFS= read -r dir && IFS= read -r uri && IFS= read -r uuid && IFS= read -r flags && IFS= read -r silence &&
   IFS= read -r running_silence && IFS= read -r grace || exit 1
-paused= frozen=
-case $flags in *thaw*) frozen=yes ;; esac
+paused= frozen= process= instance=
 if [ -n "$uuid" ]; then
   if ! command -v virsh >/dev/null; then echo virsh; exit 1; fi
-  paused=yes
-  # If this process is killed, too, the next snapdeck resumes the sandbox.
-  case $flags in backup*) : >"$dir/paused" || exit 1 ;; esac
+  # Found now, since noting the pause has to be quick.
+  process=$(find_process "$uuid")
 else
   echo $$ >"$dir/.guard" || exit 1
 fi
 echo ready
-exec >/dev/null
 
 read_command() {
   if [ "$silence" = 0 ]; then
@@ -43,13 +46,31 @@ read_command() {
 while read_command; do
   case $line in
   release) exit 0 ;;
+  freezing)
+    frozen=yes
+    echo ok
+    ;;
+  pausing)
+    # If this process is killed, too, the next snapdeck resumes the sandbox, provided that the guest has not run since.
+    case $flags in backup) printf '%s\n' "$uuid" >"$dir/paused" || continue ;; esac
+    paused=yes
+    echo ok
+    ;;
+  paused)
+    [ -z "$process" ] || instance="$process $(cpu_time "${process% *}")"
+    case $flags in backup) printf '%s %s\n' "$uuid" "$instance" >"$dir/paused" ;; esac
+    ;;
+  check) if [ -n "$instance" ] && has_run "$instance"; then echo ran; else echo same; fi ;;
   running)
-    paused= silence=$running_silence
+    paused= instance= silence=$running_silence
     rm -f -- "$dir/paused"
     ;;
   thawed) frozen= ;;
   esac
 done
+exec >/dev/null
+# Another client has resumed the guest, and may have paused it again.
+if [ -n "$paused" ] && [ -n "$instance" ] && has_run "$instance"; then paused=; fi
 
 for file in $(printf '%s' "$dir" | grep -alsF -f - /proc/[0-9]*/cmdline); do
   pid=${file#/proc/} pid=${pid%/cmdline} comm=
@@ -67,7 +88,7 @@ if [ -n "$uuid" ]; then
     tries=$((tries + 1))
     sleep 1
   done
-  case $flags in backup*) ;; *) exit 0 ;; esac
+  case $flags in backup) ;; *) exit 0 ;; esac
   rm -f -- "$dir/paused"
   tries=0
   while [ -n "$frozen" ] && [ $tries -lt 3 ]; do

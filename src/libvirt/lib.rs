@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use virt::connect::Connect;
 use virt::domain::Domain;
-use virt::error::Error;
+use virt::error::{Error, ErrorNumber};
 
 use loader::load;
 pub use pool::{CallError, ConnectTarget, ConnectionPool, Lease};
@@ -219,8 +219,29 @@ pub fn backup_xml(domain: &Domain) -> Result<Option<String>, Error> {
         let xml = virt_sys::virDomainBackupGetXMLDesc(domain.as_ptr(), 0);
         if xml.is_null() {
             let error = Error::last_error();
-            let has_no_backup = error.code().is(virt::error::ErrorNumber::NoDomainBackup);
+            let has_no_backup = error.code().is(ErrorNumber::NoDomainBackup);
             return if has_no_backup { Ok(None) } else { Err(error) };
+        }
+        let text = read_c_string(xml);
+        nix::libc::free(xml.cast());
+        Ok(Some(text))
+    }
+}
+
+/// Returns the definition in the saved state of a domain; `None` if there is none, or libvirt cannot tell it.
+///
+/// # Errors
+/// An error of libvirt.
+pub fn saved_xml(domain: &Domain) -> Result<Option<String>, Error> {
+    // SAFETY: the domain is alive; the text is owned, ends with a zero, and is freed once.
+    unsafe {
+        let xml = virt_sys::virDomainManagedSaveGetXMLDesc(domain.as_ptr(), 0);
+        if xml.is_null() {
+            let error = Error::last_error();
+            let code = error.code();
+            let is_absent = [ErrorNumber::OperationInvalid, ErrorNumber::NoSupport];
+            let is_absent = is_absent.into_iter().any(|number| code.is(number));
+            return if is_absent { Ok(None) } else { Err(error) };
         }
         let text = read_c_string(xml);
         nix::libc::free(xml.cast());

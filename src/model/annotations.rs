@@ -24,6 +24,8 @@ const MAX_LABEL_VALUE_BYTES: usize = 256;
 const MAX_LABELS: usize = 64;
 /// The only format version of manifests that is written and read.
 pub(crate) const MANIFEST_FORMAT: u32 = 1;
+/// The schema in manifests, which the JSON of other programs does not have.
+pub(crate) const MANIFEST_SCHEMA: &str = "snapdeck.manifest/1";
 
 /// Annotations of a snapshot on a host or in the bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +35,7 @@ pub struct Annotations {
     pub notes: Option<String>,
     /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// Whether `remove` and `prune` keep it.
+    /// Whether it is neither removed, pruned nor overwritten.
     pub pinned: bool,
 }
 
@@ -127,7 +129,11 @@ impl AnnotationsPatch {
         };
         let mut manifest = match json {
             Some(json) => match serde_json::from_slice(json) {
-                Ok(Value::Object(manifest)) if manifest.contains_key("format") => manifest,
+                Ok(Value::Object(manifest))
+                    if manifest.contains_key("format") || manifest.contains_key("schema") =>
+                {
+                    manifest
+                }
                 _ => {
                     return Err(
                         refused("it is not a manifest").hint("move the file to another directory")
@@ -136,6 +142,7 @@ impl AnnotationsPatch {
             },
             None => {
                 let mut manifest = image();
+                manifest.insert("schema".into(), MANIFEST_SCHEMA.into());
                 manifest.insert("format".into(), MANIFEST_FORMAT.into());
                 manifest.insert("name".into(), name.as_str().into());
                 manifest

@@ -44,3 +44,44 @@ pub enum ImageIdentity {
         modified: Option<Timestamp>,
     },
 }
+
+/// Identity of a sandbox: which domain and which disks its id referred to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxIdentity {
+    /// UUID of the domain; `None`: only the files of an incomplete sandbox exist.
+    pub uuid: Option<String>,
+    /// Whether a process had the disks open: their stamps change then.
+    pub is_active: bool,
+    /// Disks in the order of the domain XML.
+    pub disks: Vec<DiskIdentity>,
+}
+
+/// A disk of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskIdentity {
+    /// Path on the host.
+    pub path: String,
+    /// The file; `None`: it does not exist.
+    pub file: Option<FileStamp>,
+}
+
+impl SandboxIdentity {
+    /// Returns whether both are the same domain with the same files, and unchanged ones if it was shut off both times: an
+    /// inode may be used again for another file.
+    pub fn is_same_sandbox(&self, other: &Self) -> bool {
+        let may_change = self.is_active || other.is_active;
+        let is_same_disk = |(ours, theirs): (&DiskIdentity, &DiskIdentity)| {
+            let inode = |disk: &DiskIdentity| disk.file.map(|file| file.inode);
+            ours.path == theirs.path
+                && match may_change {
+                    true => inode(ours) == inode(theirs),
+                    false => ours.file == theirs.file,
+                }
+        };
+        self.uuid == other.uuid
+            && self.disks.len() == other.disks.len()
+            && self.disks.iter().zip(&other.disks).all(is_same_disk)
+    }
+}

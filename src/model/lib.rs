@@ -17,6 +17,7 @@ mod parts;
 mod progress;
 mod retention;
 pub mod settings;
+mod text;
 mod verb;
 
 pub use annotations::{Annotations, AnnotationsPatch, MAX_NOTE_BYTES, parse_label};
@@ -25,7 +26,7 @@ pub use buffer_pool::BufferPool;
 pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};
 pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, Picture, Stats, Vnc};
-pub use identity::{FileStamp, ImageIdentity};
+pub use identity::{DiskIdentity, FileStamp, ImageIdentity, SandboxIdentity};
 pub use inventory::{
     ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox, SandboxState, Snapshot,
 };
@@ -42,4 +43,5 @@ pub use retention::{
     Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, find_matching,
     find_removable,
 };
+pub use text::{escape_unprintable, escape_unprintable_lines, is_unprintable};
 pub use verb::{Applicability, Danger, SandboxVerb};

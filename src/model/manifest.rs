@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
-use super::annotations::MANIFEST_FORMAT;
+use super::annotations::{MANIFEST_FORMAT, MANIFEST_SCHEMA};
 use super::{
     Annotations, Error, ExpectedVariables, FileStamp, HostName, Kind, Object, Result, SandboxId,
     SnapshotName, block_count,
@@ -109,6 +109,9 @@ impl Damage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
+    /// Older manifests have none.
+    #[serde(default = "default_schema")]
+    schema: String,
     format: u32,
     /// Name of the snapshot.
     pub name: SnapshotName,
@@ -171,6 +174,7 @@ impl Manifest {
     /// Returns a manifest without optional values.
     pub fn new(name: SnapshotName, size_bytes: u64, blocks: Vec<Digest>) -> Self {
         Self {
+            schema: default_schema(),
             format: MANIFEST_FORMAT,
             name,
             size_bytes,
@@ -206,6 +210,9 @@ impl Manifest {
         }
         let manifest: Self =
             serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        if manifest.schema != MANIFEST_SCHEMA {
+            return Err(invalid("it has another schema".into()));
+        }
         if manifest.format != MANIFEST_FORMAT {
             return Err(invalid(format!(
                 "unknown format version {}",
@@ -220,6 +227,40 @@ impl Manifest {
             )));
         }
         Ok(manifest)
+    }
+
+    /// Returns whether `json` is a manifest of this format, also one with annotations only.
+    ///
+    /// Any other `NAME.json` is another program's and is neither written nor removed. Manifests without a schema, which
+    /// earlier versions wrote, are recognised by what all of them have: format, name, length, and digests or the
+    /// identity of the image.
+    pub fn is_manifest(json: &[u8]) -> bool {
+        if json.len() as u64 > MAX_MANIFEST_BYTES {
+            return false;
+        }
+        let Ok(Value::Object(manifest)) = serde_json::from_slice(json) else {
+            return false;
+        };
+        if manifest.get("format") != Some(&MANIFEST_FORMAT.into()) {
+            return false;
+        }
+        if let Some(schema) = manifest.get("schema") {
+            return schema.as_str() == Some(MANIFEST_SCHEMA);
+        }
+        let name = manifest.get("name").and_then(Value::as_str);
+        let size_bytes = manifest.get("sizeBytes").and_then(Value::as_u64);
+        let (Some(name), Some(size_bytes)) = (name, size_bytes) else {
+            return false;
+        };
+        let is_image = match (manifest.get("blocks"), manifest.get("file")) {
+            (Some(blocks), _) => {
+                let blocks = read_blocks(blocks);
+                blocks.is_ok_and(|blocks| blocks.len() as u64 == block_count(size_bytes))
+            }
+            (None, Some(file)) => FileStamp::deserialize(file).is_ok(),
+            (None, None) => manifest.get("etag").is_some_and(Value::is_string),
+        };
+        name.parse::<SnapshotName>().is_ok() && is_image
     }
 
     /// Returns its JSON on one line.
@@ -293,6 +334,10 @@ impl Manifest {
     }
 }
 
+fn default_schema() -> String {
+    MANIFEST_SCHEMA.to_owned()
+}
+
 fn write_blocks<S: Serializer>(blocks: &[Digest], serializer: S) -> Result<S::Ok, S::Error> {
     let bytes: Vec<u8> = blocks.iter().flat_map(|digest| digest.0).collect();
     serializer.serialize_str(&BASE64.encode(bytes))
@@ -354,6 +399,42 @@ mod tests {
             "\"modifiedNs\":17",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn only_manifests_are_recognised_older_ones_too() {
+        let now = String::from_utf8(manifest().write().unwrap()).unwrap();
+        assert!(now.contains("\"schema\":\"snapdeck.manifest/1\""), "{now}");
+        let old = now.replace("\"schema\":\"snapdeck.manifest/1\",", "");
+        assert_eq!(Manifest::read(old.as_bytes()).unwrap(), manifest());
+        let base = "{\"format\":1,\"name\":\"app\",\"sizeBytes\":3";
+        let file = "\"file\":{\"inode\":7,\"modifiedNs\":1,\"sizeBytes\":3}";
+        for json in [
+            now.clone(),
+            old.clone(),
+            format!("{base},\"etag\":\"1\",\"pinned\":true}}"),
+            format!("{base},{file}}}"),
+        ] {
+            assert!(Manifest::is_manifest(json.as_bytes()), "{json}");
+        }
+        for json in [
+            String::new(),
+            "{}".into(),
+            "[1]".into(),
+            "{\"format\":1}".into(),
+            format!("{base}}}"),
+            format!("{base},\"file\":\"disk.qcow2\"}}"),
+            format!("{base},\"blocks\":[1,2]}}"),
+            format!("{base},\"blocks\":\"\"}}"),
+            format!("{base},{file}}}").replace("app", "../app"),
+            "{\"builder\":\"packer\",\"name\":\"app\",\"format\":1,\"schema\":\"packer/1\"}".into(),
+            now.replace("manifest/1", "manifest/2"),
+            now.replace("\"format\":1", "\"format\":2"),
+            old.replace("\"format\":1", "\"format\":\"1\""),
+            now[..now.len() - 1].into(),
+        ] {
+            assert!(!Manifest::is_manifest(json.as_bytes()), "{json}");
         }
     }
 

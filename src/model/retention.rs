@@ -16,10 +16,17 @@ pub const LEFTOVER_MIN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct PruneRule {
     /// Not among the newest N of its family (the same name with any version) on its host or in the bucket.
     pub keep_newest: Option<usize>,
-    /// Last written longer ago than this.
+    /// Created longer ago than this.
     pub older_than: Option<Duration>,
     /// No sandbox is based on it.
     pub unused: bool,
+}
+
+impl PruneRule {
+    /// Returns whether the rule depends on the age of snapshots.
+    pub fn uses_age(&self) -> bool {
+        self.keep_newest.is_some() || self.older_than.is_some()
+    }
 }
 
 /// A snapshot on a host or in the bucket that a prune considers.
@@ -32,12 +39,12 @@ pub struct Candidate {
     pub host: Option<HostName>,
     /// Bytes that its removal frees.
     pub size_bytes: u64,
-    /// Time of the last write.
-    pub modified: Option<Timestamp>,
+    /// Time of creation by its manifest; `None`: unknown. The time of a file says when it was copied, or anything else.
+    pub created: Option<Timestamp>,
     /// Whether a sandbox is based on a snapshot of this name.
     #[serde(skip)]
     pub in_use: bool,
-    /// Whether no other copy is known.
+    /// Whether no other copy with the same bytes is known to remain.
     #[serde(rename = "lastCopy")]
     pub is_last_copy: bool,
     /// Identity of the image; `None`: unknown.
@@ -74,34 +81,36 @@ fn family_name(name: &SnapshotName) -> &str {
     }
 }
 
-/// Returns the indices of the candidates that match `rule`, kept or not. An unknown time counts as the newest.
+/// The place and the name without the version.
+type Family<'a> = (&'a Option<HostName>, &'a str);
+
+/// Returns the indices of the candidates that match `rule`, or may match it since their age is unknown, kept or not.
 pub fn find_matching(rule: &PruneRule, all: &[Candidate], now: Timestamp) -> Vec<usize> {
     if *rule == PruneRule::default() {
         return Vec::new();
     }
-    let mut families: HashMap<(&Option<HostName>, &str), Vec<usize>> = HashMap::new();
+    let mut families: HashMap<Family, Vec<(Timestamp, usize)>> = HashMap::new();
     for (index, candidate) in all.iter().enumerate() {
-        let family = (&candidate.host, family_name(&candidate.name));
-        families.entry(family).or_default().push(index);
+        // One of unknown age is kept, and does not count as one of the newest.
+        if let Some(created) = candidate.created {
+            let family = (&candidate.host, family_name(&candidate.name));
+            families.entry(family).or_default().push((created, index));
+        }
     }
     let mut newest = vec![false; all.len()];
     if let Some(count) = rule.keep_newest {
         for members in families.values_mut() {
-            members.sort_by_key(|index| {
-                let candidate = &all[*index];
-                let age = candidate.modified.map(|time| now.duration_since(time));
-                // `None` sorts before any age. Of the same age, the later name is the newer one.
-                (age, std::cmp::Reverse(&candidate.name))
-            });
+            // Of the same age, the later name is the newer one.
+            members
+                .sort_by_key(|(created, index)| std::cmp::Reverse((*created, &all[*index].name)));
             members
                 .iter()
                 .take(count)
-                .for_each(|index| newest[*index] = true);
+                .for_each(|(_, index)| newest[*index] = true);
         }
     }
-    let is_old = |candidate: &Candidate| match (rule.older_than, candidate.modified) {
-        (None, _) => true,
-        (Some(_), None) => false,
+    let is_old = |candidate: &Candidate| match (rule.older_than, candidate.created) {
+        (None, _) | (Some(_), None) => true,
         (Some(limit), Some(time)) => {
             let age = Duration::try_from(now.duration_since(time)).unwrap_or_default();
             age > limit
@@ -118,7 +127,11 @@ pub fn find_matching(rule: &PruneRule, all: &[Candidate], now: Timestamp) -> Vec
 /// Returns the indices of the candidates that match `rule` and have no reason to be kept.
 pub fn find_removable(rule: &PruneRule, all: &[Candidate], now: Timestamp) -> Vec<usize> {
     let mut indices = find_matching(rule, all, now);
-    indices.retain(|index| all[*index].keep_reasons.is_empty());
+    indices.retain(|index| {
+        let candidate = &all[*index];
+        let is_age_known = candidate.created.is_some() || !rule.uses_age();
+        is_age_known && candidate.keep_reasons.is_empty()
+    });
     indices
 }
 
@@ -132,6 +145,8 @@ pub struct PrunePlan {
     pub kept: Vec<Candidate>,
     /// Leftovers to remove.
     pub leftovers: Vec<Leftover>,
+    /// Leftovers of other installations of snapdeck, or of unknown ones, which are kept.
+    pub foreign_leftovers: Vec<Leftover>,
     /// Hosts and stores that could not be read, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -206,6 +221,17 @@ pub struct Leftover {
     pub size_bytes: u64,
     /// Time of the last write.
     pub modified: Option<Timestamp>,
+    /// Whether this installation's records prove that it created it.
+    pub is_own: bool,
+    /// User, machine and process that created it, or the store's name for the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creator: Option<String>,
+    /// Id in the mark of the file or directory; empty if it has none.
+    #[serde(skip)]
+    pub mark_id: String,
+    /// Device and inode of the file or directory when it was listed.
+    #[serde(skip)]
+    pub file_id: String,
 }
 
 /// Kind of a leftover.
@@ -216,6 +242,8 @@ pub enum LeftoverKind {
     Partial,
     /// Directory of a push or create under `temp_dir`.
     Directory,
+    /// Directory of the backup of a running sandbox.
+    Backup,
     /// Multipart upload of a push or create.
     Upload,
 }
@@ -237,7 +265,7 @@ mod tests {
             name: name.parse().unwrap(),
             host: None,
             size_bytes: 1,
-            modified: Timestamp::from_second(NOW - days * DAY).ok(),
+            created: Timestamp::from_second(NOW - days * DAY).ok(),
             in_use: false,
             is_last_copy: false,
             identity: None,
@@ -313,15 +341,25 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_bucket_are_counted_separately_and_an_unknown_time_is_new() {
-        let mut all = vec![aged("app-1", 9), aged("app-2", 8), aged("app-3", 7)];
+    fn hosts_and_bucket_are_counted_separately_and_an_unknown_age_is_kept() {
+        let mut all = vec![
+            aged("app-1", 9),
+            aged("app-2", 8),
+            aged("app-3", 7),
+            aged("app-4", 6),
+        ];
         all[0].host = Some("alpha".parse().unwrap());
-        all[1].modified = None;
+        all[1].created = None;
+        // It does not take the place of the newest.
         assert_eq!(removable(&rule(Some(1), None, false), &all), ["app-3"]);
         assert_eq!(
             removable(&rule(None, Some(1), false), &all),
-            ["app-1", "app-3"]
+            ["app-1", "app-3", "app-4"]
         );
+        assert_eq!(removable(&rule(None, None, true), &all).len(), 4);
+        // It is listed.
+        let matching = find_matching(&rule(None, Some(7), false), &all, now());
+        assert_eq!(matching, [0, 1]);
     }
 
     #[test]
@@ -396,7 +434,7 @@ mod tests {
         )
             .prop_map(|(name, days, on_host, in_use, pinned)| Candidate {
                 host: on_host.then(|| "alpha".parse().unwrap()),
-                modified: days.and_then(|days| Timestamp::from_second(NOW - days * DAY).ok()),
+                created: days.and_then(|days| Timestamp::from_second(NOW - days * DAY).ok()),
                 in_use,
                 keep_reasons: pinned.then(|| "pinned".to_owned()).into_iter().collect(),
                 ..aged(&name, 0)
@@ -417,7 +455,7 @@ mod tests {
                 let candidate = &all[*index];
                 prop_assert!(candidate.keep_reasons.is_empty());
                 prop_assert!(!(unused && candidate.in_use));
-                prop_assert!(days.is_none() || candidate.modified.is_some());
+                prop_assert!((days.is_none() && keep.is_none()) || candidate.created.is_some());
                 if let Some(keep) = keep {
                     let is_of_family = |other: &&Candidate| {
                         other.host == candidate.host

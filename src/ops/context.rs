@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::sharing::SharingHosts;
 use snapdeck_model::{Error, Phase, ProgressCell, Result};
 
 /// A log callback; `true` marks a warning.
@@ -20,6 +21,8 @@ pub struct Context {
     pub log: Arc<LogFn>,
     /// Whether new clusters are compressed with zstd, if the image's version allows it.
     pub zstd_enabled: bool,
+    /// All configured hosts, which may use the files of the operation's host.
+    pub sharing: Arc<SharingHosts>,
     /// Whether a pull reads and checks blocks whose extents it shares with another snapshot.
     pub check_shared_blocks: bool,
 }

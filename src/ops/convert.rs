@@ -15,7 +15,7 @@ use crate::block_digests::BlockDigests;
 use crate::consistency_mode::ConsistencyMode;
 use crate::job::SnapshotJob;
 use crate::publish_object::publish_object;
-use crate::retry::{ReadRetries, resume_error, resume_with_retries};
+use crate::retry::{ReadRetries, resume_error, resume_with_retries, resumed_by_other_error};
 use crate::uploaded_image::UploadedImage;
 use crate::variables;
 
@@ -73,7 +73,7 @@ impl ConvertedImage {
     async fn remove(self, job: SnapshotJob<'_>) {
         let (dir, ctx) = (&self.dir, job.ctx);
         ctx.progress.enter(Phase::CleaningUp, 0);
-        match job.host.fs().remove_temp_dir(dir).await {
+        match job.host.scratch_dirs().remove(dir).await {
             // A watchdog that was killed meanwhile has nothing left to do: the job has not failed.
             Ok(()) => {
                 if let Err(error) = self.watchdog.release().await {
@@ -92,11 +92,11 @@ async fn convert_to_temp_dir(
     mode: ConsistencyMode,
 ) -> Result<ConvertedImage> {
     let (host, name) = (job.host, &job.request.name);
-    let dir = host.fs().make_temp_dir().await?;
+    let dir = host.scratch_dirs().make_temp().await?;
     let watchdog = match host.watchdogs().spawn_for_dir(&dir).await {
         Ok(watchdog) => watchdog,
         Err(error) => {
-            host.fs().remove_temp_dir(&dir).await?;
+            host.scratch_dirs().remove(&dir).await?;
             return Err(error);
         }
     };
@@ -149,6 +149,7 @@ async fn convert(
     }
     ctx.check_cancelled()?;
     let copy = |required_state: Option<SandboxState>| async move {
+        source.check_same_disk(host).await?;
         let stamps = source.stamps(host).await?;
         let (from, to, progress) = (&source.disk_path, &image.image_path, &ctx.progress);
         host.images()
@@ -171,22 +172,45 @@ async fn convert(
 
     let watchdog = host.watchdogs().spawn_for_pause(id, &image.dir).await?;
     ctx.progress.enter(Phase::Pausing, 0);
-    let paused_at = Instant::now();
-    let converted = async {
-        host.sandboxes().suspend(id).await?;
-        ctx.info(format!("paused {id}"));
-        copy(Some(SandboxState::Paused)).await
+    if let Some(watchdog) = &watchdog {
+        watchdog.mark_pausing().await?;
     }
-    .await;
+    let paused_at = Instant::now();
+    let suspended = host.sandboxes().suspend_running(id).await;
+    let converted = match &suspended {
+        Ok(()) => {
+            if let Some(watchdog) = &watchdog {
+                watchdog.mark_paused();
+            }
+            ctx.info(format!("paused {id}"));
+            copy(Some(SandboxState::Paused)).await
+        }
+        Err(error) => Err(error.clone()),
+    };
+    // Another client has paused or stopped it before, or resumed it meanwhile: it is left so.
+    let left_alone = match (&suspended, &watchdog) {
+        (Err(error), _) => error.kind() == Kind::Conflict,
+        (Ok(()), Some(watchdog)) => watchdog.has_guest_run().await,
+        (Ok(()), None) => false,
+    };
+    let converted = match left_alone && suspended.is_ok() {
+        true => converted.and(Err(resumed_by_other_error(host, source))),
+        false => converted,
+    };
     // Do not return before the guest runs again or resuming it is left to the watchdog.
-    let resumed = resume_with_retries(host, id).await;
+    let resumed = match left_alone {
+        true => Ok(()),
+        false => resume_with_retries(host, id).await,
+    };
     let pause_duration = paused_at.elapsed();
     match resumed {
         Ok(()) => {
-            ctx.info(format!(
-                "{id} resumed after {} ms",
-                pause_duration.as_millis()
-            ));
+            if !left_alone {
+                ctx.info(format!(
+                    "{id} resumed after {} ms",
+                    pause_duration.as_millis()
+                ));
+            }
             if let Some(watchdog) = watchdog
                 && let Err(error) = watchdog.release().await
             {
@@ -196,7 +220,7 @@ async fn convert(
         Err(error) => {
             // A watchdog that is dropped without being released keeps trying.
             drop(watchdog);
-            let error = resume_error(error, host, id);
+            let error = resume_error(error, host, source);
             ctx.warn(error.to_string());
             return Err(converted.err().unwrap_or(error));
         }

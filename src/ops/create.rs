@@ -29,8 +29,9 @@ pub async fn create(
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    let source = SandboxDisk::find(host, sandbox).await?;
+    let mut source = SandboxDisk::find(host, sandbox).await?;
     request.refuse_existing(bucket).await?;
+    source.protect(host).await?;
     let mode = match (source.state, live) {
         (SandboxState::Running, false) => ConsistencyMode::PauseGuest,
         (SandboxState::Running, true) => {
@@ -42,7 +43,7 @@ pub async fn create(
         _ => ConsistencyMode::AlreadyQuiet,
     };
     variables::refuse_missing(bucket, &source, request).await?;
-    source.warn_of_memory(ctx);
+    source.warn_of_missing_data(ctx);
     source.warn_of_tpm(ctx);
     let job = SnapshotJob {
         host,
@@ -51,7 +52,9 @@ pub async fn create(
         request,
         ctx,
     };
-    let image = build_object(job, mode).await?;
+    let image = build_object(job, mode).await;
+    source.release().await;
+    let image = image?;
     Ok(Outcome::Created {
         name: request.name.clone(),
         paused_ms: image.paused_ms().unwrap_or_default(),

@@ -131,6 +131,12 @@ async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
                 )),
             );
         }
+        // A domain that has not been started yet, or was renamed, may refer to a file that is still to be created.
+        let users = host.sandboxes().file_users(&path, Some(id)).await?;
+        if !users.is_empty() {
+            return Err(conflict(format!("{} refers to {path}", users.join(", ")))
+                .hint("choose another id"));
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Images that are based on a snapshot, which must not be removed, replaced or repaired under them.
+//! Users of a file, on all hosts that share its directory: it must not be removed, replaced or repaired under them.
 
 use snapdeck_host::{Host, HostInventory};
-use snapdeck_model::{Error, Kind, Result, SandboxState, SnapshotName};
+use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState, SnapshotName};
 
 /// Returns whether other images are based on the snapshot.
 pub(crate) fn has_dependent_images(inventory: &HostInventory, name: &SnapshotName) -> bool {
@@ -27,11 +27,11 @@ pub(crate) fn refuse_if_in_use(
             format!("cannot {verb} {name} on host {}", host.name()),
         )
     };
-    let state_of = |id: &str| {
+    let state_of = |user: &str| {
         let mut sandboxes = inventory.sandboxes.iter();
-        sandboxes
-            .find(|sandbox| sandbox.id.as_str() == id)
-            .map(|sandbox| sandbox.state)
+        let own = sandboxes.find(|sandbox| sandbox.id.as_str() == user);
+        own.map(|sandbox| sandbox.state)
+            .or_else(|| inventory.user_states.get(user).copied())
     };
     let in_use_by: Vec<&str> = dependents(inventory, name)
         .filter(|dependent| state_of(dependent).is_none_or(&counts))
@@ -44,23 +44,67 @@ pub(crate) fn refuse_if_in_use(
                 _ => "their disks are based on this file; destroy those sandboxes first",
             }));
     }
-    refuse_unresolved_chains(inventory, error)
-}
-
-/// Fails with `error` if the backing files of an image on the host are unknown: it may need the file in question.
-pub(crate) fn refuse_unresolved_chains(
-    inventory: &HostInventory,
-    error: impl Fn() -> Error,
-) -> Result<()> {
-    if inventory.unresolved_chains.is_empty() {
+    // The file itself may be damaged: what it would need itself is not one of its users.
+    let itself = format!("{} (", host.snapshot_path(name));
+    let unresolved = inventory.unresolved_chains.iter();
+    let unresolved: Vec<&str> = unresolved
+        .map(String::as_str)
+        .filter(|chain| !chain.starts_with(&itself))
+        .collect();
+    if unresolved.is_empty() {
         return Ok(());
     }
     Err(error()
         .with_cause(format!(
             "cannot determine the bases of these: {}",
-            inventory.unresolved_chains.join(", ")
+            unresolved.join(", ")
         ))
         .hint("make those files readable"))
+}
+
+/// Fails if the overlay or the UEFI variables of a sandbox have other users, or may have.
+///
+/// Only an image that snapdeck may not read can have an unknown overlay as its base: a base of any other is a snapshot or
+/// known.
+///
+/// # Errors
+/// `Conflict`, which names the users; `Unreachable`.
+pub(crate) async fn refuse_if_files_in_use(
+    host: &Host,
+    inventory: &HostInventory,
+    id: &SandboxId,
+    disk: &str,
+    variables: &[&str],
+) -> Result<()> {
+    let error = || {
+        Error::new(
+            Kind::Conflict,
+            format!("cannot destroy {id} on host {}", host.name()),
+        )
+    };
+    if let Some(users) = inventory.overlay_users.get(id) {
+        return Err(error()
+            .with_cause(format!("its disk {disk} is in use by {}", users.join(", ")))
+            .hint("destroy those first"));
+    }
+    let all_users = host.inventory().users_of(inventory, variables).await?;
+    for (path, users) in variables.iter().zip(all_users) {
+        let others = users.into_iter().filter(|user| user != id.as_str());
+        let others: Vec<String> = others.collect();
+        if !others.is_empty() {
+            let others = others.join(", ");
+            return Err(error()
+                .with_cause(format!("the UEFI variables {path} are in use by {others}"))
+                .hint("rename the file, and change the domain that uses it"));
+        }
+    }
+    let mut unreadable = inventory.unreadable_images.iter();
+    if let Some(image) = unreadable.find(|image| *image != disk) {
+        return Err(error()
+            .with_cause(format!("cannot determine the base of {image}"))
+            .hint("make that file readable"));
+    }
+    Ok(())
 }
 
 fn dependents<'a>(

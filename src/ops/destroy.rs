@@ -1,10 +1,10 @@
 //! Destroy: a sandbox is removed with its process, its definition, saved state and UEFI variables, and its overlay.
 
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId};
+use snapdeck_model::{Outcome, Phase, Result, SandboxId};
 
 use crate::context::Context;
-use crate::dependents::refuse_unresolved_chains;
+use crate::dependents::refuse_if_files_in_use;
 
 /// Destroys the sandbox `id`, or the leftovers of one whose creation or destruction was interrupted.
 ///
@@ -12,13 +12,7 @@ use crate::dependents::refuse_unresolved_chains;
 /// `Conflict` for a domain that is not a sandbox, or whose overlay is in use, which names its users; `NotFound` if
 /// nothing has that id.
 pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
-    let inventory = host.inventory().scan().await?;
-    let error = || {
-        Error::new(
-            Kind::Conflict,
-            format!("cannot destroy {id} on host {}", host.name()),
-        )
-    };
+    let inventory = ctx.sharing.scan(host).await?;
     let mut foreign_domains = inventory.foreign_domains.iter();
     if foreign_domains.any(|domain| domain.id == id.as_str()) {
         return Err(host.sandboxes().foreign_domain_error(id));
@@ -29,40 +23,118 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         Some(sandbox) => sandbox.disk().map(str::to_owned).unwrap_or_default(),
         None => host.disk_path(id),
     };
-    if let Some(users) = inventory.overlay_users.get(id) {
-        return Err(error()
-            .with_cause(format!("its disk {disk} is in use by {}", users.join(", ")))
-            .hint("destroy those first"));
-    }
-    refuse_unresolved_chains(&inventory, error)?;
     let variables = host.variables_path(id);
+    let own_variables = sandbox.and_then(|sandbox| sandbox.variables.as_deref());
+    let mut all_variables = vec![&*variables];
+    all_variables.extend(own_variables.filter(|path| *path != variables));
+    refuse_if_files_in_use(host, &inventory, id, &disk, &all_variables).await?;
     let has_foreign_variables =
         sandbox.is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
-    if sandbox.is_none()
-        && !host.fs().has_file(&disk).await?
-        && !host.fs().has_file(&variables).await?
-    {
-        return Err(host.sandboxes().not_found_error(id));
+    if sandbox.is_none() && !host.fs().has_file(&disk).await? {
+        if !host.fs().has_file(&variables).await? {
+            return Err(host.sandboxes().not_found_error(id));
+        }
+        let users = host.sandboxes().file_users(&variables, None).await?;
+        if !users.is_empty() {
+            return Err(host.sandboxes().not_found_error(id).with_cause(format!(
+                "{variables} are the UEFI variables of {}",
+                users.join(", ")
+            )));
+        }
     }
     ctx.enter_phase(Phase::Removing)?;
-    match sandbox {
-        Some(sandbox) => {
-            if sandbox.state.is_active() {
+    let facts = match sandbox {
+        Some(_) => Some(host.sandboxes().facts(id).await?),
+        None => None,
+    };
+    let owner = facts
+        .as_ref()
+        .filter(|facts| facts.state.is_active())
+        .map(|facts| facts.uuid.as_str());
+    let files = match has_foreign_variables {
+        true => vec![&disk],
+        false => vec![&variables, &disk],
+    };
+    for file in &files {
+        host.images().refuse_if_open(file, "remove", owner).await?;
+    }
+    match &facts {
+        Some(facts) => {
+            let others = facts.disks.iter().filter(|other| other.path != disk);
+            let others: Vec<&str> = others.map(|other| other.path.as_str()).collect();
+            if !others.is_empty() {
+                let (count, others) = (others.len() + 1, others.join(", "));
+                ctx.warn(format!(
+                    "{id} has {count} disks: removing {disk}, keeping {others}"
+                ));
+            }
+            if facts.state.is_active() {
                 host.sandboxes().force_off(id).await?;
             }
-            host.sandboxes().undefine(id).await?;
+            match facts.is_persistent {
+                true => {
+                    undefine(host, id, sandbox.and_then(|s| s.variables.as_deref()), ctx).await?
+                }
+                false => ctx.warn(format!(
+                    "{id} was transient: it had no definition, only {disk}"
+                )),
+            }
         }
         None => ctx.info(format!("no sandbox {id}, only its leftovers")),
     }
     // libvirt no longer lists it: if this is interrupted, the next destroy removes the remaining files.
-    if !has_foreign_variables {
-        host.fs().remove_file(&variables).await?;
+    for file in files {
+        if file == &variables && !are_unused(host, id, file, ctx).await? {
+            continue;
+        }
+        host.images().refuse_if_open(file, "remove", None).await?;
+        if host.fs().remove_file(file).await? {
+            ctx.info(format!("removed {file}"));
+        }
     }
-    host.fs().remove_file(&disk).await?;
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),
         state: None,
         changed: true,
     })
+}
+
+/// Undefines the sandbox. libvirt removes its UEFI variables, unless another domain refers to them, too.
+async fn undefine(
+    host: &Host,
+    id: &SandboxId,
+    variables: Option<&str>,
+    ctx: &Context,
+) -> Result<()> {
+    let users = match variables {
+        Some(variables) => host.sandboxes().file_users(variables, Some(id)).await?,
+        None => Vec::new(),
+    };
+    match variables {
+        Some(variables) if !users.is_empty() => {
+            warn_of_kept_variables(variables, &users, ctx);
+            host.sandboxes().undefine_without_variables(id).await
+        }
+        _ => host.sandboxes().undefine(id).await,
+    }
+}
+
+/// Returns whether no domain refers to the UEFI variables: one that was renamed keeps those under its former name.
+async fn are_unused(host: &Host, id: &SandboxId, variables: &str, ctx: &Context) -> Result<bool> {
+    if !host.fs().has_file(variables).await? {
+        return Ok(false);
+    }
+    let users = host.sandboxes().file_users(variables, Some(id)).await?;
+    if !users.is_empty() {
+        warn_of_kept_variables(variables, &users, ctx);
+    }
+    Ok(users.is_empty())
+}
+
+fn warn_of_kept_variables(variables: &str, users: &[String], ctx: &Context) {
+    let users = users.join(", ");
+    ctx.warn(format!(
+        "keeping {variables}, the UEFI variables of {users}"
+    ));
 }

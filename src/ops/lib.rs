@@ -16,6 +16,7 @@ mod install;
 mod job;
 mod lag_tracker;
 mod leftovers;
+mod pin;
 mod publish_object;
 mod publish_snapshot;
 mod pull;
@@ -28,6 +29,7 @@ mod request;
 mod retry;
 mod sandbox;
 mod sandbox_disk;
+mod sharing;
 mod standalone_image;
 mod transfer;
 mod transfer_plan;
@@ -52,6 +54,7 @@ pub use push::push;
 pub use remove::remove;
 pub use request::SnapshotRequest;
 pub use sandbox::sandbox;
+pub use sharing::{SharedDirectory, SharingHosts};
 pub use verify::{verify_object, verify_snapshot};
 
 /// Runs `operation` on the host it names.

@@ -88,7 +88,13 @@ async fn remove_unused(bucket: &Bucket, name: &SnapshotName, parts: SnapshotPart
             .is_some_and(|current| current.variables == parts.variables);
         match is_used {
             true => Ok(()),
-            false => bucket.variables_of(digest).delete(name).await,
+            false => {
+                let store = bucket.variables_of(digest);
+                match store.head(name).await? {
+                    Some(object) => store.delete_object(&object).await,
+                    None => Ok(()),
+                }
+            }
         }
     };
     if let Err(error) = result.await {
@@ -108,8 +114,8 @@ async fn remove_replaced(
     let named = named.filter(|digest| digest_of(parts) != Some(*digest));
     let stores = named.map(|digest| bucket.variables_of(digest));
     for store in [bucket.variables()].into_iter().chain(stores) {
-        if store.head(name).await?.is_some() {
-            store.delete(name).await?;
+        if let Some(object) = store.head(name).await? {
+            store.delete_object(&object).await?;
             ctx.info(format!(
                 "removed {}, which belonged to the previous image",
                 store.key(name)

@@ -27,7 +27,9 @@ pub(crate) async fn publish_snapshot(
 ) -> Result<()> {
     let (host, ctx, name) = (job.host, job.ctx, &job.source.object.name);
     let (change, expected) = variables;
-    existing.check_again(host, name).await?;
+    existing.check_again(host, name, &ctx.sharing).await?;
+    let path = host.snapshot_path(name);
+    host.images().refuse_if_open(&path, "replace", None).await?;
     match existing.stamp() {
         None => {
             // First the manifest: with it, variables without an image are known to be left by a pull.
@@ -35,7 +37,6 @@ pub(crate) async fn publish_snapshot(
                 host.snapshots().write_manifest(manifest).await?;
             }
             let is_changed = change.apply(host, name, ctx).await?;
-            let path = host.snapshot_path(name);
             let result = writer.rename_into_place(&path, None).await;
             if result.is_err() && is_changed {
                 // The first error is reported; this one has the same cause.

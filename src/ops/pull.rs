@@ -66,7 +66,10 @@ pub async fn pull(
             resumed_bytes: 0,
         });
     }
-    let inventory = host.inventory().scan().await?;
+    let inventory = match &local {
+        LocalCopy::Absent => host.inventory().scan().await?,
+        LocalCopy::Valid(_) | LocalCopy::Damaged { .. } => ctx.sharing.scan(host).await?,
+    };
     match &local {
         LocalCopy::Absent => {}
         LocalCopy::Valid(stamp) => {
@@ -80,6 +83,7 @@ pub async fn pull(
             ExistingCopy::DamagedSameImage(*file).refuse_if_in_use(host, &inventory, name)?;
         }
     }
+    host.snapshots().refuse_foreign_manifest(name).await?;
     let source = Arc::new(RemoteObject::find(bucket, name, ctx).await?);
     source.refuse_incomplete()?;
     let existing = match local {
@@ -92,6 +96,7 @@ pub async fn pull(
             decide_repair(host, &inventory, &source, file, overwrite).await?
         }
     };
+    existing.refuse_if_pinned(host, name).await?;
     // Only a file of the full length can be repaired block by block.
     let can_repair_in_place = matches!(existing, ExistingCopy::DamagedSameImage(file)
         if source.manifest.is_some() && file.size_bytes == source.object.size_bytes)

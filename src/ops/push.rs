@@ -25,10 +25,11 @@ pub async fn push(
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    let source = SandboxDisk::find_pushable(host, sandbox).await?;
+    let mut source = SandboxDisk::find_pushable(host, sandbox).await?;
     request.refuse_existing(bucket).await?;
     variables::refuse_missing(bucket, &source, request).await?;
-    source.warn_of_memory(ctx);
+    source.protect(host).await?;
+    source.warn_of_missing_data(ctx);
     source.warn_of_tpm(ctx);
     let job = SnapshotJob {
         host,
@@ -37,7 +38,9 @@ pub async fn push(
         request,
         ctx,
     };
-    let image = build_object(job, ConsistencyMode::AlreadyQuiet).await?;
+    let image = build_object(job, ConsistencyMode::AlreadyQuiet).await;
+    source.release().await;
+    let image = image?;
     Ok(Outcome::Pushed {
         snapshot_name: request.name.clone(),
         snapshot_path: image.object.key,

@@ -1,15 +1,12 @@
 //! Remove: a snapshot is removed from a host, from the bucket, or from both.
 
-use std::fmt::Display;
-
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{
-    Annotations, Error, ImageIdentity, Kind, Object, Outcome, Phase, Result, SnapshotName,
-};
+use snapdeck_model::{Error, ImageIdentity, Kind, Object, Outcome, Phase, Result, SnapshotName};
 
 use crate::context::Context;
 use crate::dependents::refuse_if_in_use;
+use crate::pin::{refuse_pinned_object, refuse_pinned_snapshot};
 
 /// Removes `name` from the given locations.
 ///
@@ -29,7 +26,7 @@ pub async fn remove(
     ctx.enter_phase(Phase::Checking)?;
     let mut missing = Vec::new();
     let on_host = match host {
-        Some(host) if exists_unused_on_host(host, name).await? => Some(host),
+        Some(host) if exists_unused_on_host(host, name, ctx).await? => Some(host),
         Some(host) => {
             missing.push(format!("{name} is not on host {}", host.name()));
             None
@@ -57,10 +54,10 @@ pub async fn remove(
     }
     missing.into_iter().for_each(|line| ctx.warn(line));
     if let Some(host) = on_host {
-        refuse_pinned(name, host.snapshots().annotations(name).await?, host.name())?;
+        refuse_pinned_snapshot(host, name, "remove").await?;
     }
     if let Some(bucket) = in_bucket {
-        refuse_pinned(name, bucket.annotations(name).await?, &bucket.location())?;
+        refuse_pinned_object(bucket, name, "remove").await?;
     }
 
     ctx.enter_phase(Phase::Removing)?;
@@ -68,6 +65,14 @@ pub async fn remove(
         let file = host.fs().image_file(&host.snapshot_path(name)).await?;
         let identity = file.map(|file| ImageIdentity::File(file.stamp));
         refuse_other_image(name, identity, expected_identity)?;
+        if let Some(path) = host.snapshots().foreign_manifest(name).await? {
+            ctx.warn(format!(
+                "keeping {path}, which is not a manifest of snapdeck"
+            ));
+        }
+        host.images()
+            .refuse_if_open(&host.snapshot_path(name), "remove", None)
+            .await?;
         host.snapshots().remove(name).await?;
         host.fs()
             .remove_file(&host.snapshot_variables_path(name))
@@ -78,9 +83,19 @@ pub async fn remove(
         let object = bucket.head(name).await?;
         let identity = object.as_ref().map(Object::identity);
         refuse_other_image(name, identity, expected_identity)?;
+        if let Some(key) = bucket.foreign_manifest(name).await? {
+            ctx.warn(format!(
+                "keeping {key}, which is not a manifest of snapdeck"
+            ));
+        }
         for store in [bucket, &bucket.variables()] {
-            if store.head(name).await?.is_some() {
-                store.delete(name).await?;
+            // The image must be the one that was checked.
+            let found = match &object {
+                Some(image) if store.key(name) == image.key => object.clone(),
+                _ => store.head(name).await?,
+            };
+            if let Some(found) = found {
+                store.delete_object(&found).await?;
             }
         }
         ctx.info(format!(
@@ -97,8 +112,8 @@ pub async fn remove(
 }
 
 /// Returns whether the host has the image, or variables without an image; fails if a chain needs the image.
-async fn exists_unused_on_host(host: &Host, name: &SnapshotName) -> Result<bool> {
-    let inventory = host.inventory().scan().await?;
+async fn exists_unused_on_host(host: &Host, name: &SnapshotName, ctx: &Context) -> Result<bool> {
+    let inventory = ctx.sharing.scan(host).await?;
     let mut snapshots = inventory.snapshots.iter();
     let has_image = snapshots.any(|snapshot| snapshot.name == *name);
     if has_image {
@@ -114,22 +129,6 @@ async fn exists_unused_on_host(host: &Host, name: &SnapshotName) -> Result<bool>
 /// Returns whether the bucket has the image, or variables without an image.
 async fn exists_in_bucket(bucket: &Bucket, name: &SnapshotName) -> Result<bool> {
     Ok(bucket.head(name).await?.is_some() || bucket.variables().head(name).await?.is_some())
-}
-
-fn refuse_pinned(
-    name: &SnapshotName,
-    annotations: Option<Annotations>,
-    location: &dyn Display,
-) -> Result<()> {
-    match annotations {
-        Some(annotations) if annotations.pinned => Err(Error::new(
-            Kind::Conflict,
-            format!("cannot remove {name} from {location}"),
-        )
-        .with_cause("it is pinned")
-        .hint(format!("unpin it first: snapdeck unpin {name}"))),
-        _ => Ok(()),
-    }
 }
 
 /// Fails if the image is not the one that the operator saw.

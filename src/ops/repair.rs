@@ -39,9 +39,12 @@ pub(crate) async fn repair_in_place(
     ctx.info(format!("repairing bad blocks {bad} of {path}"));
     ctx.check_cancelled()?;
     let mut progress = TransferProgress::empty(object.size_bytes);
+    host.images().refuse_if_open(&path, "repair", None).await?;
     let writer = host.fs().open_for_repair(&path).await?;
     let result = async {
-        existing.check_again(host, &object.name).await?;
+        existing
+            .check_again(host, &object.name, &ctx.sharing)
+            .await?;
         let plan = TransferPlan::new(job, good, false).await;
         run_transfer(job, fetch_handle, &writer, &path, plan, &mut progress)
             .await

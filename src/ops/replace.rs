@@ -4,7 +4,9 @@ use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{Error, FileStamp, Kind, Manifest, Result, SandboxState, SnapshotName};
 
 use crate::dependents::refuse_if_in_use;
+use crate::pin::refuse_pinned_snapshot;
 use crate::remote_object::RemoteObject;
+use crate::sharing::SharingHosts;
 
 /// The file that had the snapshot's name when the operation began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,17 +58,36 @@ impl ExistingCopy {
         }
     }
 
-    /// Scans the host again; fails if the file has users now, or is not the one found at the beginning.
+    /// Fails if the file is pinned, unless it is repaired with the bytes that it had.
+    ///
+    /// # Errors
+    /// `Conflict`; those of the host.
+    pub(crate) async fn refuse_if_pinned(self, host: &Host, name: &SnapshotName) -> Result<()> {
+        match self {
+            Self::Absent | Self::DamagedSameImage(_) => Ok(()),
+            Self::Valid(_) | Self::Damaged(_) => {
+                refuse_pinned_snapshot(host, name, "overwrite").await
+            }
+        }
+    }
+
+    /// Scans the host, and those that share its directories, again; fails if the file has users or a pin now, or is not the one found at the beginning.
     ///
     /// The caller holds the snapshot's lock and acts right after this.
     ///
     /// # Errors
     /// `Conflict`; those of the host.
-    pub(crate) async fn check_again(self, host: &Host, name: &SnapshotName) -> Result<()> {
+    pub(crate) async fn check_again(
+        self,
+        host: &Host,
+        name: &SnapshotName,
+        sharing: &SharingHosts,
+    ) -> Result<()> {
         let Some(stamp) = self.stamp() else {
             return Ok(());
         };
-        self.refuse_if_in_use(host, &host.inventory().scan().await?, name)?;
+        self.refuse_if_pinned(host, name).await?;
+        self.refuse_if_in_use(host, &sharing.scan(host).await?, name)?;
         let path = host.snapshot_path(name);
         let current = host.fs().image_file(&path).await?;
         if current.is_some_and(|current| current.stamp == stamp) {

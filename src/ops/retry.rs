@@ -6,6 +6,7 @@ use snapdeck_host::Host;
 use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState};
 
 use crate::context::Context;
+use crate::sandbox_disk::SandboxDisk;
 
 /// Attempts to resume a sandbox before that is left to the watchdog.
 const MAX_RESUME_ATTEMPTS: u32 = 5;
@@ -60,14 +61,31 @@ pub(crate) async fn resume_with_retries(host: &Host, id: &SandboxId) -> Result<(
     }
 }
 
-/// Adds to a failed resume of `id` what still resumes it.
-pub(crate) fn resume_error(error: Error, host: &Host, id: &SandboxId) -> Error {
+/// Adds to a failed resume of `source` what still resumes it.
+pub(crate) fn resume_error(error: Error, host: &Host, source: &SandboxDisk) -> Error {
+    // By UUID: virsh takes a name that is a number for the ID of another domain.
     error
         .context(format!(
-            "cannot resume sandbox {id} on host {}",
+            "cannot resume sandbox {} on host {}",
+            source.id,
             host.name()
         ))
         .hint(format!(
-            "the watchdog on the host keeps trying; otherwise run `virsh resume {id}` there"
+            "the watchdog on the host keeps trying; otherwise run `virsh resume {}` there",
+            source.facts.uuid
         ))
+}
+
+/// Returns the error for a guest that another client has resumed while it was to be paused.
+pub(crate) fn resumed_by_other_error(host: &Host, source: &SandboxDisk) -> Error {
+    Error::new(
+        Kind::Conflict,
+        format!(
+            "sandbox {} on host {} changed while its disk was read",
+            source.id,
+            host.name()
+        ),
+    )
+    .with_cause("another client has resumed it; nothing was uploaded")
+    .hint("create the snapshot again")
 }

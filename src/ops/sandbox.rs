@@ -34,9 +34,12 @@ pub async fn sandbox(
         return destroy::destroy(host, id, ctx).await;
     }
     let state = host.sandboxes().owned_state(id).await?;
+    let is_transient = !host.sandboxes().facts(id).await?.is_persistent;
     let changed = match verb.applicability(state) {
         Applicability::Possible => {
-            apply(host, id, verb, state, stop_timeout, ctx).await?;
+            apply(host, id, verb, state, stop_timeout, ctx)
+                .await
+                .map_err(|error| explain(error, id))?;
             true
         }
         Applicability::Unneeded(_) => false,
@@ -53,11 +56,41 @@ pub async fn sandbox(
         host: host.name().clone(),
         id: id.clone(),
         state: Some(match changed {
-            true => host.sandboxes().state(id).await?,
+            true => match find_state(host, id).await? {
+                Some(state) => state,
+                None if is_transient => {
+                    ctx.warn(format!(
+                        "{id} was transient: libvirt has no definition of it any more; its disk is kept"
+                    ));
+                    SandboxState::ShutOff
+                }
+                None => return Err(host.sandboxes().not_found_error(id)),
+            },
             false => state,
         }),
         changed,
     })
+}
+
+/// Returns the state of the sandbox; `None` if it does not exist, as a transient one that has stopped.
+async fn find_state(host: &Host, id: &SandboxId) -> Result<Option<SandboxState>> {
+    match host.sandboxes().state(id).await {
+        Ok(state) => Ok(Some(state)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds to a failed verb what keeps the disk from being opened, if it is that.
+fn explain(error: Error, id: &SandboxId) -> Error {
+    let message = error.message();
+    // QEMU, "Failed to get \"write\" lock".
+    match message.contains("Failed to get") && message.contains("lock") {
+        true => error.hint(format!(
+            "another process has the disk of {id} open; a push or create keeps it unchanged: wait for it"
+        )),
+        false => error,
+    }
 }
 
 /// Applies a verb that is possible in `state`.
@@ -124,12 +157,14 @@ async fn stop(
             match host.sandboxes().shut_down(id).await {
                 Ok(()) => {}
                 // It has just stopped, as the state below shows.
-                Err(error) if error.kind() == Kind::Conflict => ctx.info(error.to_string()),
+                Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {
+                    ctx.info(error.to_string());
+                }
                 Err(error) => return Err(error),
             }
         }
-        let state = host.sandboxes().state(id).await?;
-        if !state.is_active() {
+        let state = find_state(host, id).await?;
+        if state.is_none_or(|state| !state.is_active()) {
             return Ok(());
         }
         if started_at.elapsed() >= timeout {

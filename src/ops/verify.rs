@@ -92,7 +92,11 @@ pub async fn verify_snapshot(
         }
         if !is_verified {
             manifest.file = Some(file.stamp);
-            host.snapshots().write_manifest(manifest).await?;
+            match host.snapshots().write_manifest(manifest).await {
+                // Another program's file is in its place.
+                Err(error) if error.kind() == Kind::Conflict => ctx.warn(error.to_string()),
+                written => written?,
+            }
         }
         host.snapshots().record_damage(name, None).await?;
         return Ok(outcome(true, Vec::new(), 0, file.size_bytes));
@@ -219,7 +223,7 @@ async fn repair_snapshot(
         ))
         .hint("run `snapdeck pull --overwrite` to replace the snapshot with it"));
     }
-    let inventory = host.inventory().scan().await?;
+    let inventory = ctx.sharing.scan(host).await?;
     let existing = ExistingCopy::DamagedSameImage(file);
     existing.refuse_if_in_use(host, &inventory, name)?;
     let job = PullJob {

@@ -6,6 +6,7 @@ use snapdeck_model::{Compression, ImageFacts};
 pub const HEADER_BYTES: usize = 4096;
 
 const MAGIC: [u8; 4] = *b"QFI\xfb";
+const QED_MAGIC: [u8; 4] = *b"QED\0";
 /// "Header", backing_file_size: the longest name.
 const MAX_BACKING_NAME: u64 = 1023;
 /// "Header": bytes of a version 2 header, and of the shortest version 3 header.
@@ -23,6 +24,7 @@ const KNOWN_INCOMPATIBLE: u64 = DIRTY | CORRUPT | EXTERNAL_DATA | COMPRESSION_TY
 /// "Header extensions": types.
 const END: u32 = 0;
 const BACKING_FORMAT: u32 = 0xe279_2aca;
+const DATA_FILE: u32 = 0x4441_5441;
 pub(super) const FEATURE_NAMES: u32 = 0x6803_f857;
 
 /// Why a header cannot be read.
@@ -62,6 +64,58 @@ pub fn read_backing_format(start: &[u8]) -> Option<String> {
         .extensions(start)
         .find(|(kind, _)| *kind == BACKING_FORMAT)?;
     Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// Files that an image needs in addition to the backing file in its [`ImageFacts`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OtherReferences {
+    /// External data file, as written in the header.
+    pub data_file: Option<String>,
+    /// Why the image may need files that are not known.
+    pub unknown: Option<&'static str>,
+}
+
+/// Reads the references to other files from the bytes a file begins with, also if [`read_header`] does not accept them.
+pub fn read_other_references(start: &[u8]) -> OtherReferences {
+    let unknown = |reason| OtherReferences {
+        data_file: None,
+        unknown: Some(reason),
+    };
+    if start.starts_with(&QED_MAGIC) {
+        // QEMU, docs/interop/qed_spec: little-endian features, bit 0: it has a backing file.
+        return match start.get(16) {
+            Some(features) if features & 1 != 0 => unknown("it is a QED image with a backing file"),
+            _ => OtherReferences::default(),
+        };
+    }
+    if !start.starts_with(&MAGIC) || start.len() < 16 {
+        return OtherReferences::default();
+    }
+    match field_u32(start, 4) {
+        // The offset of the name has the same place as in later versions.
+        1 if field_u64(start, 8) != 0 => unknown("it is a qcow image with a backing file"),
+        0 | 1 => OtherReferences::default(),
+        2 | 3 if unknown_features(start) != 0 => unknown("it uses unknown features"),
+        2 | 3 => {
+            let Ok(header) = Header::parse(start) else {
+                return OtherReferences::default();
+            };
+            if !header.facts.has_external_data_file {
+                return OtherReferences::default();
+            }
+            let name = header
+                .extensions(start)
+                .find(|(kind, _)| *kind == DATA_FILE);
+            match name.and_then(|(_, name)| String::from_utf8(name.to_vec()).ok()) {
+                Some(name) => OtherReferences {
+                    data_file: Some(name),
+                    unknown: None,
+                },
+                None => unknown("the name of its data file cannot be read"),
+            }
+        }
+        _ => unknown("its qcow2 version is not supported"),
+    }
 }
 
 /// Returns the incompatible feature bits that are not known: other fields may have another meaning then.
@@ -307,6 +361,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn finds_the_data_file_and_images_that_may_need_any_file() {
+        let mut bytes = with_extensions(3, b"\x44\x41\x54\x41\0\0\0\x05/data\0\0\0");
+        assert_eq!(read_other_references(&bytes), OtherReferences::default());
+        bytes[79] = 1 << 2;
+        let data_file = read_other_references(&bytes).data_file;
+        assert_eq!(data_file.as_deref(), Some("/data"));
+        bytes[112] = 0;
+        assert!(read_other_references(&bytes).unknown.is_some());
+        let mut newer = plain();
+        newer[7] = 4;
+        assert!(read_other_references(&newer).unknown.is_some());
+        let mut unknown = plain();
+        unknown[77] = 1;
+        assert!(read_other_references(&unknown).unknown.is_some());
+        let mut qed = vec![0; 64];
+        qed[..4].copy_from_slice(b"QED\0");
+        assert_eq!(read_other_references(&qed), OtherReferences::default());
+        qed[16] = 1;
+        assert!(read_other_references(&qed).unknown.is_some());
+        for other in [&b""[..], b"MZ and so on, no image", &plain()] {
+            assert_eq!(read_other_references(other), OtherReferences::default());
+        }
+    }
+
     proptest! {
         #[test]
         fn accepts_any_extensions(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -323,6 +402,7 @@ mod tests {
                 }
             }
             let _ = read_header(&bytes);
+            read_other_references(&bytes);
         }
     }
 }

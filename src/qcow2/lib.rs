@@ -20,5 +20,8 @@ mod tables;
 pub use compose::{Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest};
 pub use error::ComposeError;
 pub use flatten::flatten;
-pub use header::{HEADER_BYTES, HeaderError, read_backing_format, read_header};
+pub use header::{
+    HEADER_BYTES, HeaderError, OtherReferences, read_backing_format, read_header,
+    read_other_references,
+};
 pub use tables::{TableReader, Tables};

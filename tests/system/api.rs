@@ -7,6 +7,7 @@ mod openapi;
 mod restart;
 mod server;
 mod spec;
+mod targets;
 
 use crate::common::World;
 

@@ -77,6 +77,11 @@ async fn list(bucket: &Bucket) -> Result<Vec<Vec<Object>>> {
     pages.into_iter().collect()
 }
 
+async fn delete(bucket: &Bucket, name: &str) {
+    let object = bucket.head(&self::name(name)).await.unwrap().unwrap();
+    bucket.delete_object(&object).await.unwrap();
+}
+
 /// Asserts the kind of an error, words of its message, and that the message has no secrets and no debug output.
 fn assert_error(error: &Error, kind: Kind, words: &[&str]) {
     let text = error.to_string();
@@ -199,14 +204,22 @@ async fn delete_reports_whether_the_object_existed() {
     for store in stores().await {
         let bucket = store.bucket().await;
         store.put("image.qcow2", vec![1]).await;
-        bucket.delete(&name("image")).await.unwrap();
+        let object = bucket.head(&name("image")).await.unwrap().unwrap();
+        bucket.delete_object(&object).await.unwrap();
         assert_eq!(bucket.head(&name("image")).await.unwrap(), None);
-        let error = bucket.delete(&name("image")).await.unwrap_err();
+        let error = bucket.delete_object(&object).await.unwrap_err();
         assert_error(
             &error,
             Kind::NotFound,
             &["cannot delete s3://", "image.qcow2"],
         );
+        // Another client has put another object there, also one of the same length.
+        for other in [vec![2], vec![1, 2, 3]] {
+            store.put("image.qcow2", other.clone()).await;
+            let error = bucket.delete_object(&object).await.unwrap_err();
+            assert_error(&error, Kind::Conflict, &["image.qcow2", "another client"]);
+            assert_eq!(store.get("image.qcow2").await.unwrap(), other);
+        }
     }
 }
 
@@ -372,7 +385,7 @@ async fn an_object_that_changes_during_its_download_is_an_error() {
         // A download with the old ETag fails at once.
         let error = download(&bucket, &object).await.unwrap_err();
         assert_error(&error, Kind::Failed, &["changed"]);
-        bucket.delete(&name("image")).await.unwrap();
+        delete(&bucket, "image").await;
         let error = download(&bucket, &object).await.unwrap_err();
         assert_error(
             &error,
@@ -480,7 +493,7 @@ async fn an_upload_keeps_few_parts_in_memory() {
             "{}: parts are not uploaded in parallel",
             store.name
         );
-        bucket.delete(&name("image")).await.unwrap();
+        delete(&bucket, "image").await;
     }
 }
 
@@ -513,7 +526,6 @@ async fn a_missing_bucket_differs_from_a_missing_object() {
         let errors = [
             bucket.head(&name("a")).await.unwrap_err(),
             list(&bucket).await.unwrap_err(),
-            bucket.delete(&name("a")).await.unwrap_err(),
             upload(&bucket, "a", &random(1, 1), false)
                 .await
                 .unwrap_err(),

@@ -404,7 +404,7 @@ fn partial_files_of_different_lengths_are_completed_together() {
 }
 
 #[test]
-fn a_partial_file_is_not_used_for_another_object_or_without_its_log() {
+fn a_partial_file_is_not_used_for_another_object_and_refused_without_its_log() {
     let fan = FanOut::new();
     let args = ["pull", "app", "--host", "alpha"];
     let edit = |from: &str, to: &str| {
@@ -423,6 +423,13 @@ fn a_partial_file_is_not_used_for_another_object_or_without_its_log() {
         fan.kill_pull_at(HALF, &args, &["alpha"]);
         change();
         fan.received();
+        if what != "the object is replaced" {
+            // It could be any program's file.
+            let refused = fan.world.snapdeck(&args);
+            refused.failed(4, &[".app.qcow2.partial", "did not create it"]);
+            std::fs::remove_file(fan.partial("alpha")).unwrap();
+            let _ = std::fs::remove_file(fan.resume_log("alpha"));
+        }
         let ran = fan.world.snapdeck(&args);
         assert_eq!(ran.code, Some(0), "{what}: {ran:?}");
         fan.assert_pulled("alpha");

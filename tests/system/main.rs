@@ -16,6 +16,7 @@ mod console_hosts;
 mod doctor;
 mod fanout;
 mod hosts;
+mod in_use;
 mod operations;
 mod pull_delta;
 mod push_composed;

@@ -106,7 +106,7 @@ fn a_push_uploads_only_changes_in_every_generation() {
         Some("base")
     );
     let written = json!(one.consistency);
-    assert_eq!(written, "clean-shutdown");
+    assert_eq!(written, "crash-consistent", "it has never run");
 
     world.snapdeck(&["pull", "one"]).ok();
     let id = world.sandbox("b", "one", State::Paused);
@@ -444,6 +444,7 @@ fn a_base_whose_modification_time_was_put_back_is_not_copied() {
     file.read_exact_at(&mut byte, 20 << 20).unwrap();
     file.write_all_at(&[!byte[0]], 20 << 20).unwrap();
     file.set_modified(modified).unwrap();
+    drop(file);
     let ran = world.snapdeck(&["push", &id, "next"]).ok();
     assert!(
         ran.stderr.contains("are not those of its manifest"),

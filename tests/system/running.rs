@@ -4,6 +4,7 @@ mod agent;
 mod consistency;
 mod faults;
 mod methods;
+mod others;
 
 use crate::common::{Guest, World, output, run, sha256, wait_until};
 

@@ -4,6 +4,7 @@ mod guest;
 mod new;
 mod refused;
 mod tpm;
+mod transient;
 mod variables;
 mod verbs;
 

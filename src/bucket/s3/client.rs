@@ -30,6 +30,7 @@ use crate::meter::ByteCounter;
 use crate::retry::StoreRetry;
 use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{Error, ImageIdentity, Kind, Object, Result};
+use snapdeck_ownership::OwnershipRecords;
 
 /// Three attempts end within 10 seconds without a response, and one SYN may be lost.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -181,6 +182,7 @@ impl LazyClient {
             headers,
             timeout: None,
             retry: StoreRetry::short(),
+            records: OwnershipRecords::in_memory(),
         })
     }
 }
@@ -270,7 +272,7 @@ async fn load_sdk_config(settings: &BucketSettings) -> aws_config::SdkConfig {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .region(region(settings));
     if let Some(url) = &settings.endpoint {
-        loader = loader.endpoint_url(url);
+        loader = loader.endpoint_url(with_trailing_slash(url));
     }
     if let Some(pair) = &settings.credentials {
         loader = loader.credentials_provider(Credentials::new(
@@ -311,6 +313,11 @@ fn timeouts(attempt: Duration, call: Duration) -> TimeoutConfig {
         .operation_attempt_timeout(attempt)
         .operation_timeout(call)
         .build()
+}
+
+/// Returns the URL with a slash at its end: the SDK appends the bucket to a path as it is.
+fn with_trailing_slash(url: &str) -> String {
+    format!("{}/", url.trim_end_matches('/'))
 }
 
 fn check_url(url: &str) -> Result<()> {
@@ -354,6 +361,14 @@ mod tests {
             "http://10.0.0.1:9000"
         );
         assert_eq!(redact_url("https://s3.example"), "https://s3.example");
+    }
+
+    #[test]
+    fn an_endpoint_with_a_path_ends_with_one_slash() {
+        for url in ["http://a/storage/v1/s3", "http://a/storage/v1/s3/"] {
+            assert_eq!(with_trailing_slash(url), "http://a/storage/v1/s3/");
+        }
+        assert_eq!(with_trailing_slash("http://a:1"), "http://a:1/");
     }
 
     #[test]

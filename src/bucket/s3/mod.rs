@@ -26,6 +26,7 @@ use super::meter::ByteCounter;
 use super::retry::StoreRetry;
 use client::{CountingInterceptor, ResponseHeaders, no_sdk_retry};
 use snapdeck_model::{Error, ExpectedVariables, Kind, Object, Result, SnapshotName, SnapshotParts};
+use snapdeck_ownership::OwnershipRecords;
 
 pub(crate) use client::LazyClient;
 pub(crate) use errors::{Reason, StoreError};
@@ -62,6 +63,7 @@ pub(crate) struct Store {
     headers: ResponseHeaders,
     timeout: Option<Duration>,
     pub(crate) retry: StoreRetry,
+    pub(crate) records: OwnershipRecords,
 }
 
 #[derive(Debug, Clone)]
@@ -179,6 +181,8 @@ pub(crate) struct PendingUpload {
     pub(crate) key: String,
     pub(crate) id: String,
     pub(crate) initiated: Option<Timestamp>,
+    /// The store's name for the client that began it.
+    pub(crate) initiator: Option<String>,
 }
 
 pub(crate) struct PartInfo {
@@ -192,6 +196,26 @@ impl Store {
             retry,
             ..self.clone()
         }
+    }
+
+    /// Returns the store, with `records` of the uploads that are begun in it.
+    pub(crate) fn with_records(self, records: OwnershipRecords) -> Self {
+        Self { records, ..self }
+    }
+
+    /// Returns the name of the bucket in the records of its uploads.
+    fn location(&self) -> String {
+        format!("{}/{}", self.endpoint, self.bucket)
+    }
+
+    /// Returns whether this installation has begun the upload.
+    pub(crate) fn is_own_upload(&self, key: &str, id: &str) -> bool {
+        self.records.contains(&self.location(), key, id)
+    }
+
+    /// Removes the record of an upload that was completed or aborted.
+    pub(crate) fn forget_upload(&self, key: &str, id: &str) {
+        self.records.remove(&self.location(), key, id);
     }
 
     /// Returns the store with calls that are attempted once, for at most `timeout` each.
@@ -381,11 +405,28 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes an object, if it still has this entity tag. Succeeds if it does not exist. Not every store honours the
+    /// condition: look up the object immediately before.
+    ///
+    /// # Errors
+    /// `PreconditionFailed` for another object.
+    pub(crate) async fn delete_version(&self, key: &str, etag: &str) -> Result<(), StoreError> {
+        match self.try_delete(key, Some(etag)).await {
+            Err(error) if error.reason == Reason::Unsupported => self.try_delete(key, None).await,
+            result => result,
+        }
+    }
+
     /// Deletes an object. Succeeds if it does not exist.
     ///
     /// Not repeated for minutes: another client may have created an object of that name by then.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.try_delete(key, None).await
+    }
+
+    async fn try_delete(&self, key: &str, etag: Option<&str>) -> Result<(), StoreError> {
         let call = self.client.delete_object().bucket(&self.bucket).key(key);
+        let call = call.set_if_match(etag.map(str::to_owned));
         match call.send().await {
             Ok(_) => Ok(()),
             Err(error) => match self.error("delete", key, &error) {
@@ -435,6 +476,7 @@ impl Store {
         let Some(id) = response.upload_id else {
             return Err(self.invalid_response("upload", key, "the store returned no upload ID"));
         };
+        self.records.record(&self.location(), key, &id);
         Ok(UploadHandle {
             key: key.to_owned(),
             id,
@@ -594,6 +636,9 @@ impl Store {
                     key: upload.key?,
                     id: upload.upload_id?,
                     initiated: upload.initiated.as_ref().and_then(to_timestamp),
+                    initiator: upload
+                        .initiator
+                        .and_then(|initiator| initiator.display_name.or(initiator.id)),
                 })
             }));
             if page.is_truncated != Some(true) || page.next_key_marker.is_none() {

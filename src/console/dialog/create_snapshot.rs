@@ -314,14 +314,15 @@ fn format_seconds(seconds: u64) -> String {
 fn describe_upload(sandbox: &Sandbox) -> String {
     let disk_bytes: Option<u64> = sandbox.chain.iter().map(|link| link.size_bytes).sum();
     let state = sandbox.state.label();
+    let (clean, crash) = (Consistency::CleanShutdown, Consistency::CrashConsistent);
+    let (clean, crash) = (clean.as_str(), crash.as_str());
     let consistency = match sandbox.state {
-        SandboxState::ShutOff => Some(Consistency::CleanShutdown),
-        state if state.is_quiescent() => Some(Consistency::CrashConsistent),
-        _ => None,
+        SandboxState::ShutOff => {
+            format!(" The snapshot is {clean} if its guest was shut down, else {crash}.")
+        }
+        state if state.is_quiescent() => format!(" The snapshot is {crash}."),
+        _ => String::new(),
     };
-    let consistency = consistency.map_or(String::new(), |consistency| {
-        format!(" The snapshot is {}.", consistency.as_str())
-    });
     match disk_bytes.filter(|bytes| *bytes > 0) {
         Some(bytes) => format!(
             "It is {state}. Reads {0}, then uploads at most {0}.{consistency}",

@@ -32,21 +32,22 @@ impl InterruptedJobsDialog {
         };
         let verb = if number == 1 { "was" } else { "were" };
         let text = format!(
-            "{} {verb} running when snapdeck last exited:",
+            "{} {verb} not finished when snapdeck last exited:",
             format::count(number, "job")
         );
         content.push_wrapped(&text, 0, theme.text, width);
         content.push_blank();
         for job in view.interrupted_jobs.iter() {
             let line = format!(
-                "  {}, requested {}",
+                "  {}, {}, requested {}",
                 job.title,
+                job.progress_label(),
                 format_time_ago(job.requested_at)
             );
             content.lines.push(Line::raw(format::clip(&line, width)));
         }
         content.push_blank();
-        let text = "Pulls resume; other jobs restart. You can decide one by one on the Jobs page (J); until then they are kept.";
+        let text = "Pulls resume; other jobs restart. A job whose sandbox, snapshot or object was replaced meanwhile fails. You can decide one by one on the Jobs page (J); until then they are kept.";
         content.push_wrapped(text, 0, theme.dim, width);
         content.keys = vec![
             ("t", "resume all", true),

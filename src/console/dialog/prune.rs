@@ -117,6 +117,7 @@ impl PruneDialog {
             hosts: self.target_hosts(),
             include_bucket: self.include_bucket,
             include_leftovers: self.include_leftovers,
+            include_foreign: false,
         };
         if request.hosts.is_empty() && !request.include_bucket {
             return Err("no location is selected".to_owned());
@@ -324,7 +325,7 @@ impl PruneDialog {
         for snapshot in &plan.to_remove {
             let note = match snapshot.is_last_copy {
                 true => "no other copy known".to_owned(),
-                false => snapshot.modified.map(timestamp).unwrap_or_default(),
+                false => snapshot.created.map(timestamp).unwrap_or_default(),
             };
             content.lines.push(row(
                 &snapshot.host,
@@ -341,6 +342,21 @@ impl PruneDialog {
             content
                 .lines
                 .push(row(&leftover.host, file, leftover.size_bytes, &note));
+        }
+        if !plan.foreign_leftovers.is_empty() {
+            content.push_blank();
+            let text =
+                "Of other installations, kept (snapdeck prune --leftovers --foreign removes them):";
+            content.push_wrapped(text, 0, theme.text, width);
+            for leftover in &plan.foreign_leftovers {
+                let file = leftover.path.rsplit('/').next().unwrap_or(&leftover.path);
+                let creator = leftover.creator.as_deref().unwrap_or("unknown");
+                let modified = leftover.modified.map(timestamp).unwrap_or_default();
+                let note = format!("{modified}, by {creator}");
+                content
+                    .lines
+                    .push(row(&leftover.host, file, leftover.size_bytes, &note));
+            }
         }
         if !plan.kept.is_empty() {
             content.push_blank();

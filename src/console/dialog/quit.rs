@@ -50,7 +50,7 @@ impl QuitDialog {
         content.push_blank();
         let resumption = match self.can_leave {
             true => {
-                "Leave: jobs stop now and can be resumed at the next start; pulls continue, other jobs restart."
+                "Leave: jobs stop now; the next start offers to resume them. Pulls continue, other jobs restart."
             }
             false => "Jobs cannot be resumed at the next start: this session has no job journal.",
         };

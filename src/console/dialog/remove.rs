@@ -1,5 +1,7 @@
 //! Remove: deletes snapshots from hosts, the bucket, or both. Removing a last copy must be confirmed by typing.
 
+use std::collections::BTreeMap;
+
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
@@ -9,8 +11,8 @@ use crate::cell::Place;
 use crate::format::{self, size};
 use crate::lookup;
 use crate::theme::Theme;
-use snapdeck_engine::{Link, View};
-use snapdeck_model::{HostName, Operation, Snapshot, SnapshotName};
+use snapdeck_engine::{ImageLocation, Link, View};
+use snapdeck_model::{HostName, ImageIdentity, Object, Operation, Snapshot, SnapshotName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RemoveField {
@@ -28,6 +30,8 @@ pub(crate) struct RemoveDialog {
     from_bucket: bool,
     confirmation: TextInput,
     focus: RemoveField,
+    /// Copies with the same bytes; `None`: not known yet.
+    copies: Option<BTreeMap<ImageLocation, Vec<ImageLocation>>>,
 }
 
 impl RemoveDialog {
@@ -54,7 +58,26 @@ impl RemoveDialog {
             from_bucket: in_bucket,
             confirmation: TextInput::default(),
             focus,
+            copies: None,
         }
+    }
+
+    /// Returns the locations that can be removed, whose other copies [`Self::on_copies`] is to receive.
+    pub(crate) fn locations(&self) -> Vec<ImageLocation> {
+        let files = self.files.iter().map(|(host, name)| ImageLocation {
+            host: Some(host.clone()),
+            name: name.clone(),
+        });
+        let objects = self.names.iter().map(|name| ImageLocation {
+            host: None,
+            name: name.clone(),
+        });
+        files.chain(objects).collect()
+    }
+
+    /// Receives the copies of its locations that have the same bytes.
+    pub(crate) fn on_copies(&mut self, copies: BTreeMap<ImageLocation, Vec<ImageLocation>>) {
+        self.copies = Some(copies);
     }
 
     /// Returns the candidates that exist.
@@ -74,12 +97,14 @@ impl RemoveDialog {
             let files = self
                 .files(view)
                 .filter(|(_, snapshot)| self.from_host && snapshot.name == *name);
-            for (host, _) in files {
+            for (host, snapshot) in files {
+                let file = snapshot.file.map(ImageIdentity::File);
                 operations.push(Operation::Remove {
                     host: Some(host.clone()),
                     name: name.clone(),
+                    // Of two images only the target that the job records is checked.
+                    expected_identity: file.filter(|_| !from_bucket),
                     from_bucket: std::mem::take(&mut from_bucket),
-                    expected_identity: None,
                 });
             }
             if from_bucket {
@@ -87,38 +112,37 @@ impl RemoveDialog {
                     host: None,
                     name: name.clone(),
                     from_bucket,
-                    expected_identity: None,
+                    expected_identity: lookup::object(view, name).map(Object::identity),
                 });
             }
         }
         operations
     }
 
-    /// Returns the snapshots of which no other copy is known. Only reachable hosts and the reachable bucket count.
+    /// Returns the snapshots of which no other copy with the same bytes is known to remain. Only reachable hosts and the
+    /// reachable bucket count.
     fn last_copies(&self, view: &View) -> Vec<SnapshotName> {
-        let is_removed = |host: &HostName, name: &SnapshotName| {
-            let mut files = self.files.iter();
-            self.from_host && files.any(|(from, file)| (from, file) == (host, name))
-        };
-        let remains = |name: &SnapshotName| {
-            let in_bucket = !self.from_bucket
-                && lookup::is_bucket_known(view)
-                && lookup::object(view, name).is_some_and(|object| object.problem.is_none());
-            in_bucket
-                || view.hosts.iter().any(|host| {
-                    host.link == Link::Up
-                        && !is_removed(&host.name, name)
-                        && lookup::snapshot(view, &host.name, name)
-                            .is_some_and(|snapshot| snapshot.problem.is_none())
-                })
-        };
-        let operations = self.operations(view);
-        let mut names: Vec<_> = operations
+        let removed: Vec<ImageLocation> = self
+            .operations(view)
             .iter()
-            .filter_map(|operation| operation.snapshot().cloned())
+            .flat_map(removed_locations)
             .collect();
+        let exists = |location: &ImageLocation| match &location.host {
+            None => lookup::is_bucket_known(view) && lookup::object(view, &location.name).is_some(),
+            Some(host) => {
+                lookup::host(view, host).is_some_and(|host| host.link == Link::Up)
+                    && lookup::snapshot(view, host, &location.name)
+                        .is_some_and(|snapshot| snapshot.problem.is_none())
+            }
+        };
+        let remains = |location: &ImageLocation| {
+            let copies = self.copies.as_ref().and_then(|all| all.get(location));
+            let mut copies = copies.into_iter().flatten();
+            copies.any(|copy| !removed.contains(copy) && exists(copy))
+        };
+        let last = removed.iter().filter(|location| !remains(location));
+        let mut names: Vec<SnapshotName> = last.map(|location| location.name.clone()).collect();
         names.dedup();
-        names.retain(|name| !remains(name));
         names
     }
 
@@ -274,12 +298,11 @@ impl RemoveDialog {
         let phrase = self.phrase(view).filter(|_| refusals.is_empty());
         let ready = self.is_ready(view);
         if let Some(phrase) = &phrase {
-            content.push_wrapped(
-                "! No other copy is known: this cannot be undone.",
-                0,
-                theme.bad,
-                width,
-            );
+            let warning = match self.copies {
+                Some(_) => "! No other copy with the same bytes is known: this cannot be undone.",
+                None => "! Looking for other copies with the same bytes…",
+            };
+            content.push_wrapped(warning, 0, theme.bad, width);
             let focused = self.focus == RemoveField::Confirmation;
             content.push_confirmation(phrase, &self.confirmation, focused, width, theme);
         }
@@ -340,4 +363,25 @@ impl RemoveDialog {
         }
         content.push_blank();
     }
+}
+
+/// Returns the locations that an operation removes.
+fn removed_locations(operation: &Operation) -> Vec<ImageLocation> {
+    let Operation::Remove {
+        host,
+        name,
+        from_bucket,
+        ..
+    } = operation
+    else {
+        return Vec::new();
+    };
+    let on_host = host.iter().map(|host| Some(host.clone()));
+    let locations = on_host.chain(from_bucket.then_some(None));
+    locations
+        .map(|host| ImageLocation {
+            host,
+            name: name.clone(),
+        })
+        .collect()
 }

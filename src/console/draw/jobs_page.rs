@@ -116,7 +116,8 @@ pub(super) fn push_details(lines: &mut Vec<Line<'static>>, app: &App, width: usi
     {
         lines.push(Line::styled(format!(" {}", job.title), theme.title));
         let text = format!(
-            "Interrupted: snapdeck exited while this job ran (requested {}, {}). A pull resumes, other jobs restart.",
+            "Interrupted: snapdeck exited while this job was {} (requested {}, {}). A pull resumes, other jobs restart; the job fails if its sandbox, snapshot or object was replaced meanwhile.",
+            job.progress_label(),
             format_time_ago(job.requested_at),
             format::timestamp(job.requested_at)
         );

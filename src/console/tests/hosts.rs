@@ -59,6 +59,7 @@ fn operations_apply_to_the_host_of_each_row() {
     assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
 
     keys(&mut app, "gg  d");
+    give_copies(&mut app);
     let commands = keys(&mut app, "y");
     let removed: Vec<_> = commands
         .iter()
@@ -85,6 +86,7 @@ fn removing_all_copies_must_be_confirmed_by_typing() {
     keys(&mut app, "/myapp");
     press(&mut app, KeyCode::Enter);
     keys(&mut app, "  d");
+    give_copies(&mut app);
     press(&mut app, KeyCode::Down);
     keys(&mut app, " y");
     let output = screen(&mut app, 120, 40);

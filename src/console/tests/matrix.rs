@@ -140,6 +140,7 @@ fn remove_applies_to_the_current_cell() {
     keys(&mut app, "/myapp");
     press(&mut app, KeyCode::Enter);
     keys(&mut app, "2d");
+    give_copies(&mut app);
     let commands = keys(&mut app, "y");
     let [
         Command::Submit(Operation::Remove {
@@ -156,6 +157,7 @@ fn remove_applies_to_the_current_cell() {
     press(&mut app, KeyCode::Left);
     press(&mut app, KeyCode::Left);
     keys(&mut app, "d");
+    give_copies(&mut app);
     let commands = keys(&mut app, "y");
     let [
         Command::Submit(Operation::Remove {

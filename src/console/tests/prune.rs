@@ -10,7 +10,7 @@ fn plan() -> PrunePlan {
         name: name.parse().unwrap(),
         host: host.map(|host| host.parse().unwrap()),
         size_bytes: 3 << 30,
-        modified: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+        created: Some("2026-01-02T03:04:05Z".parse().unwrap()),
         in_use: false,
         is_last_copy: host.is_none(),
         identity: None,
@@ -30,6 +30,7 @@ fn plan() -> PrunePlan {
             &["in use by sandbox-002"],
         )],
         leftovers: vec![leftover()],
+        foreign_leftovers: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -43,6 +44,10 @@ fn leftover() -> Leftover {
         upload_id: None,
         size_bytes: 1 << 30,
         modified: None,
+        is_own: true,
+        creator: None,
+        mark_id: String::new(),
+        file_id: String::new(),
     }
 }
 
@@ -82,6 +87,7 @@ fn a_plan_is_shown_and_confirmed_by_typing() {
         hosts: vec!["alpha".parse().unwrap()],
         include_bucket: false,
         include_leftovers: true,
+        include_foreign: false,
     };
     assert_eq!(request, expected);
     assert!(screen(&mut app, 120, 40).contains("Searching"));

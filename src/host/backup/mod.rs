@@ -2,11 +2,12 @@
 //! disk as it was at the start of the job. Data that the guest overwrites meanwhile is kept in a scratch file.
 //!
 //! ```text
-//! SANDBOXES_DIR/.ID.XXXXXX.backup/    owned by QEMU's user; removed with the backup
+//! SANDBOXES_DIR/.ID.XXXXXXXX.backup/  owned by QEMU's user; removed with the backup
 //!                                 nbd      the socket
 //!                                 scratch  overwritten data; created before the guest is paused, else by libvirt
 //!                                 overlay  instead of both: a copy of the overlay
-//!                                 paused   snapdeck may have paused the sandbox (written by the watchdog)
+//!                                 paused   snapdeck may have paused the sandbox (written by the watchdog): UUID of its
+//!                                          domain, process ID, start and CPU time of its QEMU
 //! ```
 
 mod stale;
@@ -86,23 +87,17 @@ impl<'a> Backups<'a> {
 }
 
 impl Backups<'_> {
-    /// Creates the directory of a backup and starts a watchdog for it and for the pause; with `thaw` the watchdog also
-    /// thaws the file systems. With `scratch_bytes`, the size of the disk, the scratch file is created now, so that the
+    /// Creates the directory of a backup and starts a watchdog for it and for the pause. With `scratch_bytes`, the size of the disk, the scratch file is created now, so that the
     /// paused guest need not wait for it.
     ///
     /// # Errors
     /// An I/O error; `Failed` if the watchdog does not start. No files are left on the host then.
-    pub async fn prepare(
-        self,
-        id: &SandboxId,
-        thaw: bool,
-        scratch_bytes: Option<u64>,
-    ) -> Result<Backup> {
-        let dir = self.host.fs().make_backup_dir(id.as_str()).await?;
-        let watchdog = match self.host.watchdogs().spawn_for_backup(id, &dir, thaw).await {
+    pub async fn prepare(self, id: &SandboxId, scratch_bytes: Option<u64>) -> Result<Backup> {
+        let dir = self.host.scratch_dirs().make_backup(id).await?;
+        let watchdog = match self.host.watchdogs().spawn_for_backup(id, &dir).await {
             Ok(watchdog) => watchdog,
             Err(error) => {
-                self.host.fs().remove_temp_dir(&dir).await?;
+                self.host.scratch_dirs().remove(&dir).await?;
                 return Err(error);
             }
         };
@@ -250,6 +245,43 @@ impl Backup {
         }
     }
 
+    /// Makes the watchdog thaw the file systems if snapdeck is killed.
+    ///
+    /// # Errors
+    /// As [`Watchdog::mark_freezing`].
+    pub async fn mark_freezing(&self) -> Result<()> {
+        match &self.watchdog {
+            Some(watchdog) => watchdog.mark_freezing().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the watchdog resume the sandbox if snapdeck is killed.
+    ///
+    /// # Errors
+    /// As [`Watchdog::mark_pausing`].
+    pub async fn mark_pausing(&self) -> Result<()> {
+        match &self.watchdog {
+            Some(watchdog) => watchdog.mark_pausing().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notifies the watchdog that the sandbox is paused.
+    pub fn mark_paused(&self) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.mark_paused();
+        }
+    }
+
+    /// Returns whether the guest has run since [`Backup::mark_paused`].
+    pub async fn has_guest_run(&self) -> bool {
+        match &self.watchdog {
+            Some(watchdog) => watchdog.has_guest_run().await,
+            None => false,
+        }
+    }
+
     /// Notifies the watchdog that the sandbox runs again.
     pub fn mark_running(&self) {
         if let Some(watchdog) = &self.watchdog {
@@ -344,7 +376,7 @@ impl Backup {
             .backups()
             .end_backup(&self.id, self.name())
             .await?;
-        self.host.fs().remove_temp_dir(&self.dir).await?;
+        self.host.scratch_dirs().remove(&self.dir).await?;
         match self.watchdog {
             Some(watchdog) => watchdog.release().await,
             None => Ok(()),

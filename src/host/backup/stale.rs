@@ -3,12 +3,20 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use virt::domain::Domain;
 
 use super::Backups;
 use crate::{CALL_TIMEOUT, domain};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState};
 
+/// Prints "same" if the guest has not run since.
+const HAS_RUN_SCRIPT: &str = concat!(
+    include_str!("../instance.sh"),
+    r#"[ "$(find_process "$1")" = "${2% *}" ] && ! has_run "$2" && echo same"#
+);
+/// Maximum length of a watchdog's note of a pause.
+const MAX_NOTE_BYTES: u64 = 500;
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const END_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -19,17 +27,21 @@ pub struct StaleBackup {
     pub id: SandboxId,
     /// The directory of its files.
     pub dir: String,
+    /// Id in the mark of the directory.
+    pub(crate) mark_id: String,
 }
 
 impl StaleBackup {
-    fn from_dir_name(sandboxes_dir: &str, name: &str) -> Option<Self> {
-        let (id, _) = name
+    /// Returns the backup in the directory `dir` with this mark; `None` if it does not have a backup's name.
+    pub(crate) fn from_dir(dir: &str, mark_id: &str) -> Option<Self> {
+        let (id, _) = dir_name(dir)
             .strip_prefix('.')?
             .strip_suffix(".backup")?
             .rsplit_once('.')?;
         Some(Self {
             id: id.parse().ok()?,
-            dir: format!("{sandboxes_dir}/{name}"),
+            dir: dir.to_owned(),
+            mark_id: mark_id.to_owned(),
         })
     }
 }
@@ -39,16 +51,19 @@ pub(super) fn dir_name(path: &str) -> &str {
 }
 
 impl Backups<'_> {
-    /// Returns all backups. One may belong to a running snapdeck: take the sandbox's lock before you change it.
+    /// Returns the backups that this snapdeck, or an earlier process of it, has begun: those with a recorded mark. One may
+    /// belong to a running process: take the sandbox's lock before you change it.
     ///
     /// # Errors
     /// `Unreachable` if the directory cannot be listed.
     pub async fn stale(self) -> Result<Vec<StaleBackup>> {
         let parent = &self.host.settings.sandboxes_dir;
-        let names = self.host.fs().backup_dirs().await?;
-        Ok(names
-            .iter()
-            .filter_map(|name| StaleBackup::from_dir_name(parent, name))
+        let (location, records) = (self.host.location(), &self.host.records);
+        let dirs = self.host.scratch_dirs().backups().await?.into_iter();
+        let dirs = dirs.map(|dir| (format!("{parent}/{}", dir.name), dir.mark.id));
+        Ok(dirs
+            .filter(|(path, id)| records.contains(location, path, id))
+            .filter_map(|(path, id)| StaleBackup::from_dir(&path, &id))
             .collect())
     }
 
@@ -57,22 +72,55 @@ impl Backups<'_> {
     /// # Errors
     /// `Failed` if the job does not end; `Unreachable`.
     pub async fn remove_stale(self, backup: &StaleBackup) -> Result<String> {
-        let is_paused = self
-            .host
-            .fs()
-            .has_file(&format!("{}/paused", backup.dir))
-            .await?;
-        if is_paused && let Ok(SandboxState::Paused) = self.host.sandboxes().state(&backup.id).await
-        {
-            self.host.sandboxes().resume(&backup.id).await?;
-        }
+        let pause = self.resume_if_paused(backup).await?;
         let ended = self.end_backup(&backup.id, dir_name(&backup.dir)).await?;
-        self.host.fs().remove_temp_dir(&backup.dir).await?;
+        let StaleBackup { dir, mark_id, .. } = backup;
+        self.host.scratch_dirs().remove_marked(dir, mark_id).await?;
+        let location = self.host.location();
+        self.host.records.remove(location, dir, mark_id);
         let job = if ended { "the backup job and " } else { "" };
         Ok(format!(
-            "removed leftovers of an earlier backup of sandbox {}: {job}{}",
+            "removed leftovers of an earlier backup of sandbox {}: {job}{}{pause}",
             backup.id, backup.dir
         ))
+    }
+
+    /// Resumes the sandbox if it has been paused since the watchdog of this backup noted that. Returns what the log line
+    /// says of it.
+    async fn resume_if_paused(self, backup: &StaleBackup) -> Result<String> {
+        let sandboxes = self.host.sandboxes();
+        let path = format!("{}/paused", backup.dir);
+        let Some(note) = self.host.fs().read_file(&path, MAX_NOTE_BYTES).await? else {
+            return Ok(String::new());
+        };
+        let facts = match sandboxes.facts(&backup.id).await {
+            Ok(facts) if facts.state == SandboxState::Paused => facts,
+            Err(error) if error.kind() == Kind::Unreachable => return Err(error),
+            _ => return Ok(String::new()),
+        };
+        let note = String::from_utf8_lossy(&note).trim().to_owned();
+        let is_same = match note.split_once(' ') {
+            Some((uuid, instance)) if uuid == facts.uuid && is_instance(instance) => {
+                !self.has_run(uuid, instance).await?
+            }
+            _ => false,
+        };
+        if is_same {
+            sandboxes.resume(&backup.id).await?;
+            return Ok("; it was paused by snapdeck and is resumed".to_owned());
+        }
+        Ok(format!(
+            "; it is still paused, as another client may have paused it: `virsh resume {}` resumes it",
+            facts.uuid
+        ))
+    }
+
+    /// Returns whether the guest of a domain has run since its `instance` was noted.
+    async fn has_run(self, uuid: &str, instance: &str) -> Result<bool> {
+        let argv = ["sh", "-c", HAS_RUN_SCRIPT, "snapdeck", uuid, instance];
+        let never = CancellationToken::new();
+        let output = self.host.runner.run(&argv, CALL_TIMEOUT, &never).await?;
+        Ok(output.stdout.trim() != "same")
     }
 
     /// Ends the backup job whose files are in the directory `dir_name`. Returns whether there was one.
@@ -124,7 +172,8 @@ impl Backups<'_> {
                     END_TIMEOUT.as_secs()
                 ))
                 .hint(format!(
-                    "run `virsh domjobabort {id}` on host {}",
+                    "run `virsh domjobabort {}` on host {}",
+                    sandboxes.facts(id).await?.uuid,
                     self.host.name()
                 )));
             }
@@ -145,15 +194,38 @@ impl Backups<'_> {
     }
 }
 
+/// Returns whether `text` is a process ID, a start time and a CPU time.
+fn is_instance(text: &str) -> bool {
+    let numbers = text.split(' ').map(str::parse::<u64>);
+    let numbers: Result<Vec<u64>, _> = numbers.collect();
+    numbers.is_ok_and(|numbers| numbers.len() == 3)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
+    fn an_incomplete_note_of_a_pause_is_no_instance() {
+        assert!(is_instance("12 34 56"));
+        for other in [
+            "",
+            "12 34",
+            "12 34 ",
+            "12 34 5x",
+            "1 2 3 4",
+            "$(reboot) 1 2",
+        ] {
+            assert!(!is_instance(other), "{other}");
+        }
+    }
+
+    #[test]
     fn reads_the_sandbox_from_a_directory_name() {
         let parse = |name| {
-            StaleBackup::from_dir_name("/s", name).map(|backup| (backup.id.to_string(), backup.dir))
+            let backup = StaleBackup::from_dir(&format!("/s/{name}"), "0a");
+            backup.map(|backup| (backup.id.to_string(), backup.dir))
         };
         assert_eq!(
             parse(".a.b-c.Xy12.backup"),

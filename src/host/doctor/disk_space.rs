@@ -2,11 +2,10 @@
 
 use humansize::{BINARY, format_size};
 
-use super::access::MAX_NAMED;
 use super::probe::Probe;
 use crate::quote::quote_words;
-use snapdeck_model::Check;
 use snapdeck_model::settings::HostSettings;
+use snapdeck_model::{Check, Leftover};
 
 /// Checks that there is space for the largest file an operation may write: a flattened image, a snapshot.
 pub(super) fn check_space(
@@ -75,21 +74,25 @@ pub(super) fn check_reflinks(probe: &Probe, settings: &HostSettings) -> Option<C
     })
 }
 
-/// Checks for files of killed operations, older than a day.
-pub(super) fn check_leftovers(probe: &Probe) -> Check {
+/// Checks for leftovers of interrupted jobs, older than a day.
+pub(super) fn check_leftovers(leftovers: &[Leftover], settings: &HostSettings) -> Check {
     let check_name = "leftovers";
-    let paths: Vec<&str> = probe.get_all("old").collect();
-    let Some(first) = paths.first() else {
+    let Some(first) = leftovers.first() else {
         return Check::passed(check_name, "none older than a day");
     };
-    let words = ["rm", "-rf", "--"].iter().chain(&paths).copied();
+    let host = &settings.name;
+    let foreign = match leftovers.iter().all(|leftover| leftover.is_own) {
+        true => "",
+        false => " --foreign",
+    };
     Check::warning(
         check_name,
         format!(
-            "{} older than a day, no longer in use: {first}",
-            paths.len()
+            "{} older than a day, no longer in use: {}",
+            leftovers.len(),
+            first.path
         ),
-        quote_words(words.take(3 + MAX_NAMED)),
+        format!("snapdeck prune --leftovers{foreign} --host {host}"),
     )
 }
 

@@ -194,7 +194,14 @@ pub(super) fn check_sandboxes(inventory: &HostInventory, settings: &HostSettings
         Check::warning(
             what,
             format!("cannot determine the base of {chain}"),
-            "inspect it: `qemu-img info --backing-chain DISK`",
+            "inspect it: `qemu-img info DISK`",
+        )
+    }));
+    checks.extend(inventory.endless_chains.iter().map(|chain| {
+        Check::failed(
+            what,
+            format!("a disk cannot be opened: {chain}"),
+            format!("restore it, or remove it with `snapdeck sandbox destroy ID --host {host}`"),
         )
     }));
     let running: Vec<&str> = inventory

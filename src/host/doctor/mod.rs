@@ -176,7 +176,7 @@ impl Doctor<'_> {
                 // A directory that cannot be listed is reported by its own check.
                 tracing::debug!("{error}");
                 checks.extend(disk_space::check_space(&probe, settings, None, None));
-                checks.push(disk_space::check_leftovers(&probe));
+                checks.extend(self.check_leftovers().await);
                 return;
             }
         };
@@ -194,7 +194,18 @@ impl Doctor<'_> {
         if has_domains {
             checks.extend(images::check_sandboxes(&inventory, settings));
         }
-        checks.push(disk_space::check_leftovers(&probe));
+        checks.extend(self.check_leftovers().await);
+    }
+
+    async fn check_leftovers(self) -> Option<Check> {
+        match self.host.leftovers().list().await {
+            Ok(leftovers) => Some(disk_space::check_leftovers(&leftovers, &self.host.settings)),
+            Err(error) => {
+                // A directory that cannot be read is reported by its own check.
+                tracing::debug!("{error}");
+                None
+            }
+        }
     }
 }
 

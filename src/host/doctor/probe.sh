@@ -59,18 +59,8 @@ for kind in temp nvram sandboxes snapshots; do
     emit "$kind.write" "$result"
   fi
   emit "$kind.free" "$(stat -f --printf '%a %S' -- "$dir" 2>/dev/null)"
-  case $kind in
-  temp)
-    find "$dir/" -mindepth 1 -maxdepth 1 -type d -name 'snapdeck-????????' -mtime +0 2>/dev/null |
-      while IFS= read -r old; do
-        [ -n "$(find "$old" -mtime -1 -print -quit 2>/dev/null)" ] || emit old "$dir/${old##*/}"
-      done
-    ;;
-  snapshots)
-    find "$dir/" -mindepth 1 -maxdepth 1 -type f \( -name '*.qcow2' ! -name '.*' -printf 'file\0%U:%G %u:%g %m %f\0' \) \
-      -o -mtime +0 \( -name '.*.qcow2.partial' -o -name '.*.qcow2.partial.mark' -o -name '.snapdeck-probe-*' \) \
-      -printf "old\0$dir/%f\0" 2>/dev/null
-    ;;
-  esac
+  if [ "$kind" = snapshots ]; then
+    find "$dir/" -mindepth 1 -maxdepth 1 -type f -name '*.qcow2' ! -name '.*' -printf 'file\0%U:%G %u:%g %m %f\0' 2>/dev/null
+  fi
   emit end "$kind"
 done

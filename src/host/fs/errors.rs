@@ -4,7 +4,7 @@ use std::io;
 
 use snapdeck_model::{Error, Kind};
 
-pub(super) const TEMP_DIR_HINT: &str = "check temp_dir of the host in the settings";
+pub(crate) const TEMP_DIR_HINT: &str = "check temp_dir of the host in the settings";
 
 /// Returns the error behind `stderr`, the message of a program that ran with `LC_ALL=C`.
 pub(crate) fn system_error(summary: String, stderr: &str) -> Error {
@@ -29,7 +29,9 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
         ),
         ResourceBusy => (
             Kind::Conflict,
-            Some("check what has changed it, then retry"),
+            Some(
+                "check which program has created or changed it; `snapdeck prune --leftovers --dry-run` shows what snapdeck left",
+            ),
         ),
         _ if is_disk_error(error) => (
             Kind::Failed,

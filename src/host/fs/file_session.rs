@@ -3,6 +3,7 @@
 //! A process on the host holds the file open and locked. Its bytes go through a qemu-nbd of the host and a forwarded
 //! socket, or through the SFTP server if sshd forbids forwarding.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -17,13 +18,15 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::errors::{explain, system_error};
+use super::partial_owner::PartialOwner;
 use super::remote::script_argv;
-use super::resume_log::{Content, ResumeLog, ResumeState};
+use super::resume_log::{Content, ResumeLog, ResumeState, SEPARATOR};
 use crate::command::{CommandRunner, Input, RunningCommand, read_text};
 use crate::sftp::{Access, SftpFile};
 use crate::ssh::Master;
 use snapdeck_model::{BufferPool, Error, Kind, Result};
 use snapdeck_nbd::Nbd;
+use snapdeck_ownership::OwnerMark;
 
 /// For a block of a few MiB; ssh's keepalive detects a lost connection earlier.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(300);
@@ -34,6 +37,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 /// The process on the host exits after 20 s without a byte.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The inode of a file that does not exist.
+const MISSING_INODE: &str = "0";
+
 /// The purpose of opening a file.
 #[derive(Clone)]
 pub(super) enum Mode {
@@ -41,6 +47,7 @@ pub(super) enum Mode {
     Write {
         owner: String,
         content: Content,
+        partial: PartialOwner,
     },
     /// Overwrites bad blocks of a file that has its final name.
     Repair,
@@ -54,6 +61,8 @@ pub(super) struct OpenInfo {
     pub boot_id: String,
     /// Blocks that earlier sessions wrote for the same content.
     pub resume_state: ResumeState,
+    /// The snapdeck that created a partial file, if its log names it.
+    pub owner: Option<OwnerMark>,
 }
 
 impl OpenInfo {
@@ -61,6 +70,7 @@ impl OpenInfo {
         ResumeLog {
             content: content.clone(),
             boot_id: self.boot_id.clone(),
+            owner: self.owner.clone(),
         }
     }
 }
@@ -155,7 +165,7 @@ impl FileSession {
         let (verb, mode_arg, owner, size) = match mode {
             Mode::Read => ("open", "read", "", String::new()),
             Mode::Repair => ("open", "repair", "", String::new()),
-            Mode::Write { owner, content } => {
+            Mode::Write { owner, content, .. } => {
                 ("create", "write", &**owner, content.size_bytes.to_string())
             }
         };
@@ -323,6 +333,8 @@ enum NbdStartError {
 }
 
 /// Reads metadata and resume log from the process, and replies whether to keep or to truncate the file.
+///
+/// A file that snapdeck must not write to stays as it is.
 async fn handshake(
     stdin: &mut ChildStdin,
     replies: &mut Replies,
@@ -338,24 +350,43 @@ async fn handshake(
         inode: inode.to_owned(),
         boot_id,
         resume_state: ResumeState::default(),
+        owner: None,
     };
-    let is_same_file = first.is_some_and(|first| first.inode == info.inode);
-    let mut command = "keep\n";
-    if let Mode::Write { content, .. } = mode
-        && !is_same_file
-    {
-        let resume_log = info.resume_log(content);
-        info.resume_state = resume_log.parse(log.as_bytes(), info.size_bytes);
-        if info.resume_state.blocks.is_empty() {
-            info.size_bytes = content.size_bytes;
-            command = "truncate\n";
+    let mut command = "keep\n".to_owned();
+    match (mode, first) {
+        (Mode::Read | Mode::Repair, _) => {}
+        (Mode::Write { .. }, Some(first)) if first.inode == info.inode => {}
+        (Mode::Write { .. }, Some(_)) => {
+            return Err(io::Error::other(
+                "it was replaced while the connection was lost",
+            ));
+        }
+        (
+            Mode::Write {
+                content, partial, ..
+            },
+            None,
+        ) => {
+            info.owner = match info.inode == MISSING_INODE {
+                true => Some(partial.claim_new(log.as_bytes())?),
+                false => partial.check_existing(log.as_bytes(), content)?,
+            };
+            let resume_log = info.resume_log(content);
+            info.resume_state = resume_log.parse(log.as_bytes(), info.size_bytes);
+            if info.resume_state.blocks.is_empty() {
+                info.size_bytes = content.size_bytes;
+                let header = resume_log.header(&BTreeMap::new());
+                command = format!("truncate {}\n", header.trim_end_matches(SEPARATOR));
+            }
         }
     }
     stdin.write_all(command.as_bytes()).await?;
-    match read_reply(replies).await? {
-        reply if reply == "open" => Ok(info),
-        reply => Err(io::Error::other(reply)),
-    }
+    let reply = read_reply(replies).await?;
+    let Some(inode) = reply.strip_prefix("open ") else {
+        return Err(io::Error::other(reply));
+    };
+    info.inode = inode.to_owned();
+    Ok(info)
 }
 
 async fn connect_sftp(

@@ -13,7 +13,7 @@ use nix::unistd::{Group, User};
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender};
-use super::errors::{TEMP_DIR_HINT, explain, suggest_other_id};
+use super::errors::{explain, suggest_other_id};
 use super::local_handles::{LocalReader, LocalWriter};
 use super::resume_log::Content;
 use super::{FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
@@ -22,27 +22,26 @@ use crate::image_file::{self, ImageFile};
 use crate::inventory::file_source::FileMetadataSource;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Error, Kind, Result};
+use snapdeck_ownership::OwnershipRecords;
 
 /// Concurrent file calls on one host.
 const MAX_CONCURRENT_CALLS: usize = 16;
 /// For calls on names and for blocks of a few MiB.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
-/// Prefix of directories in `temp_dir`.
-const TEMP_PREFIX: &str = "snapdeck-";
-/// Suffix of the hidden directories of backups.
-const BACKUP_SUFFIX: &str = ".backup";
 
 #[derive(Clone)]
 pub(crate) struct LocalFs {
-    settings: Arc<HostSettings>,
+    pub(super) settings: Arc<HostSettings>,
+    pub(super) records: OwnershipRecords,
     pool: BlockingPool,
 }
 
 impl LocalFs {
-    pub(crate) fn new(settings: Arc<HostSettings>) -> Self {
+    pub(crate) fn new(settings: Arc<HostSettings>, records: OwnershipRecords) -> Self {
         Self {
             settings,
+            records,
             pool: BlockingPool::new(MAX_CONCURRENT_CALLS),
         }
     }
@@ -63,31 +62,6 @@ impl LocalFs {
                 .hint("check whether the file system there hangs")
                 .retryable()),
         }
-    }
-
-    /// Creates a directory of mode 0700 and returns its path.
-    async fn make_dir(
-        &self,
-        parent: &str,
-        prefix: String,
-        suffix: &'static str,
-        owner: Option<String>,
-    ) -> Result<String> {
-        let action = format!("create a directory in {parent}");
-        let parent = PathBuf::from(parent);
-        self.run(action, CALL_TIMEOUT, move || {
-            let owner = owner.as_deref().map(FileOwner::resolve).transpose()?;
-            let dir = tempfile::Builder::new()
-                .prefix(&prefix)
-                .suffix(suffix)
-                .permissions(Permissions::from_mode(0o700))
-                .tempdir_in(parent)?;
-            if let Some(owner) = owner {
-                owner.apply(&File::open(dir.path())?)?;
-            }
-            Ok(dir.keep().to_string_lossy().into_owned())
-        })
-        .await
     }
 }
 
@@ -135,53 +109,6 @@ impl HostFs for LocalFs {
         self.hash(path, blocks, results, cancel).await
     }
 
-    async fn make_temp_dir(&self) -> Result<String> {
-        self.make_dir(&self.settings.temp_dir, TEMP_PREFIX.to_owned(), "", None)
-            .await
-            .map_err(|error| error.hint(TEMP_DIR_HINT))
-    }
-
-    async fn make_backup_dir(&self, id: &str) -> Result<String> {
-        let HostSettings {
-            sandboxes_dir,
-            owner,
-            ..
-        } = &*self.settings;
-        let prefix = format!(".{id}.");
-        self.make_dir(sandboxes_dir, prefix, BACKUP_SUFFIX, Some(owner.clone()))
-            .await
-    }
-
-    async fn backup_dirs(&self) -> Result<Vec<String>> {
-        let parent = &self.settings.sandboxes_dir;
-        let dir = PathBuf::from(parent);
-        self.run(format!("list {parent}"), CALL_TIMEOUT, move || {
-            let entries = match std::fs::read_dir(dir) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-                entries => entries?,
-            };
-            let names = entries.flatten().map(|entry| entry.file_name());
-            let names = names.filter_map(|name| name.into_string().ok());
-            Ok(names.filter(|name| is_backup_dir(name)).collect())
-        })
-        .await
-    }
-
-    async fn remove_temp_dir(&self, path: &str) -> Result<()> {
-        let dir = PathBuf::from(path);
-        self.run(format!("remove {path}"), CALL_TIMEOUT, move || {
-            let is_own = dir.file_name().is_some_and(|name| {
-                let name = name.to_string_lossy();
-                name.starts_with(TEMP_PREFIX) || is_backup_dir(&name)
-            });
-            if !is_own {
-                return Err(io::Error::other("snapdeck did not create it"));
-            }
-            ignore_not_found(std::fs::remove_dir_all(dir)).map(|_| ())
-        })
-        .await
-    }
-
     async fn remove_file(&self, path: &str) -> Result<bool> {
         let file = PathBuf::from(path);
         self.run(format!("remove {path}"), CALL_TIMEOUT, move || {
@@ -213,6 +140,30 @@ impl HostFs for LocalFs {
             new.as_file().sync_all()?;
             new.persist(&file).map_err(|error| error.error)?;
             sync_parent_dir(&file)
+        })
+        .await
+    }
+
+    async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        let file = PathBuf::from(path);
+        self.run(format!("create {path}"), CALL_TIMEOUT, move || {
+            let dir = file.parent().unwrap_or(Path::new("/"));
+            if file.symlink_metadata().is_ok() || !dir.exists() {
+                return Ok(());
+            }
+            let mut new = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
+            new.write_all(&bytes)?;
+            new.as_file()
+                .set_permissions(Permissions::from_mode(0o644))?;
+            new.as_file().sync_all()?;
+            match new.persist_noclobber(&file) {
+                Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+                    Err(error.error)
+                }
+                // Another process has created it.
+                Err(_) => Ok(()),
+                Ok(_) => sync_parent_dir(&file),
+            }
         })
         .await
     }
@@ -280,12 +231,8 @@ impl HostFs for LocalFs {
     }
 }
 
-fn is_backup_dir(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(BACKUP_SUFFIX)
-}
-
 /// Reads the first `limit` bytes of a file; `None` if it does not exist.
-pub(super) fn read_prefix(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+fn read_prefix(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -297,7 +244,7 @@ pub(super) fn read_prefix(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>
 }
 
 /// Returns `false` for `NotFound`.
-pub(super) fn ignore_not_found(result: io::Result<()>) -> io::Result<bool> {
+fn ignore_not_found(result: io::Result<()>) -> io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,9 +16,8 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
-use super::local::{
-    CALL_TIMEOUT, FileOwner, LocalFs, ignore_not_found, read_prefix, sync_parent_dir,
-};
+use super::local::{CALL_TIMEOUT, FileOwner, LocalFs, sync_parent_dir};
+use super::partial_owner::PartialOwner;
 use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState};
 use super::{HostFs, ReadFile, WriteFile};
 use crate::image_file::file_stamp;
@@ -83,6 +82,7 @@ pub(super) struct LocalWriter {
     resume_state: ResumeState,
     /// `None` for the repair of a file that has its final name.
     resume_log: Option<(ResumeLog, Arc<File>)>,
+    partial_owner: Option<PartialOwner>,
     /// The kernel serialises the writes to a file: a thread that waits there spins, a task that waits here does not.
     write_lock: Mutex<()>,
 }
@@ -95,38 +95,18 @@ impl LocalWriter {
         owner: String,
         content: Content,
     ) -> Result<Self> {
-        let (name, log_path) = (PathBuf::from(path), ResumeLog::path(path));
+        let (name, log_path) = (PathBuf::from(path), PathBuf::from(ResumeLog::path(path)));
+        let partial = PartialOwner::new(&fs.records, &fs.settings, path);
+        let partial_owner = partial.clone();
         let opened = fs.run(format!("create {path}"), CALL_TIMEOUT, move || {
-            let file = create_locked(&name, &owner)?;
-            // Without a boot ID, recorded blocks are verified before use.
-            let boot_id = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
-            let log = ResumeLog {
-                boot_id: boot_id.trim().to_owned(),
-                content,
-            };
-            let text = read_prefix(Path::new(&log_path), MAX_LOG_BYTES)?.unwrap_or_default();
-            let resume_state = log.parse(&text, file.metadata()?.len());
-            let is_new = resume_state.blocks.is_empty();
-            if is_new {
-                ignore_not_found(std::fs::remove_file(&log_path))?;
-                file.set_len(0)?;
-                file.set_len(log.content.size_bytes)?;
-            }
-            let mut log_file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o600)
-                .open(log_path)?;
-            match is_new {
-                true => log_file.write_all(log.header(&BTreeMap::new()).as_bytes())?,
-                // Ends a truncated record.
-                false => log_file.write_all(b"\n")?,
-            }
-            Ok((file, resume_state, log, log_file))
+            open_partial(&name, &log_path, &owner, content, &partial)
         });
         let (file, resume_state, log, log_file) = opened.await?;
         let resume_log = Some((log, Arc::new(log_file)));
-        Ok(Self::new(fs, path, file, resume_state, resume_log))
+        Ok(Self {
+            partial_owner: Some(partial_owner),
+            ..Self::new(fs, path, file, resume_state, resume_log)
+        })
     }
 
     /// Opens a file as [`HostFs::open_for_repair`].
@@ -155,6 +135,7 @@ impl LocalWriter {
             file: Arc::new(file),
             resume_state,
             resume_log,
+            partial_owner: None,
             write_lock: Mutex::default(),
         }
     }
@@ -170,6 +151,15 @@ impl LocalWriter {
                 (&*file).write_all(entry.as_bytes())
             })
             .await
+    }
+
+    /// Removes the resume log, after its file was removed or renamed: a partial file without a log is not snapdeck's.
+    async fn remove_log(&self) -> Result<()> {
+        self.fs.remove_file(&ResumeLog::path(&self.path)).await?;
+        if let (Some(partial), Some((log, _))) = (&self.partial_owner, &self.resume_log) {
+            partial.forget(log.owner.as_ref());
+        }
+        Ok(())
     }
 }
 
@@ -206,8 +196,8 @@ impl WriteFile for LocalWriter {
     }
 
     async fn discard(&self) -> Result<()> {
-        self.fs.remove_file(&ResumeLog::path(&self.path)).await?;
-        self.fs.remove_file(&self.path).await.map(|_| ())
+        self.fs.remove_file(&self.path).await?;
+        self.remove_log().await
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
@@ -241,7 +231,6 @@ impl WriteFile for LocalWriter {
     async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {
         let file = self.file.clone();
         let (from, to) = (PathBuf::from(&*self.path), PathBuf::from(path));
-        self.fs.remove_file(&ResumeLog::path(&self.path)).await?;
         let action = format!("rename {} to {path}", self.path);
         self.fs
             .run(action, CALL_TIMEOUT, move || {
@@ -250,34 +239,129 @@ impl WriteFile for LocalWriter {
                 rename(&from, &to, replaced)?;
                 sync_parent_dir(&to)
             })
-            .await
+            .await?;
+        self.remove_log().await
     }
 }
 
-/// Opens or creates a file of mode 0600 and locks it.
+type OpenPartial = (File, ResumeState, ResumeLog, File);
+
+/// Opens or creates a partial file of mode 0600, which is locked, and its resume log.
 ///
-/// The lock is acquired before anything in the directory changes: two processes never write, validate or rename one
-/// partial file at a time.
-fn create_locked(path: &Path, owner: &str) -> io::Result<File> {
+/// An existing file is locked before anything in the directory changes: two processes never write, validate or rename
+/// one partial file at a time. The log of a new one is written first: without a log a file is not snapdeck's.
+fn open_partial(
+    path: &Path,
+    log_path: &Path,
+    owner: &str,
+    content: Content,
+    partial: &PartialOwner,
+) -> io::Result<OpenPartial> {
     let owner = FileOwner::resolve(owner)?;
-    let file = OpenOptions::new()
+    // Without a boot ID, recorded blocks are verified before use.
+    let boot_id = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
+    let mut log = ResumeLog {
+        boot_id: boot_id.trim().to_owned(),
+        content,
+        owner: None,
+    };
+    let is_missing = matches!(
+        std::fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound
+    );
+    if is_missing {
+        let text = read_log(log_path)?;
+        log.owner = Some(partial.claim_new(&text)?);
+        let log_file = append_header(log_path, &log)?;
+        let file = create_partial(path).inspect_err(|_| partial.forget(log.owner.as_ref()))?;
+        // A wrong owner fails here rather than after an hour of writing.
+        if let Err(error) = owner.apply(&file) {
+            std::fs::remove_file(path)?;
+            std::fs::remove_file(log_path)?;
+            partial.forget(log.owner.as_ref());
+            return Err(error);
+        }
+        file.set_len(log.content.size_bytes)?;
+        return Ok((file, ResumeState::default(), log, log_file));
+    }
+    let file = open_no_follow(OpenOptions::new().read(true).write(true), path)?;
+    lock_partial(&file, path)?;
+    let text = read_log(log_path)?;
+    log.owner = partial.check_existing(&text, &log.content)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    owner.apply(&file)?;
+    let resume_state = log.parse(&text, file.metadata()?.len());
+    if resume_state.blocks.is_empty() {
+        let log_file = append_header(log_path, &log)?;
+        file.set_len(0)?;
+        file.set_len(log.content.size_bytes)?;
+        return Ok((file, resume_state, log, log_file));
+    }
+    let mut log_file = open_no_follow(OpenOptions::new().append(true), log_path)?;
+    // Ends a truncated record.
+    log_file.write_all(b"\n")?;
+    Ok((file, resume_state, log, log_file))
+}
+
+/// Opens a regular file; never the target of a link.
+fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = options.custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("{} is not a regular file", path.display()),
+        )),
+    }
+}
+
+fn create_partial(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options
         .read(true)
         .write(true)
-        .create(true)
-        .truncate(false)
+        .create_new(true)
         .mode(0o600)
-        .open(path)?;
-    lock_file(&file)?;
+        .open(path)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => in_use_error(),
+            _ => error,
+        })?;
+    lock_partial(&file, path)?;
+    Ok(file)
+}
+
+fn lock_partial(file: &File, path: &Path) -> io::Result<()> {
+    lock_file(file)?;
+    let identity = |data: std::fs::Metadata| (data.dev(), data.ino());
     // Between open and lock, its last writer may have renamed it into place: then it is a finished snapshot.
-    if std::fs::metadata(path).map(|current| current.ino()).ok() != Some(file.metadata()?.ino()) {
-        return Err(in_use_error());
+    let current = std::fs::symlink_metadata(path).map(identity).ok();
+    match current == Some(identity(file.metadata()?)) {
+        true => Ok(()),
+        false => Err(in_use_error()),
     }
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    // A wrong owner fails here rather than after an hour of writing.
-    if let Err(error) = owner.apply(&file) {
-        std::fs::remove_file(path)?;
-        return Err(error);
-    }
+}
+
+/// Returns the text of a resume log; empty if it does not exist.
+fn read_log(path: &Path) -> io::Result<Vec<u8>> {
+    let file = match open_no_follow(OpenOptions::new().read(true), path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_LOG_BYTES).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Begins a log, or adds a header that discards all records before it.
+fn append_header(path: &Path, log: &ResumeLog) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.append(true).create(true).mode(0o600);
+    let mut file = open_no_follow(options, path)?;
+    // The newline ends a truncated record.
+    let text = format!("\n{}", log.header(&BTreeMap::new()));
+    file.write_all(text.as_bytes())?;
     Ok(file)
 }
 

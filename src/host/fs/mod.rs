@@ -5,6 +5,7 @@ mod errors;
 mod file_session;
 mod local;
 mod local_handles;
+mod partial_owner;
 mod remote;
 mod remote_file;
 mod remote_handles;
@@ -24,12 +25,14 @@ use super::image_file::ImageFile;
 use super::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{BufferPool, Digest, FileStamp, Result};
+use snapdeck_ownership::OwnershipRecords;
 
 pub use blocks::{BlockCopy, BlockSender, BlockState, CopySource};
-pub(crate) use errors::system_error;
+pub(crate) use errors::{TEMP_DIR_HINT, system_error};
 pub(crate) use local::LocalFs;
 pub(crate) use remote::RemoteFs;
 pub use remote_handles::PreopenedFile;
+pub(crate) use resume_log::ResumeLog;
 pub use resume_log::{Content, ResumeState};
 
 /// The file system of a host.
@@ -66,7 +69,8 @@ pub trait HostFs: Send + Sync {
     /// It has mode 0600 and the content's length, and is locked until the writer is dropped.
     ///
     /// # Errors
-    /// `Conflict`, with nothing changed, if another process writes the file.
+    /// `Conflict`, with nothing changed, if another process writes the file, and for a file that snapdeck did not create or
+    /// that another installation of it has created for another content.
     async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter>;
 
     /// Opens a snapshot to overwrite its bad blocks; it is locked against QEMU until the writer is dropped.
@@ -87,31 +91,6 @@ pub trait HostFs: Send + Sync {
         cancel: &CancellationToken,
     ) -> Result<()>;
 
-    /// Creates a private directory (0700) in the host's `temp_dir`.
-    ///
-    /// # Errors
-    /// An I/O error.
-    async fn make_temp_dir(&self) -> Result<String>;
-
-    /// Creates a directory in `sandboxes_dir` for a backup of the sandbox `id`, which QEMU may write to.
-    ///
-    /// # Errors
-    /// An I/O error.
-    async fn make_backup_dir(&self, id: &str) -> Result<String>;
-
-    /// Returns the names of all directories made by [`HostFs::make_backup_dir`].
-    ///
-    /// # Errors
-    /// `Unreachable` if `sandboxes_dir` cannot be listed.
-    async fn backup_dirs(&self) -> Result<Vec<String>>;
-
-    /// Removes a directory made by [`HostFs::make_temp_dir`] or [`HostFs::make_backup_dir`] and its content; a missing
-    /// one is fine.
-    ///
-    /// # Errors
-    /// `Failed` for any other directory.
-    async fn remove_temp_dir(&self, path: &str) -> Result<()>;
-
     /// Removes a file; returns whether it existed.
     ///
     /// # Errors
@@ -129,6 +108,12 @@ pub trait HostFs: Send + Sync {
     /// # Errors
     /// An I/O error; the old file is unchanged then.
     async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()>;
+
+    /// Creates a whole file, mode 0644, unless a file or link has that name or the directory does not exist.
+    ///
+    /// # Errors
+    /// An I/O error.
+    async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()>;
 
     /// Creates an empty file, mode 0644.
     ///
@@ -253,10 +238,14 @@ pub(crate) enum HostFiles {
 }
 
 impl HostFiles {
-    pub(crate) fn new(settings: Arc<HostSettings>, runner: &CommandRunner) -> Self {
+    pub(crate) fn new(
+        settings: Arc<HostSettings>,
+        runner: &CommandRunner,
+        records: OwnershipRecords,
+    ) -> Self {
         match runner.ssh() {
-            None => Self::Local(LocalFs::new(settings)),
-            Some(_) => Self::Remote(RemoteFs::new(settings, runner.clone())),
+            None => Self::Local(LocalFs::new(settings, records)),
+            Some(_) => Self::Remote(RemoteFs::new(settings, runner.clone(), records)),
         }
     }
 

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, format_stamp};
-use super::errors::{TEMP_DIR_HINT, explain, suggest_other_id, system_error};
+use super::errors::{explain, suggest_other_id, system_error};
 use super::file_session::Mode;
+use super::partial_owner::PartialOwner;
 use super::remote_file::RemoteFile;
 use super::remote_handles::{RemoteWriter, SftpReader};
 use super::remote_stat::{HeaderCache, path_from_bytes};
@@ -21,6 +22,7 @@ use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Error, FileStamp, Kind, Result};
+use snapdeck_ownership::OwnershipRecords;
 
 const SCRIPT: &str = include_str!("remote.sh");
 /// For calls on names and on the first bytes of files.
@@ -39,16 +41,22 @@ pub(super) fn script_argv<'a>(verb: &'a str, args: &[&'a str]) -> Vec<&'a str> {
 
 #[derive(Clone)]
 pub(crate) struct RemoteFs {
-    settings: Arc<HostSettings>,
+    pub(super) settings: Arc<HostSettings>,
+    pub(super) records: OwnershipRecords,
     pub(super) runner: CommandRunner,
     pub(super) retry_policy: RetryPolicy,
     pub(super) header_cache: HeaderCache,
 }
 
 impl RemoteFs {
-    pub(crate) fn new(settings: Arc<HostSettings>, runner: CommandRunner) -> Self {
+    pub(crate) fn new(
+        settings: Arc<HostSettings>,
+        runner: CommandRunner,
+        records: OwnershipRecords,
+    ) -> Self {
         Self {
             settings,
+            records,
             runner,
             retry_policy: RetryPolicy::no_retry(),
             header_cache: HeaderCache::default(),
@@ -150,6 +158,7 @@ impl HostFs for RemoteFs {
         let mode = Mode::Write {
             owner: self.settings.owner.clone(),
             content: content.clone(),
+            partial: PartialOwner::new(&self.records, &self.settings, path),
         };
         let file = self.open(path, mode).await?;
         Ok(Box::new(RemoteWriter::new(self, file)))
@@ -168,40 +177,6 @@ impl HostFs for RemoteFs {
         cancel: &CancellationToken,
     ) -> Result<()> {
         self.hash(path, blocks, results, cancel).await
-    }
-
-    async fn make_temp_dir(&self) -> Result<String> {
-        let parent = &self.settings.temp_dir;
-        let action = format!("create a directory in {parent}");
-        self.call_line(&action, "make_temp_dir", &[parent], CALL_TIMEOUT)
-            .await
-            .map_err(|error| error.hint(TEMP_DIR_HINT))
-    }
-
-    async fn make_backup_dir(&self, id: &str) -> Result<String> {
-        let (parent, owner) = (&self.settings.sandboxes_dir, &self.settings.owner);
-        let action = format!("create a directory in {parent}");
-        let args = [&**parent, id, owner];
-        self.call_line(&action, "make_backup_dir", &args, CALL_TIMEOUT)
-            .await
-    }
-
-    async fn backup_dirs(&self) -> Result<Vec<String>> {
-        let parent = &self.settings.sandboxes_dir;
-        let action = format!("list {parent}");
-        let output = self
-            .call(&action, "backup_dirs", &[parent], CALL_TIMEOUT)
-            .await?;
-        let names = output.stdout.split(|byte| *byte == 0);
-        let names = names.filter_map(|name| String::from_utf8(name.to_vec()).ok());
-        Ok(names.filter(|name| !name.is_empty()).collect())
-    }
-
-    async fn remove_temp_dir(&self, path: &str) -> Result<()> {
-        let action = format!("remove {path}");
-        self.call(&action, "remove_temp_dir", &[path], SYNC_TIMEOUT)
-            .await
-            .map(|_| ())
     }
 
     async fn remove_file(&self, path: &str) -> Result<bool> {
@@ -225,6 +200,16 @@ impl HostFs for RemoteFs {
         let run = async || {
             let output = self.runner.run_with_input(&argv, &bytes, CALL_TIMEOUT);
             self.check_status(&format!("write {path}"), output.await?)
+        };
+        self.retry_policy.call(run).await.map(|_| ())
+    }
+
+    async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        let size = bytes.len().to_string();
+        let argv = script_argv("create_file", &[path, &size]);
+        let run = async || {
+            let output = self.runner.run_with_input(&argv, &bytes, CALL_TIMEOUT);
+            self.check_status(&format!("create {path}"), output.await?)
         };
         self.retry_policy.call(run).await.map(|_| ())
     }

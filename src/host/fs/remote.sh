@@ -34,13 +34,15 @@ verb=$1
 shift
 
 case $verb in
-# list_images DIR...: for each directory its canonical path, the names that end in .qcow2, and an empty field; then name
-# and content of each damage record, and an empty field. A missing directory has the single name "/".
+# list_images DIR...: for each directory its canonical path, the names of its files but those too short for an image, and
+# an empty field; then name and content of each damage record, and an empty field. A missing directory has the single name
+# "/".
 list_images)
   for dir do
     realpath -mz -- "$dir" || exit 1
     if [ -e "$dir" ]; then
-      find "$dir/" -mindepth 1 -maxdepth 1 -name '*.qcow2' -printf '%f\0' || exit 1
+      find "$dir/" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
+        -printf '%f\0' || exit 1
       printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
         -printf '%f\0' -exec cat -- {} \; -printf '\0' || :
@@ -51,10 +53,10 @@ list_images)
   done
   ;;
 
-# stat FILE...: all canonical paths, then seven fields of stat(1) for each file that exists.
+# stat FILE...: all canonical paths, then eight fields of stat(1) for each file that exists.
 stat)
   realpath -mz -- "$@"
-  stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%.9Z\0%F\0' -- "$@" || :
+  stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%F\0%d\0%.9Z\0' -- "$@" || :
   ;;
 
 # canonicalize FILE...: the files need not exist.
@@ -67,31 +69,6 @@ read_headers)
   length=$1
   shift
   head -c "$length" -v -- "$@" || :
-  ;;
-
-make_temp_dir)
-  mktemp -d -- "$1/snapdeck-XXXXXXXX"
-  ;;
-
-# make_backup_dir PARENT ID OWNER
-make_backup_dir)
-  dir=$(mktemp -d --suffix=.backup -- "$1/.$2.XXXXXX") || exit 1
-  chown -- "$3" "$dir" || {
-    rmdir -- "$dir"
-    exit 1
-  }
-  printf '%s\n' "$dir"
-  ;;
-
-backup_dirs)
-  [ ! -d "$1" ] || find "$1/" -mindepth 1 -maxdepth 1 -type d -name '.*.backup' -printf '%f\0'
-  ;;
-
-remove_temp_dir)
-  case ${1##*/} in
-  snapdeck-* | .*.backup) rm -rf -- "$1" ;;
-  *) fail "snapdeck did not create it" ;;
-  esac
   ;;
 
 remove_file)
@@ -184,6 +161,19 @@ write_file)
   sync -- "${1%/*}/"
   ;;
 
+# create_file PATH SIZE: creates a file from stdin, atomically, unless that name exists or its directory does not.
+create_file)
+  if [ -e "$1" ] || [ -L "$1" ] || [ ! -d "${1%/*}" ]; then exit 0; fi
+  new=$(mktemp -- "${1%/*}/.${1##*/}.XXXXXXXX") || exit 1
+  trap 'rm -f -- "$new"' EXIT
+  cat >"$new" || exit 1
+  [ "$(stat -c %s -- "$new")" = "$2" ] || fail 'the connection was lost'
+  chmod 644 -- "$new" && sync -- "$new" || exit 1
+  # Another process may have created it.
+  ln -T -- "$new" "$1" || [ -e "$1" ] || [ -L "$1" ] || exit 1
+  sync -- "${1%/*}/"
+  ;;
+
 # rename_into_place FROM TO STAMP INODE: replaces TO if it has the stamp; without a stamp, never replaces a file.
 rename_into_place)
   # Done by an earlier attempt whose response was lost.
@@ -207,14 +197,15 @@ rename_into_place)
 
 # open read|write|repair PATH OWNER SIZE: keeps a file open until stdin ends or is silent for 20 s; "write" and "repair"
 # lock it, "repair" is for a file that has its final name. Prints the boot ID, the resume log in one line, and size and
-# inode; reads "truncate" or "keep"; prints "open". Commands of one byte follow:
+# inode, which are 0 for a file that does not exist; reads "truncate HEADER", which creates or empties it, or "keep", or
+# anything else to leave all as it is; prints "open" and the inode. Commands of one byte follow:
 #   .  nothing: a heartbeat
 #   n  serve the file by qemu-nbd; prints "socket PATH" or "error MESSAGE"
 #   s  stop qemu-nbd; prints "stopped"
 #   l  append the line that follows to the resume log
 # Any other byte ends it.
 open)
-  mode=$1 path=$2 owner=$3 size=$4 nbd= dir=
+  mode=$1 path=$2 owner=$3 size=$4 log=$2.mark new= nbd= dir=
   stop_nbd() {
     if [ -n "$nbd" ]; then
       kill "$nbd" 2>/dev/null
@@ -223,39 +214,63 @@ open)
     [ -z "$dir" ] || rm -rf -- "$dir"
     nbd= dir=
   }
+  is_file() { [ -f "$1" ] && [ ! -L "$1" ]; }
+  lock_file() {
+    exec 9<>"$path" || exit 1
+    # Between open and lock, its last writer may have renamed it into place: then it is a finished snapshot.
+    flock -n 9 && [ "$(stat -L -c %d:%i /proc/self/fd/9)" = "$(stat -c %d:%i -- "$path")" ] ||
+      fail 'Resource temporarily unavailable: another process is writing it, or just finished'
+  }
   trap stop_nbd EXIT
   trap '' HUP PIPE
   trap 'exit 1' INT TERM
   if [ "$mode" != read ]; then
-    [ "$mode" = write ] || [ -e "$path" ] || fail "$path: No such file or directory"
     [ -d "${path%/*}" ] || fail "${path%/*}: No such file or directory"
-    : >>"$path" || exit 1
-    exec 9<>"$path" || exit 1
-    # Between open and lock, its last writer may have renamed it into place: then it is a finished snapshot.
-    flock -n 9 && [ "$(stat -L -c %i /proc/self/fd/9)" = "$(stat -c %i -- "$path")" ] ||
-      fail 'Resource temporarily unavailable: another process is writing it, or just finished'
-    if [ "$mode" = write ]; then
-      chmod 600 -- "$path" || exit 1
-      # A wrong owner fails here rather than after an hour of writing.
-      message=$(chown -- "$owner" "$path" 2>&1) || {
-        rm -f -- "$path"
-        fail "$message; check owner of the host in the settings"
-      }
+    if is_file "$path"; then
+      lock_file
+    elif [ -e "$path" ] || [ -L "$path" ]; then
+      fail "Device or resource busy: $path is not a regular file"
+    else
+      [ "$mode" = write ] || fail "$path: No such file or directory"
+      new=yes
     fi
     printf '%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-    # The newlines in it, which end truncated records, become tabs.
-    cat -- "$path.mark" 2>/dev/null | head -c 67108864 | tr '\n' '\t'
+    if is_file "$log"; then
+      # The newlines in it, which end truncated records, become tabs.
+      head -c 67108864 -- "$log" | tr '\n' '\t'
+    elif [ -e "$log" ] || [ -L "$log" ]; then
+      fail "Device or resource busy: $log is not a regular file"
+    fi
     echo
   else
     printf '\n\n'
   fi
-  stat -L --printf '%s %i\n' -- "$path" || exit 1
+  if [ -n "$new" ]; then echo '0 0'; else stat -L --printf '%s %i\n' -- "$path" || exit 1; fi
   command=$(timeout 20 sh -c 'IFS= read -r line && printf %s "$line"') || exit 1
-  if [ "$command" = truncate ]; then
-    rm -f -- "$path.mark"
-    truncate -s 0 -- "$path" && truncate -s "$size" -- "$path" || exit 1
+  case $command in
+  truncate\ *)
+    # The log first: without a log the file is not snapdeck's.
+    printf '\n%s\t\n' "${command#truncate }" >>"$log" || exit 1
+    if [ -n "$new" ]; then
+      (set -C && : >"$path") 2>/dev/null || fail "Resource temporarily unavailable: another process creates $path"
+      lock_file
+    fi
+    ;;
+  keep) [ -z "$new" ] || exit 1 ;;
+  *) exit 1 ;;
+  esac
+  if [ "$mode" = write ]; then
+    chmod 600 -- "$path" || exit 1
+    # A wrong owner fails here rather than after an hour of writing.
+    message=$(chown -- "$owner" "$path" 2>&1) || {
+      [ -z "$new" ] || rm -f -- "$path" "$log"
+      fail "$message; check owner of the host in the settings"
+    }
   fi
-  echo open
+  case $command in
+  truncate\ *) truncate -s 0 -- "$path" && truncate -s "$size" -- "$path" || exit 1 ;;
+  esac
+  printf 'open %s\n' "$(stat -L -c %i -- "$path")"
   while command=$(timeout 20 head -c 1) && [ -n "$command" ]; do
     case $command in
     .) ;;
@@ -278,7 +293,7 @@ open)
       stop_nbd
       echo stopped
       ;;
-    l) IFS= read -r line && printf '%s\n' "$line" >>"$path.mark" ;;
+    l) IFS= read -r line && printf '%s\n' "$line" >>"$log" ;;
     *) exit 0 ;;
     esac
   done

@@ -53,10 +53,8 @@ impl RemoteFile {
             Mode::Write { content, .. } => first.resume_log(content).header(blocks),
             Mode::Read | Mode::Repair => String::new(),
         };
-        if !blocks.is_empty() {
-            // The log on the host has these records; they are sent only after the connection was lost.
-            *session.sent_log_bytes.lock().await = log_text.len();
-        }
+        // The log on the host has all this; it is sent only after the connection was lost.
+        *session.sent_log_bytes.lock().await = log_text.len();
         Ok(Self {
             runner,
             retry_policy,
@@ -95,6 +93,13 @@ impl RemoteFile {
 
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Removes the record that this installation created the file, which was removed or renamed.
+    pub(super) fn forget_owner(&self) {
+        if let Mode::Write { partial, .. } = &self.mode {
+            partial.forget(self.first.owner.as_ref());
+        }
     }
 
     /// Returns the metadata when the file was opened first.

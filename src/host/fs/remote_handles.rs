@@ -120,6 +120,14 @@ impl RemoteWriter {
             file,
         }
     }
+
+    /// Removes the resume log, after its file was removed or renamed: a partial file without a log is not snapdeck's.
+    async fn remove_log(&self) -> Result<()> {
+        let path = self.file.path();
+        self.fs.remove_file(&ResumeLog::path(path)).await?;
+        self.file.forget_owner();
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -158,9 +166,8 @@ impl WriteFile for RemoteWriter {
 
     async fn discard(&self) -> Result<()> {
         self.file.close().await;
-        let path = self.file.path();
-        self.fs.remove_file(&ResumeLog::path(path)).await?;
-        self.fs.remove_file(path).await.map(|_| ())
+        self.fs.remove_file(self.file.path()).await?;
+        self.remove_log().await
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
@@ -182,8 +189,10 @@ impl WriteFile for RemoteWriter {
     async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {
         let from = self.file.path();
         self.file.finish().await?;
-        self.fs.remove_file(&ResumeLog::path(from)).await?;
         let inode = &self.file.open_info().inode;
-        self.fs.rename_into_place(from, path, replaced, inode).await
+        self.fs
+            .rename_into_place(from, path, replaced, inode)
+            .await?;
+        self.remove_log().await
     }
 }

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::errors::parse_system_error;
 use super::remote::{CALL_TIMEOUT, RemoteFs};
-use crate::image_file::{ImageFile, NOT_A_FILE, TRUNCATED_HEADER, parse_header};
+use crate::image_file::{ImageFile, ImageHeader, NOT_A_FILE, TRUNCATED_HEADER};
 use crate::inventory::file_source::{DirListing, FileMetadataSource, parse_damage};
 use snapdeck_model::{FileStamp, Result};
-use snapdeck_qcow2::HEADER_BYTES;
+use snapdeck_qcow2::{HEADER_BYTES, OtherReferences};
 
 /// Bytes of paths in one command (Linux, execve(2): 128 KiB for one argument, which the whole command line is).
 const MAX_PATH_BYTES: usize = 48 * 1024;
@@ -54,15 +54,15 @@ impl RemoteFs {
                 let name = name.to_string_lossy();
                 damages.extend(parse_damage(&dir, &name, json.as_os_str().as_bytes()));
             }
-            listings.push(DirListing {
-                images: match is_present {
-                    true => names.iter().map(|name| dir.join(name)).collect(),
-                    false => Vec::new(),
-                },
+            let names = if is_present { names } else { Vec::new() };
+            let mut listing = DirListing {
                 dir,
-                damages,
                 is_present,
-            });
+                damages,
+                ..DirListing::default()
+            };
+            names.iter().for_each(|name| listing.add_file(name));
+            listings.push(listing);
         }
         Ok(listings)
     }
@@ -73,21 +73,36 @@ impl RemoteFs {
             let error = status.file.as_ref().err();
             error.is_some_and(|error| error.kind() == CHANGED_WHILE_READ)
         };
+        let is_text = |path: &&PathBuf| path.to_str().is_some();
+        let texts: Vec<PathBuf> = paths.iter().filter(is_text).cloned().collect();
         let mut statuses = Vec::new();
-        for batch in split_into_batches(paths) {
+        for batch in split_into_batches(&texts) {
             let mut batch = self.stat_once(batch).await?;
             let mut changed: Vec<&mut FileStatus> = batch.iter_mut().filter(is_changed).collect();
             if !changed.is_empty() {
                 // They were removed or written between stat and head.
-                let paths: Vec<PathBuf> =
-                    changed.iter().map(|status| status.path.clone()).collect();
+                let paths = changed.iter().map(|status| status.path.clone());
+                let paths: Vec<PathBuf> = paths.filter(|path| path.to_str().is_some()).collect();
+                if paths.len() < changed.len() {
+                    statuses.append(&mut batch);
+                    continue;
+                }
                 for (status, retried) in changed.iter_mut().zip(self.stat_once(&paths).await?) {
                     status.file = retried.file;
                 }
             }
             statuses.append(&mut batch);
         }
-        Ok(statuses)
+        // Commands take text only.
+        let mut statuses = statuses.into_iter();
+        let all = paths.iter().map(|path| {
+            let status = path.to_str().and_then(|_| statuses.next());
+            status.unwrap_or_else(|| FileStatus {
+                path: path.clone(),
+                file: Err(io::Error::other("its name is not UTF-8")),
+            })
+        });
+        Ok(all.collect())
     }
 
     async fn stat_once(&self, paths: &[PathBuf]) -> Result<Vec<FileStatus>> {
@@ -109,7 +124,7 @@ impl RemoteFs {
                 let Ok(file) = &mut status.file else { continue };
                 match cache.get(&status.path) {
                     Some(cached) if cached.stamp == file.stamp => {
-                        file.facts = cached.facts.clone();
+                        file.copy_header(cached);
                     }
                     _ => {
                         cache.remove(&status.path);
@@ -147,13 +162,14 @@ impl RemoteFs {
                     ));
                     continue;
                 };
-                match parse_header(header) {
+                match ImageHeader::parse(header) {
                     Err(needed) if needed <= MAX_HEADER_BYTES && length < needed => {
                         longest = longest.max(needed);
                         incomplete.push(index);
                     }
-                    facts => {
-                        image.facts = facts.unwrap_or_else(|_| Err(TRUNCATED_HEADER.into()));
+                    header => {
+                        let truncated = |_| ImageHeader::unknown(TRUNCATED_HEADER);
+                        image.set_header(header.unwrap_or_else(truncated));
                         self.lock_header_cache().insert(path.clone(), image.clone());
                     }
                 }
@@ -203,7 +219,7 @@ fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<File
     let fields: Vec<&[u8]> = stdout.split(|byte| *byte == 0).collect();
     let (canonical, stats) = fields.split_at(paths.len().min(fields.len()));
     let stats: HashMap<&[u8], &[&[u8]]> = stats
-        .chunks_exact(7)
+        .chunks_exact(8)
         .map(|stat| (stat[0], &stat[1..]))
         .collect();
     let find_stat = |path: &Path| {
@@ -227,11 +243,11 @@ fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<File
     statuses.collect()
 }
 
-/// Parses size, blocks of 512 bytes, inode, modification time, change time and type.
+/// Parses size, blocks of 512 bytes, inode, modification time, type, device and change time.
 fn parse_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
     let text = |index: usize| std::str::from_utf8(stat.get(index)?).ok();
     if !matches!(
-        text(5)?,
+        text(4)?,
         "regular file" | "regular empty file" | "block special file"
     ) {
         return Some(Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_A_FILE)));
@@ -250,9 +266,12 @@ fn parse_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
             inode: text(2)?.parse().ok()?,
             modified_ns: time_ns(3)?,
             size_bytes,
-            changed_ns: Some(time_ns(4)?),
+            changed_ns: Some(time_ns(6)?),
         },
+        device: text(5)?.parse().ok()?,
         facts: Err("its header was not read".into()),
+        other_references: OtherReferences::default(),
+        directory_id: None,
     }))
 }
 

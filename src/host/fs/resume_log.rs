@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use snapdeck_model::{Digest, block_count};
+use snapdeck_ownership::OwnerMark;
 
 /// Ends a header or record, as a newline does.
 pub(super) const SEPARATOR: char = '\t';
@@ -37,10 +38,13 @@ pub struct ResumeState {
 /// The header of a resume log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ResumeLog {
+pub(crate) struct ResumeLog {
     pub content: Content,
     /// `random/boot_id` of the host (proc(5)).
     pub boot_id: String,
+    /// The snapdeck that created the file; older logs have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerMark>,
 }
 
 impl ResumeLog {
@@ -64,6 +68,17 @@ impl ResumeLog {
 
     pub(super) fn record(block: u64, digest: &Digest) -> String {
         format!("{block} {digest}{SEPARATOR}")
+    }
+
+    /// Returns the last header in the text of a log; `None` if it is not a resume log.
+    pub(crate) fn last_header(text: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(text);
+        let mut entries = text.split([SEPARATOR, '\n']).rev();
+        let header = entries.find_map(|entry| serde_json::from_str::<Self>(entry).ok())?;
+        Some(Self {
+            owner: header.owner.and_then(OwnerMark::validated),
+            ..header
+        })
     }
 
     /// Parses the text of the log of a file of `length` bytes; nothing is resumed if content or length differ.
@@ -116,6 +131,7 @@ mod tests {
                 size_bytes: SIZE,
             },
             boot_id: boot_id.into(),
+            owner: None,
         }
     }
 

@@ -1,9 +1,14 @@
 //! Scans of a host, complete or with cached domains.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::directory_id;
 use super::scan::{self, HostInventory, Scope};
+use super::sharing::DirectoryId;
+use super::users::FileKey;
 use crate::domain::{self, DomainSummary};
 use crate::fs::HostFiles;
 use crate::{CALL_TIMEOUT, Host, SCAN_TIMEOUT};
@@ -87,6 +92,62 @@ impl Inventory<'_> {
             inventory: inventory.clone(),
         });
         Ok(inventory)
+    }
+
+    /// Creates the ids of the two directories, by which hosts that share one are found; existing ones are kept.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn ensure_directory_ids(self) -> Result<()> {
+        let settings = &self.host.settings;
+        for dir in [&settings.snapshots_dir, &settings.sandboxes_dir] {
+            directory_id::ensure(self.host.fs(), dir).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the ids of the two directories, by their canonical paths; one without an id is left out.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn directory_ids(self) -> Result<BTreeMap<PathBuf, DirectoryId>> {
+        let settings = &self.host.settings;
+        let dirs = [&*settings.snapshots_dir, &*settings.sandboxes_dir];
+        let canonical = self.host.fs().canonicalize(&dirs).await?;
+        let mut ids = BTreeMap::new();
+        for (dir, path) in dirs.into_iter().zip(canonical) {
+            let file = format!("{dir}/{}", directory_id::FILE_NAME);
+            if let Some(file) = self.host.fs().image_file(&file).await?
+                && let Some(id) = file.directory_id
+            {
+                let inode = file.stamp.inode;
+                ids.insert(path, DirectoryId { id, inode });
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Returns the users of files, whether they exist or not; in the order of `paths`.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn users_of(
+        self,
+        inventory: &HostInventory,
+        paths: &[&str],
+    ) -> Result<Vec<BTreeSet<String>>> {
+        let canonical = self.host.fs().canonicalize(paths).await?;
+        let mut all = Vec::new();
+        for (path, canonical) in paths.iter().zip(canonical) {
+            let file = self.host.fs().image_file(path).await?;
+            let key = FileKey {
+                path: canonical,
+                id: file.map(|file| file.id()),
+            };
+            let users = inventory.users.get(&key).into_iter();
+            all.push(users.map(str::to_owned).collect());
+        }
+        Ok(all)
     }
 
     async fn list_domains(self) -> Result<Arc<[DomainSummary]>> {

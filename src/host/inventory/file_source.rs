@@ -1,21 +1,24 @@
 //! Metadata of a host's files for a scan: read on this machine, or prefetched from another.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::image_file::{self, ImageFile};
 use snapdeck_model::Damage;
 
-/// Files that are listed in a directory at most.
+/// A directory with more files is not listed.
 const MAX_FILES: usize = 100_000;
+
+/// Shorter files are not images (the script of a remote host has the same limit).
+const MIN_IMAGE_BYTES: u64 = 16;
 
 /// Maximum length of a damage record that is read.
 const MAX_DAMAGE_FILE_BYTES: u64 = 64 << 10;
 
 /// The images of a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct DirListing {
     /// Without symbolic links, so that each file has one path.
     pub dir: PathBuf,
@@ -23,8 +26,28 @@ pub(crate) struct DirListing {
     pub is_present: bool,
     /// Paths of `*.qcow2`.
     pub images: Vec<PathBuf>,
+    /// Paths of all other files, but those that snapdeck itself writes: some may be images.
+    pub others: Vec<PathBuf>,
     /// Damage records by path of the image.
     pub damages: Vec<(PathBuf, Damage)>,
+}
+
+impl DirListing {
+    /// Adds a file by its name.
+    pub(crate) fn add_file(&mut self, name: &Path) {
+        let text = name.to_string_lossy();
+        if text.ends_with(".qcow2") {
+            self.images.push(self.dir.join(name));
+        } else if !is_own_file(&text) {
+            self.others.push(self.dir.join(name));
+        }
+    }
+}
+
+/// Returns whether snapdeck writes the file of this name, and no guest uses it.
+fn is_own_file(name: &str) -> bool {
+    const SUFFIXES: [&str; 4] = [".lock", ".qcow2.partial", ".partial.mark", ".qcow2.damaged"];
+    name.starts_with('.') && SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// Parses the damage record in the file `name`; `None` if it is not one. Returns the path of its image, too.
@@ -41,32 +64,38 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
     let with_path = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
     let mut listing = DirListing {
         dir: path.into(),
-        is_present: false,
-        images: Vec::new(),
-        damages: Vec::new(),
+        ..DirListing::default()
     };
     let dir = match std::fs::canonicalize(path) {
         Ok(dir) => dir,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(listing),
         Err(error) => return Err(with_path(error)),
     };
-    for entry in std::fs::read_dir(&dir).map_err(with_path)?.take(MAX_FILES) {
+    (listing.dir, listing.is_present) = (dir.clone(), true);
+    for (index, entry) in std::fs::read_dir(&dir).map_err(with_path)?.enumerate() {
+        if index == MAX_FILES {
+            let message = format!("it has more than {MAX_FILES} files");
+            return Err(with_path(io::Error::other(message)));
+        }
         let file = entry.map_err(with_path)?.path();
-        if file
-            .extension()
-            .is_some_and(|extension| extension == "qcow2")
-        {
-            listing.images.push(file);
-        } else if let Some(name) = file.file_name().and_then(OsStr::to_str)
+        let name = file.file_name().unwrap_or_default();
+        // Where it cannot be examined, it is reported later.
+        let metadata = file.symlink_metadata().ok();
+        let may_be_image = metadata.as_ref().is_none_or(|metadata| {
+            !metadata.is_dir() && (!metadata.is_file() || metadata.len() >= MIN_IMAGE_BYTES)
+        });
+        if may_be_image || name.as_bytes().ends_with(b".qcow2") {
+            listing.add_file(Path::new(name));
+        }
+        if let Some(name) = name.to_str()
             && name.ends_with(".qcow2.damaged")
-            && file.symlink_metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < MAX_DAMAGE_FILE_BYTES)
+            && metadata.is_some_and(|metadata| metadata.is_file() && metadata.len() < MAX_DAMAGE_FILE_BYTES)
             // One that cannot be read, or was removed meanwhile, is ignored.
             && let Ok(json) = std::fs::read(&file)
         {
             listing.damages.extend(parse_damage(&dir, name, &json));
         }
     }
-    (listing.dir, listing.is_present) = (dir, true);
     Ok(listing)
 }
 

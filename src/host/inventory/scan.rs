@@ -6,20 +6,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde_json::Value;
 
+use super::chain::{ChainWalker, Head, MAX_CHAIN};
+use super::directory_id;
 use super::file_source::{self, DirListing, FileMetadataSource, copy_error};
-use crate::domain::{Disk, DomainSummary};
+use super::sharing::Directories;
+use super::users::{FileUsers, is_image};
+use crate::domain::DomainSummary;
+use crate::domain_files::DomainFile;
 use crate::fs::RemoteFs;
 use crate::image_file::ImageFile;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{
-    ChainLink, Damage, Error, ForeignDomain, Kind, Result, Sandbox, SandboxId, Snapshot,
-    SnapshotName,
+    ChainLink, Damage, Error, ForeignDomain, Kind, Result, Sandbox, SandboxId, SandboxState,
+    Snapshot, SnapshotName,
 };
 
-/// Maximum length of a backing chain; libvirt's limit is 200, too.
-const MAX_CHAIN: usize = 200;
+/// Directory of the UEFI variables that libvirt creates if a definition names no file.
+const LIBVIRT_NVRAM_DIR: &str = "/var/lib/libvirt/qemu/nvram";
 
 /// Inventory of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,6 +40,16 @@ pub struct HostInventory {
     /// Disks with an unknown backing chain, and the cause. Any snapshot of the host may be their base, so none may be
     /// removed or replaced.
     pub unresolved_chains: Vec<String>,
+    /// Those of them that snapdeck may not read, while other programs may: any overlay may be their base, too.
+    pub unreadable_images: BTreeSet<String>,
+    /// Disks whose backing chain leads back into itself. No program can open them; all their files are known.
+    pub endless_chains: Vec<String>,
+    /// The directories that may be shared with other hosts.
+    pub directories: Directories,
+    /// States of sandboxes on other hosts that use files of shared directories, by the text in `dependents`.
+    pub user_states: BTreeMap<String, SandboxState>,
+    /// Users of all files, those that are neither snapshots nor overlays included.
+    pub(crate) users: FileUsers,
     /// Other problems, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -52,7 +66,10 @@ pub(crate) enum Scope {
 impl Scope {
     fn restrict(self, listings: &mut [DirListing; 2]) {
         if self == Self::Chains {
-            listings.iter_mut().for_each(|dir| dir.images.clear());
+            for dir in listings {
+                dir.images.clear();
+                dir.others.clear();
+            }
         }
     }
 }
@@ -80,13 +97,13 @@ pub(crate) fn scan_local(
 /// # Errors
 /// As [`scan_local`]; `Unreachable`.
 pub(crate) async fn scan_remote(
-    files: &RemoteFs,
+    fs: &RemoteFs,
     settings: &HostSettings,
     domains: &[DomainSummary],
     scope: Scope,
 ) -> Result<HostInventory> {
     let dirs = [&*settings.snapshots_dir, &*settings.sandboxes_dir];
-    let listings = files.list(&dirs).await?;
+    let listings = fs.list(&dirs).await?;
     let Ok(mut listings) = <[DirListing; 2]>::try_from(listings) else {
         return Err(Error::new(
             Kind::Failed,
@@ -98,16 +115,29 @@ pub(crate) async fn scan_remote(
         ));
     };
     scope.restrict(&mut listings);
-    let images = listings.iter().flat_map(|dir| dir.images.iter().cloned());
-    let disks = domains.iter().flat_map(|domain| &domain.disks);
+    let images = listings
+        .iter()
+        .flat_map(|dir| dir.images.iter().chain(&dir.others));
+    let files = |domain: &DomainSummary| {
+        let files = &domain.files;
+        let all = files.disks.iter().chain(&files.images);
+        let all = all.chain(&files.others);
+        let paths = all.map(|file| PathBuf::from(&file.path));
+        let with_id = paths.flat_map(|path| {
+            let id = path.parent().map(|dir| dir.join(directory_id::FILE_NAME));
+            [Some(path), id].into_iter().flatten()
+        });
+        with_id.collect::<Vec<_>>()
+    };
     let mut requested: BTreeSet<PathBuf> = images
-        .chain(disks.map(|disk| disk.path.clone().into()))
+        .cloned()
+        .chain(domains.iter().flat_map(files))
         .collect();
     let mut metadata = HashMap::new();
     let mut inventory = HostInventory::default();
     for _ in 0..=MAX_CHAIN {
         let paths: Vec<PathBuf> = std::mem::take(&mut requested).into_iter().collect();
-        for (path, status) in paths.iter().zip(files.stat_files(&paths).await?) {
+        for (path, status) in paths.iter().zip(fs.stat_files(&paths).await?) {
             let file = match &status.file {
                 Ok(file) => Ok(file.clone()),
                 Err(error) => Err(copy_error(error)),
@@ -121,16 +151,18 @@ pub(crate) async fn scan_remote(
         };
         inventory = build_inventory(settings, &listings, domains, &mut source);
         if scope == Scope::All {
-            files.prune_header_cache(&source);
+            fs.prune_header_cache(&source);
         }
         match source {
             FileMetadataSource::Prefetched {
                 metadata: fetched,
                 missing,
             } if !missing.is_empty() => (metadata, requested) = (fetched, missing),
-            _ => break,
+            _ => return Ok(inventory),
         }
     }
+    let text = "some images (they need too many files)".to_owned();
+    inventory.unresolved_chains.push(text);
     Ok(inventory)
 }
 
@@ -141,17 +173,19 @@ fn build_inventory(
     source: &mut FileMetadataSource,
 ) -> HostInventory {
     let mut scanner = Scanner {
+        settings,
         snapshots: ImageDirectory::from_listing(snapshots),
         sandboxes: ImageDirectory::from_listing(sandboxes),
-        source,
-        stat_cache: HashMap::new(),
-        dependents: BTreeMap::new(),
+        walker: ChainWalker::new(source),
+        raw_disks: BTreeSet::new(),
         inventory: HostInventory::default(),
     };
     scanner.add_domains(domains);
-    scanner.follow_overlays();
+    scanner.follow_images();
     scanner.add_snapshots();
     scanner.collect_overlay_users();
+    scanner.warn_of_double_endings();
+    scanner.read_directory_ids();
     let mut inventory = scanner.inventory;
     inventory.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
     inventory.foreign_domains.sort_by(|a, b| a.id.cmp(&b.id));
@@ -167,26 +201,34 @@ fn build_inventory(
     inventory
 }
 
-struct ImageDirectory {
+pub(super) struct ImageDirectory {
     path: PathBuf,
+    is_present: bool,
+    /// Files with a valid name.
     images: Vec<PathBuf>,
+    /// All other files; some may be images.
+    others: Vec<PathBuf>,
     damages: HashMap<PathBuf, Damage>,
 }
 
 impl ImageDirectory {
     fn from_listing(listing: &DirListing) -> Self {
-        let has_valid_name = |file: &&PathBuf| image_name(file).is_some();
-        let images = listing.images.iter().filter(has_valid_name);
-        let mut images: Vec<PathBuf> = images.cloned().collect();
+        let has_valid_name = |file: &PathBuf| image_name(file).is_some();
+        let images = listing.images.iter().cloned();
+        let (mut images, invalid): (Vec<PathBuf>, Vec<PathBuf>) = images.partition(has_valid_name);
+        let mut others = [&invalid[..], &listing.others].concat();
         images.sort();
+        others.sort();
         Self {
             path: listing.dir.clone(),
+            is_present: listing.is_present,
             images,
+            others,
             damages: listing.damages.iter().cloned().collect(),
         }
     }
 
-    fn contains(&self, file: &Path) -> bool {
+    pub(super) fn contains(&self, file: &Path) -> bool {
         file.parent() == Some(&self.path)
     }
 }
@@ -197,14 +239,19 @@ pub(crate) fn image_name(file: &Path) -> Option<SnapshotName> {
     name.ends_with(".qcow2").then(|| name.parse().ok())?
 }
 
+/// Returns the id of the sandbox whose overlay has this path.
+pub(super) fn overlay_id(file: &Path) -> Option<SandboxId> {
+    let name = file.file_name().and_then(OsStr::to_str)?;
+    name.strip_suffix(".qcow2")?.parse().ok()
+}
+
 struct Scanner<'a> {
+    settings: &'a HostSettings,
     snapshots: ImageDirectory,
     sandboxes: ImageDirectory,
-    source: &'a mut FileMetadataSource,
-    /// By canonical path; the error is empty for a file that does not exist.
-    stat_cache: HashMap<PathBuf, Result<ImageFile, String>>,
-    /// Users of a file, by its canonical path: ids, domain names, or paths of overlays without a domain.
-    dependents: BTreeMap<PathBuf, BTreeSet<String>>,
+    walker: ChainWalker<'a>,
+    /// Disks that QEMU does not probe: their content is the guest's.
+    raw_disks: BTreeSet<PathBuf>,
     inventory: HostInventory,
 }
 
@@ -212,15 +259,16 @@ impl Scanner<'_> {
     fn add_domains(&mut self, domains: &[DomainSummary]) {
         for domain in domains {
             let (mut sandbox_chain, mut other_chain) = (None, None);
-            for disk in &domain.disks {
-                let chain = self.follow_chain(disk, &domain.name);
-                let file = self.source.canonicalize(Path::new(&disk.path));
+            for disk in &domain.files.disks {
+                let chain = self.follow(&Head::of_domain(disk, true), &domain.name);
+                let file = self.note_raw(disk);
                 if sandbox_chain.is_none() && self.sandboxes.contains(&file) {
                     sandbox_chain = Some(chain);
                 } else {
                     other_chain.get_or_insert(chain);
                 }
             }
+            self.add_other_files(domain);
             let (Some(chain), Ok(id)) = (sandbox_chain, domain.name.parse()) else {
                 self.inventory.foreign_domains.push(ForeignDomain {
                     id: domain.name.clone(),
@@ -237,17 +285,92 @@ impl Scanner<'_> {
                 cpus: domain.cpus,
                 memory_bytes: domain.memory_bytes,
                 chain,
-                variables: domain.nvram_path.clone(),
+                variables: domain.files.nvram_path.clone(),
             });
         }
+    }
+
+    fn follow(&mut self, head: &Head<'_>, user: &str) -> Vec<ChainLink> {
+        let (snapshots, inventory) = (&self.snapshots, &mut self.inventory);
+        self.walker.follow(head, user, snapshots, inventory)
+    }
+
+    /// Returns the canonical path of a disk, and notes it if QEMU does not probe it.
+    fn note_raw(&mut self, disk: &DomainFile) -> PathBuf {
+        let file = self.walker.source.canonicalize(Path::new(&disk.path));
+        if disk.format.as_deref() == Some("raw") {
+            self.raw_disks.insert(file.clone());
+        }
+        file
+    }
+
+    /// Records what a domain uses besides its disks, and the files that it may use.
+    fn add_other_files(&mut self, domain: &DomainSummary) {
+        let (files, user) = (&domain.files, &*domain.name);
+        for image in &files.images {
+            self.follow(&Head::of_domain(image, true), user);
+            self.note_raw(image);
+        }
+        for file in &files.others {
+            self.follow(&Head::of_domain(file, false), user);
+        }
+        if files.has_default_nvram {
+            let name = format!("{}_VARS.fd", domain.name);
+            for dir in [LIBVIRT_NVRAM_DIR, &self.settings.nvram_dir] {
+                self.add_user(&Path::new(dir).join(&name), user);
+            }
+        }
+        for unresolved in &files.unresolved {
+            let text = format!("{user} ({})", unresolved.reason);
+            self.inventory.unresolved_chains.push(text);
+            if unresolved.volume.is_empty() || unresolved.volume.contains('/') {
+                continue;
+            }
+            for dir in [self.snapshots.path.clone(), self.sandboxes.path.clone()] {
+                self.add_user(&dir.join(&unresolved.volume), user);
+            }
+        }
+    }
+
+    fn add_user(&mut self, path: &Path, user: &str) {
+        let file = self.walker.key(path);
+        self.inventory.users.insert(&file, user);
+    }
+
+    fn users(&mut self, path: &Path) -> BTreeSet<&str> {
+        let file = self.walker.key(path);
+        self.inventory.users.get(&file)
+    }
+
+    /// Such a file cannot be a snapshot: its name from a listing, given back without one ending, would be another file's.
+    fn warn_of_double_endings(&mut self) {
+        let host = &self.settings.name;
+        let names = self
+            .snapshots
+            .others
+            .iter()
+            .filter_map(|file| file.to_str());
+        let warnings = names
+            .filter(|name| name.ends_with(".qcow2.qcow2"))
+            .map(|name| {
+                format!("{name} on host {host} is not listed: its name ends in .qcow2 twice")
+            });
+        self.inventory.warnings.extend(warnings);
+    }
+
+    fn read_directory_ids(&mut self) {
+        let own = [&self.snapshots, &self.sandboxes].map(|dir| (&*dir.path, dir.is_present));
+        let users = &self.inventory.users;
+        self.inventory.directories = Directories::read(own, users, &mut self.walker);
     }
 
     fn collect_overlay_users(&mut self) {
         let mut overlays: BTreeMap<SandboxId, PathBuf> = BTreeMap::new();
         for file in &self.sandboxes.images {
-            if let Some(id) = image_name(file).and_then(|name| name.as_str().parse().ok()) {
-                overlays.insert(id, file.clone());
-            }
+            overlays.extend(overlay_id(file).map(|id| (id, file.clone())));
+        }
+        for file in &self.sandboxes.others {
+            overlays.extend(overlay_id(file).map(|id| (id, file.clone())));
         }
         for sandbox in &self.inventory.sandboxes {
             overlays.insert(
@@ -256,123 +379,51 @@ impl Scanner<'_> {
             );
         }
         for (id, file) in overlays {
-            let canonical = self.source.canonicalize(&file);
-            let is_itself =
-                |user: &String| user == id.as_str() || file.to_str() == Some(user.as_str());
-            let users = self.dependents.get(&canonical).into_iter().flatten();
-            let others: Vec<String> = users.filter(|user| !is_itself(user)).cloned().collect();
+            let is_itself = |user: &&str| *user == id.as_str() || file.to_str() == Some(*user);
+            let users = self.users(&file);
+            let others = users.into_iter().filter(|user| !is_itself(user));
+            let others: Vec<String> = others.map(str::to_owned).collect();
             if !others.is_empty() {
                 self.inventory.overlay_users.insert(id, others);
             }
         }
     }
 
-    /// Follows overlays without a domain and snapshots with a backing file: they need their chains, too.
-    fn follow_overlays(&mut self) {
-        let images = [&self.sandboxes.images, &self.snapshots.images];
-        let files: Vec<(PathBuf, PathBuf)> = images
+    /// Follows the images of both directories, whatever their names: overlays without a domain need their chains, too.
+    fn follow_images(&mut self) {
+        let dirs = [&self.sandboxes, &self.snapshots];
+        let files = dirs
             .into_iter()
-            .flatten()
-            .map(|file| (file.clone(), self.source.canonicalize(file)))
-            .filter(|(_, canonical)| !self.dependents.contains_key(canonical))
-            .collect();
-        for (file, canonical) in files {
-            let Some(path) = file.to_str().map(str::to_owned) else {
+            .flat_map(|dir| dir.images.iter().chain(&dir.others));
+        let files: Vec<PathBuf> = files.cloned().collect();
+        for file in files {
+            let canonical = self.walker.source.canonicalize(&file);
+            if self.raw_disks.contains(&canonical) {
                 continue;
-            };
-            let may_have_backing = match self.stat(&canonical) {
-                Ok(image) => matches!(&image.facts, Ok(facts) if facts.backing_file.is_some()),
+            }
+            let needs_others = match self.walker.stat(&canonical) {
+                Ok(image) => {
+                    let has_backing =
+                        matches!(&image.facts, Ok(facts) if facts.backing_file.is_some());
+                    has_backing || image.other_references != Default::default()
+                }
                 // An overlay that cannot be read may have any backing file.
-                Err(_) => !self.snapshots.contains(&file),
+                Err(error) => !error.is_missing() && !self.snapshots.contains(&file),
             };
-            if may_have_backing {
-                let disk = Disk {
-                    path: path.clone(),
-                    format: None,
-                };
-                self.follow_chain(&disk, &path);
+            if !needs_others {
+                continue;
+            }
+            // An overlay of a domain may have another name there, which a relative backing file is relative to.
+            let users = self.users(&file);
+            let domains = users.into_iter().filter(|user| !is_image(user));
+            let mut users: Vec<String> = domains.map(str::to_owned).collect();
+            if users.is_empty() {
+                users.push(file.to_string_lossy().into_owned());
+            }
+            for user in users {
+                self.follow(&Head::in_directory(&file), &user);
             }
         }
-    }
-
-    fn stat(&mut self, file: &Path) -> &Result<ImageFile, String> {
-        let source = &mut *self.source;
-        self.stat_cache.entry(file.to_owned()).or_insert_with(|| {
-            source.stat(file).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => String::new(),
-                _ => error.to_string(),
-            })
-        })
-    }
-
-    /// Follows the chain of a disk to its end, and records `user` for every file.
-    fn follow_chain(&mut self, disk: &Disk, user: &str) -> Vec<ChainLink> {
-        let mut chain = Vec::new();
-        let mut path = disk.path.clone();
-        let mut visited = BTreeSet::new();
-        loop {
-            let file = self.source.canonicalize(Path::new(&path));
-            if !visited.insert(file.clone()) || chain.len() == MAX_CHAIN {
-                self.report_unresolved(user, &path, "its backing chain does not end");
-                return chain;
-            }
-            self.dependents
-                .entry(file.clone())
-                .or_default()
-                .insert(user.to_owned());
-            let snapshot = self
-                .snapshots
-                .contains(&file)
-                .then(|| image_name(&file))
-                .flatten();
-            let image = self.stat(&file).clone();
-            // libvirt does not probe a raw disk: the guest could write a header to it.
-            let is_raw = chain.is_empty() && disk.format.as_deref() == Some("raw");
-            let facts = match &image {
-                Ok(image) if !is_raw => image.facts.as_ref().ok().cloned(),
-                _ => None,
-            };
-            chain.push(ChainLink {
-                path: path.clone(),
-                snapshot,
-                size_bytes: image.as_ref().ok().map(|image| image.allocated_bytes),
-                facts: facts.clone(),
-            });
-            if let Err(reason) = &image
-                && !reason.is_empty()
-            {
-                self.report_unresolved(user, &path, reason);
-            }
-            let Some(backing) = facts.and_then(|facts| facts.backing_file) else {
-                return chain;
-            };
-            match resolve(&file, &backing) {
-                BackingFile::File(next) => path = next,
-                BackingFile::Remote => {
-                    chain.push(ChainLink {
-                        path: backing,
-                        snapshot: None,
-                        size_bytes: None,
-                        facts: None,
-                    });
-                    return chain;
-                }
-                BackingFile::Unknown => {
-                    self.report_unresolved(
-                        user,
-                        &path,
-                        "cannot parse the name of its backing file",
-                    );
-                    return chain;
-                }
-            }
-        }
-    }
-
-    fn report_unresolved(&mut self, user: &str, path: &str, reason: &str) {
-        self.inventory
-            .unresolved_chains
-            .push(format!("{user} ({path}: {reason})"));
     }
 
     fn add_snapshots(&mut self) {
@@ -381,13 +432,12 @@ impl Scanner<'_> {
                 continue;
             };
             let path = path.to_owned();
-            let canonical = self.source.canonicalize(&file);
+            let canonical = self.walker.source.canonicalize(&file);
             let damage = self.snapshots.damages.remove(&file);
-            let mut users = self.dependents.get(&canonical).cloned().unwrap_or_default();
             // A snapshot with a backing file is recorded as a user of itself, too.
-            users.remove(&path);
-            let dependents = users.into_iter().collect();
-            let snapshot = match self.stat(&canonical) {
+            let users = self.users(&file).into_iter().filter(|user| *user != path);
+            let dependents: Vec<String> = users.map(str::to_owned).collect();
+            let snapshot = match self.walker.stat(&canonical) {
                 Ok(image) => Snapshot {
                     name,
                     path,
@@ -403,15 +453,15 @@ impl Scanner<'_> {
                     file: Some(image.stamp),
                 },
                 // It was removed after the directory was listed.
-                Err(reason) if reason.is_empty() => continue,
-                Err(reason) => Snapshot {
+                Err(error) if error.is_missing() => continue,
+                Err(error) => Snapshot {
                     name,
                     path,
                     size_bytes: 0,
                     allocated_bytes: 0,
                     modified: None,
                     facts: None,
-                    problem: Some(reason.clone()),
+                    problem: Some(error.message.clone()),
                     dependents,
                     file: None,
                 },
@@ -432,84 +482,5 @@ fn find_problem(image: &ImageFile) -> Option<String> {
         None if facts.has_external_data_file => Some("it has an external data file".into()),
         None if facts.corrupt => Some("it is marked corrupt".into()),
         None => None,
-    }
-}
-
-enum BackingFile {
-    File(String),
-    /// Not a file of this host, for example an NBD export.
-    Remote,
-    Unknown,
-}
-
-/// Resolves the backing file name in the header of `overlay` (QEMU, docs/interop/qcow2, "backing file name": relative to
-/// the overlay's directory; with the syntax of block drivers in `-drive file=`).
-fn resolve(overlay: &Path, backing: &str) -> BackingFile {
-    let file = |name: &str| match overlay
-        .parent()
-        .unwrap_or(Path::new("/"))
-        .join(name)
-        .to_str()
-    {
-        Some(path) => BackingFile::File(path.to_owned()),
-        None => BackingFile::Unknown,
-    };
-    if let Some(json) = backing.strip_prefix("json:") {
-        let Ok(json) = serde_json::from_str::<Value>(json) else {
-            return BackingFile::Unknown;
-        };
-        let name = json
-            .get("file.filename")
-            .or_else(|| json.get("filename"))
-            .or_else(|| json.pointer("/file/filename"));
-        return name
-            .and_then(Value::as_str)
-            .map_or(BackingFile::Unknown, file);
-    }
-    if let Some(name) = backing.strip_prefix("file:") {
-        return file(name);
-    }
-    // A protocol ends at the first colon, unless a slash precedes it.
-    match backing.find([':', '/']) {
-        Some(index) if backing[index..].starts_with(':') => BackingFile::Remote,
-        _ => file(backing),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resolve_to_string(backing: &str) -> Option<String> {
-        match resolve(Path::new("/s/o.qcow2"), backing) {
-            BackingFile::File(path) => Some(path),
-            BackingFile::Remote => Some("remote".into()),
-            BackingFile::Unknown => None,
-        }
-    }
-
-    #[test]
-    fn resolves_backing_files_as_qemu_does() {
-        for (backing, path) in [
-            ("/b/x.qcow2", "/b/x.qcow2"),
-            ("x.qcow2", "/s/x.qcow2"),
-            ("../b/x.qcow2", "/s/../b/x.qcow2"),
-            ("file:/b/x", "/b/x"),
-            ("./a:b", "/s/./a:b"),
-            ("nbd://localhost/x", "remote"),
-            (
-                "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"/b/x\"}}",
-                "/b/x",
-            ),
-            ("json:{\"file.filename\":\"x\"}", "/s/x"),
-        ] {
-            assert_eq!(
-                resolve_to_string(backing).as_deref(),
-                Some(path),
-                "{backing}"
-            );
-        }
-        assert_eq!(resolve_to_string("json:{"), None);
-        assert_eq!(resolve_to_string("json:{\"driver\":\"blkdebug\"}"), None);
     }
 }

@@ -8,8 +8,11 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error as VirtError;
 
+mod facts;
+mod file_users;
 mod firmware;
 mod guest;
+mod identity;
 mod quiesce;
 mod screenshot;
 mod stats;
@@ -18,7 +21,10 @@ mod vnc_tunnel;
 use crate::domain::{self, DomainSummary};
 use crate::inventory::scan::Scope;
 use crate::{CALL_TIMEOUT, Host};
+pub(crate) use facts::boot_rank;
+pub use facts::{DomainDisk, DomainFacts};
 pub use firmware::SandboxFirmware;
+pub use quiesce::FsState;
 pub use vnc_tunnel::VncTunnel;
 
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState};
@@ -68,7 +74,7 @@ impl Sandboxes<'_> {
     /// As [`Sandboxes::get`].
     pub async fn owned_state(self, id: &SandboxId) -> Result<SandboxState> {
         let domain = self.host.retry_policy.call(|| self.summarize(id)).await?;
-        let disks = domain.disks.iter().map(|disk| disk.path.as_str());
+        let disks = domain.files.disks.iter().map(|disk| disk.path.as_str());
         let paths: Vec<&str> = [&*self.host.settings.sandboxes_dir]
             .into_iter()
             .chain(disks)
@@ -179,10 +185,24 @@ impl Sandboxes<'_> {
     /// # Errors
     /// As [`Sandboxes::suspend`].
     pub async fn undefine(self, id: &SandboxId) -> Result<()> {
+        self.undefine_with(id, virt_sys::VIR_DOMAIN_UNDEFINE_NVRAM)
+            .await
+    }
+
+    /// As [`Sandboxes::undefine`], but keeps the UEFI variables: another domain refers to them.
+    ///
+    /// # Errors
+    /// As [`Sandboxes::suspend`].
+    pub async fn undefine_without_variables(self, id: &SandboxId) -> Result<()> {
+        self.undefine_with(id, virt_sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+            .await
+    }
+
+    async fn undefine_with(self, id: &SandboxId, nvram_flag: u32) -> Result<()> {
         let flags = virt_sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | virt_sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
             | virt_sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-            | virt_sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+            | nvram_flag;
         self.call_domain(id, "destroy", FORCE_OFF_TIMEOUT, move |domain| {
             domain.undefine_flags(flags)
         })

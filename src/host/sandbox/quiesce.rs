@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use virt::domain::Domain;
 
 use super::Sandboxes;
@@ -11,7 +13,55 @@ use snapdeck_model::{AgentChannel, Error, Kind, Result, SandboxId, SandboxState}
 /// Windows thaws its file systems by itself after 10 s.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// State of a guest's file systems, from its agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsState {
+    /// None is frozen.
+    Thawed,
+    /// At least one is frozen.
+    Frozen,
+    /// The agent does not tell.
+    Unknown,
+}
+
 impl Sandboxes<'_> {
+    /// Returns the state of the guest's file systems (`guest-fsfreeze-status`).
+    ///
+    /// libvirt's library has no call for it, and the agent of some guests freezes frozen file systems once more.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn fs_state(self, uuid: &str) -> Result<FsState> {
+        let uri = self.host.uri_on_host();
+        let query = r#"{"execute":"guest-fsfreeze-status"}"#;
+        let argv = [
+            "virsh",
+            "-q",
+            "-c",
+            &uri,
+            "qemu-agent-command",
+            "--domain",
+            uuid,
+            "--timeout",
+            "5",
+            query,
+        ];
+        let never = CancellationToken::new();
+        let output = self.host.runner.run(&argv, AGENT_TIMEOUT, &never).await?;
+        let answer: Option<Value> = serde_json::from_str(&output.stdout).ok();
+        let state = answer
+            .as_ref()
+            .and_then(|answer| answer.get("return")?.as_str());
+        Ok(match state {
+            Some("thawed") => FsState::Thawed,
+            Some("frozen") => FsState::Frozen,
+            _ => {
+                tracing::debug!("guest-fsfreeze-status of {uuid}: {}", output.stderr.trim());
+                FsState::Unknown
+            }
+        })
+    }
+
     /// Returns whether the guest agent's channel is connected.
     ///
     /// # Errors
@@ -35,7 +85,8 @@ impl Sandboxes<'_> {
                 Kind::Conflict,
                 format!("cannot pause sandbox {id} on host {}", self.host.name()),
             )
-            .with_cause("it is no longer running")),
+            .with_cause("it is no longer running")
+            .hint("check its state, then create the snapshot again")),
         }
     }
 

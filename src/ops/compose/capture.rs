@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use snapdeck_host::{Backup, Host, PreopenedFile};
+use snapdeck_host::{Backup, FsState, Host, PreopenedFile};
 use snapdeck_model::{BufferPool, Consistency, Error, Kind, Method, Phase, Result};
 use snapdeck_qcow2::Tables;
 
@@ -22,7 +22,7 @@ use super::abort::{ComposeAbort, internal_error};
 use super::layer::read_tables;
 use super::point_in_time::{CapturedDisk, OverlaySource, PointInTime, end_backup};
 use crate::job::SnapshotJob;
-use crate::retry::{resume_error, resume_with_retries};
+use crate::retry::{resume_error, resume_with_retries, resumed_by_other_error};
 use crate::sandbox_disk::SandboxDisk;
 use crate::variables;
 
@@ -75,9 +75,7 @@ pub(super) async fn capture(
         CaptureMethod::Backup { .. } => source.virtual_size(),
         CaptureMethod::Copy { .. } => None,
     };
-    let preparation = host
-        .backups()
-        .prepare(&source.id, can_freeze, scratch_bytes);
+    let preparation = host.backups().prepare(&source.id, scratch_bytes);
     let backup = match Box::pin(preparation).await {
         Ok(backup) => backup,
         Err(error) if error.kind() == Kind::Unreachable && error.is_retryable() => {
@@ -155,14 +153,27 @@ async fn freeze_and_capture(
     let id = &source.id;
     let files = preopen_disk(job, method).await;
     flush_overlay(job).await?;
-    let is_frozen = can_freeze && freeze_file_systems(job).await;
+    let freeze = match can_freeze {
+        true => freeze_file_systems(job, backup).await?,
+        false => Freeze::None,
+    };
     let frozen_at = Instant::now();
     ctx.progress.enter(Phase::Pausing, 0);
+    if let Err(error) = backup.mark_pausing().await {
+        // The watchdog is lost, and thaws them, too.
+        thaw_file_systems(job, backup, freeze).await?;
+        return Err(error.into());
+    }
     let paused_at = Instant::now();
     let suspended = host.sandboxes().suspend_running(id).await;
     tracing::debug!("{id} paused after {:?}", paused_at.elapsed());
     let captured = match &suspended {
-        Ok(()) => Box::pin(capture_disk(job, backup, method, files)).await,
+        Ok(()) => {
+            if let CaptureMethod::Copy { .. } = method {
+                backup.mark_paused();
+            }
+            Box::pin(capture_disk(job, backup, method, files)).await
+        }
         Err(error) => Err(error.clone().into()),
     };
     tracing::debug!("disk state captured after {:?}", paused_at.elapsed());
@@ -170,6 +181,9 @@ async fn freeze_and_capture(
     let resumed = match suspended {
         // Another client paused the guest; leave it paused.
         Err(error) if error.kind() == Kind::Conflict => Err(ResumeError::OtherClient(error)),
+        _ if matches!(method, CaptureMethod::Copy { .. }) && backup.has_guest_run().await => Err(
+            ResumeError::OtherClient(resumed_by_other_error(host, source)),
+        ),
         _ => resume_guest(host, source).await,
     };
     let pause_duration = paused_at.elapsed();
@@ -177,12 +191,9 @@ async fn freeze_and_capture(
         return Err(CaptureError::GuestMaybePaused(error));
     }
     backup.mark_running();
-    let was_still_frozen = match can_freeze {
-        true => thaw_file_systems(job, backup)
-            .await
-            .map_err(CaptureError::GuestMaybePaused)?,
-        false => false,
-    };
+    let was_still_frozen = thaw_file_systems(job, backup, freeze)
+        .await
+        .map_err(CaptureError::GuestMaybePaused)?;
     let is_in_time = frozen_at.elapsed() < MAX_FREEZE_DURATION;
     if let Err(ResumeError::OtherClient(error)) = resumed {
         // The guest may have run during the capture.
@@ -204,6 +215,7 @@ async fn freeze_and_capture(
         }
         CapturedOverlay::Copy { path } => OverlaySource::Copy(host.fs().open_reader(&path).await?),
     };
+    let is_frozen = freeze == Freeze::Done;
     let consistency = match is_frozen && was_still_frozen && is_in_time {
         true => Consistency::Quiesced,
         false => Consistency::CrashConsistent,
@@ -315,28 +327,66 @@ async fn resume_guest(host: &Host, source: &SandboxDisk) -> Result<(), ResumeErr
             let error = Error::new(Kind::Unreachable, summary).with_cause(error);
             Err(ResumeError::OtherClient(error.retryable()))
         }
-        Err(error) => Err(ResumeError::Failed(resume_error(error, host, id))),
+        Err(error) => Err(ResumeError::Failed(resume_error(error, host, source))),
     }
 }
 
-/// Freezes the guest's file systems; returns whether any is frozen.
-async fn freeze_file_systems(job: SnapshotJob<'_>) -> bool {
+/// Freeze of a guest's file systems by this job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Freeze {
+    /// It was not tried, or the agent has refused it.
+    None,
+    /// At least one is frozen.
+    Done,
+    /// The agent has not answered: it may freeze them later.
+    Unknown,
+}
+
+/// Freezes the guest's file systems, unless another client has: then their thaw is left to that.
+async fn freeze_file_systems(job: SnapshotJob<'_>, backup: &Backup) -> Result<Freeze> {
     let (host, source, ctx) = (job.host, job.source, job.ctx);
-    match host.sandboxes().freeze(&source.id).await {
+    let (id, uuid) = (&source.id, &source.facts.uuid);
+    let reason = match host.sandboxes().fs_state(uuid).await? {
+        FsState::Thawed => None,
+        FsState::Frozen => Some("another client has frozen the file systems of"),
+        FsState::Unknown => {
+            Some("the guest agent does not tell whether file systems are frozen in")
+        }
+    };
+    if let Some(reason) = reason {
+        ctx.warn(format!(
+            "{reason} {id}; the snapshot will be crash-consistent"
+        ));
+        return Ok(Freeze::None);
+    }
+    backup.mark_freezing().await?;
+    match host.sandboxes().freeze(id).await {
         Ok(count) => {
-            ctx.info(format!("froze {count} file systems of {}", source.id));
-            count > 0
+            ctx.info(format!("froze {count} file systems of {id}"));
+            Ok(match count {
+                0 => Freeze::None,
+                _ => Freeze::Done,
+            })
         }
         Err(error) => {
             ctx.warn(format!("{error}; the snapshot will be crash-consistent"));
-            false
+            match host.sandboxes().fs_state(uuid).await {
+                Ok(FsState::Thawed) => {
+                    backup.mark_thawed();
+                    Ok(Freeze::None)
+                }
+                _ => Ok(Freeze::Unknown),
+            }
         }
     }
 }
 
-/// Thaws the guest's file systems; returns whether any was still frozen.
-async fn thaw_file_systems(job: SnapshotJob<'_>, backup: &Backup) -> Result<bool> {
+/// Thaws the guest's file systems if this job has frozen them; returns whether any was still frozen.
+async fn thaw_file_systems(job: SnapshotJob<'_>, backup: &Backup, freeze: Freeze) -> Result<bool> {
     let (host, source, ctx) = (job.host, job.source, job.ctx);
+    if freeze == Freeze::None {
+        return Ok(false);
+    }
     let mut attempts = 1;
     loop {
         match host.sandboxes().thaw(&source.id).await {

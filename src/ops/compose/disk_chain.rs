@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use snapdeck_host::{FileReader, Host};
+use snapdeck_host::{FileReader, Host, ImageFile};
 use snapdeck_model::{BufferPool, FileStamp, HostName, Result};
 use snapdeck_qcow2::{HEADER_BYTES, ReadRequest, Tables, read_backing_format};
 
@@ -112,6 +112,22 @@ impl DiskChain {
             .first()
             .ok_or_else(|| internal_error("no base"))?;
         base.read_at(&self.buffers, offset, length as usize).await
+    }
+
+    /// Fails unless the domain still uses the overlay that was opened: its tables would be those of another disk.
+    pub(super) async fn check_same_overlay(&self, host: &Host, source: &SandboxDisk) -> Result<()> {
+        source.check_same_disk(host).await?;
+        let inode = |stamp: Option<FileStamp>| stamp.map(|stamp| stamp.inode);
+        let file = host.fs().image_file(&source.disk_path).await?;
+        let header = |file: &ImageFile| file.facts.as_ref().ok().cloned();
+        let opened = source.chain.first().and_then(|link| link.facts.clone());
+        let before = self.stamps.0.first().copied().flatten();
+        match inode(file.as_ref().map(|file| file.stamp)) == inode(before)
+            && file.as_ref().and_then(header) == opened
+        {
+            true => Ok(()),
+            false => Err(source.other_disk_error(host)),
+        }
     }
 
     pub(super) fn base_stamp(&self) -> Option<FileStamp> {

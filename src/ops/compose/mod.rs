@@ -68,7 +68,11 @@ pub(crate) async fn compose_running(
         let attempt = async {
             let mut chain = DiskChain::open(job.host, job.source).await?;
             chain.point_in_time = Some(Box::pin(capture(job, method)).await?);
-            let result = Box::pin(compose(job, &chain)).await;
+            // No external snapshot is possible from here on: libvirt runs the backup job.
+            let result = match chain.check_same_overlay(job.host, job.source).await {
+                Ok(()) => Box::pin(compose(job, &chain)).await,
+                Err(error) => Err(error.into()),
+            };
             let point_in_time = chain.point_in_time.take();
             drop(chain);
             if let Some(point_in_time) = point_in_time {

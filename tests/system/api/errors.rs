@@ -18,6 +18,22 @@ fn invalid_input_is_400_and_names_the_field() {
         ("/snapshots/pull", "", &["empty"][..]),
         ("/snapshots/pull", "{", &["EOF"]),
         ("/snapshots/pull", "[]x", &["invalid body"]),
+        ("/snapshots/remove", r#"["base", true]"#, &["invalid body"]),
+        (
+            "/snapshots/remove",
+            r#"{"snapshot": "base"} {}"#,
+            &["invalid body"],
+        ),
+        (
+            "/snapshots/remove",
+            r#"{"snapshot": "base", "local": null}"#,
+            &["local: invalid type"],
+        ),
+        (
+            "/snapshots/remove",
+            r#"{"snapshot": "base", "snapshot": "other"}"#,
+            &["duplicate field"],
+        ),
         ("/snapshots/pull", "{}", &["`snapshot`"]),
         (
             "/snapshots/pull",
@@ -78,6 +94,116 @@ fn invalid_input_is_400_and_names_the_field() {
         .failed(400, "invalidInput", &["a b"]);
     api.call("/snapshots/pull", &["-d", "{}", "-H", "Idempotency-Key;"])
         .failed(400, "invalidInput", &["Idempotency-Key"]);
+}
+
+#[test]
+fn unknown_fields_and_parameters_are_refused_and_nothing_is_done() {
+    let (world, id) = World::with_sandbox(State::Off);
+    world.snapshot("app", 1);
+    world.put(&world.snapshot_path("app"), "app");
+    let api = Api::start(&world);
+    let verbs = [
+        "start", "stop", "pause", "resume", "save", "restore", "destroy",
+    ];
+    let verb_paths = verbs.map(|verb| format!("/sandboxes/{id}/{verb}"));
+    for path in verb_paths.iter().map(String::as_str) {
+        for body in [r#"{"dryRun": true}"#, r#"{"Force": true}"#, "[1]", "x=1"] {
+            api.call(path, &["-d", body])
+                .failed(400, "invalidInput", &[]);
+        }
+        let path = format!("{path}?dryRun=true");
+        api.call(&path, &["-X", "POST"]).failed(
+            400,
+            "invalidInput",
+            &["unknown parameter \"dryRun\""],
+        );
+    }
+    for (path, body) in [
+        ("/snapshots/remove", json!({"snapshot": "app"})),
+        (
+            "/snapshots/remove",
+            json!({"snapshot": "app", "bucket": true}),
+        ),
+        (
+            "/snapshots/push",
+            json!({"sandboxId": id, "snapshotName": "app", "overwrite": true}),
+        ),
+        (
+            "/snapshots/create",
+            json!({"sandboxId": id, "name": "app", "overwrite": true}),
+        ),
+        (
+            "/snapshots/pull",
+            json!({"snapshot": "app", "overwrite": true}),
+        ),
+        ("/sandboxes", json!({"id": "n", "snapshot": "app"})),
+    ] {
+        for (key, value) in [
+            ("dryRun", json!(true)),
+            ("Local", json!(false)),
+            ("", json!(1)),
+        ] {
+            let mut body = body.clone();
+            body[key] = value;
+            let unknown = format!("unknown field `{key}`");
+            api.post(path, &body)
+                .failed(400, "invalidInput", &[&unknown]);
+        }
+        api.post(&format!("{path}?overwrite=false"), &body).failed(
+            400,
+            "invalidInput",
+            &["unknown parameter \"overwrite\""],
+        );
+    }
+    for args in [
+        &["-X", "DELETE", "-d", r#"{"keepDisk": true}"#][..],
+        &["-X", "DELETE", "-d", "null 1"],
+    ] {
+        api.call(&format!("/sandboxes/{id}"), args)
+            .failed(400, "invalidInput", &[]);
+    }
+    api.call(&format!("/sandboxes/{id}?keepDisk"), &["-X", "DELETE"])
+        .failed(400, "invalidInput", &["keepDisk"]);
+    api.call("/jobs/1?x=1", &["-X", "DELETE"])
+        .failed(400, "invalidInput", &["\"x\""]);
+    assert_eq!(api.get("/jobs").expect_status(200), json!([]));
+    assert_eq!(world.names("snapshots"), ["app.qcow2", "base.qcow2"]);
+    assert!(world.is_in_bucket("app"));
+    assert_eq!(world.state(&id), "shut off");
+}
+
+#[test]
+fn a_remove_takes_only_the_copies_that_it_names() {
+    let world = World::new();
+    for name in ["a", "b", "c"] {
+        world.snapshot(name, 1);
+        world.put(&world.snapshot_path(name), name);
+    }
+    let api = Api::start(&world);
+    let remove = |local, bucket, name| {
+        let body = json!({"snapshot": name, "local": local, "bucket": bucket});
+        api.post("/snapshots/remove", &body)
+    };
+    remove(false, false, "a").failed(400, "invalidInput", &["both false"]);
+    api.post(
+        "/snapshots/remove",
+        &json!({"snapshot": "a", "local": false}),
+    )
+    .failed(400, "invalidInput", &["both false"]);
+    let removed = remove(false, true, "a").expect_status(200);
+    assert_eq!(
+        (&removed["host"], &removed["bucket"]),
+        (&json!(null), &json!(true))
+    );
+    remove(true, false, "b").expect_status(200);
+    api.post(
+        "/snapshots/remove",
+        &json!({"snapshot": "c", "bucket": true}),
+    )
+    .expect_status(200);
+    assert_eq!(world.names("snapshots"), ["a.qcow2"]);
+    let left = ["a", "b", "c"].map(|name| world.is_in_bucket(name));
+    assert_eq!(left, [false, true, false]);
 }
 
 #[test]

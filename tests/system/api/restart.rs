@@ -28,12 +28,11 @@ fn journal_entries(world: &World) -> usize {
 }
 
 #[test]
-fn sigterm_ends_the_server_soon_and_the_next_start_resumes_its_job() {
-    let (world, id) = World::with_sandbox(State::Running);
-    let gate = world.gate("convert");
+fn sigterm_ends_the_server_soon_and_the_next_start_resumes_its_pull() {
+    let world = with_object();
+    let gate = world.gate("check");
     let api = Api::start(&world);
-    let body = json!({"sandboxId": id, "name": "app"}).to_string();
-    let waiting = api.curl("/snapshots/create", &["-d", &body]);
+    let waiting = api.curl("/snapshots/pull", &["-d", r#"{"snapshot": "app"}"#]);
     let waiting = std::thread::spawn(move || send(waiting));
     gate.wait_reached();
     assert_eq!(journal_entries(&world), 1);
@@ -48,14 +47,33 @@ fn sigterm_ends_the_server_soon_and_the_next_start_resumes_its_job() {
         "{:?}",
         since.elapsed()
     );
-    assert_eq!(world.state(&id), "running");
-    assert!(!world.is_in_bucket("app"));
     assert_eq!(journal_entries(&world), 1);
     gate.open();
     let api = Api::start(&world);
     wait_until("the job is finished", || api.state(1) == "finished");
-    assert!(world.is_in_bucket("app"));
+    assert_eq!(world.names("snapshots"), ["app.qcow2"]);
     assert_eq!(journal_entries(&world), 0);
+}
+
+#[test]
+fn sigterm_cancels_a_create_for_good() {
+    let (world, id) = World::with_sandbox(State::Running);
+    let gate = world.gate("convert");
+    let api = Api::start(&world);
+    let body = json!({"sandboxId": id, "name": "app"}).to_string();
+    let waiting = api.curl("/snapshots/create", &["-d", &body]);
+    let waiting = std::thread::spawn(move || send(waiting));
+    gate.wait_reached();
+    api.signal("TERM");
+    let response = waiting.join().unwrap();
+    response.failed(503, "shuttingDown", &["the job was cancelled"]);
+    api.wait_for_exit().ok();
+    assert_eq!(world.state(&id), "running");
+    assert_eq!(journal_entries(&world), 0);
+    gate.open();
+    let api = Api::start(&world);
+    assert_eq!(api.get("/jobs").expect_status(200), json!([]));
+    assert!(!world.is_in_bucket("app"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use snapdeck_model::{BLOCK_BYTES, Kind, Manifest, Object};
 
-use super::{assert_error, list, name, random, upload};
+use super::{assert_error, list, random, upload};
 use crate::common::stores::stores;
 
 fn manifest_of(object: &Object, bytes: &[u8]) -> Manifest {
@@ -46,7 +46,7 @@ async fn a_manifest_is_stored_beside_its_object_and_deleted_with_it() {
             "{}: the manifest is listed as an object",
             store.name
         );
-        bucket.delete(&name("app")).await.unwrap();
+        bucket.delete_object(&object).await.unwrap();
         assert_eq!(store.get("app.json").await, None, "{}", store.name);
     }
 }

@@ -216,6 +216,17 @@ impl Host {
         id
     }
 
+    /// Replaces a sandbox by another one with the same id and path.
+    pub(crate) fn replace_sandbox(&self, short: &str, base: &str, state: State) {
+        let id = self.id(short);
+        if self.state(&id) != "shut off" {
+            self.virsh(&["destroy", &id]);
+        }
+        self.virsh(&["undefine", &id]);
+        std::fs::remove_file(self.disk(short)).unwrap();
+        self.sandbox(short, base, state);
+    }
+
     /// Defines a domain with one disk.
     pub(crate) fn define(&self, id: &str, disk: &str) {
         let source = disk.replace('&', "&amp;").replace('\'', "&apos;");
@@ -225,6 +236,11 @@ impl Host {
              <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\
              <source file='{source}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
         );
+        self.define_xml(&xml);
+    }
+
+    /// Defines a domain.
+    pub(crate) fn define_xml(&self, xml: &str) {
         let file = self.tool("domain.xml");
         std::fs::write(&file, xml).unwrap();
         self.virsh(&["define", &file]);
@@ -277,12 +293,14 @@ impl Host {
         self.virsh(&["domstate", id]).trim().to_owned()
     }
 
-    /// Returns the sorted file names in one of its directories, with hidden files and without manifests.
+    /// Returns the sorted file names in one of its directories, with hidden files and without manifests and the id of the
+    /// directory.
     pub(crate) fn names(&self, dir: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path_on_host(dir)).unwrap();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .filter(|name| name.starts_with('.') || !name.ends_with(".json"))
+            .filter(|name| name != ".snapdeck-directory-id")
             .collect();
         names.sort();
         names
@@ -409,7 +427,7 @@ impl Drop for Host {
             for verb in [
                 &["destroy"][..],
                 &["managedsave-remove"],
-                &["undefine", "--nvram"],
+                &["undefine", "--nvram", "--snapshots-metadata"],
             ] {
                 let _ = output(&mut self.virsh_command(&[verb, &[id]].concat()));
             }

@@ -14,6 +14,7 @@ mod gate;
 mod guest;
 mod host;
 mod link;
+mod opener;
 mod preload;
 mod process;
 pub(crate) mod proxy;
@@ -33,6 +34,7 @@ pub(crate) use gate::Gate;
 pub(crate) use guest::{Guest, consistent_records};
 pub(crate) use host::{Host, SmallDisk, State};
 pub(crate) use link::{Direction, Fault, Link};
+pub(crate) use opener::Opener;
 pub(crate) use process::{
     CommandOutput, find_program, is_root, output, process_tree, run, signal, wait_for_exit,
     wait_for_exit_within, wait_until,
@@ -243,6 +245,24 @@ impl World {
         }
         eprintln!("libvirtd crashed during snapdeck {args:?}, which runs again: {ran:?}");
         wait_for_exit(command.spawn().unwrap())
+    }
+
+    /// Returns the files of the jobs in the journal.
+    pub(crate) fn journal_files(&self) -> Vec<PathBuf> {
+        let journal = self.dir.join("home/.local/state/snapdeck/journal");
+        let sessions = std::fs::read_dir(journal).into_iter().flatten();
+        // A session may be removed meanwhile.
+        let files = sessions.filter_map(|session| std::fs::read_dir(session.ok()?.path()).ok());
+        let files = files.flatten().filter_map(|file| Some(file.ok()?.path()));
+        files
+            .filter(|file| file.extension().is_some_and(|ending| ending == "json"))
+            .collect()
+    }
+
+    /// Returns the entries of the journal that can be read.
+    pub(crate) fn journal_entries(&self) -> Vec<serde_json::Value> {
+        let read = |file: PathBuf| serde_json::from_slice(&std::fs::read(file).ok()?).ok();
+        self.journal_files().into_iter().filter_map(read).collect()
     }
 
     /// Starts snapdeck in its own process group, for tests that signal or kill it.

@@ -133,6 +133,12 @@ impl Host {
         write_config(self, setting);
     }
 
+    /// Sets the home directory of its SSH sessions, which is created.
+    pub(crate) fn set_home(&self, dir: &str) {
+        std::fs::create_dir_all(dir).unwrap();
+        self.set_sshd(&format!("SetEnv HOME={dir}"));
+    }
+
     /// Makes its sshd accept passwords only.
     pub(crate) fn accept_passwords_only(&self) {
         self.set_sshd(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::common::screen::Screen;
-use crate::common::{Faults, State, World, run};
+use crate::common::{Faults, State, World, exists, run, wait_until};
 
 /// Creates an environment with three stopped sandboxes in which uploaded parts are held and one job runs at a time.
 fn with_held_uploads() -> (World, Arc<Faults>) {
@@ -42,7 +42,7 @@ fn interrupted_jobs_are_offered_at_the_next_start() {
 
     // The offer is dismissed and the console is killed: the jobs are offered again.
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["2 jobs were running when", "→ one", "→ two"]);
+    screen.wait(&["2 jobs were not finished when", "→ one", "→ two"]);
     screen.press("\u{1b}");
     screen.wait_for("the offer is dismissed", |text| {
         !text.contains("last exited")
@@ -52,14 +52,14 @@ fn interrupted_jobs_are_offered_at_the_next_start() {
     kill(&mut screen);
 
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["2 jobs were running when"]);
+    screen.wait(&["2 jobs were not finished when"]);
     screen.press("t");
     screen.wait(&["one", "uploading"]);
     kill(&mut screen);
 
     faults.hold_parts.store(false, SeqCst);
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["2 jobs were running when"]);
+    screen.wait(&["2 jobs were not finished when"]);
     screen.press("tJ");
     screen.wait(&["Jobs page (2)", "finished", "one.qcow2", "two.qcow2"]);
     assert!(world.is_in_bucket("one") && world.is_in_bucket("two"));
@@ -71,6 +71,75 @@ fn interrupted_jobs_are_offered_at_the_next_start() {
     assert!(!screen.text().contains("last exited"));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
+}
+
+/// Starts a push of `a`, which is held, and a destroy of `b`, which is queued, in a console.
+fn with_queued_destroy() -> (World, Arc<Faults>, Screen) {
+    let (world, faults) = with_held_uploads();
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.wait(&["shut off", "base"]);
+    screen.press("pone\r");
+    screen.wait(&["one", "uploading"]);
+    let id = world.id("b");
+    screen.press("jd");
+    screen.wait(&[&format!("Type {id}")]);
+    screen.press(&format!("{id}\r"));
+    screen.wait(&[&format!("destroy {id}"), "queued"]);
+    wait_until("the targets are recorded", || {
+        let entries = world.journal_entries();
+        let known = entries.iter().filter(|entry| entry["target"].is_object());
+        known.count() == 2
+    });
+    (world, faults, screen)
+}
+
+#[test]
+fn a_resumed_destroy_leaves_a_new_sandbox_of_that_name() {
+    for is_replaced in [true, false] {
+        let (world, faults, mut screen) = with_queued_destroy();
+        kill(&mut screen);
+        if is_replaced {
+            world.replace_sandbox("b", "base", State::Off);
+        }
+        faults.hold_parts.store(false, SeqCst);
+        let title = format!("destroy {}", world.id("b"));
+        let mut screen = Screen::open(&world.command(&[]));
+        let queued = format!("{title}, queued");
+        screen.wait(&["2 jobs were not finished", ", running", &queued]);
+        screen.press("t");
+        if is_replaced {
+            screen.wait(&[&format!("✗ {title}")]);
+            screen.press("J");
+            screen.wait(&["was replaced or changed since it was"]);
+        } else {
+            screen.wait(&[&format!("✓ {title}")]);
+        }
+        assert_eq!(exists(&world.disk("b")), is_replaced);
+        wait_until("the push is finished", || {
+            world.journal_entries().is_empty()
+        });
+        assert!(world.is_in_bucket("one"));
+        screen.press("q");
+        assert_eq!(screen.wait_for_exit(), 0);
+    }
+}
+
+#[test]
+fn sigterm_cancels_a_queued_destroy_and_keeps_a_push() {
+    for signal in ["TERM", "HUP"] {
+        let (world, _faults, mut screen) = with_queued_destroy();
+        let pid = screen.child.process_id().unwrap().to_string();
+        run("kill", &[&format!("-{signal}"), &pid]);
+        screen.child.wait().unwrap();
+        let entries = world.journal_entries();
+        assert_eq!(entries.len(), 1, "{signal}: {entries:?}");
+        assert!(entries[0]["operation"]["push"].is_object(), "{entries:?}");
+        let mut screen = Screen::open(&world.command(&[]));
+        let text = screen.wait(&["1 job was not finished", "→ one"]);
+        assert!(!text.contains("destroy"), "{text}");
+        kill(&mut screen);
+        assert!(exists(&world.disk("b")));
+    }
 }
 
 #[test]

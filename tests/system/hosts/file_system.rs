@@ -66,24 +66,43 @@ async fn whole_files_are_written_read_copied_and_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_directories_of_snapdeck_are_removed() {
-    on_each(async |world, fs| {
-        let temp = fs.make_temp_dir().await.unwrap();
+    for world in [World::private_local(), World::over_ssh(1)] {
+        let host = Host::new(world.settings().hosts[0].clone()).unwrap();
+        let dirs = host.scratch_dirs();
+        let temp = dirs.make_temp().await.unwrap();
         assert!(temp.starts_with(&world.path("temp/")), "{temp}");
         assert_eq!(mode(&temp), 0o700);
-        std::fs::write(format!("{temp}/file"), "x").unwrap();
-        let backup = fs.make_backup_dir("vm").await.unwrap();
-        let name = backup.rsplit('/').next().unwrap().to_owned();
-        assert_eq!(fs.backup_dirs().await.unwrap(), [name]);
+        std::fs::create_dir(format!("{temp}/sub")).unwrap();
+        std::fs::write(format!("{temp}/sub/file"), "x").unwrap();
+        let backup = dirs.make_backup(&"vm".parse().unwrap()).await.unwrap();
+        let stale = host.backups().stale().await.unwrap();
+        let found: Vec<&str> = stale.iter().map(|stale| &*stale.dir).collect();
+        assert_eq!(found, [&backup]);
+        // Something else has its name now.
+        let moved = world.path("temp/moved");
+        std::fs::rename(&temp, &moved).unwrap();
+        std::fs::create_dir(&temp).unwrap();
+        std::fs::write(format!("{temp}/other"), "x").unwrap();
+        assert!(dirs.remove(&temp).await.is_err());
+        assert!(std::fs::exists(format!("{temp}/other")).unwrap());
+        std::fs::remove_dir_all(&temp).unwrap();
+        std::os::unix::fs::symlink(&moved, &temp).unwrap();
+        assert!(dirs.remove(&temp).await.is_err());
+        assert!(std::fs::exists(format!("{moved}/sub/file")).unwrap());
+        std::fs::remove_file(&temp).unwrap();
+        std::fs::rename(&moved, &temp).unwrap();
         for dir in [&temp, &backup, &temp] {
-            fs.remove_temp_dir(dir).await.unwrap();
+            dirs.remove(dir).await.unwrap();
         }
         let snapshots = world.path("snapshots");
-        assert!(fs.remove_temp_dir(&snapshots).await.is_err());
+        assert!(dirs.remove(&snapshots).await.is_err());
         assert!(std::fs::exists(snapshots).unwrap());
-        assert_eq!(fs.backup_dirs().await.unwrap(), [""; 0]);
-        assert!(fs.free_bytes(&world.path("temp")).await.unwrap() > 0);
-    })
-    .await;
+        assert!(host.backups().stale().await.unwrap().is_empty());
+        assert_eq!(world.names("temp"), [""; 0]);
+        let temp_dir = world.path("temp");
+        assert!(host.fs().free_bytes(&temp_dir).await.unwrap() > 0);
+        host.disconnect().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,6 +188,52 @@ async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
             reader.read_at(&buffers, size - 1, 2).await.is_err(),
             "past the end"
         );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_others_are_never_written_to() {
+    on_each(async |world, fs| {
+        let partial = world.path("snapshots/.a.partial");
+        let log = format!("{partial}.mark");
+        let refused = async || {
+            let error = fs.open_writer(&partial, &content("v", 9)).await.err();
+            let error = error.expect("a file of others was opened");
+            assert_eq!(error.kind(), Kind::Conflict, "{error}");
+            error.to_string()
+        };
+        // Without a log, with the log of another program, a link, a directory.
+        std::fs::write(&partial, "precious").unwrap();
+        assert!(refused().await.contains("did not create"));
+        std::fs::write(&log, "a note\n").unwrap();
+        refused().await;
+        assert_eq!(std::fs::read(&log).unwrap(), b"a note\n");
+        std::fs::remove_file(&partial).unwrap();
+        refused().await;
+        assert_eq!(std::fs::read(&log).unwrap(), b"a note\n");
+        std::fs::remove_file(&log).unwrap();
+        let target = world.path("scratch/target");
+        std::fs::write(&target, "precious").unwrap();
+        std::os::unix::fs::symlink(&target, &partial).unwrap();
+        assert!(fs.open_writer(&partial, &content("v", 9)).await.is_err());
+        std::fs::remove_file(&partial).unwrap();
+        std::os::unix::fs::symlink(&target, &log).unwrap();
+        assert!(fs.open_writer(&partial, &content("v", 9)).await.is_err());
+        std::fs::remove_file(&log).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+
+        // The partial file of another installation: the same object is continued, another one is not put in its place.
+        let header = r#"{"content":{"version":"v","sizeBytes":9},"bootId":"b","owner":{"id":"0123456789abcdef0123456789abcdef","creator":"ada on build-1","created":"2026-01-02T03:04:05Z"}}"#;
+        let text = format!("{header}\t0 {}\t", hash_block(b"123456789"));
+        std::fs::write(&partial, "123456789").unwrap();
+        std::fs::write(&log, &text).unwrap();
+        let error = fs.open_writer(&partial, &content("w", 9)).await.err();
+        assert!(error.unwrap().to_string().contains("ada on build-1"));
+        assert_eq!(std::fs::read(&partial).unwrap(), b"123456789");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), text);
+        let writer = fs.open_writer(&partial, &content("v", 9)).await.unwrap();
+        assert_eq!(writer.resume_state().blocks.len(), 1);
     })
     .await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Fault, State, World, same_disk, wait_for_exit_within};
+use crate::common::{Fault, State, World, output, same_disk, wait_for_exit_within};
 
 /// A login times out after 12 s; the rest is for a slow machine.
 const DEADLINE: Duration = Duration::from_secs(40);
@@ -89,4 +89,58 @@ fn an_sshd_without_forwarding_is_sufficient() {
     world.snapdeck(&["pull", "app"]).ok();
     assert!(same_disk(&world.snapshot_path("app"), &world.disk("vm")));
     assert!(world.names("temp").is_empty());
+}
+
+/// Writes a startup file that bash reads for commands of an SSH session, too.
+fn write_bashrc(world: &World, text: &str) {
+    std::fs::write(world.path("home/.bashrc"), text).unwrap();
+}
+
+#[test]
+fn a_login_shell_that_prints_is_an_error_and_nothing_is_done() {
+    let world = World::over_ssh(1);
+    let base = world.snapshot("base", 1);
+    world.set_home(&world.path("home"));
+    for text in [
+        "printf 'Welcome \\033[31m\\n'",
+        "yes | head -c 1000000",
+        "echo",
+    ] {
+        write_bashrc(&world, text);
+        let ran = world.snapdeck(&["remove", "base", "--local"]);
+        let ran = ran.failed(5, &["its login shell prints", ".bashrc"]);
+        assert!(!ran.stderr.contains('\u{1b}'), "{}", ran.stderr);
+        assert!(std::path::Path::new(&base).exists());
+    }
+    write_bashrc(&world, "echo only to stderr >&2");
+    world.snapdeck(&["exists", "base"]).ok();
+}
+
+#[test]
+fn variables_of_the_host_do_not_change_its_programs() {
+    let world = World::over_ssh(1);
+    world.snapshot("base", 1);
+    let id = world.sandbox("vm", "base", State::Off);
+    world.set_home(&world.path("home"));
+    write_bashrc(
+        &world,
+        "export POSIXLY_CORRECT=1 BLOCK_SIZE=human-readable DF_BLOCK_SIZE=1G DU_BLOCK_SIZE=1G LC_ALL=C",
+    );
+    world.snapdeck(&["push", &id, "app"]).ok();
+    world.snapdeck(&["pull", "app"]).ok();
+    assert!(same_disk(&world.snapshot_path("app"), &world.disk("vm")));
+    world.snapdeck(&["doctor"]).ok();
+}
+
+#[test]
+fn the_directory_for_temporary_files_may_have_any_name() {
+    let world = World::over_ssh(1);
+    world.snapshot("base", 1);
+    for name in ["with a space", "with%h", &"long".repeat(20), "ümlaut"] {
+        let dir = world.dir.join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let mut command = world.command(&["exists", "base"]);
+        let ran = output(command.env("TMPDIR", dir));
+        assert!(ran.status.success(), "{name}: {ran:?}");
+    }
 }

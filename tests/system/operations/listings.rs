@@ -5,6 +5,34 @@ use serde_json::{Value, json};
 use crate::common::{State, World, find_program, is_remote, run};
 
 #[test]
+fn names_of_domains_do_not_control_the_terminal() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    let id = world.sandbox("a", "base", State::Off);
+    let name = format!("{id}\u{9b}2J\u{202e}x");
+    world.define(&name.replace('\u{9b}', "&#x9b;"), &world.disk("a"));
+    let shown = format!("{id}\\u{{9b}}2J\\u{{202e}}x");
+    for args in [
+        &["sandboxes", "--all"][..],
+        &["snapshots"],
+        &["remove", "base", "--local"],
+    ] {
+        let ran = world.snapdeck(args);
+        let text = ran.stdout + &ran.stderr;
+        assert!(text.contains(&shown), "{args:?}: {text:?}");
+        assert!(!text.contains(['\u{9b}', '\u{202e}']), "{args:?}: {text:?}");
+    }
+    let ran = world.snapdeck(&["snapshots", "--json"]).ok();
+    assert!(
+        !ran.stdout.contains(['\u{9b}', '\u{202e}']),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.json().to_string().contains(&name), "{}", ran.stdout);
+    world.virsh(&["undefine", &name]);
+}
+
+#[test]
 fn sandboxes_are_listed_with_state_and_chain() {
     let world = World::new();
     let base = world.snapshot("base", 1);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::json;
 
-use crate::common::{State, World, only_local, run, sha256, stamp, wait_for_exit};
+use crate::common::{State, World, run, sha256, stamp, wait_for_exit};
 use crate::operations::{assert_no_temporary_files, assert_object_is};
 
 #[test]
@@ -147,27 +147,60 @@ fn a_sandbox_resumed_during_the_push_is_not_uploaded() {
     assert_no_temporary_files(&world);
 }
 
-#[test]
-fn a_sandbox_started_during_the_push_is_not_uploaded() {
-    if only_local("qemu-nbd on the host locks the disk, so the sandbox cannot be started") {
-        return;
+/// Attaches a second disk to the definition of a sandbox that is shut off; returns its path.
+fn attach_disk(world: &World, id: &str, target: &str) -> String {
+    let path = world.path(&format!("sandboxes/{target}.img"));
+    world.image(&path, 1);
+    world.virsh(&[
+        "attach-disk",
+        id,
+        &path,
+        target,
+        "--config",
+        "--driver",
+        "qemu",
+        "--subdriver",
+        "qcow2",
+    ]);
+    path
+}
+
+/// Changes texts in the definition of a sandbox.
+fn edit_definition(world: &World, id: &str, edits: &[(&str, &str)]) {
+    let mut xml = world.virsh(&["dumpxml", "--inactive", id]);
+    for (from, to) in edits {
+        assert!(xml.contains(from), "{from}: {xml}");
+        xml = xml.replace(from, to);
     }
+    let file = world.path("scratch/domain.xml");
+    std::fs::write(&file, xml).unwrap();
+    world.virsh(&["define", &file]);
+}
+
+#[test]
+fn the_disk_that_boots_is_pushed_and_the_others_are_named() {
     let (world, id) = World::with_sandbox(State::Off);
-    let (child, faults) = world.start_to_parts(&["push", &id, "app"]);
-    world.virsh(&["start", &id]);
-    faults.hold_parts.store(false, SeqCst);
-    wait_for_exit(child).failed(
-        4,
-        &[
-            &id,
-            "changed while its disk was read",
-            "it was shut off and is now running",
-        ],
-    );
-    assert_eq!(world.state(&id), "running");
-    assert!(!world.is_in_bucket("app"));
-    assert_eq!(world.uploads(), "[]");
-    assert_no_temporary_files(&world);
+    let (disk, data) = (world.disk("a"), attach_disk(&world, &id, "vdb"));
+    let ran = world.snapdeck(&["push", &id, "first"]).ok();
+    for word in [&id, "2 disks", &*disk, &format!("not {data} (vdb)")] {
+        assert!(ran.stderr.contains(word), "{word}: {ran:?}");
+    }
+    assert_object_is(&world, "first", &disk);
+    // Targets decide, not the order of the definition: the overlay becomes vdc.
+    edit_definition(&world, &id, &[("dev='vda'", "dev='vdc'")]);
+    let ran = world.snapdeck(&["push", &id, "second"]).ok();
+    assert!(ran.stderr.contains(&format!("not {disk} (vdc)")), "{ran:?}");
+    assert_object_is(&world, "second", &data);
+    // A boot order decides before the targets.
+    let target = "<target dev='vdc' bus='virtio'/>";
+    let ordered = format!("{target}<boot order='1'/>");
+    let edits = [("<boot dev='hd'/>", ""), (target, &*ordered)];
+    edit_definition(&world, &id, &edits);
+    world.snapdeck(&["push", &id, "third"]).ok();
+    assert_object_is(&world, "third", &disk);
+    let ran = world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
+    let words = format!("has 2 disks: removing {disk}, keeping {data}");
+    assert!(ran.stderr.contains(&words), "{ran:?}");
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn a_truncated_base_is_not_replaced_by_another_image() {
     world.sandbox("a", "app", State::Off);
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_len(3 * BLOCK).unwrap();
+    drop(file);
     replace_object(&world);
     let before = (sha256(&path), stamp(&path));
     world
@@ -180,5 +181,21 @@ fn a_file_that_was_replaced_meanwhile_is_kept() {
     let before = (sha256(&path), stamp(&path));
     world.release();
     wait_for_exit(child).failed(4, &["changed or replaced meanwhile"]);
+    assert_eq!((sha256(&path), stamp(&path)), before);
+}
+
+#[test]
+fn a_snapshot_that_was_pinned_meanwhile_is_kept() {
+    let (world, _) = ProxiedWorld::with_object(40);
+    let path = world.snapshot("app", 30);
+    let before = (sha256(&path), stamp(&path));
+    world.faults.hold_from.store(BLOCK, SeqCst);
+    let child = world.start(&["pull", "app", "--overwrite"]);
+    wait_until("a block is logged", || world.logged_bytes() == BLOCK);
+    // `pin` waits for the lock of the pull; not everything that writes a manifest does.
+    let pin = r#"{"format": 1, "name": "app", "pinned": true}"#;
+    std::fs::write(world.path("snapshots/app.json"), pin).unwrap();
+    world.release();
+    wait_for_exit(child).failed(4, &["cannot overwrite app", "is pinned"]);
     assert_eq!((sha256(&path), stamp(&path)), before);
 }

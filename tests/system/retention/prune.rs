@@ -1,21 +1,71 @@
 //! `prune`: snapshots that a rule removes on hosts and in the bucket, and those that are kept.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use snapdeck_engine::{JobState, PruneRequest, View};
-use snapdeck_model::{Kind, PruneRule};
+use snapdeck_model::{Digest, FileStamp, Kind, Manifest, PruneRule};
 
 use crate::common::screen::Screen;
-use crate::common::{State, World, exists, only_local, run};
+use crate::common::{State, World, exists, only_local, run, sha256};
 
-/// Sets the modification time of a snapshot to `days` ago.
-fn age(world: &World, name: &str, days: u64) {
-    let file = std::fs::File::options()
-        .append(true)
-        .open(world.snapshot_path(name))
-        .unwrap();
+/// Returns the digests of a file's blocks of 8 MiB.
+fn digests(file: &str) -> Vec<Digest> {
+    let bytes = std::fs::read(file).unwrap();
+    let part = |block: &[u8]| {
+        let path = format!("{file}.block");
+        std::fs::write(&path, block).unwrap();
+        let digest = Digest::from_hex(&sha256(&path)).unwrap();
+        std::fs::remove_file(path).unwrap();
+        digest
+    };
+    bytes.chunks(8 << 20).map(part).collect()
+}
+
+/// Returns a manifest of a file that was created `days` ago.
+fn manifest(file: &str, name: &str, days: i64) -> Manifest {
+    let metadata = std::fs::metadata(file).unwrap();
+    let mut manifest = Manifest::new(name.parse().unwrap(), metadata.len(), digests(file));
+    manifest.created = Some(Timestamp::now() - SignedDuration::from_hours(24 * days));
+    manifest
+}
+
+/// Writes the manifest of a snapshot that was created `days` ago, whatever the time of its file.
+fn age(world: &World, name: &str, days: i64) {
+    let path = world.snapshot_path(name);
+    let mut manifest = manifest(&path, name, days);
+    let metadata = std::fs::metadata(&path).unwrap();
+    let seconds = i128::from(metadata.mtime()) * 1_000_000_000;
+    manifest.file = Some(FileStamp {
+        inode: metadata.ino(),
+        modified_ns: seconds + i128::from(metadata.mtime_nsec()),
+        size_bytes: metadata.len(),
+        changed_ns: Some(
+            i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
+        ),
+    });
+    let json = manifest.write().unwrap();
+    std::fs::write(world.path(&format!("snapshots/{name}.json")), json).unwrap();
+}
+
+/// Uploads an image that was created `days` ago, with its manifest.
+fn put(world: &World, file: &str, name: &str, days: i64) {
+    world.put(file, name);
+    let mut manifest = manifest(file, name, days);
+    manifest.etag = Some(world.etag(name));
+    let json = world.path("scratch/manifest.json");
+    std::fs::write(&json, manifest.write().unwrap()).unwrap();
+    let put = world.s5cmd(&["cp", "--raw", &json, &format!("{{}}/{name}.json")]);
+    assert!(put.status.success(), "{put:?}");
+}
+
+/// Sets the modification time of a snapshot's file to `days` ago.
+fn touch(world: &World, name: &str, days: u64) {
+    let path = world.snapshot_path(name);
+    let file = std::fs::File::options().append(true).open(path).unwrap();
     let at = SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
     file.set_modified(at).unwrap();
 }
@@ -37,7 +87,7 @@ fn with_versions() -> World {
         ("app-v3", 20),
         ("web-v1", 50),
     ] {
-        world.snapshot(name, 0);
+        world.snapshot(name, 1);
         age(&world, name, days);
     }
     world
@@ -47,10 +97,7 @@ fn with_versions() -> World {
 fn snapshots_that_match_all_conditions_are_removed_unless_needed() {
     let world = with_versions();
     let id = world.sandbox("a", "app-v1", State::Off);
-    // The time of the base counts, not that of the overlay.
-    age(&world, "app-v1", 40);
     world.snapdeck(&["pin", "web-v1"]).ok();
-    age(&world, "web-v1", 50);
 
     let dry = [
         "prune",
@@ -93,6 +140,92 @@ fn snapshots_that_match_all_conditions_are_removed_unless_needed() {
 }
 
 #[test]
+fn the_age_of_a_snapshot_is_that_of_its_manifest() {
+    let world = World::new();
+    // Copied recently, from an old one to a new one, in the wrong order.
+    for (name, days, copied) in [("app-v1", 40, 1), ("app-v2", 2, 400), ("app-v3", 30, 3)] {
+        world.snapshot(name, 0);
+        touch(&world, name, copied);
+        age(&world, name, days);
+        put(&world, &world.snapshot_path(name), name, days);
+    }
+    // Nothing says when these were created: they are not old, nor the newest.
+    world.snapshot("app-v9", 0);
+    world.put(&world.snapshot_path("app-v9"), "app-v9");
+    touch(&world, "app-v9", 4000);
+    world.snapshot("app-v8", 0);
+    age(&world, "app-v8", 50);
+    touch(&world, "app-v8", 4000);
+    for (rule, removed) in [
+        (&["--older-than", "25d"][..], &["app-v1", "app-v3"][..]),
+        (&["--keep", "1"], &["app-v1", "app-v3"]),
+    ] {
+        for place in ["--local", "--bucket"] {
+            let dry = [&["prune", "--dry-run", "--json", place], rule].concat();
+            let plan = world.snapdeck(&dry).ok().json();
+            assert_eq!(
+                names(&plan, "toRemove"),
+                removed,
+                "{rule:?} {place}: {plan}"
+            );
+            let kept = &plan["kept"].as_array().unwrap()[..];
+            let is_explained =
+                |kept: &Value| kept["keepReasons"].to_string().contains("age is unknown");
+            assert!(!kept.is_empty() && kept.iter().all(is_explained), "{plan}");
+        }
+    }
+    let dry = [
+        "prune",
+        "--older-than",
+        "25d",
+        "--local",
+        "--dry-run",
+        "--json",
+    ];
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(names(&plan, "kept"), ["app-v8", "app-v9"], "{plan}");
+}
+
+#[test]
+fn a_last_copy_is_one_of_bytes_not_of_a_name() {
+    let world = World::hosts(2);
+    let [alpha, beta] = [&world.hosts[0], &world.hosts[1]];
+    let path = alpha.snapshot("same", 1);
+    age(&world, "same", 9);
+    put(&world, &path, "same-elsewhere", 9);
+    // Other bytes of the same length.
+    let other = beta.snapshot("different", 1);
+    alpha.snapshot("different", 1);
+    age(&world, "different", 9);
+    put(&world, &other, "different", 9);
+    alpha.snapshot("unknown", 1);
+    let dry = [
+        "prune",
+        "--unused",
+        "--host",
+        "alpha",
+        "--dry-run",
+        "--json",
+    ];
+    let plan = world.snapdeck(&dry).ok().json();
+    let is_last = |name: &str| {
+        let all = plan["toRemove"].as_array().unwrap().iter();
+        let mut found = all.filter(|candidate| candidate["name"] == name);
+        found.next().unwrap()["lastCopy"].as_bool().unwrap()
+    };
+    assert!(!is_last("same"), "{plan}");
+    assert!(is_last("different") && is_last("unknown"), "{plan}");
+    // Both copies at once.
+    let dry = ["prune", "--unused", "--dry-run", "--json"];
+    let plan = world.snapdeck(&dry).ok().json();
+    let all = plan["toRemove"].as_array().unwrap();
+    assert!(
+        all.iter().all(|candidate| candidate["lastCopy"] == true),
+        "{plan}"
+    );
+}
+
+#[test]
 fn an_unresolved_chain_keeps_all_snapshots_of_its_host() {
     let world = with_versions();
     let disk = world.path("sandboxes/torn.qcow2");
@@ -119,7 +252,7 @@ fn objects_that_hosts_need_are_kept() {
     let world = World::new();
     let base = world.snapshot("base", 0);
     for name in ["base", "old", "extra"] {
-        world.put(&base, name);
+        put(&world, &base, name, 1);
     }
     world.sandbox("a", "base", State::Off);
     let dry = ["prune", "--unused", "--bucket", "--dry-run", "--json"];
@@ -156,8 +289,14 @@ fn an_unreachable_host_keeps_all_objects() {
     let world = World::hosts(2);
     let base = world.snapshot("base", 0);
     world.put(&base, "base");
-    world.reconfigure(&world.hosts[1].uri(), "qemu:///system?socket=/nonexistent");
+    let socket = world.path("scratch/socket");
+    std::os::unix::fs::symlink(world.hosts[1].libvirt_socket(), &socket).unwrap();
+    world.reconfigure(&world.hosts[1].libvirt_socket(), &socket);
     let dry = ["prune", "--unused", "--bucket", "--dry-run", "--json"];
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(names(&plan, "toRemove"), ["base"], "{plan}");
+    // From now on the host is known to share no directory with the other.
+    std::fs::remove_file(&socket).unwrap();
     let plan = world.snapdeck(&dry).ok().json();
     assert_eq!(names(&plan, "kept"), ["base"], "{plan}");
     assert!(
@@ -245,6 +384,7 @@ fn the_removal_checks_the_image_again() {
         hosts: vec!["alpha".parse().unwrap()],
         include_bucket: true,
         include_leftovers: false,
+        include_foreign: false,
     };
     let plan = runtime.block_on(engine.prune_plan(&request)).unwrap();
     assert_eq!(plan.to_remove.len(), 2);

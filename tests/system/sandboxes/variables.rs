@@ -143,6 +143,111 @@ fn leftover_variables_of_another_snapshot_are_not_used() {
     world.snapdeck(&["push", &id, "app"]).ok();
 }
 
+/// Defines a domain whose UEFI variables are `variables`, with the disk of a sandbox.
+fn define_with_variables(world: &World, id: &str, disk: &str, variables: &str) {
+    let xml = format!(
+        "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><os>\
+         <type arch='x86_64' machine='q35'>hvm</type>\
+         <loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>\
+         <nvram>{variables}</nvram></os><features><acpi/></features><devices>\
+         <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\
+         <source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
+    );
+    let file = world.path("scratch/domain.xml");
+    std::fs::write(&file, xml).unwrap();
+    world.virsh(&["define", &file]);
+}
+
+/// Removes the definition of a domain, so that nothing removes its variables.
+fn undefine(world: &World, id: &str) {
+    world.virsh(&["undefine", id, "--keep-nvram"]);
+}
+
+#[test]
+fn destroy_keeps_the_variables_of_a_renamed_guest() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let (old, new) = (world.id("old"), world.id("new"));
+    let (variables, overlay) = (
+        world.path(&format!("nvram/{old}_VARS.fd")),
+        world.disk("new"),
+    );
+    write_random(&variables);
+    let sum = sha256(&variables);
+    let base = world.snapshot_path("base");
+    let create = [
+        "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &overlay,
+    ];
+    run("qemu-img", &create);
+    define_with_variables(&world, &old, &overlay, &variables);
+    world.virsh(&["domrename", &old, &new]);
+    let ran = world.snapdeck(&["sandbox", "destroy", &old, "--yes"]);
+    ran.failed(3, &[&old, "not found", "UEFI variables", &new]);
+    assert_eq!(sha256(&variables), sum);
+    // With a leftover overlay of that name only the overlay is removed.
+    std::fs::copy(&overlay, world.disk("old")).unwrap();
+    let ran = world.snapdeck(&["sandbox", "destroy", &old, "--yes"]).ok();
+    assert!(
+        ran.stderr.contains("keeping") && ran.stderr.contains(&new),
+        "{ran:?}"
+    );
+    assert!(!exists(&world.disk("old")));
+    assert_eq!(sha256(&variables), sum);
+    // They are its own: they are removed with it.
+    world.snapdeck(&["sandbox", "destroy", &new, "--yes"]).ok();
+    assert!(!exists(&variables) && !exists(&overlay));
+}
+
+#[test]
+fn variables_that_another_domain_refers_to_under_another_path_stay() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let id = world.id("a");
+    world.sandbox("other", "base", State::Off);
+    undefine(&world, &world.id("other"));
+    for link in ["symbolic", "hard"] {
+        let variables = world.path(&format!("nvram/{id}_VARS.fd"));
+        let _ = std::fs::remove_file(&variables);
+        write_random(&variables);
+        let sum = sha256(&variables);
+        let alias = world.path(&format!("scratch/{link}.fd"));
+        match link {
+            "hard" => std::fs::hard_link(&variables, &alias).unwrap(),
+            _ => std::os::unix::fs::symlink(&variables, &alias).unwrap(),
+        }
+        let sandbox = world.sandbox("a", "base", State::Off);
+        undefine(&world, &sandbox);
+        define_with_variables(&world, &id, &world.disk("a"), &variables);
+        let other = world.id("other");
+        define_with_variables(&world, &other, &world.disk("other"), &alias);
+        let ran = world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
+        assert!(
+            ran.stderr.contains("keeping") && ran.stderr.contains(&other),
+            "{ran:?}"
+        );
+        assert!(!exists(&world.disk("a")));
+        assert_eq!(sha256(&variables), sum, "{link} link");
+        undefine(&world, &other);
+    }
+}
+
+#[test]
+fn new_refuses_variables_that_a_domain_refers_to() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let id = world.id("a");
+    world.sandbox("other", "base", State::Off);
+    let other = world.id("other");
+    undefine(&world, &other);
+    // They do not exist yet: the domain was not started.
+    let variables = world.path(&format!("nvram/{id}_VARS.fd"));
+    define_with_variables(&world, &other, &world.disk("other"), &variables);
+    let ran = world.snapdeck(&["sandbox", "new", &id, "base"]);
+    ran.failed(4, &[&id, &other, &variables]);
+    assert!(!exists(&world.disk("a")) && !exists(&variables));
+    undefine(&world, &other);
+}
+
 #[test]
 fn variables_that_were_not_found_do_not_replace_those_of_an_object() {
     let (world, _) = with_variables(1);

@@ -1,0 +1,96 @@
+# Runs on a host: sh -c SCRIPT snapdeck VERB ARGUMENT... Finds the users of image files, and keeps writers away from one.
+# QEMU locks single bytes of an image that it has open (QEMU, block/file-posix.c): 100 to 107 for what it does with it,
+# 200 to 207 for what it allows no other process to do; 101 and 201 are the permission to write.
+set -u
+export LC_ALL=C
+
+# find_lock DEVICE:INODE: prints "write" or "read" if /proc/locks has a lock of QEMU on that file.
+find_lock() {
+  awk -v file="$1" '
+    $(NF - 2) == file && $2 != "FLOCK" {
+      start = $(NF - 1); end = $NF == "EOF" ? 1e18 : $NF
+      if (start <= 101 && end >= 101) access = "write"
+      else if ((start <= 107 && end >= 100 || start <= 207 && end >= 200) && access == "") access = "read"
+    }
+    END { print access }' /proc/locks
+}
+# print_user NUMBER PID ACCESS LOCK COMMAND GUEST UUID
+print_user() { printf '%s\0' "$@"; }
+
+verb=$1
+shift
+case $verb in
+# users FILE...: prints seven fields for each use of a file, each ended by NUL: the number of the file (from 1), process
+# ID ("" if unknown), "write" or "read", "lock" or "", command, guest name and domain UUID of a QEMU. Then "all" if
+# every process can be inspected, else "some".
+users)
+  number=0
+  for file do
+    number=$((number + 1))
+    # A missing file has no users.
+    [ -e "$file" ] || continue
+    [ -f "$file" ] || [ -b "$file" ] || continue
+    seen=
+    # By device and inode, as the file may have other names.
+    open=$(find -L /proc/[0-9]*/fd -mindepth 1 -maxdepth 1 -samefile "$file" -print 2>/dev/null)
+    for fd in $open; do
+      pid=${fd#/proc/} pid=${pid%%/*}
+      # The last digit of the flags is the access mode (proc(5)).
+      use=$(awk '
+        $1 == "flags:" { mode = substr($2, length($2)) + 0 }
+        $1 == "lock:" && $3 != "FLOCK" {
+          end = $NF == "EOF" ? 1e18 : $NF
+          if ($(NF - 1) <= 107 && end >= 100 || $(NF - 1) <= 207 && end >= 200) lock = "lock"
+        }
+        END { print (mode % 4 == 0 ? "read" : "write"), lock }' "/proc/$pid/fdinfo/${fd##*/}" 2>/dev/null) || continue
+      read -r command <"/proc/$pid/comm" || continue
+      guest=$(tr '\n\0' ' \n' <"/proc/$pid/cmdline" 2>/dev/null | awk '
+        last == "-name" { name = $0; sub(/^guest=/, "", name); sub(/,.*/, "", name) }
+        last == "-uuid" { uuid = $0 }
+        { last = $0 }
+        END { print uuid " " name }')
+      lock=${use#* }
+      [ -z "$lock" ] || seen=yes
+      print_user "$number" "$pid" "${use%% *}" "$lock" "$command" "${guest#* }" "${guest%% *}"
+    done 2>/dev/null
+    # Processes that this user may not inspect, and those of other PID namespaces, are known by their locks only.
+    if [ -z "$seen" ] && exec 3<"$file"; then
+      device=$(awk '
+        FNR == NR { if ($1 == "mnt_id:") mount = $2; next }
+        $1 == mount { split($3, part, ":"); printf "%02x:%02x", part[1], part[2] }' /proc/self/fdinfo/3 /proc/self/mountinfo)
+      exec 3<&-
+      access=$(find_lock "$device:$(stat -L -c %i -- "$file")") || exit 1
+      [ -z "$access" ] || print_user "$number" '' "$access" lock '' '' ''
+    fi
+    for backing in /sys/block/loop*/loop/backing_file; do
+      [ -e "$backing" ] || continue
+      device=${backing#/sys/block/} device=${device%%/*}
+      if [ "$(cat -- "$backing" 2>/dev/null)" -ef "$file" ]; then print_user "$number" '' write '' "/dev/$device" '' ''; fi
+    done
+    # Only an attempt to lock shows the locks of other machines. It writes nothing.
+    case $(stat -f -L -c %T -- "$file") in
+    nfs* | cifs | smb* | ceph | gfs* | ocfs2 | lustre | afs | fuse*)
+      if [ -z "$seen" ] && command -v qemu-io >/dev/null; then
+        case $(timeout 20 qemu-io -f raw -c quit -- "$file" 2>&1 </dev/null) in
+        *'Failed to get'*lock*) print_user "$number" '' write lock '' '' '' ;;
+        esac
+      fi
+      ;;
+    esac
+  done
+  if [ "$(id -u)" = 0 ]; then printf 'all\0'; else printf 'some\0'; fi
+  ;;
+
+# hold FILE: keeps a disk and its backing files open as a reader that allows no writer, until stdin ends or is silent for
+# 20 s. The first line is "qemu-io> ..." as soon as they are open; "closed" is the last one.
+hold)
+  trap '' HUP PIPE
+  {
+    echo length
+    while byte=$(timeout 20 head -c 1) && [ -n "$byte" ]; do :; done
+  } | {
+    qemu-io -r -f qcow2 -- "$1" 2>&1
+    echo closed
+  }
+  ;;
+esac

@@ -1,0 +1,259 @@
+//! Follows the backing chains of images, and records their users.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::file_source::FileMetadataSource;
+use super::references::{Reference, Target, resolve};
+use super::scan::{HostInventory, ImageDirectory, image_name};
+use super::users::{FileKey, is_image};
+use crate::domain_files::DomainFile;
+use crate::image_file::ImageFile;
+use snapdeck_model::ChainLink;
+
+/// Maximum length of a backing chain; libvirt's limit is 200, too.
+pub(super) const MAX_CHAIN: usize = 200;
+
+/// Follows chains, with the metadata of each file read once.
+pub(super) struct ChainWalker<'a> {
+    pub source: &'a mut FileMetadataSource,
+    /// By canonical path; the error is empty for a file that does not exist.
+    stat_cache: HashMap<PathBuf, Result<ImageFile, StatError>>,
+    /// Reported problems, each once.
+    reported: BTreeSet<String>,
+}
+
+/// Why the metadata of a file cannot be read.
+#[derive(Debug, Clone)]
+pub(super) struct StatError {
+    pub kind: io::ErrorKind,
+    pub message: String,
+}
+
+impl StatError {
+    pub(super) fn is_missing(&self) -> bool {
+        self.kind == io::ErrorKind::NotFound
+    }
+}
+
+/// The first image of a chain.
+pub(super) struct Head<'a> {
+    pub path: &'a Path,
+    pub format: Option<&'a str>,
+    /// Whether it is certainly an image: one that cannot be read is a problem then.
+    pub is_image: bool,
+}
+
+impl<'a> Head<'a> {
+    /// Returns a file of a domain.
+    pub(super) fn of_domain(file: &'a DomainFile, is_image: bool) -> Self {
+        Self {
+            path: Path::new(&file.path),
+            format: file.format.as_deref(),
+            is_image,
+        }
+    }
+
+    /// Returns a file of a directory.
+    pub(super) fn in_directory(path: &'a Path) -> Self {
+        Self {
+            path,
+            format: None,
+            is_image: true,
+        }
+    }
+}
+
+impl<'a> ChainWalker<'a> {
+    pub(super) fn new(source: &'a mut FileMetadataSource) -> Self {
+        Self {
+            source,
+            stat_cache: HashMap::new(),
+            reported: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the metadata of the file at a canonical path.
+    pub(super) fn stat(&mut self, file: &Path) -> &Result<ImageFile, StatError> {
+        let source = &mut *self.source;
+        self.stat_cache.entry(file.to_owned()).or_insert_with(|| {
+            source.stat(file).map_err(|error| StatError {
+                kind: error.kind(),
+                message: error.to_string(),
+            })
+        })
+    }
+
+    /// Returns the key of the file at `path`.
+    pub(super) fn key(&mut self, path: &Path) -> FileKey {
+        let path = self.source.canonicalize(path);
+        let id = self.stat(&path).as_ref().ok().map(ImageFile::id);
+        FileKey { path, id }
+    }
+
+    /// Follows a chain to its end, and the files that its images need besides, and records `user` for every file.
+    pub(super) fn follow(
+        &mut self,
+        head: &Head<'_>,
+        user: &str,
+        snapshots: &ImageDirectory,
+        inventory: &mut HostInventory,
+    ) -> Vec<ChainLink> {
+        let mut walk = Walk {
+            walker: self,
+            inventory,
+            user,
+            others: Vec::new(),
+        };
+        let chain = walk.follow(head, snapshots);
+        let mut followed = BTreeSet::new();
+        while let Some(path) = walk.others.pop() {
+            if followed.len() == MAX_CHAIN {
+                walk.report_unresolved(&path, "it needs too many files");
+                break;
+            }
+            if followed.insert(path.clone()) {
+                walk.follow(&Head::in_directory(&path), snapshots);
+            }
+        }
+        chain
+    }
+}
+
+struct Walk<'w, 'a> {
+    walker: &'w mut ChainWalker<'a>,
+    inventory: &'w mut HostInventory,
+    user: &'w str,
+    /// Further files that the images of the chain need.
+    others: Vec<PathBuf>,
+}
+
+impl Walk<'_, '_> {
+    fn follow(&mut self, head: &Head<'_>, snapshots: &ImageDirectory) -> Vec<ChainLink> {
+        let mut chain = Vec::new();
+        let mut files: Vec<FileKey> = Vec::new();
+        let mut path = head.path.to_owned();
+        loop {
+            let file = self.walker.key(&path);
+            let is_same = |known: &FileKey| {
+                known.path == file.path || file.id.is_some() && known.id == file.id
+            };
+            if let Some(index) = files.iter().position(is_same) {
+                self.report_loop(&files, &path);
+                // No program can open an image of a loop: one without a domain uses no other.
+                if index == 0 && is_image(self.user) {
+                    files.truncate(1);
+                }
+                break;
+            }
+            if files.len() == MAX_CHAIN {
+                self.report_unresolved(&path, "its backing chain has more than 200 images");
+                break;
+            }
+            let image = self.walker.stat(&file.path).clone();
+            // libvirt does not probe a raw disk: the guest could write a header to it.
+            let is_raw = files.is_empty() && head.format == Some("raw");
+            let facts = match &image {
+                Ok(image) if !is_raw => image.facts.as_ref().ok().cloned(),
+                _ => None,
+            };
+            chain.push(ChainLink {
+                path: path.to_string_lossy().into_owned(),
+                snapshot: snapshots
+                    .contains(&file.path)
+                    .then(|| image_name(&file.path))
+                    .flatten(),
+                size_bytes: image.as_ref().ok().map(|image| image.allocated_bytes),
+                facts: facts.clone(),
+            });
+            if file.path != path {
+                // A shared directory is known by the path that it has on each host.
+                let path = path.clone();
+                let given = FileKey { path, id: None };
+                self.inventory.users.insert(&given, self.user);
+            }
+            files.push(file);
+            match &image {
+                Ok(image) if !is_raw => self.add_other_references(image, &path),
+                Err(error) if head.is_image && !error.is_missing() => {
+                    self.report_unresolved(&path, &error.message);
+                    if error.kind == io::ErrorKind::PermissionDenied {
+                        let unreadable = path.to_string_lossy().into_owned();
+                        self.inventory.unreadable_images.insert(unreadable);
+                    }
+                }
+                _ => {}
+            }
+            let Some(backing) = facts.and_then(|facts| facts.backing_file) else {
+                break;
+            };
+            let Reference {
+                target,
+                others,
+                is_complete,
+            } = resolve(&path, &backing);
+            self.others.extend(others);
+            if !is_complete {
+                self.report_unresolved(&path, "cannot parse the name of its backing file");
+            }
+            match target {
+                Target::File(next) => path = next,
+                Target::Unknown => break,
+                Target::Remote => {
+                    chain.push(ChainLink {
+                        path: backing,
+                        snapshot: None,
+                        size_bytes: None,
+                        facts: None,
+                    });
+                    break;
+                }
+            }
+        }
+        for file in &files {
+            self.inventory.users.insert(file, self.user);
+        }
+        chain
+    }
+
+    /// Adds the files that an image needs besides its backing file.
+    fn add_other_references(&mut self, image: &ImageFile, path: &Path) {
+        let references = &image.other_references;
+        if let Some(reason) = references.unknown {
+            self.report_unresolved(path, reason);
+        }
+        let Some(name) = &references.data_file else {
+            return;
+        };
+        let data_file = resolve(path, name);
+        self.others.extend(data_file.others);
+        match data_file.target {
+            Target::File(file) => self.others.push(file),
+            Target::Remote => {}
+            Target::Unknown => {
+                self.report_unresolved(path, "cannot parse the name of its data file");
+            }
+        }
+    }
+
+    fn report_unresolved(&mut self, path: &Path, reason: &str) {
+        let text = format!("{} ({}: {reason})", self.user, path.display());
+        if self.walker.reported.insert(text.clone()) {
+            self.inventory.unresolved_chains.push(text);
+        }
+    }
+
+    fn report_loop(&mut self, files: &[FileKey], next: &Path) {
+        let first = files.first().map(|file| file.path.display().to_string());
+        let text = format!(
+            "{} ({}: its backing chain does not end, {} is in it twice)",
+            self.user,
+            first.unwrap_or_default(),
+            next.display()
+        );
+        if self.walker.reported.insert(text.clone()) {
+            self.inventory.endless_chains.push(text);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Directories of jobs on a host: temporary ones in `temp_dir`, those of backups in `sandboxes_dir`.
+//!
+//! Each has a file with an [`OwnerMark`], whose id is recorded before the directory is created. Only directories with such
+//! an id are removed: an operator's directory may have any name.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Host;
+use super::command::Output;
+use super::fs::{TEMP_DIR_HINT, system_error};
+use snapdeck_model::{Kind, Result, SandboxId};
+use snapdeck_ownership::{OwnerMark, random_id};
+
+pub(super) const SCRIPT: &str = include_str!("owned.sh");
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// For removing a directory with a large file.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Most output of the script: some ten thousand directories.
+const MAX_OUTPUT_BYTES: usize = 4 << 20;
+/// Hexadecimal digits of a name; the path of a socket below is limited to 107 bytes.
+const NAME_DIGITS: usize = 8;
+
+/// A directory with a mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MarkedDir {
+    pub name: String,
+    pub mark: OwnerMark,
+}
+
+/// The directories of jobs on a host.
+#[derive(Clone, Copy)]
+pub struct ScratchDirs<'a> {
+    host: &'a Host,
+}
+
+impl<'a> ScratchDirs<'a> {
+    pub(super) fn new(host: &'a Host) -> Self {
+        Self { host }
+    }
+}
+
+impl ScratchDirs<'_> {
+    /// Creates a private directory (0700) in the host's `temp_dir` and returns its path.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn make_temp(self) -> Result<String> {
+        let parent = &self.host.settings.temp_dir;
+        self.make(parent, &format!("snapdeck-{}", random_name()), "")
+            .await
+            .map_err(|error| error.hint(TEMP_DIR_HINT))
+    }
+
+    /// Creates a directory in `sandboxes_dir` for a backup of the sandbox `id`, which QEMU may write to; returns its path.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn make_backup(self, id: &SandboxId) -> Result<String> {
+        let (parent, owner) = (&self.host.settings.sandboxes_dir, &self.host.settings.owner);
+        self.make(parent, &format!(".{id}.{}.backup", random_name()), owner)
+            .await
+    }
+
+    async fn make(self, parent: &str, name: &str, owner: &str) -> Result<String> {
+        let (path, mark) = (format!("{parent}/{name}"), OwnerMark::new());
+        let location = self.host.location();
+        self.host.records.record(location, &path, &mark.id);
+        let action = format!("create a directory in {parent}");
+        let args = [&*path, owner, &mark.to_text()];
+        match self.run(&action, "make", &args, CALL_TIMEOUT).await {
+            Ok(_) => Ok(path),
+            Err(error) => {
+                // If the response was lost, it may exist.
+                if error.kind() != Kind::Unreachable {
+                    self.host.records.remove(location, &path, &mark.id);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns all directories of backups that have a mark.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub(crate) async fn backups(self) -> Result<Vec<MarkedDir>> {
+        let parent = &*self.host.settings.sandboxes_dir;
+        let action = format!("list {parent}");
+        let output = self
+            .run(&action, "list_backups", &[parent], CALL_TIMEOUT)
+            .await?;
+        let mut fields = output.stdout.split(|byte| *byte == 0);
+        let mut dirs = Vec::new();
+        while let [Some(name), Some(mark)] = std::array::from_fn(|_| fields.next()) {
+            let name = String::from_utf8(name.to_vec()).ok();
+            if let (Some(name), Some(mark)) = (name, OwnerMark::parse(mark)) {
+                dirs.push(MarkedDir { name, mark });
+            }
+        }
+        Ok(dirs)
+    }
+
+    /// Removes a directory of this snapdeck, or of an earlier process of it, and its content; a missing one is fine.
+    ///
+    /// # Errors
+    /// `Failed` for any other directory; an I/O error; `Unreachable`.
+    pub async fn remove(self, path: &str) -> Result<()> {
+        let location = self.host.location();
+        // Without a record only a missing directory is fine.
+        let id = self
+            .host
+            .records
+            .find_id(location, path)
+            .unwrap_or_default();
+        self.remove_marked(path, &id).await?;
+        self.host.records.remove(location, path, &id);
+        Ok(())
+    }
+
+    /// Removes the directory whose mark has this id.
+    ///
+    /// # Errors
+    /// As [`ScratchDirs::remove`].
+    pub(crate) async fn remove_marked(self, path: &str, id: &str) -> Result<()> {
+        let action = format!("remove {path}");
+        self.run(&action, "remove", &[path, id], REMOVE_TIMEOUT)
+            .await
+            .map(|_| ())
+    }
+
+    async fn run(self, action: &str, verb: &str, args: &[&str], limit: Duration) -> Result<Output> {
+        let argv = [&["sh", "-c", SCRIPT, "snapdeck", verb], args].concat();
+        let never = CancellationToken::new();
+        let runner = &self.host.runner;
+        let run = || runner.run_raw(&argv, MAX_OUTPUT_BYTES, limit, &never);
+        // A command on this machine does not show that its libvirt can be reached.
+        let output = match self.host.is_remote() {
+            true => self.host.retry_policy.call(run).await?,
+            false => run().await?,
+        };
+        match output.status.success() {
+            true => Ok(output),
+            false => {
+                let summary = format!("cannot {action} on host {}", self.host.name());
+                Err(system_error(summary, &output.stderr))
+            }
+        }
+    }
+}
+
+fn random_name() -> String {
+    random_id().chars().take(NAME_DIGITS).collect()
+}

@@ -1,0 +1,277 @@
+//! All configured hosts: a file in a directory that several of them share has users on each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use futures_util::future::{join, join_all};
+use serde::{Deserialize, Serialize};
+
+use snapdeck_host::{DirectoryId, Host, HostInventory};
+use snapdeck_model::{Error, HostName, Kind, Result};
+
+/// Maximum length of the file of known directories.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// All configured hosts, and the directories that each was seen to use.
+#[derive(Default)]
+pub struct SharingHosts {
+    hosts: Vec<Host>,
+    /// File of [`KnownDirectories`].
+    file: OnceLock<PathBuf>,
+    known: Mutex<KnownDirectories>,
+}
+
+/// Ids of the directories of each host. They tell whether a host that does not answer may use a file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct KnownDirectories {
+    hosts: BTreeMap<HostName, KnownHost>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct KnownHost {
+    uri: String,
+    directories: BTreeSet<DirectoryId>,
+}
+
+/// How a directory of a host relates to those of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SharedDirectory {
+    /// Both hosts use the same directory.
+    Shared {
+        /// Path on this host.
+        path: PathBuf,
+        /// The other host.
+        host: HostName,
+    },
+    /// It was copied with its id.
+    Copied {
+        /// Path on this host.
+        path: PathBuf,
+        /// The other host.
+        host: HostName,
+    },
+}
+
+impl SharingHosts {
+    /// Creates the set of `hosts`. Without I/O.
+    pub fn new(hosts: Vec<Host>) -> Self {
+        Self {
+            hosts,
+            ..Self::default()
+        }
+    }
+
+    /// Returns all hosts.
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// Sets the file in which the directories of the hosts are kept between runs. One that cannot be read is replaced.
+    pub fn remember_in(&self, file: &Path) {
+        let is_short = |file: &Path| {
+            let metadata = std::fs::metadata(file);
+            metadata.is_ok_and(|metadata| metadata.len() <= MAX_FILE_BYTES)
+        };
+        if self.file.set(file.to_owned()).is_ok()
+            && is_short(file)
+            && let Ok(json) = std::fs::read(file)
+            && let Ok(known) = serde_json::from_slice(&json)
+        {
+            *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        }
+    }
+
+    /// Scans a host, with the users that the files in its directories have on all hosts.
+    ///
+    /// # Errors
+    /// Those of a scan; `Unreachable` also if another host that may use the files does not answer.
+    pub async fn scan(&self, host: &Host) -> Result<HostInventory> {
+        let others: Vec<&Host> = self.others(host).collect();
+        if others.is_empty() {
+            return host.inventory().scan().await;
+        }
+        self.ensure_ids(host).await?;
+        let scans = others.iter().map(|other| other.inventory().scan());
+        let (own, scans) = join(host.inventory().scan(), join_all(scans)).await;
+        let (mut own, own_only) = (own.clone()?, own?);
+        for (other, scan) in others.into_iter().zip(scans) {
+            match scan {
+                Ok(theirs) => {
+                    self.remember(other, &theirs);
+                    own.add_users_of(other.name(), &theirs, is_same_libvirt(host, other));
+                }
+                Err(error) => self.refuse_possible_user(host, &own_only, other, error)?,
+            }
+        }
+        self.remember(host, &own_only);
+        self.write_known();
+        Ok(own)
+    }
+
+    /// Scans all hosts as [`SharingHosts::scan`] does. A host that does not answer, and may use the files of another, is an
+    /// unresolved chain there.
+    pub async fn scan_all(&self) -> Vec<(HostName, Result<HostInventory>)> {
+        if self.hosts.len() > 1 {
+            let ensure = self.hosts.iter();
+            let ensure = ensure.map(|host| host.inventory().ensure_directory_ids());
+            join_all(ensure).await;
+        }
+        let scans = self.hosts.iter().map(|host| host.inventory().scan());
+        let scans = join_all(scans).await;
+        for (host, scan) in self.hosts.iter().zip(&scans) {
+            if let Ok(inventory) = scan {
+                self.remember(host, inventory);
+            }
+        }
+        self.write_known();
+        let merge = |(index, own): (usize, &Result<HostInventory>)| {
+            let host = &self.hosts[index];
+            let merged = own.clone().map(|mut merged| {
+                let others = self.hosts.iter().zip(&scans).enumerate();
+                for (_, (other, scan)) in others.filter(|(other, _)| *other != index) {
+                    match (scan, own) {
+                        (Ok(theirs), _) => {
+                            let is_same = is_same_libvirt(host, other);
+                            merged.add_users_of(other.name(), theirs, is_same);
+                        }
+                        (Err(error), Ok(own)) => {
+                            let refused =
+                                self.refuse_possible_user(host, own, other, error.clone());
+                            merged.unresolved_chains.extend(
+                                refused
+                                    .err()
+                                    .map(|_| format!("host {} ({error})", other.name())),
+                            );
+                        }
+                        (Err(_), Err(_)) => {}
+                    }
+                }
+                merged
+            });
+            (host.name().clone(), merged)
+        };
+        scans.iter().enumerate().map(merge).collect()
+    }
+
+    /// Returns the directories of a host that other hosts share, and those that are copies.
+    ///
+    /// # Errors
+    /// An I/O error of the host; `Unreachable`.
+    pub async fn shared_directories(&self, host: &Host) -> Result<Vec<SharedDirectory>> {
+        let others: Vec<&Host> = self.others(host).collect();
+        if others.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ensure_ids(host).await?;
+        let reads = others.iter().map(|other| other.inventory().directory_ids());
+        let (own, reads) = join(host.inventory().directory_ids(), join_all(reads)).await;
+        let own = own?;
+        let mut found = Vec::new();
+        for (other, theirs) in others.into_iter().zip(reads) {
+            let theirs = theirs.map_or_else(
+                |_| self.known(other),
+                |ids| Some(ids.into_values().collect()),
+            );
+            for their_id in theirs.into_iter().flatten() {
+                let same = own.iter().filter(|(_, id)| id.id == their_id.id);
+                for (path, id) in same {
+                    let (path, name) = (path.clone(), other.name().clone());
+                    found.push(match id.inode == their_id.inode {
+                        true => SharedDirectory::Shared { path, host: name },
+                        false => SharedDirectory::Copied { path, host: name },
+                    });
+                }
+            }
+        }
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Creates the ids of the directories of all hosts; only those of `host` must be there. The scans of other hosts report
+    /// the others.
+    async fn ensure_ids(&self, host: &Host) -> Result<()> {
+        let others = self.others(host);
+        let others = others.map(|other| other.inventory().ensure_directory_ids());
+        let (own, _) = join(host.inventory().ensure_directory_ids(), join_all(others)).await;
+        own
+    }
+
+    fn others(&self, host: &Host) -> impl Iterator<Item = &Host> {
+        let name = host.name().clone();
+        self.hosts.iter().filter(move |other| *other.name() != name)
+    }
+
+    /// Fails if a host that does not answer may use the files of `host`: if it shares a directory, or was never seen.
+    fn refuse_possible_user(
+        &self,
+        host: &Host,
+        own: &HostInventory,
+        other: &Host,
+        error: Error,
+    ) -> Result<()> {
+        let (host, name) = (host.name(), other.name());
+        let cause = match self.known(other) {
+            None => format!("it may share the directories of host {host}"),
+            Some(ids) => match own.directories.find_shared(&ids) {
+                None => return Ok(()),
+                Some(dir) => format!("it shares {} of host {host}", dir.display()),
+            },
+        };
+        let summary = format!("cannot determine which files host {name} uses");
+        Err(Error::new(Kind::Unreachable, summary)
+            .with_cause(format!("{cause}, and does not answer: {error}"))
+            .hint(format!(
+                "make host {name} reachable, or remove it from the settings if it no longer exists"
+            ))
+            .retryable())
+    }
+
+    fn known(&self, host: &Host) -> Option<BTreeSet<DirectoryId>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = known.hosts.get(host.name());
+        let same = entry.filter(|entry| entry.uri == host.settings().uri);
+        same.map(|entry| entry.directories.clone())
+    }
+
+    fn remember(&self, host: &Host, inventory: &HostInventory) {
+        if !inventory.directories.have_ids() {
+            return;
+        }
+        let entry = KnownHost {
+            uri: host.settings().uri.clone(),
+            directories: inventory.directories.ids(),
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.hosts.insert(host.name().clone(), entry);
+    }
+
+    /// Writes the known directories. A failure only means that they are unknown to the next run.
+    fn write_known(&self) {
+        let Some(file) = self.file.get() else { return };
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.clone();
+        let is_unchanged = std::fs::read(file).is_ok_and(|json| {
+            serde_json::from_slice(&json).is_ok_and(|old: KnownDirectories| old == known)
+        });
+        if is_unchanged {
+            return;
+        }
+        let write = || {
+            let dir = file.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(dir)?;
+            let mut new = tempfile::NamedTempFile::new_in(dir)?;
+            serde_json::to_writer(&mut new, &known)?;
+            new.persist(file).map_err(|error| error.error)?;
+            Ok::<(), std::io::Error>(())
+        };
+        if let Err(error) = write() {
+            tracing::debug!("cannot write {}: {error}", file.display());
+        }
+    }
+}
+
+/// Returns whether two hosts of the settings are the same libvirt.
+fn is_same_libvirt(a: &Host, b: &Host) -> bool {
+    a.settings().uri == b.settings().uri
+}
