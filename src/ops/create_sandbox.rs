@@ -35,6 +35,7 @@ pub async fn create_sandbox(
     let mut domain = DomainTemplate {
         id,
         disk: &disk,
+        base: &base.path,
         variables: &variables,
         cpus: spec.cpus.unwrap_or(defaults.cpus),
         memory_bytes,
@@ -184,8 +185,10 @@ impl BaseSnapshot {
         if let Some(damage) = damage.filter(|damage| damage.is_of(file.stamp)) {
             return Err(unusable(damage.problem));
         }
-        let manifest = host.snapshots().manifest(name).await?;
-        let expected = manifest.and_then(|manifest| manifest.variables);
+        let expected = host
+            .snapshots()
+            .expected_variables(name, file.stamp)
+            .await?;
         if let Some(problem) = find_local_problem(host, name, expected).await? {
             return Err(unusable(problem));
         }
@@ -201,7 +204,7 @@ impl BaseSnapshot {
     /// Fails if the snapshot was removed or replaced meanwhile: the overlay would be based on another image.
     async fn check_unchanged(&self, host: &Host) -> Result<()> {
         let current = host.fs().image_file(&self.path).await?;
-        if current.is_some_and(|current| current.stamp == self.file.stamp) {
+        if current.is_some_and(|current| current.stamp.is_same_file(&self.file.stamp)) {
             return Ok(());
         }
         Err(Error::new(

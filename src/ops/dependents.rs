@@ -45,13 +45,20 @@ pub(crate) fn refuse_if_in_use(
                 _ => "their disks are based on this file; destroy those sandboxes first",
             }));
     }
-    if inventory.unresolved_chains.is_empty() {
+    // The file itself may be damaged: what it would need itself is not one of its users.
+    let itself = format!("{} (", host.snapshot_path(name));
+    let unresolved = inventory.unresolved_chains.iter();
+    let unresolved: Vec<&str> = unresolved
+        .map(String::as_str)
+        .filter(|chain| !chain.starts_with(&itself))
+        .collect();
+    if unresolved.is_empty() {
         return Ok(());
     }
     Err(error()
         .with_cause(format!(
             "cannot determine the bases of these: {}",
-            inventory.unresolved_chains.join(", ")
+            unresolved.join(", ")
         ))
         .hint("make those files readable; define the storage pool of a volume, or undefine the domain"))
 }

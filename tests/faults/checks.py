@@ -234,7 +234,7 @@ def walk(root):
 def strays(world):
     """Returns the processes of snapdeck and of its programs on the hosts that still run; not guests, not sshd. A master
     connection of ssh ends by itself within a minute (ControlPersist): see `lingering`."""
-    return [process for process in processes_with(world.dir) if not is_expected(process[1])]
+    return [process for process in processes_with(world.dir) if not is_expected(process[1]) and "/lab/host.sh " not in process[2]]
 
 
 def is_expected(name):
