@@ -272,6 +272,9 @@ fn describe_snapshot(
             line("key", &object.key);
             line("object size", &format_size(object.size_bytes));
             line("uploaded", &format_time(object.modified));
+            if let Some(problem) = &object.problem {
+                line("problem", problem);
+            }
         }
     }
     text

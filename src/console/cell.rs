@@ -64,10 +64,13 @@ impl State {
         match object {
             None if bucket.last_listing.is_none() => Self::Unknown,
             None => Self::Absent,
-            Some(object) => Self::Present {
-                bytes: object.size_bytes,
-                dependents: 0,
-                differs: false,
+            Some(object) => match &object.problem {
+                Some(problem) => Self::Damaged(problem.clone()),
+                None => Self::Present {
+                    bytes: object.size_bytes,
+                    dependents: 0,
+                    differs: false,
+                },
             },
         }
     }

@@ -53,7 +53,7 @@ impl ListedImage {
                 name: object.name.clone(),
             },
             size_bytes: object.size_bytes,
-            is_good: true,
+            is_good: object.problem.is_none(),
             object: Some(object.clone()),
             file: None,
         }

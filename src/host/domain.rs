@@ -89,19 +89,19 @@ fn add_definitions(
     if summary.state == SandboxState::Saved {
         match snapdeck_libvirt::saved_xml(domain) {
             Ok(xml) => definitions.extend(xml),
-            Err(error) => summary.files.unresolved.push(UnresolvedVolume {
-                volume: String::new(),
-                reason: format!("its saved state cannot be read: {}", error.message()),
-            }),
+            Err(error) => {
+                let reason = format!("its saved state cannot be read: {}", error.message());
+                let unknown = UnresolvedVolume::any_file(reason);
+                summary.files.unresolved.push(unknown);
+            }
         }
     }
     if has_snapshots {
         let snapshots = domain.list_all_snapshots(0)?;
         if snapshots.len() > MAX_SNAPSHOTS {
-            summary.files.unresolved.push(UnresolvedVolume {
-                volume: String::new(),
-                reason: format!("it has more than {MAX_SNAPSHOTS} snapshots"),
-            });
+            let reason = format!("it has more than {MAX_SNAPSHOTS} snapshots");
+            let unknown = UnresolvedVolume::any_file(reason);
+            summary.files.unresolved.push(unknown);
         }
         for snapshot in snapshots.iter().take(MAX_SNAPSHOTS) {
             match snapshot.xml_desc(0) {

@@ -39,13 +39,26 @@ pub(crate) struct UnresolvedVolume {
     /// Name of the volume, which is the file's name in a directory pool; empty if unknown.
     pub volume: String,
     pub reason: String,
+    /// Whether the definition, which is live then, names all backing files.
+    pub has_known_base: bool,
+}
+
+impl UnresolvedVolume {
+    /// Returns the entry for a definition whose files are unknown.
+    pub(crate) fn any_file(reason: impl Into<String>) -> Self {
+        Self {
+            volume: String::new(),
+            reason: reason.into(),
+            has_known_base: false,
+        }
+    }
 }
 
 /// Resolves a pool and a volume to a path; `None` for a volume that is not a file of the host.
 pub(crate) type ResolveVolume<'a> = dyn FnMut(&str, &str) -> Result<Option<String>, String> + 'a;
 
 impl DomainFiles {
-    /// Adds the files of a definition of a domain, or of the metadata of one of its snapshots. Disks are told from other
+    /// Adds the files of a definition of a domain, or of the metadata of one of its snapshots. Disks are separated from other
     /// images in the first definition only.
     pub(crate) fn add_definition(
         &mut self,
@@ -53,19 +66,13 @@ impl DomainFiles {
         is_first: bool,
         resolve_volume: &mut ResolveVolume<'_>,
     ) {
-        let unresolved = |reason: &str| UnresolvedVolume {
-            volume: String::new(),
-            reason: reason.to_owned(),
-        };
         if xml.len() > MAX_XML_BYTES {
-            return self
-                .unresolved
-                .push(unresolved("its definition is longer than 4 MiB"));
+            let unknown = UnresolvedVolume::any_file("its definition is longer than 4 MiB");
+            return self.unresolved.push(unknown);
         }
         let Ok(document) = Document::parse(xml) else {
-            return self
-                .unresolved
-                .push(unresolved("its definition cannot be parsed"));
+            let unknown = UnresolvedVolume::any_file("its definition cannot be parsed");
+            return self.unresolved.push(unknown);
         };
         let root = document.root_element();
         if is_first {
@@ -105,10 +112,16 @@ impl DomainFiles {
             (Some(pool), Some(volume)) => match resolve_volume(pool, volume) {
                 Ok(path) => path,
                 Err(cause) => {
-                    return self.unresolved.push(UnresolvedVolume {
-                        volume: volume.to_owned(),
-                        reason: format!("volume {volume} of the storage pool {pool}: {cause}"),
-                    });
+                    let reason = format!("volume {volume} of the storage pool {pool}: {cause}");
+                    // The live definition comes first: it may name the base, and the persistent one has the same volume.
+                    if !self.unresolved.iter().any(|known| known.reason == reason) {
+                        self.unresolved.push(UnresolvedVolume {
+                            volume: volume.to_owned(),
+                            has_known_base: source.parent().is_some_and(names_all_backing_files),
+                            reason,
+                        });
+                    }
+                    return;
                 }
             },
             _ => None,
@@ -157,6 +170,26 @@ impl DomainFiles {
             }
         }
     }
+}
+
+/// Returns whether the backing chain of an element with a source ends in an empty `<backingStore>`, as libvirt writes it for a
+/// running domain; all its files are added by their own elements.
+fn names_all_backing_files(mut node: Node<'_, '_>) -> bool {
+    while let Some(backing) = child(node, "backingStore") {
+        match child(backing, "source") {
+            Some(source)
+                if source
+                    .attribute("file")
+                    .or(source.attribute("dev"))
+                    .is_some() =>
+            {
+                node = backing;
+            }
+            Some(_) => return false,
+            None => return !backing.children().any(|child| child.is_element()),
+        }
+    }
+    false
 }
 
 fn push_new(files: &mut Vec<DomainFile>, file: DomainFile) {

@@ -14,6 +14,8 @@ pub struct DomainTemplate<'a> {
     pub id: &'a SandboxId,
     /// Path of the overlay.
     pub disk: &'a str,
+    /// Path of the snapshot that it is based on.
+    pub base: &'a str,
     /// Path of the UEFI variables; the file need not exist.
     pub variables: &'a str,
     /// Virtual CPUs.
@@ -64,6 +66,7 @@ impl DomainTemplate<'_> {
         Ok(match name {
             "id" => escape_xml(self.id.as_str()),
             "disk" => escape_xml(self.disk),
+            "backing" => self.render_backing(),
             "variables" => escape_xml(self.variables),
             "cpus" => self.cpus.to_string(),
             "memory_bytes" => self.memory_bytes.to_string(),
@@ -101,6 +104,16 @@ impl DomainTemplate<'_> {
             "<os firmware='efi'>{kind}<firmware><feature enabled='{secure}' name='secure-boot'/>\
              <feature enabled='{secure}' name='enrolled-keys'/></firmware><nvram>{}</nvram><boot dev='hd'/></os>",
             escape_xml(self.variables)
+        )
+    }
+
+    /// Names the base, so that libvirt does not change its owner when the guest starts: other sandboxes and the manifest
+    /// rely on the file.
+    fn render_backing(&self) -> String {
+        format!(
+            "<backingStore type='file'><format type='qcow2'/><source file='{}'>\
+             <seclabel model='dac' relabel='no'/></source><backingStore/></backingStore>",
+            escape_xml(self.base)
         )
     }
 
@@ -187,6 +200,7 @@ mod tests {
         let mut domain = DomainTemplate {
             id: &id,
             disk: "/s/<&'\">/a.qcow2",
+            base: "/b/<&'\">/b.qcow2",
             variables: "/n/a_VARS.fd",
             cpus: 2,
             memory_bytes: 4 << 30,

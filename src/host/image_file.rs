@@ -107,6 +107,9 @@ pub(crate) fn file_stamp(metadata: &Metadata) -> FileStamp {
         modified_ns: i128::from(metadata.mtime()) * 1_000_000_000
             + i128::from(metadata.mtime_nsec()),
         size_bytes: metadata.len(),
+        changed_ns: Some(
+            i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
+        ),
     }
 }
 

@@ -7,8 +7,8 @@ use crate::fs::HostFiles;
 use crate::inventory::{file_source, scan};
 use crate::{Host, SCAN_TIMEOUT};
 use snapdeck_model::{
-    Annotations, AnnotationsPatch, Damage, Error, Kind, MAX_MANIFEST_BYTES, Manifest, Result,
-    SnapshotName,
+    Annotations, AnnotationsPatch, Damage, Error, ExpectedVariables, FileStamp, Kind,
+    MAX_MANIFEST_BYTES, Manifest, Result, SnapshotName,
 };
 
 /// Maximum length of a damage record, in bytes.
@@ -109,6 +109,20 @@ impl<'a> Snapshots<'a> {
         Ok(stored
             .filter(|stored| stored.is_verified)
             .map(|stored| stored.manifest))
+    }
+
+    /// Returns what the manifest of a snapshot says of its UEFI variables, also if the owner of the file was changed.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn expected_variables(
+        self,
+        name: &SnapshotName,
+        file: FileStamp,
+    ) -> Result<Option<ExpectedVariables>> {
+        let manifest = self.recorded_manifest(name).await?;
+        let manifest = manifest.filter(|manifest| manifest.is_of_file(file));
+        Ok(manifest.and_then(|manifest| manifest.variables))
     }
 
     /// Returns the manifest beside a snapshot, even if the file was changed; `None` if either is missing.

@@ -13,6 +13,19 @@ pub struct FileStamp {
     pub modified_ns: i128,
     /// Length in bytes.
     pub size_bytes: u64,
+    /// Time of the last change of content or metadata, nanoseconds since the epoch; no program can set it. `None` in
+    /// stamps of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_ns: Option<i128>,
+}
+
+impl FileStamp {
+    /// Returns whether both are of the same file with the same modification time: also after a change of its owner, but
+    /// also after a write whose modification time was put back.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        let bare = |stamp: &Self| (stamp.inode, stamp.modified_ns, stamp.size_bytes);
+        bare(self) == bare(other)
+    }
 }
 
 /// Identity of a snapshot's image on a host or in the bucket.

@@ -100,7 +100,8 @@ pub struct Damage {
 impl Damage {
     /// Returns whether it is that of the file with `stamp`.
     pub fn is_of(&self, stamp: FileStamp) -> bool {
-        self.file == stamp || self.replacement == Some(stamp)
+        let is_same = |file: &FileStamp| file.is_same_file(&stamp);
+        is_same(&self.file) || self.replacement.as_ref().is_some_and(is_same)
     }
 }
 
@@ -312,6 +313,11 @@ impl Manifest {
         self.size_bytes == stamp.size_bytes && self.file == Some(stamp)
     }
 
+    /// Returns whether it was written for the file with `stamp`, whose bytes may have been changed since.
+    pub fn is_of_file(&self, stamp: FileStamp) -> bool {
+        self.file.is_some_and(|file| file.is_same_file(&stamp))
+    }
+
     fn matches_etag(&self, tag: Option<&str>) -> bool {
         let bare = |tag: &str| tag.trim_matches('"').to_owned();
         match (self.etag.as_deref(), tag) {
@@ -360,6 +366,7 @@ mod tests {
             inode: 7,
             modified_ns: 1_700_000_000_123_456_789,
             size_bytes: BLOCK_BYTES + 1,
+            changed_ns: Some(1_700_000_000_123_456_790),
         });
         manifest
     }
@@ -501,6 +508,15 @@ mod tests {
             ..stamp
         };
         assert!(!manifest.matches_file(touched));
+        assert!(!manifest.is_of_file(touched));
+        for changed_ns in [None, stamp.changed_ns.map(|changed| changed + 1)] {
+            let changed = FileStamp {
+                changed_ns,
+                ..stamp
+            };
+            assert!(!manifest.matches_file(changed));
+            assert!(manifest.is_of_file(changed));
+        }
         let mut weak = manifest.clone();
         weak.etag = Some("W/\"abc-2\"".into());
         assert!(!weak.matches_object(&object(size, Some("W/\"abc-2\""))));

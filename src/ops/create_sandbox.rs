@@ -8,6 +8,7 @@ use snapdeck_model::settings::{Firmware, SandboxSettings};
 use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId, SandboxSpec};
 
 use crate::context::Context;
+use crate::dependents::file_users;
 use crate::standalone_image::standalone_facts;
 use crate::variables::find_local_problem;
 
@@ -25,7 +26,7 @@ pub async fn create_sandbox(
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    refuse_existing_id(host, id).await?;
+    refuse_existing_id(host, id, ctx).await?;
     let base = BaseSnapshot::find(host, spec).await?;
     let storage_bytes = disk_size(host, id, spec, &base.facts)?;
     let memory_bytes = spec.memory_bytes.unwrap_or(defaults.memory_bytes);
@@ -34,6 +35,7 @@ pub async fn create_sandbox(
     let mut domain = DomainTemplate {
         id,
         disk: &disk,
+        base: &base.path,
         variables: &variables,
         cpus: spec.cpus.unwrap_or(defaults.cpus),
         memory_bytes,
@@ -109,7 +111,7 @@ fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
 }
 
 /// Fails if a domain has the id, or a file has the path of the new disk or its variables.
-async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
+async fn refuse_existing_id(host: &Host, id: &SandboxId, ctx: &Context) -> Result<()> {
     let conflict = |cause: String| creation_error(host, id, Kind::Conflict).with_cause(cause);
     match host.sandboxes().state(id).await {
         Ok(state) => {
@@ -131,7 +133,7 @@ async fn refuse_existing_id(host: &Host, id: &SandboxId) -> Result<()> {
             );
         }
         // A domain that has not been started yet, or was renamed, may refer to a file that is still to be created.
-        let users = host.sandboxes().file_users(&path, Some(id)).await?;
+        let users = file_users(host, &path, Some(id), ctx).await?;
         if !users.is_empty() {
             return Err(conflict(format!("{} refers to {path}", users.join(", ")))
                 .hint("choose another id"));
@@ -183,8 +185,10 @@ impl BaseSnapshot {
         if let Some(damage) = damage.filter(|damage| damage.is_of(file.stamp)) {
             return Err(unusable(damage.problem));
         }
-        let manifest = host.snapshots().manifest(name).await?;
-        let expected = manifest.and_then(|manifest| manifest.variables);
+        let expected = host
+            .snapshots()
+            .expected_variables(name, file.stamp)
+            .await?;
         if let Some(problem) = find_local_problem(host, name, expected).await? {
             return Err(unusable(problem));
         }
@@ -200,7 +204,7 @@ impl BaseSnapshot {
     /// Fails if the snapshot was removed or replaced meanwhile: the overlay would be based on another image.
     async fn check_unchanged(&self, host: &Host) -> Result<()> {
         let current = host.fs().image_file(&self.path).await?;
-        if current.is_some_and(|current| current.stamp == self.file.stamp) {
+        if current.is_some_and(|current| current.stamp.is_same_file(&self.file.stamp)) {
             return Ok(());
         }
         Err(Error::new(

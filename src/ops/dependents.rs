@@ -1,5 +1,6 @@
 //! Users of a file, on all hosts that share its directory: it must not be removed, replaced or repaired under them.
 
+use crate::context::Context;
 use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState, SnapshotName};
 
@@ -44,30 +45,36 @@ pub(crate) fn refuse_if_in_use(
                 _ => "their disks are based on this file; destroy those sandboxes first",
             }));
     }
-    if inventory.unresolved_chains.is_empty() {
+    // The file itself may be damaged: what it would need itself is not one of its users.
+    let itself = format!("{} (", host.snapshot_path(name));
+    let unresolved = inventory.unresolved_chains.iter();
+    let unresolved: Vec<&str> = unresolved
+        .map(String::as_str)
+        .filter(|chain| !chain.starts_with(&itself))
+        .collect();
+    if unresolved.is_empty() {
         return Ok(());
     }
     Err(error()
         .with_cause(format!(
             "cannot determine the bases of these: {}",
-            inventory.unresolved_chains.join(", ")
+            unresolved.join(", ")
         ))
-        .hint("make those files readable"))
+        .hint("make those files readable; define the storage pool of a volume, or undefine the domain"))
 }
 
-/// Fails if the overlay or the UEFI variables of a sandbox have other users, or may have.
+/// Fails if the overlay of a sandbox has other users, or may have.
 ///
 /// Only an image that snapdeck may not read can have an unknown overlay as its base: a base of any other is a snapshot or
 /// known.
 ///
 /// # Errors
-/// `Conflict`, which names the users; `Unreachable`.
-pub(crate) async fn refuse_if_files_in_use(
+/// `Conflict`, which names the users.
+pub(crate) fn refuse_if_overlay_in_use(
     host: &Host,
     inventory: &HostInventory,
     id: &SandboxId,
     disk: &str,
-    variables: &[&str],
 ) -> Result<()> {
     let error = || {
         Error::new(
@@ -80,24 +87,29 @@ pub(crate) async fn refuse_if_files_in_use(
             .with_cause(format!("its disk {disk} is in use by {}", users.join(", ")))
             .hint("destroy those first"));
     }
-    let all_users = host.inventory().users_of(inventory, variables).await?;
-    for (path, users) in variables.iter().zip(all_users) {
-        let others = users.into_iter().filter(|user| user != id.as_str());
-        let others: Vec<String> = others.collect();
-        if !others.is_empty() {
-            let others = others.join(", ");
-            return Err(error()
-                .with_cause(format!("the UEFI variables {path} are in use by {others}"))
-                .hint("rename the file, and change the domain that uses it"));
-        }
-    }
     let mut unreadable = inventory.unreadable_images.iter();
-    if let Some(image) = unreadable.find(|image| *image != disk) {
-        return Err(error()
+    match unreadable.find(|image| *image != disk) {
+        None => Ok(()),
+        Some(image) => Err(error()
             .with_cause(format!("cannot determine the base of {image}"))
-            .hint("make that file readable"));
+            .hint("make that file readable")),
     }
-    Ok(())
+}
+
+/// Returns the users of a file, which need not exist, on all hosts that answer, except the domain `own`.
+///
+/// # Errors
+/// Those of a scan of the host.
+pub(crate) async fn file_users(
+    host: &Host,
+    path: &str,
+    own: Option<&SandboxId>,
+    ctx: &Context,
+) -> Result<Vec<String>> {
+    let inventory = ctx.sharing.scan_reachable(host).await?;
+    let users = host.inventory().users_of(&inventory, path).await?;
+    let is_other = |user: &String| user != path && own.is_none_or(|own| own.as_str() != user);
+    Ok(users.into_iter().filter(is_other).collect())
 }
 
 fn dependents<'a>(

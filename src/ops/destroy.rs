@@ -4,7 +4,7 @@ use snapdeck_host::Host;
 use snapdeck_model::{Outcome, Phase, Result, SandboxId};
 
 use crate::context::Context;
-use crate::dependents::refuse_if_files_in_use;
+use crate::dependents::{file_users, refuse_if_overlay_in_use};
 
 /// Destroys the sandbox `id`, or the leftovers of one whose creation or destruction was interrupted.
 ///
@@ -24,17 +24,14 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         None => host.disk_path(id),
     };
     let variables = host.variables_path(id);
-    let own_variables = sandbox.and_then(|sandbox| sandbox.variables.as_deref());
-    let mut all_variables = vec![&*variables];
-    all_variables.extend(own_variables.filter(|path| *path != variables));
-    refuse_if_files_in_use(host, &inventory, id, &disk, &all_variables).await?;
+    refuse_if_overlay_in_use(host, &inventory, id, &disk)?;
     let has_foreign_variables =
         sandbox.is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
     if sandbox.is_none() && !host.fs().has_file(&disk).await? {
         if !host.fs().has_file(&variables).await? {
             return Err(host.sandboxes().not_found_error(id));
         }
-        let users = host.sandboxes().file_users(&variables, None).await?;
+        let users = file_users(host, &variables, None, ctx).await?;
         if !users.is_empty() {
             return Err(host.sandboxes().not_found_error(id).with_cause(format!(
                 "{variables} are the UEFI variables of {}",
@@ -108,7 +105,7 @@ async fn undefine(
     ctx: &Context,
 ) -> Result<()> {
     let users = match variables {
-        Some(variables) => host.sandboxes().file_users(variables, Some(id)).await?,
+        Some(variables) => file_users(host, variables, Some(id), ctx).await?,
         None => Vec::new(),
     };
     match variables {
@@ -125,7 +122,7 @@ async fn are_unused(host: &Host, id: &SandboxId, variables: &str, ctx: &Context)
     if !host.fs().has_file(variables).await? {
         return Ok(false);
     }
-    let users = host.sandboxes().file_users(variables, Some(id)).await?;
+    let users = file_users(host, variables, Some(id), ctx).await?;
     if !users.is_empty() {
         warn_of_kept_variables(variables, &users, ctx);
     }

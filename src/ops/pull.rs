@@ -213,8 +213,7 @@ async fn inspect(
             if let Some(damage) = damage.filter(|damage| damage.is_of(stamp)) {
                 return Ok(damaged(damage.problem));
             }
-            let manifest = host.snapshots().manifest(name).await?;
-            let expected = manifest.and_then(|manifest| manifest.variables);
+            let expected = host.snapshots().expected_variables(name, stamp).await?;
             Ok(match find_local_problem(host, name, expected).await? {
                 Some(problem) => damaged(problem),
                 None => LocalCopy::Valid(stamp),

@@ -34,7 +34,7 @@ struct KnownHost {
     directories: BTreeSet<DirectoryId>,
 }
 
-/// How a directory of a host relates to those of another.
+/// A directory of a host that another host has, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SharedDirectory {
     /// Both hosts use the same directory.
@@ -87,26 +87,44 @@ impl SharingHosts {
     /// # Errors
     /// Those of a scan; `Unreachable` also if another host that may use the files does not answer.
     pub async fn scan(&self, host: &Host) -> Result<HostInventory> {
+        let (own, unknown) = self.scan_with_others(host).await?;
+        match unknown.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(own),
+        }
+    }
+
+    /// As [`SharingHosts::scan`], without the users on hosts that do not answer.
+    ///
+    /// # Errors
+    /// Those of a scan.
+    pub async fn scan_reachable(&self, host: &Host) -> Result<HostInventory> {
+        self.scan_with_others(host).await.map(|(own, _)| own)
+    }
+
+    /// Returns the inventory, and an error for each host that may use the files and does not answer.
+    async fn scan_with_others(&self, host: &Host) -> Result<(HostInventory, Vec<Error>)> {
         let others: Vec<&Host> = self.others(host).collect();
         if others.is_empty() {
-            return host.inventory().scan().await;
+            return Ok((host.inventory().scan().await?, Vec::new()));
         }
         self.ensure_ids(host).await?;
         let scans = others.iter().map(|other| other.inventory().scan());
         let (own, scans) = join(host.inventory().scan(), join_all(scans)).await;
-        let (mut own, own_only) = (own.clone()?, own?);
+        let own = own?;
+        self.remember(host, &own);
+        let (mut merged, mut unknown) = (own.clone(), Vec::new());
         for (other, scan) in others.into_iter().zip(scans) {
             match scan {
                 Ok(theirs) => {
                     self.remember(other, &theirs);
-                    own.add_users_of(other.name(), &theirs, is_same_libvirt(host, other));
+                    merged.add_users_of(other.name(), &theirs, is_same_libvirt(host, other));
                 }
-                Err(error) => self.refuse_possible_user(host, &own_only, other, error)?,
+                Err(error) => unknown.extend(self.possible_user_error(host, &own, other, error)),
             }
         }
-        self.remember(host, &own_only);
         self.write_known();
-        Ok(own)
+        Ok((merged, unknown))
     }
 
     /// Scans all hosts as [`SharingHosts::scan`] does. A host that does not answer, and may use the files of another, is an
@@ -136,13 +154,9 @@ impl SharingHosts {
                             merged.add_users_of(other.name(), theirs, is_same);
                         }
                         (Err(error), Ok(own)) => {
-                            let refused =
-                                self.refuse_possible_user(host, own, other, error.clone());
-                            merged.unresolved_chains.extend(
-                                refused
-                                    .err()
-                                    .map(|_| format!("host {} ({error})", other.name())),
-                            );
+                            let unknown = self.possible_user_error(host, own, other, error.clone());
+                            let text = |_| format!("host {} ({error})", other.name());
+                            merged.unresolved_chains.extend(unknown.map(text));
                         }
                         (Err(_), Err(_)) => {}
                     }
@@ -202,29 +216,31 @@ impl SharingHosts {
         self.hosts.iter().filter(move |other| *other.name() != name)
     }
 
-    /// Fails if a host that does not answer may use the files of `host`: if it shares a directory, or was never seen.
-    fn refuse_possible_user(
+    /// Returns an error if a host that does not answer may use the files of `host`: if it shares a directory, or was never
+    /// seen.
+    fn possible_user_error(
         &self,
         host: &Host,
         own: &HostInventory,
         other: &Host,
         error: Error,
-    ) -> Result<()> {
+    ) -> Option<Error> {
         let (host, name) = (host.name(), other.name());
         let cause = match self.known(other) {
             None => format!("it may share the directories of host {host}"),
             Some(ids) => match own.directories.find_shared(&ids) {
-                None => return Ok(()),
+                None => return None,
                 Some(dir) => format!("it shares {} of host {host}", dir.display()),
             },
         };
         let summary = format!("cannot determine which files host {name} uses");
-        Err(Error::new(Kind::Unreachable, summary)
+        let error = Error::new(Kind::Unreachable, summary)
             .with_cause(format!("{cause}, and does not answer: {error}"))
             .hint(format!(
                 "make host {name} reachable, or remove it from the settings if it no longer exists"
             ))
-            .retryable())
+            .retryable();
+        Some(error)
     }
 
     fn known(&self, host: &Host) -> Option<BTreeSet<DirectoryId>> {

@@ -428,3 +428,40 @@ fn memory_is_small_for_a_large_disk() {
     assert!((1..128 * 1024).contains(&peak), "{peak} KiB");
     assert!(same_disk(&world.get("app"), &world.disk("a")));
 }
+
+#[test]
+fn a_base_whose_modification_time_was_put_back_is_not_copied() {
+    use std::os::unix::fs::FileExt;
+    let (world, id) = with_pulled_base(State::Off);
+    let path = world.snapshot_path("base");
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 20 << 20).unwrap();
+    file.write_all_at(&[!byte[0]], 20 << 20).unwrap();
+    file.set_modified(modified).unwrap();
+    drop(file);
+    let ran = world.snapdeck(&["push", &id, "next"]).ok();
+    assert!(
+        ran.stderr.contains("are not those of its manifest"),
+        "{ran:?}"
+    );
+    assert_object_is(&world, "next", &world.disk("a"));
+}
+
+#[test]
+fn a_base_of_which_only_the_owner_changed_is_hashed_and_copied() {
+    let (world, id) = with_pulled_base(State::Off);
+    let path = world.snapshot_path("base");
+    run("chmod", &["600", &path]);
+    let push = ["push", &id, "next", "--json"];
+    let result = world.snapdeck(&push).ok().json();
+    assert!(result["copiedBytes"].as_u64().unwrap() > 0, "{result}");
+    // It is trusted again.
+    let plan = world.snapdeck(&["push", &id, "other", "--plan", "--json"]);
+    assert_eq!(plan.ok().json()["baseInBucket"], true);
+}

@@ -303,6 +303,9 @@ fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
         theme,
     );
     lineage::push_relatives(lines, app);
+    if let Some(problem) = &object.problem {
+        push_field(lines, "problem", problem.clone(), theme);
+    }
     push_field(lines, "key", object.key.clone(), theme);
     if let Some(etag) = &object.etag {
         push_field(lines, "etag", etag.clone(), theme);

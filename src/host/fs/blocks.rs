@@ -203,19 +203,22 @@ fn read_and_hash(
     Ok(hasher.finish())
 }
 
-/// Formats inode, modification time and length as the script's stat(1) does.
+/// Formats inode, modification time, length and, if known, change time as the script's stat(1) does.
 pub(super) fn format_stamp(stamp: FileStamp) -> String {
     const SECOND_NS: i128 = 1_000_000_000;
     let FileStamp {
         inode,
         modified_ns,
         size_bytes,
+        changed_ns,
     } = stamp;
-    let (seconds, ns) = (
-        modified_ns.div_euclid(SECOND_NS),
-        modified_ns.rem_euclid(SECOND_NS),
-    );
-    format!("{inode} {seconds}.{ns:09} {size_bytes}")
+    let format_time = |time_ns: i128| {
+        let (seconds, ns) = (time_ns.div_euclid(SECOND_NS), time_ns.rem_euclid(SECOND_NS));
+        format!("{seconds}.{ns:09}")
+    };
+    let changed = changed_ns.map(|changed| format!(" {}", format_time(changed)));
+    let (modified, changed) = (format_time(modified_ns), changed.unwrap_or_default());
+    format!("{inode} {modified} {size_bytes}{changed}")
 }
 
 impl RemoteFs {

@@ -3,8 +3,13 @@
 set -u
 umask 077
 fail() { printf '%s\n' "$1" >&2; exit 1; }
-# has_stamp FILE STAMP: compares inode, modification time and size.
-has_stamp() { [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ]; }
+# has_stamp FILE STAMP: compares inode, modification time, size and, if the stamp has one, change time.
+has_stamp() {
+  case $2 in
+  *' '*' '*' '*) [ "$(stat -L --printf '%i %.9Y %s %.9Z' -- "$1")" = "$2" ] ;;
+  *) [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ] ;;
+  esac
+}
 # hash_range FILE OFFSET BYTES: prints the digest of a range; ends with an error if it cannot be read.
 hash_range() {
   set -- $({
@@ -48,10 +53,10 @@ list_images)
   done
   ;;
 
-# stat FILE...: all canonical paths, then seven fields of stat(1) for each file that exists.
+# stat FILE...: all canonical paths, then eight fields of stat(1) for each file that exists.
 stat)
   realpath -mz -- "$@"
-  stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%F\0%d\0' -- "$@" || :
+  stat -L --printf '%n\0%s\0%b\0%i\0%.9Y\0%F\0%d\0%.9Z\0' -- "$@" || :
   ;;
 
 # canonicalize FILE...: the files need not exist.

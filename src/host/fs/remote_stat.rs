@@ -219,7 +219,7 @@ fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<File
     let fields: Vec<&[u8]> = stdout.split(|byte| *byte == 0).collect();
     let (canonical, stats) = fields.split_at(paths.len().min(fields.len()));
     let stats: HashMap<&[u8], &[&[u8]]> = stats
-        .chunks_exact(7)
+        .chunks_exact(8)
         .map(|stat| (stat[0], &stat[1..]))
         .collect();
     let find_stat = |path: &Path| {
@@ -243,7 +243,7 @@ fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<File
     statuses.collect()
 }
 
-/// Parses size, blocks of 512 bytes, inode, modification time, type and device.
+/// Parses size, blocks of 512 bytes, inode, modification time, type, device and change time.
 fn parse_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
     let text = |index: usize| std::str::from_utf8(stat.get(index)?).ok();
     if !matches!(
@@ -252,7 +252,11 @@ fn parse_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
     ) {
         return Some(Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_A_FILE)));
     }
-    let (seconds, nanoseconds) = text(3)?.split_once('.')?;
+    let time_ns = |index| {
+        let (seconds, nanoseconds) = text(index)?.split_once('.')?;
+        let seconds: i128 = seconds.parse().ok()?;
+        Some(seconds * 1_000_000_000 + nanoseconds.parse::<i128>().ok()?)
+    };
     let size_bytes = text(0)?.parse().ok()?;
     let blocks: u64 = text(1)?.parse().ok()?;
     Some(Ok(ImageFile {
@@ -260,9 +264,9 @@ fn parse_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
         allocated_bytes: blocks.saturating_mul(512),
         stamp: FileStamp {
             inode: text(2)?.parse().ok()?,
-            modified_ns: seconds.parse::<i128>().ok()? * 1_000_000_000
-                + nanoseconds.parse::<i128>().ok()?,
+            modified_ns: time_ns(3)?,
             size_bytes,
+            changed_ns: Some(time_ns(6)?),
         },
         device: text(5)?.parse().ok()?,
         facts: Err("its header was not read".into()),

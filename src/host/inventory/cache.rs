@@ -127,27 +127,20 @@ impl Inventory<'_> {
         Ok(ids)
     }
 
-    /// Returns the users of files, whether they exist or not; in the order of `paths`.
+    /// Returns the users of a file, whether it exists or not.
     ///
     /// # Errors
     /// `Unreachable`.
-    pub async fn users_of(
-        self,
-        inventory: &HostInventory,
-        paths: &[&str],
-    ) -> Result<Vec<BTreeSet<String>>> {
-        let canonical = self.host.fs().canonicalize(paths).await?;
-        let mut all = Vec::new();
-        for (path, canonical) in paths.iter().zip(canonical) {
-            let file = self.host.fs().image_file(path).await?;
-            let key = FileKey {
-                path: canonical,
-                id: file.map(|file| file.id()),
-            };
-            let users = inventory.users.get(&key).into_iter();
-            all.push(users.map(str::to_owned).collect());
-        }
-        Ok(all)
+    pub async fn users_of(self, inventory: &HostInventory, path: &str) -> Result<BTreeSet<String>> {
+        let fs = self.host.fs();
+        let canonical = fs.canonicalize(&[path]).await?.pop();
+        let file = fs.image_file(path).await?;
+        let key = FileKey {
+            path: canonical.unwrap_or_else(|| path.into()),
+            id: file.map(|file| file.id()),
+        };
+        let users = inventory.users.get(&key).into_iter();
+        Ok(users.map(str::to_owned).collect())
     }
 
     async fn list_domains(self) -> Result<Arc<[DomainSummary]>> {

@@ -158,12 +158,12 @@ impl Walk<'_, '_> {
                 Ok(image) if !is_raw => image.facts.as_ref().ok().cloned(),
                 _ => None,
             };
+            let in_snapshots = snapshots.contains(&file.path);
+            let snapshot = in_snapshots.then(|| image_name(&file.path)).flatten();
+            let is_snapshot = snapshot.is_some();
             chain.push(ChainLink {
                 path: path.to_string_lossy().into_owned(),
-                snapshot: snapshots
-                    .contains(&file.path)
-                    .then(|| image_name(&file.path))
-                    .flatten(),
+                snapshot,
                 size_bytes: image.as_ref().ok().map(|image| image.allocated_bytes),
                 facts: facts.clone(),
             });
@@ -175,7 +175,7 @@ impl Walk<'_, '_> {
             }
             files.push(file);
             match &image {
-                Ok(image) if !is_raw => self.add_other_references(image, &path),
+                Ok(image) if !is_raw => self.add_other_references(image, &path, is_snapshot),
                 Err(error) if head.is_image && !error.is_missing() => {
                     self.report_unresolved(&path, &error.message);
                     if error.kind == io::ErrorKind::PermissionDenied {
@@ -217,10 +217,11 @@ impl Walk<'_, '_> {
         chain
     }
 
-    /// Adds the files that an image needs besides its backing file.
-    fn add_other_references(&mut self, image: &ImageFile, path: &Path) {
+    /// Adds the files that an image needs besides its backing file. A snapshot needs none: one with an unknown header is
+    /// damaged.
+    fn add_other_references(&mut self, image: &ImageFile, path: &Path, is_snapshot: bool) {
         let references = &image.other_references;
-        if let Some(reason) = references.unknown {
+        if let Some(reason) = references.unknown.filter(|_| !is_snapshot) {
             self.report_unresolved(path, reason);
         }
         let Some(name) = &references.data_file else {

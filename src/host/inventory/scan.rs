@@ -322,7 +322,12 @@ impl Scanner<'_> {
         }
         for unresolved in &files.unresolved {
             let text = format!("{user} ({})", unresolved.reason);
-            self.inventory.unresolved_chains.push(text);
+            if unresolved.volume.is_empty() {
+                self.inventory.unreadable_images.insert(text.clone());
+            }
+            if !unresolved.has_known_base {
+                self.inventory.unresolved_chains.push(text);
+            }
             if unresolved.volume.is_empty() || unresolved.volume.contains('/') {
                 continue;
             }
@@ -405,7 +410,11 @@ impl Scanner<'_> {
                 Ok(image) => {
                     let has_backing =
                         matches!(&image.facts, Ok(facts) if facts.backing_file.is_some());
-                    has_backing || image.other_references != Default::default()
+                    let references = &image.other_references;
+                    // A snapshot needs no other file: one with an unknown header is damaged.
+                    let is_unknown =
+                        references.unknown.is_some() && !self.snapshots.images.contains(&file);
+                    has_backing || references.data_file.is_some() || is_unknown
                 }
                 // An overlay that cannot be read may have any backing file.
                 Err(error) => !error.is_missing() && !self.snapshots.contains(&file),

@@ -9,7 +9,6 @@ use virt::domain::Domain;
 use virt::error::Error as VirtError;
 
 mod facts;
-mod file_users;
 mod firmware;
 mod guest;
 mod identity;

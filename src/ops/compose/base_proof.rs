@@ -2,9 +2,11 @@
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{Digest, Object, Result};
+use snapdeck_model::{BlockSet, Digest, FileStamp, Manifest, Object, Result};
 
 use super::disk_chain::DiskChain;
+use crate::context::Context;
+use crate::hash_blocks::hash_local_blocks;
 use crate::remote_object::is_unchanged;
 use crate::sandbox_disk::SandboxDisk;
 
@@ -18,7 +20,8 @@ pub(super) struct BaseProof {
 
 /// Returns the object that has the base's bytes, or why that is not proven.
 ///
-/// The base's file has the content of its manifest if its stamp is the recorded one. The object has the same content
+/// The base's file has the content of its manifest if its stamp is the recorded one, else if its blocks are: they are hashed
+/// with `ctx`, once the bucket is known to have them, and the new stamp is recorded. The object has the same content
 /// if its own manifest has the same digests, or if it has no manifest and its strong entity tag is that of the object
 /// the base was downloaded from.
 ///
@@ -29,13 +32,22 @@ pub(super) async fn prove_base(
     bucket: &Bucket,
     source: &SandboxDisk,
     chain: &DiskChain,
+    ctx: Option<&Context>,
 ) -> Result<Result<BaseProof, String>> {
     let Some(name) = source.base() else {
         return Ok(Err(format!("it is not a snapshot of host {}", host.name())));
     };
-    let manifest = host.snapshots().manifest(name).await?;
+    let manifest = host.snapshots().recorded_manifest(name).await?;
     let stamp = chain.base_stamp();
-    let Some(local) = manifest.filter(|local| stamp.is_some_and(|stamp| local.matches_file(stamp)))
+    let damage = host.snapshots().damage(name).await?;
+    let is_usable = |local: &Manifest, stamp: FileStamp| {
+        local.size_bytes == stamp.size_bytes
+            && local.file.is_some()
+            && !damage.as_ref().is_some_and(|damage| damage.is_of(stamp))
+    };
+    let Some((local, stamp)) = manifest
+        .zip(stamp)
+        .filter(|(local, stamp)| is_usable(local, *stamp))
     else {
         return Ok(Err(format!(
             "{name} has no manifest of its own on host {}, so its blocks are unknown",
@@ -59,11 +71,50 @@ pub(super) async fn prove_base(
         None if local.matches_object(&object) => "the base was downloaded from it",
         None => return Ok(Err(format!("{} is a different image", object.key))),
     };
+    if !local.matches_file(stamp)
+        && let Some(reason) = hash_again(host, &local, stamp, ctx).await?
+    {
+        return Ok(Err(reason));
+    }
     Ok(Ok(BaseProof {
         object,
         blocks: local.blocks,
         reason,
     }))
+}
+
+/// Hashes a base whose file was changed since its manifest was written: its content, or only its owner. Returns why it
+/// is not proven to be unchanged, if it is not.
+async fn hash_again(
+    host: &Host,
+    local: &Manifest,
+    stamp: FileStamp,
+    ctx: Option<&Context>,
+) -> Result<Option<String>> {
+    let (name, path) = (&local.name, host.snapshot_path(&local.name));
+    let Some(ctx) = ctx else {
+        return Ok(Some(format!(
+            "the file of {name} was changed: the push hashes it first"
+        )));
+    };
+    ctx.info(format!(
+        "{path} was changed since it was verified: hashing it"
+    ));
+    let all = BlockSet::all(local.size_bytes);
+    let digests = hash_local_blocks(host, &path, &all, ctx).await?;
+    let current = host.fs().image_file(&path).await?;
+    let is_unchanged = current.is_some_and(|current| current.stamp == stamp)
+        && digests.into_values().eq(local.blocks.iter().copied());
+    if !is_unchanged {
+        return Ok(Some(format!(
+            "the blocks of {name} on host {} are not those of its manifest",
+            host.name()
+        )));
+    }
+    let mut manifest = local.clone();
+    manifest.file = Some(stamp);
+    host.snapshots().write_manifest(manifest).await?;
+    Ok(None)
 }
 
 impl BaseProof {

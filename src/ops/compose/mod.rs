@@ -97,7 +97,16 @@ pub(crate) async fn compose_running(
 async fn compose(job: SnapshotJob<'_>, chain: &DiskChain) -> Result<UploadedImage, ComposeAbort> {
     let (host, bucket, source) = (job.host, job.bucket, job.source);
     let (compact, zstd_enabled) = (job.request.compact, job.ctx.zstd_enabled);
-    let plan = ComposePlan::new(host, bucket, source, chain, compact, zstd_enabled).await?;
+    let plan = ComposePlan::new(
+        host,
+        bucket,
+        source,
+        chain,
+        compact,
+        zstd_enabled,
+        Some(job.ctx),
+    )
+    .await?;
     plan.log(job.ctx);
     Box::pin(upload(job, plan)).await
 }

@@ -36,6 +36,7 @@ impl<'a> ComposePlan<'a> {
         chain: &'a DiskChain,
         compact: bool,
         zstd_enabled: bool,
+        ctx: Option<&Context>,
     ) -> Result<Self, ComposeAbort> {
         let (base, overlays) = chain.read_tables().await?;
         let compose = |layout| {
@@ -62,7 +63,7 @@ impl<'a> ComposePlan<'a> {
                 composer: append,
                 layout: Layout::Append,
                 layout_reason: "the base's bytes are kept and changes are appended".to_owned(),
-                base: prove_base(host, bucket, source, chain).await?,
+                base: prove_base(host, bucket, source, chain, ctx).await?,
             },
         })
     }

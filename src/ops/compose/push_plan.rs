@@ -41,7 +41,8 @@ pub async fn plan_push(
     let result = async {
         let chain = DiskChain::open(host, &source).await?;
         let compact = request.compact;
-        let plan = ComposePlan::new(host, bucket, &source, &chain, compact, zstd_enabled).await?;
+        let plan =
+            ComposePlan::new(host, bucket, &source, &chain, compact, zstd_enabled, None).await?;
         Ok(plan_composed(plan, conversion.clone()))
     };
     match result.await {

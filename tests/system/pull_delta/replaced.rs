@@ -55,6 +55,7 @@ fn a_truncated_base_is_not_replaced_by_another_image() {
     world.sandbox("a", "app", State::Off);
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_len(3 * BLOCK).unwrap();
+    drop(file);
     replace_object(&world);
     let before = (sha256(&path), stamp(&path));
     world

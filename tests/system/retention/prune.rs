@@ -43,6 +43,9 @@ fn age(world: &World, name: &str, days: i64) {
         inode: metadata.ino(),
         modified_ns: seconds + i128::from(metadata.mtime_nsec()),
         size_bytes: metadata.len(),
+        changed_ns: Some(
+            i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
+        ),
     });
     let json = manifest.write().unwrap();
     std::fs::write(world.path(&format!("snapshots/{name}.json")), json).unwrap();

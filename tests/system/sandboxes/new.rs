@@ -4,7 +4,9 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::{Value, json};
 
-use crate::common::{State, World, exists, only_local, run, sha256, signal, stamp, wait_for_exit};
+use crate::common::{
+    State, World, exists, is_root, only_local, run, sha256, signal, stamp, wait_for_exit,
+};
 use crate::sandboxes::assert_no_sandbox;
 
 #[test]
@@ -210,4 +212,23 @@ fn a_full_disk_is_an_error() {
     let ran = world.snapdeck(&["sandbox", "new", &id, "base", "--json"]);
     assert_eq!(ran.error_kind(), "noSpace");
     assert_no_sandbox(&world, &id);
+}
+
+#[test]
+fn libvirt_does_not_change_the_owner_of_the_base() {
+    let world = World::new();
+    if !is_root() {
+        return;
+    }
+    let base = world.snapshot("base", 1);
+    run("chown", &["nobody:daemon", &base]);
+    let owner = || run("stat", &["-c", "%U:%G %z", &base]);
+    let before = owner();
+    let id = world.id("a");
+    world
+        .snapdeck(&["sandbox", "new", &id, "base", "--memory", "64M", "--start"])
+        .ok();
+    assert_eq!(owner(), before);
+    world.snapdeck(&["sandbox", "stop", &id, "--force"]).ok();
+    assert_eq!(owner(), before);
 }
