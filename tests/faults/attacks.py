@@ -59,7 +59,9 @@ class Kill(Attack):
     def disturb(self, world, child, moment, chance, log):
         with_children = chance.random() < 0.25
         wait_for(child, moment)
-        victims = process_tree(child.pid) if with_children else [child.pid]
+        # The number of a process that has ended may be that of another one now.
+        alive = child.poll() is None
+        victims = (process_tree(child.pid) if with_children else [child.pid]) if alive else []
         self.has_watchdog = not with_children or world.over_ssh
         for pid in victims:
             try:

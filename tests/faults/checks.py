@@ -235,7 +235,8 @@ def leftover_violations(world, after, documented=False):
             # The files of others have directories that are not ours either.
             unknown = sorted(set(walk(root)) - files)
             if documented:
-                unknown = [path for path in unknown if not re.fullmatch(r"(temp/snapdeck-.*|\w+/\..*\.lock)", path[len(host.dir) + 1 :])]
+                allowed = re.compile(re.escape(host.dir) + r"/(temp/snapdeck-.*|\w+/\..*\.lock)")
+                unknown = [path for path in unknown if not allowed.fullmatch(path)]
             problems += [f"{path} is left on host {host.name}" for path in unknown]
     problems += [f"temporary file {path} is left" for path in walk(world.temp)]
     problems += [f"object {key} is left" for key in s3.keys(f"{world.tag}/") if key not in objects]

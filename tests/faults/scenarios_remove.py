@@ -7,7 +7,7 @@ import time
 import checks
 import golden
 import s3
-from lab import HarnessError
+from lab import HarnessError, wait_until
 from scenarios import SANDBOX, PullResumed, Scenario, ensure_base, old_image, put_object
 
 DAY = 86400
@@ -85,6 +85,8 @@ class SandboxNewStarted(SandboxNew):
         return (*super().argv(world), "--start")
 
     def finish(self, world):
+        # libvirt continues the start, in which the guest is paused for a moment.
+        wait_until(lambda: world.host.state(world.id("n")) != "paused", checks.SETTLE_DEADLINE)
         failed = super().finish(world)
         if failed or world.host.state(world.id("n")) == "running":
             return failed

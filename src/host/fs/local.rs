@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::blocks::{BlockCopy, BlockSender};
 use super::errors::{explain, suggest_other_id};
 use super::local_handles::{LocalReader, LocalWriter};
-use super::resume_log::Content;
+use super::resume_log::{Content, ResumeLog};
 use super::{FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
 use crate::blocking_pool::{BlockingPool, Timeout};
 use crate::image_file::{self, ImageFile};
@@ -115,6 +115,25 @@ impl HostFs for LocalFs {
             let removed = ignore_not_found(std::fs::remove_file(&file))?;
             sync_parent_dir(&file)?;
             Ok(removed)
+        })
+        .await
+    }
+
+    async fn remove_second_name(&self, partial: &str) -> Result<()> {
+        let (file, log) = (
+            PathBuf::from(partial),
+            PathBuf::from(ResumeLog::path(partial)),
+        );
+        self.run(format!("remove {partial}"), CALL_TIMEOUT, move || {
+            let metadata = std::fs::symlink_metadata;
+            let is_second = metadata(&file).is_ok_and(|file| file.is_file() && file.nlink() > 1);
+            let has_log = metadata(&log).is_ok_and(|log| log.is_file());
+            if is_second && has_log {
+                std::fs::remove_file(&file)?;
+                std::fs::remove_file(&log)?;
+                sync_parent_dir(&file)?;
+            }
+            Ok(())
         })
         .await
     }

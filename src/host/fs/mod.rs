@@ -97,6 +97,13 @@ pub trait HostFs: Send + Sync {
     /// An I/O error.
     async fn remove_file(&self, path: &str) -> Result<bool>;
 
+    /// Removes the partial name, and the resume log, of a file that has its final name, too: its publication was killed in
+    /// between, and what is published must not be written. Does nothing to other files, and none without a resume log.
+    ///
+    /// # Errors
+    /// An I/O error.
+    async fn remove_second_name(&self, partial: &str) -> Result<()>;
+
     /// Returns the first `limit` bytes of a file; `None` if it does not exist.
     ///
     /// # Errors

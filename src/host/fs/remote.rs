@@ -187,6 +187,13 @@ impl HostFs for RemoteFs {
         Ok(reply == "removed")
     }
 
+    async fn remove_second_name(&self, partial: &str) -> Result<()> {
+        let action = format!("remove {partial}");
+        self.call(&action, "remove_second_name", &[partial], SYNC_TIMEOUT)
+            .await?;
+        Ok(())
+    }
+
     async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let action = format!("read {path}");
         let args = [path, &limit.to_string()];

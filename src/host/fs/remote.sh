@@ -79,6 +79,13 @@ remove_file)
   fi
   ;;
 
+# remove_second_name PARTIAL: removes the partial name and the resume log of a file that has its final name, too.
+remove_second_name)
+  if [ -f "$1" ] && [ ! -L "$1" ] && [ "$(stat -c %h -- "$1")" -gt 1 ] && [ -f "$1.mark" ] && [ ! -L "$1.mark" ]; then
+    rm -f -- "$1" "$1.mark" && sync -- "${1%/*}/"
+  fi
+  ;;
+
 # create_exclusive PATH OWNER TOKEN: the new file contains the token, by which a retry recognises it.
 create_exclusive)
   if (set -C && printf '%s' "$3" >"$1"); then

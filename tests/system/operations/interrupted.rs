@@ -1,6 +1,8 @@
 //! Cancelled, failed or killed operations: a paused guest is resumed, and no temporary files remain.
 
-use crate::common::{State, World, signal, wait_for_exit, wait_until};
+use std::process::Command;
+
+use crate::common::{State, World, output, sha256, signal, wait_for_exit, wait_until};
 use crate::operations::assert_no_temporary_files;
 
 #[test]
@@ -141,4 +143,38 @@ fn a_killed_pull_is_completed_by_the_next() {
         std::fs::read(world.snapshot_path("app")).unwrap(),
         std::fs::read(image).unwrap()
     );
+}
+
+#[test]
+fn a_pull_killed_while_it_published_does_not_write_the_snapshot_later() {
+    let world = World::new();
+    let image = world.path("scratch/image.qcow2");
+    world.image(&image, 2);
+    world.put(&image, "app");
+    let (child, gate) = world.start_to_gate("check", &["pull", "app"]);
+    signal(&child, "KILL");
+    wait_for_exit(child);
+    gate.open();
+    // Over SSH the host's programs may still have the file open.
+    let partial = world.path("snapshots/.app.qcow2.partial");
+    let unlocked = || output(Command::new("flock").args(["-n", &partial, "true"]));
+    wait_until("the partial file is unlocked", || {
+        unlocked().status.success()
+    });
+    let snapshot = world.snapshot_path("app");
+    std::fs::hard_link(&partial, &snapshot).unwrap();
+    let before = sha256(&snapshot);
+
+    world.scribble(&image, 300, 2);
+    world.put(&image, "app");
+    let (child, gate) = world.start_to_gate("check", &["pull", "app", "--overwrite"]);
+    assert_eq!(
+        sha256(&snapshot),
+        before,
+        "the snapshot was written in place"
+    );
+    gate.open();
+    wait_for_exit(child).ok();
+    assert_eq!(sha256(&snapshot), sha256(&image));
+    assert_eq!(world.names("snapshots"), ["app.qcow2"]);
 }
