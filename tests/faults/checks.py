@@ -69,7 +69,7 @@ def variables_violations(found, versions, what):
         name, has_variables = parse(version)
         expected.add(golden.sha256(golden.variables(name)) if has_variables else None)
     digest = found if found is None else hashlib.sha256(found).hexdigest()
-    return [] if digest in expected else [f"the UEFI variables of {what} are none of {sorted(versions)}: {digest}"]
+    return [] if digest in expected else [f"the UEFI variables of {what} are not one of {sorted(versions)}: {digest}"]
 
 
 def read(path):
@@ -191,7 +191,7 @@ def guest_violations(world, guests):
 def leftover_violations(world, after, documented=False):
     """Checks that nothing is there but what belongs to `after` and what was planted.
 
-    With `documented` also what a kill may leave until its name is used again (lock files, which nobody holds) and what
+    With `documented` also what a kill may leave until its name is used again (lock files that no process holds) and what
     `prune --leftovers` removes (uploads, temporary directories on hosts)."""
     problems = []
     objects, hosts = set(world.planted.objects), {host.name: host for host in world.hosts}
