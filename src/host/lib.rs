@@ -5,6 +5,7 @@ mod backup;
 mod blocking_pool;
 mod capabilities;
 mod command;
+mod control_dir;
 mod digest;
 mod doctor;
 mod domain;

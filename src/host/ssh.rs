@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder, Socket};
-use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::SshAddress;
 use super::command::read_bounded;
+use super::control_dir::{ControlDir, socket_parent};
 use super::quote::quote_words;
 use snapdeck_model::{Error, HostName, Kind, Result, Vnc};
 
@@ -39,8 +39,6 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(3);
 const SHELL_TIMEOUT: Duration = Duration::from_secs(6);
 /// Bytes that are shown of what the login shell prints.
 const MAX_BANNER: usize = 80;
-/// Bytes of the directory in which a connection's private one is created.
-const MAX_SOCKET_PARENT: usize = 40;
 /// Callers within this time share the error of the last attempt.
 const FAILURE_TTL: Duration = Duration::from_millis(500);
 
@@ -78,7 +76,7 @@ pub(crate) struct Master {
     is_dead: AtomicBool,
     next_forward_id: AtomicU32,
     /// Private directory of its sockets, removed on drop.
-    dir: TempDir,
+    dir: ControlDir,
 }
 
 impl Ssh {
@@ -181,9 +179,7 @@ impl Ssh {
     async fn open(&self) -> Result<Master> {
         let SshState { host, address, .. } = &*self.inner;
         let summary = format!("cannot reach host {host} over SSH");
-        let dir = tempfile::Builder::new()
-            .prefix("snapdeck-ssh-")
-            .tempdir_in(socket_parent())
+        let dir = ControlDir::create(&socket_parent())
             .map_err(|error| Error::new(Kind::Failed, &*summary).with_cause(error))?;
         let config = dir.path().join("config");
         std::fs::write(&config, SSH_CONFIG)
@@ -425,18 +421,6 @@ impl Master {
 pub(crate) struct SocketForward {
     pub local_path: PathBuf,
     remote_path: String,
-}
-
-/// Returns the directory for sockets: the one for temporary files, or /tmp if a socket's path were too long (unix(7):
-/// 107 bytes, of which ssh and this module append up to 66) or had characters that ssh or a URI treat specially.
-fn socket_parent() -> PathBuf {
-    let dir = tempfile::env::temp_dir();
-    let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"/._-".contains(&c);
-    let bytes = dir.as_os_str().as_encoded_bytes();
-    match bytes.len() <= MAX_SOCKET_PARENT && bytes.iter().copied().all(is_plain) {
-        true => dir,
-        false => "/tmp".into(),
-    }
 }
 
 /// Returns the error for a failed log-in, with a hint.

@@ -69,7 +69,7 @@ def variables_violations(found, versions, what):
         name, has_variables = parse(version)
         expected.add(golden.sha256(golden.variables(name)) if has_variables else None)
     digest = found if found is None else hashlib.sha256(found).hexdigest()
-    return [] if digest in expected else [f"the UEFI variables of {what} are not one of {sorted(versions)}: {digest}"]
+    return [] if digest in expected else [f"the UEFI variables of {what} do not belong to {sorted(versions)}: {digest}"]
 
 
 def read(path):
@@ -78,6 +78,18 @@ def read(path):
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def object_variables(world, name):
+    """Returns the UEFI variables that an object names in its metadata (docs/safety.md), else those beside it."""
+    headers = s3.request("HEAD", world.key(f"{name}.qcow2"))[1]
+    digest = headers.get("x-amz-meta-snapdeck-variables")
+    if digest is None:
+        found = s3.get(world.key(f"{name}_VARS.fd"))
+    else:
+        # "none" or a SHA-256 in hexadecimal.
+        found = s3.get(world.key(f"{name}_VARS.{digest[:16]}.fd"))
+    return found and found[1]
 
 
 def parse_manifest(body):
@@ -93,10 +105,10 @@ def object_violations(world, name, versions, is_final, is_proven):
     what = f"object {name}"
     found = s3.get(world.key(f"{name}.qcow2"))
     present = {version for version in versions if version}
-    variables = s3.get(world.key(f"{name}_VARS.fd"))
+    variables = object_variables(world, name)
     if found is None:
         problems = [] if None in versions else [f"{what} is missing"]
-        if is_final and variables:
+        if is_final and s3.keys(world.key(f"{name}_VARS")):
             problems.append(f"{what} is absent, its UEFI variables are there")
         return problems
     if not present:
@@ -114,7 +126,7 @@ def object_violations(world, name, versions, is_final, is_proven):
         elif is_final and is_proven:
             problems.append(f"{what} has no manifest of its own: {manifest and manifest.get('etag')}, {etag}")
     if is_final:
-        problems += variables_violations(variables and variables[1], pairs, what)
+        problems += variables_violations(variables, pairs, what)
     return problems
 
 
@@ -191,7 +203,7 @@ def guest_violations(world, guests):
 def leftover_violations(world, after, documented=False):
     """Checks that nothing is there but what belongs to `after` and what was planted.
 
-    With `documented` also what a kill may leave until its name is used again (lock files that no process holds) and what
+    With `documented` also what a kill may leave until its name is used again (unlocked lock files) and what
     `prune --leftovers` removes (uploads, temporary directories on hosts)."""
     problems = []
     objects, hosts = set(world.planted.objects), {host.name: host for host in world.hosts}
@@ -202,7 +214,9 @@ def leftover_violations(world, after, documented=False):
         if version is None:
             continue
         if place[0] == "bucket":
-            objects |= {world.key(f"{place[1]}{end}") for end in (".qcow2", ".json", "_VARS.fd")}
+            objects |= {world.key(f"{place[1]}{end}") for end in (".qcow2", ".json")}
+            # The object decides which one counts.
+            objects |= set(s3.keys(world.key(f"{place[1]}_VARS")))
         elif place[0] == "host":
             files |= {hosts[place[1]].path("snapshots", f"{place[2]}{end}") for end in (".qcow2", ".json", "_VARS.fd")}
         else:
@@ -215,7 +229,7 @@ def leftover_violations(world, after, documented=False):
             if documented:
                 unknown = [path for path in unknown if not re.fullmatch(r"(temp/snapdeck-.*|\w+/\..*\.lock)", path[len(host.dir) + 1 :])]
             problems += [f"{path} is left on host {host.name}" for path in unknown]
-    problems += [f"temporary file {path} is left" for path in walk(f"{world.dir}/t")]
+    problems += [f"temporary file {path} is left" for path in walk(world.temp)]
     problems += [f"object {key} is left" for key in s3.keys(f"{world.tag}/") if key not in objects]
     if not documented:
         left = [upload for upload in s3.uploads(f"{world.tag}/") if upload not in world.planted.uploads]

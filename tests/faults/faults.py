@@ -3,7 +3,8 @@
 
 Runs in the lab (`make faults`). FAULTS_KILLS is the number of kills over all rows of kills (200), FAULTS_TRIES that of
 each other row (6). FAULTS_ROW selects the rows whose name contains it (several: with commas), FAULTS_SEED and FAULTS_TRY
-repeat a try that failed. FAULTS_WORKERS is the number of rows at a time (2).
+repeat a try that failed. FAULTS_WORKERS is the number of rows at a time (2), FAULTS_SECONDS the time after which no try is
+begun; with FAULTS_MIXED the rows are in an order that the seed gives.
 
 After each try: no guest is paused, every final name has whole and proven content, base images and everything of others
 are unchanged; the same command again finishes the work, and then nothing is left. Files of a failed try are kept in
@@ -12,6 +13,7 @@ are unchanged; the same command again finishes the work, and then nothing is lef
 
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -33,6 +35,8 @@ IGNORED = os.environ.get("FAULTS_IGNORE")
 WORKERS = int(os.environ.get("FAULTS_WORKERS", "2"))
 # Seconds after which no try is begun.
 LIMIT = float(os.environ.get("FAULTS_SECONDS", "inf"))
+# Whether rows are tried in an order that the seed gives.
+MIXED = os.environ.get("FAULTS_MIXED")
 BEGAN = time.monotonic()
 output_lock = threading.Lock()
 
@@ -84,6 +88,9 @@ def indent(text):
 def main():
     golden.create()
     selected = [row for row in rows(KILLS, TRIES) if not ONLY or any(part in row.name for part in ONLY)]
+    if MIXED:
+        # A part that is bounded in time meets rows of all kinds.
+        random.Random(SEED).shuffle(selected)
     print(f"FAULTS_SEED={SEED}: {len(selected)} rows, {sum(row.tries for row in selected)} tries", flush=True)
     if IGNORED:
         print(f"FAULTS_IGNORE={IGNORED}: such violations are not counted")
@@ -103,5 +110,15 @@ def main():
     sys.exit(1 if failed else 0)
 
 
+def enter_namespace():
+    """Runs this program again in a mount namespace of its own: others would keep the small disks mounted."""
+    if os.environ.get("FAULTS_NAMESPACE") or os.geteuid() != 0:
+        return
+    os.environ["FAULTS_NAMESPACE"] = f"/proc/{os.getpid()}/ns/mnt"
+    again = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
+    sys.exit(subprocess.run(again, check=False).returncode)
+
+
 if __name__ == "__main__":
+    enter_namespace()
     main()

@@ -13,6 +13,8 @@ HOST_SCRIPT = f"{PROJECT}/tests/lab/host.sh"
 SNAPDECK = os.path.abspath(
     os.environ.get("SD") or os.path.join(os.environ.get("CARGO_TARGET_DIR", f"{PROJECT}/target"), "debug/snapdeck")
 )
+# The mount namespace in which the lab runs, if this process has one of its own; see faults.py.
+NAMESPACE = os.environ.get("FAULTS_NAMESPACE")
 # Longer than any program takes on a busy machine.
 DEADLINE = 240
 MIB = 1 << 20

@@ -8,6 +8,7 @@ import scenarios_remove as r
 from attacks import Kill
 from attacks_host import LibvirtdRestart, LinkFault, QemuToolKilled
 from disk import DiskDies, DiskFull, ReadOnly
+from disk import reason_to_skip as no_mount
 from shim import ClockJump, FailedSync, reason_to_skip
 from store import StoreFault
 
@@ -72,9 +73,9 @@ def rows(kills, tries):
         found += [
             Row("libvirtd restarted", LibvirtdRestart(), LIBVIRT, tries, over_ssh),
             Row("qemu-img and qemu-nbd killed", QemuToolKilled(), HOSTED, tries, over_ssh),
-            Row("disk full", DiskFull(), WRITTEN, tries, over_ssh),
-            Row("disk read-only", ReadOnly(), WRITTEN, tries, over_ssh),
-            Row("disk dies, unsynced data is lost", DiskDies(), DURABLE, tries, over_ssh),
+            Row("disk full", DiskFull(), WRITTEN, tries, over_ssh, no_mount()),
+            Row("disk read-only", ReadOnly(), WRITTEN, tries, over_ssh, no_mount()),
+            Row("disk dies, unsynced data is lost", DiskDies(), DURABLE, tries, over_ssh, no_mount()),
             Row("failed sync", FailedSync(), WRITTEN, tries, over_ssh, reason_to_skip()),
             Row("clock jumps", ClockJump(), (*HOSTED, r.PruneLeftovers), tries, over_ssh, reason_to_skip()),
         ]

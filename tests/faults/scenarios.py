@@ -72,6 +72,22 @@ def ensure_object(world, name, version):
         file.write(s3.request("HEAD", world.key(f"{name}.qcow2"))[1]["etag"])
 
 
+def manifest(name, path, **more):
+    """Returns the manifest of an image."""
+    with open(path, "rb") as file:
+        body = file.read()
+    starts = range(0, len(body), checks.BLOCK)
+    blocks = b"".join(hashlib.sha256(body[start : start + checks.BLOCK]).digest() for start in starts)
+    return {"format": 1, "name": name, "sizeBytes": len(body), "blocks": base64.b64encode(blocks).decode(), **more}
+
+
+def put_object(world, name, path, **more):
+    """Uploads an object with its manifest, which names its tag."""
+    with open(path, "rb") as file:
+        tag = s3.put(world.key(f"{name}.qcow2"), file.read())
+    s3.put(world.key(f"{name}.json"), json.dumps(manifest(name, path, etag=f'"{tag}"', **more)).encode())
+
+
 class Push(Scenario):
     name = "push"
     before = {("bucket", "new"): None, SANDBOX: "v1"}
@@ -107,13 +123,7 @@ class PushCopied(Push):
     def prepare(self, world):
         host, name = world.host, f"{golden.ROOT}/base.qcow2"
         if not s3.get(world.key("base.json")):
-            with open(name, "rb") as file:
-                body = file.read()
-            blocks = [hashlib.sha256(body[start : start + checks.BLOCK]).digest()
-                      for start in range(0, len(body), checks.BLOCK)]
-            manifest = {"format": 1, "name": "base", "sizeBytes": len(body), "etag": s3.put(world.key("base.qcow2"), body),
-                        "blocks": base64.b64encode(b"".join(blocks)).decode()}
-            s3.put(world.key("base.json"), json.dumps(manifest).encode())
+            put_object(world, "base", name)
             host.remove_snapshot("base")
             # Its manifest on the host proves that it is the object.
             ran = world.snapdeck("pull", "base", "--host", "alpha", operator="other")
@@ -196,11 +206,12 @@ class PullDelta(Pull):
 
 class PullResumed(Pull):
     name = "pull, resumed"
+    first_operator = "other"
 
     def prepare(self, world):
         super().prepare(world)
         partial = world.host.path("snapshots", ".new.qcow2.partial")
-        child = world.start(*self.argv(world), operator="other")
+        child = world.start("pull", "new", "--host", "alpha", operator=self.first_operator)
         end = time.monotonic() + 60
         while child.poll() is None and not (os.path.exists(partial) and os.stat(partial).st_blocks > 0):
             if time.monotonic() > end:

@@ -1,5 +1,6 @@
 """Commands that remove, and those that create and destroy sandboxes; see scenarios.py."""
 
+import json
 import os
 import shutil
 import time
@@ -7,7 +8,7 @@ import time
 import checks
 import golden
 import s3
-from scenarios import SANDBOX, PullResumed, Scenario, ensure_base, old_image
+from scenarios import SANDBOX, PullResumed, Scenario, ensure_base, manifest, old_image, put_object
 
 DAY = 86400
 
@@ -44,12 +45,6 @@ class RemoveBucket(Scenario):
 
     def argv(self, world):
         return ("remove", "new", "--bucket", "--host", "alpha")
-
-
-def put_object(world, name, path):
-    """Uploads an object without manifest, as another tool does."""
-    with open(path, "rb") as file:
-        s3.put(world.key(f"{name}.qcow2"), file.read())
 
 
 class SandboxNew(Scenario):
@@ -141,16 +136,17 @@ class Prune(Scenario):
 
     def prepare(self, world):
         image, host = f"{golden.ROOT}/base.qcow2", world.host
-        for age, name in enumerate(reversed(self.names)):
+        for number, name in enumerate(self.names):
+            # The order of their creation is known by their manifests only.
+            created = f"2026-01-0{number + 1}T00:00:00Z"
             if not os.path.exists(host.snapshot(name)):
                 shutil.copyfile(image, host.snapshot(name))
-                old = time.time() - (age + 1) * DAY
-                os.utime(host.snapshot(name), (old, old))
-        # The store has no way to set times: the newest one is the last one written.
-        if len(s3.keys(f"{world.tag}/app-")) < len(self.names):
-            for name in self.names:
-                put_object(world, name, image)
-                time.sleep(1)
+                stat = os.stat(host.snapshot(name))
+                stamp = {"inode": stat.st_ino, "modifiedNs": stat.st_mtime_ns, "sizeBytes": stat.st_size}
+                with open(host.path("snapshots", f"{name}.json"), "w") as file:
+                    json.dump(manifest(name, image, created=created, file=stamp), file)
+            if not s3.request("HEAD", world.key(f"{name}.qcow2"))[1].get("etag"):
+                put_object(world, name, image, created=created)
         if world.host.state(world.id("a")) is None:
             world.make_sandbox("a", "v1", base="app-v1.0")
             world.planted.remember(host.snapshot("app-v1.0"))
@@ -165,7 +161,10 @@ class PruneLeftovers(Scenario):
     after = before
 
     def prepare(self, world):
-        PullResumed().prepare(world)
+        # By the operator whose prune removes what is left.
+        killed = PullResumed()
+        killed.first_operator = "home"
+        killed.prepare(world)
         # Over SSH the host's programs may still write.
         checks.process_violations(world)
         old = time.time() - 2 * DAY

@@ -8,7 +8,7 @@ import subprocess
 import golden
 import s3
 from host import Host
-from lab import BUCKET, HOST_SCRIPT, KEY, LAB, PROJECT, SECRET, SNAPDECK, STORE, Output, output, run
+from lab import BUCKET, HOST_SCRIPT, KEY, LAB, NAMESPACE, PROJECT, SECRET, SNAPDECK, STORE, Output, output, run
 from planted import Planted
 
 
@@ -17,6 +17,8 @@ class World:
         self.tag = tag
         # A short path: those of sockets below it are limited to 107 bytes.
         self.dir = f"{LAB}/hosts/{self.tag}"
+        # snapdeck does not use a longer one for its sockets.
+        self.temp = f"{LAB}/t/{tag}"
         self.over_ssh = over_ssh
         self.endpoint = STORE
         self.firmware = "bios"
@@ -29,7 +31,9 @@ class World:
             root = f"{LAB}/{name}"
             if private:
                 root = f"{self.dir}/{name}.host"
-                run(HOST_SCRIPT, "start", root, f"{PROJECT}/.lab/capabilities")
+                # Its mount namespace must not keep the small disks of other rows.
+                outside = ("nsenter", f"--mount={NAMESPACE}", "--") if NAMESPACE else ()
+                run(*outside, HOST_SCRIPT, "start", root, f"{PROJECT}/.lab/capabilities")
                 self.private_roots.append(root)
             self.hosts.append(Host(self, name, root, over_ssh, has_disk and not self.hosts))
         self.host = self.hosts[0]
@@ -55,13 +59,13 @@ class World:
             )
 
     def env(self, operator):
-        home, temp = f"{self.dir}/{operator}", f"{self.dir}/t"
+        home = f"{self.dir}/{operator}"
         os.makedirs(home, exist_ok=True)
-        os.makedirs(temp, exist_ok=True)
+        os.makedirs(self.temp, exist_ok=True)
         return {
             "PATH": os.environ["PATH"],
             "HOME": home,
-            "TMPDIR": temp,
+            "TMPDIR": self.temp,
             "SNAPDECK_CONFIG": f"{self.dir}/config.toml",
             **self.environment,
         }
@@ -103,14 +107,15 @@ class World:
                 os.remove(file)
 
     def remove_object(self, name):
-        for file in (f"{name}.qcow2", f"{name}.json", f"{name}_VARS.fd"):
-            s3.delete(self.key(file))
+        for key in (self.key(f"{name}.qcow2"), self.key(f"{name}.json"), *s3.keys(self.key(f"{name}_VARS"))):
+            s3.delete(key)
 
     def clear_state(self):
         """Removes the operators' states and temporary files."""
         for entry in os.scandir(self.dir):
-            if entry.name in ("home", "other", "t"):
+            if entry.name in ("home", "other"):
                 shutil.rmtree(entry.path)
+        shutil.rmtree(self.temp, ignore_errors=True)
 
     def stop(self):
         for host in self.hosts:
@@ -125,6 +130,7 @@ class World:
     def remove(self):
         self.stop()
         shutil.rmtree(self.dir, ignore_errors=True)
+        shutil.rmtree(self.temp, ignore_errors=True)
 
 
 def finish(child, deadline):

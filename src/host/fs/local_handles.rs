@@ -362,6 +362,9 @@ fn append_header(path: &Path, log: &ResumeLog) -> io::Result<File> {
     // The newline ends a truncated record.
     let text = format!("\n{}", log.header(&BTreeMap::new()));
     file.write_all(text.as_bytes())?;
+    // Before the partial file: one whose log a power failure has emptied would not be known as snapdeck's.
+    file.sync_all()?;
+    sync_parent_dir(path)?;
     Ok(file)
 }
 

@@ -249,8 +249,8 @@ open)
   command=$(timeout 20 sh -c 'IFS= read -r line && printf %s "$line"') || exit 1
   case $command in
   truncate\ *)
-    # The log first: without a log the file is not snapdeck's.
-    printf '\n%s\t\n' "${command#truncate }" >>"$log" || exit 1
+    # The log first, and on the disk: without a log the file is not snapdeck's.
+    printf '\n%s\t\n' "${command#truncate }" >>"$log" && sync -- "$log" "${log%/*}/" || exit 1
     if [ -n "$new" ]; then
       (set -C && : >"$path") 2>/dev/null || fail "Resource temporarily unavailable: another process creates $path"
       lock_file
