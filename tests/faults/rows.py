@@ -4,6 +4,7 @@ import re
 
 import operators as o
 import scenarios as s
+import scenarios_guest as g
 import scenarios_remove as r
 from attacks import Kill
 from attacks_host import LibvirtdRestart, LinkFault, QemuToolKilled
@@ -57,17 +58,18 @@ class Row:
 
 def rows(kills, tries):
     """Returns all rows; `kills` is the number of kills over all of them, `tries` that of each other row."""
-    each = max(1, -(-kills // (2 * len(KILLED)))) if kills else 0
-    found = [
-        Row(f"kill -9: {scenario.name}", Kill(), [scenario], each, over_ssh)
-        for over_ssh in (False, True)
-        for scenario in KILLED
-    ]
+    each = max(1, -(-kills // (2 * len(KILLED) + 2))) if kills else 0
+    found = []
+    for over_ssh in (False, True):
+        found += [Row(f"kill -9: {scenario.name}", Kill(), [scenario], each, over_ssh) for scenario in KILLED]
+        no_guest = g.reason_to_skip()
+        found.append(Row(f"kill -9: {g.CreateQuiesced.name}", Kill(), [g.CreateQuiesced], each, over_ssh, no_guest))
     found += [Row(f"store: {attack.kind}", attack, scenarios, tries) for attack, scenarios in STORE_FAULTS]
     # Longer than any series of quick retries.
     outage = StoreFault("503", 1.0, (15, 25), must_succeed=True)
     found.append(Row("store: 503 for 20 s, the command waits", outage, (s.Push, s.Pull, s.PushOverwrite), tries))
-    found += [Row(f"link {kind}", LinkFault(kind, outage), HOSTED, tries, over_ssh=True) for kind, outage in LINK_FAULTS]
+    quiesced = [] if g.reason_to_skip() else [g.CreateQuiesced]
+    found += [Row(f"link {kind}", LinkFault(kind, outage), [*HOSTED[:2], *quiesced, *HOSTED[2:]], tries, over_ssh=True) for kind, outage in LINK_FAULTS]
     found += [Row(f"two operators: {scenario.name}", o.Together(), [scenario], tries) for scenario in TOGETHER]
     for over_ssh in (False, True):
         found += [
