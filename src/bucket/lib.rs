@@ -359,6 +359,36 @@ impl Bucket {
         Ok(())
     }
 
+    /// Returns the manifest whose image does not exist, as a removal that was interrupted leaves it.
+    pub async fn orphaned_manifest(&self, name: &SnapshotName) -> Result<Option<Object>> {
+        let store = self.store().await?;
+        let key = self.manifest_key(name);
+        let Some(found) = store.head(&key).await? else {
+            return Ok(None);
+        };
+        let is_orphan =
+            self.head(name).await?.is_none() && !manifest::is_foreign(&store, &key).await?;
+        Ok(is_orphan.then(|| Object {
+            key,
+            ..found.into_object(name.clone())
+        }))
+    }
+
+    /// Deletes a manifest that [`Bucket::orphaned_manifest`] returned, unless it was replaced meanwhile.
+    pub async fn delete_orphaned_manifest(&self, orphan: &Object) -> Result<()> {
+        let store = self.store().await?;
+        let Some(etag) = &orphan.etag else {
+            return Ok(());
+        };
+        match store.delete_version(&orphan.key, etag).await {
+            // A push has written one for its new image.
+            Err(error) if matches!(error.reason, Reason::PreconditionFailed | Reason::Conflict) => {
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
     /// Returns the key of the object in the place of a snapshot's manifest if it is another program's.
     pub async fn foreign_manifest(&self, name: &SnapshotName) -> Result<Option<String>> {
         let store = self.store().await?;

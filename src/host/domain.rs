@@ -203,6 +203,12 @@ pub(crate) fn is_paused_on_io_error(domain: &Domain) -> Result<bool, Error> {
         && is_paused_for(domain, DomainPausedReason::IOError)?)
 }
 
+/// Returns whether libvirt is starting the domain: it is paused until its devices are ready.
+pub(crate) fn is_starting_up(domain: &Domain) -> Result<bool, Error> {
+    Ok(domain.info()?.state.is(DomainState::Paused)
+        && is_paused_for(domain, DomainPausedReason::StartingUp)?)
+}
+
 /// Returns the first child element with this tag.
 pub(crate) fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
     node.children().find(|child| child.has_tag_name(tag))

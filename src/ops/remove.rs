@@ -98,6 +98,10 @@ pub async fn remove(
                 store.delete_object(&found).await?;
             }
         }
+        // Left by a removal that was interrupted.
+        if let Some(orphan) = bucket.orphaned_manifest(name).await? {
+            bucket.delete_orphaned_manifest(&orphan).await?;
+        }
         ctx.info(format!(
             "removed {} from {}",
             bucket.key(name),
@@ -126,9 +130,11 @@ async fn exists_unused_on_host(host: &Host, name: &SnapshotName, ctx: &Context) 
             .await?)
 }
 
-/// Returns whether the bucket has the image, or variables without an image.
+/// Returns whether the bucket has the image, or variables or a manifest without an image.
 async fn exists_in_bucket(bucket: &Bucket, name: &SnapshotName) -> Result<bool> {
-    Ok(bucket.head(name).await?.is_some() || bucket.variables().head(name).await?.is_some())
+    Ok(bucket.head(name).await?.is_some()
+        || bucket.variables().head(name).await?.is_some()
+        || bucket.orphaned_manifest(name).await?.is_some())
 }
 
 /// Fails if the image is not the one that the operator saw.

@@ -13,6 +13,8 @@ use crate::context::Context;
 use crate::destroy;
 
 const STATE_POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Limit of a start by another client, after which its sandbox counts as paused.
+const STARTING_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval of shutdown requests: a guest whose screen is off may use the first one only to turn it on.
 const SHUTDOWN_REQUEST_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -33,7 +35,10 @@ pub async fn sandbox(
     if verb == SandboxVerb::Destroy {
         return destroy::destroy(host, id, ctx).await;
     }
-    let state = host.sandboxes().owned_state(id).await?;
+    let mut state = host.sandboxes().owned_state(id).await?;
+    if state == SandboxState::Paused && wait_until_started(host, id, ctx).await? {
+        state = host.sandboxes().owned_state(id).await?;
+    }
     let is_transient = !host.sandboxes().facts(id).await?.is_persistent;
     let changed = match verb.applicability(state) {
         Applicability::Possible => {
@@ -70,6 +75,18 @@ pub async fn sandbox(
         }),
         changed,
     })
+}
+
+/// Waits while libvirt starts the sandbox for another client, which may have been killed; returns whether it did.
+async fn wait_until_started(host: &Host, id: &SandboxId, ctx: &Context) -> Result<bool> {
+    let deadline = Instant::now() + STARTING_TIMEOUT;
+    let mut has_waited = false;
+    while Instant::now() < deadline && host.sandboxes().is_starting_up(id).await? {
+        has_waited = true;
+        ctx.check_cancelled()?;
+        sleep(STATE_POLL_INTERVAL).await;
+    }
+    Ok(has_waited)
 }
 
 /// Returns the state of the sandbox; `None` if it does not exist, as a transient one that has stopped.

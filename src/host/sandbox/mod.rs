@@ -67,6 +67,18 @@ impl Sandboxes<'_> {
         sandbox.ok_or_else(|| self.foreign_domain_error(id))
     }
 
+    /// Returns whether libvirt is starting the sandbox, also for a client that was killed meanwhile.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unreachable`.
+    pub async fn is_starting_up(self, id: &SandboxId) -> Result<bool> {
+        let read = |domain: &Domain| domain::is_starting_up(domain);
+        self.host
+            .retry_policy
+            .call(|| self.call_domain(id, "inspect", CALL_TIMEOUT, read))
+            .await
+    }
+
     /// Returns the state of one sandbox, as [`Sandboxes::get`] without its chain.
     ///
     /// # Errors

@@ -178,3 +178,21 @@ fn create_overlay(overlay: &str, base: &str) {
     ];
     run("qemu-img", &create);
 }
+
+#[test]
+fn a_manifest_without_its_image_is_removed_and_another_programs_json_is_not() {
+    let (world, id) = World::with_sandbox(State::Off);
+    world.snapdeck(&["push", &id, "app"]).ok();
+    // A kill between the two deletions of a removal.
+    assert!(world.s5cmd(&["rm", "{}/app.qcow2"]).status.success());
+    world.snapdeck(&["remove", "app", "--bucket"]).ok();
+    let left = world.s5cmd(&["ls", "{}/app.json"]);
+    assert!(!left.status.success(), "{left:?}");
+    let file = world.path("scratch/foreign.json");
+    std::fs::write(&file, r#"{"builder":"packer"}"#).unwrap();
+    assert!(world.s5cmd(&["cp", &file, "{}/app.json"]).status.success());
+    world
+        .snapdeck(&["remove", "app", "--bucket"])
+        .failed(3, &["app"]);
+    assert!(world.s5cmd(&["ls", "{}/app.json"]).status.success());
+}
