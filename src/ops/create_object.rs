@@ -140,15 +140,18 @@ async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<(
     manifest.paused_ms = image.paused_ms();
     manifest.etag = object.etag.clone();
     manifest.variables = Some(snapshot_parts(image.variables.as_ref()).variables);
-    match job.bucket.write_manifest(&manifest).await {
-        Ok(()) => Ok(()),
-        // Another client has replaced the object and written its manifest.
-        Err(error) if error.kind() == Kind::Conflict => {
-            ctx.info(error.to_string());
-            Ok(())
+    let Err(error) = job.bucket.write_manifest(&manifest).await else {
+        return Ok(());
+    };
+    if error.kind() == Kind::Conflict {
+        let current = job.bucket.head(&object.name).await.map_err(incomplete)?;
+        // Another client has replaced the object and writes its manifest.
+        if current.is_none_or(|current| current.etag != object.etag) {
+            ctx.warn(error.to_string());
+            return Ok(());
         }
-        Err(error) => Err(incomplete(error)),
     }
+    Err(incomplete(error))
 }
 
 fn is_conversion_first(host: &Host) -> bool {

@@ -1,8 +1,10 @@
 //! Files and objects of other programs under the names that snapdeck uses for its own.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use serde_json::{Value, json};
 
-use crate::common::{State, World, exists};
+use crate::common::{State, World, exists, wait_for_exit};
 
 const FOREIGN: &str = "{\"builder\":\"packer\",\"artifact\":\"precious\"}\n";
 
@@ -50,6 +52,17 @@ fn another_programs_json_in_the_bucket_stays() {
     let ran = world.snapdeck(&["remove", "app", "--bucket"]).ok();
     assert!(ran.stderr.contains("keeping") && ran.stderr.contains("app.json"));
     assert!(!world.is_in_bucket("app"));
+    assert_eq!(get_json(&world, "app"), FOREIGN);
+}
+
+#[test]
+fn a_json_that_appears_during_a_push_makes_it_fail() {
+    let (world, id) = World::with_sandbox(State::Off);
+    let (child, faults) = world.start_to_parts(&["push", &id, "app"]);
+    put_json(&world, FOREIGN, "app");
+    faults.hold_parts.store(false, SeqCst);
+    // The snapshot has no manifest, and that is not a success.
+    wait_for_exit(child).failed(4, &["app.json", "not a manifest", "incomplete"]);
     assert_eq!(get_json(&world, "app"), FOREIGN);
 }
 
