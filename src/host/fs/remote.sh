@@ -235,11 +235,6 @@ open)
     [ -d "${path%/*}" ] || fail "${path%/*}: No such file or directory"
     if is_file "$path"; then
       lock_file
-      # A publication was killed when the file had its final name, too: the snapshot must not be written.
-      if [ "$mode" = write ] && is_file "$log" && [ "$(stat -c %h -- "$path")" -gt 1 ]; then
-        rm -f -- "$path" "$log" || exit 1
-        new=yes
-      fi
     elif [ -e "$path" ] || [ -L "$path" ]; then
       fail "Device or resource busy: $path is not a regular file"
     else
