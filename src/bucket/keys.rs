@@ -17,6 +17,13 @@ pub(crate) fn variables_suffix(digest: Digest) -> String {
     format!("_VARS.{digits}.fd")
 }
 
+/// Returns the snapshot whose UEFI variables have `key`, whatever their digest.
+pub(crate) fn variables_owner(prefix: &str, key: &str) -> Option<SnapshotName> {
+    let (stem, digits) = key.strip_suffix(".fd")?.rsplit_once("_VARS.")?;
+    let is_digest = digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_digest.then(|| snapshot_name(prefix, stem, &[""]))?
+}
+
 /// Returns the snapshot whose file with one of `suffixes` has `key`; `None` if that snapshot's key is another one
 /// (`a.qcow2.qcow2`).
 pub(crate) fn snapshot_name(prefix: &str, key: &str, suffixes: &[&str]) -> Option<SnapshotName> {
@@ -39,6 +46,13 @@ mod tests {
         assert_eq!(name("p/a-1.qcow2", &all).as_deref(), Some("a-1"));
         assert_eq!(name("p/a-1_VARS.fd", &all).as_deref(), Some("a-1"));
         assert_eq!(name("p/a-1_VARS.fd", &[IMAGE_SUFFIX]), None);
+        let digest = |key| variables_owner("p/", key).map(|name| name.to_string());
+        assert_eq!(
+            digest("p/a-1_VARS.0123456789abcdef.fd").as_deref(),
+            Some("a-1")
+        );
+        assert_eq!(digest("p/a_VARS.123.fd"), None);
+        assert_eq!(digest("a_VARS.0123456789abcdef.fd"), None);
         for key in [
             "p/",
             "p/.qcow2",

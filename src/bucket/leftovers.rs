@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use super::keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX, snapshot_name};
+use super::keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX, snapshot_name, variables_owner};
 use super::s3::{PendingUpload, Reason, Store};
 use snapdeck_model::{LEFTOVER_MIN_AGE, Leftover, LeftoverKind, Result};
 
@@ -24,7 +24,8 @@ pub(super) async fn list_stale_uploads(
     let mut leftovers = Vec::new();
     for upload in &uploads {
         let suffixes = [IMAGE_SUFFIX, VARIABLES_SUFFIX];
-        let name = snapshot_name(prefix, &upload.key, &suffixes);
+        let name = snapshot_name(prefix, &upload.key, &suffixes)
+            .or_else(|| variables_owner(prefix, &upload.key));
         // Uploads to other keys are no business of snapdeck, unless it has begun them.
         if name.is_none() && !store.is_own_upload(&upload.key, &upload.id) {
             continue;

@@ -229,6 +229,7 @@ impl Bucket {
         let options = UploadOptions {
             manifest_key: self.manifest_key(name),
             overwrite,
+            keeps_other: self.suffix == IMAGE_SUFFIX,
             has_copies: false,
             parts: self.parts,
         };
@@ -251,6 +252,7 @@ impl Bucket {
         let options = UploadOptions {
             manifest_key: self.manifest_key(name),
             overwrite,
+            keeps_other: self.suffix == IMAGE_SUFFIX,
             has_copies: true,
             parts: self.parts,
         };
@@ -335,58 +337,80 @@ impl Bucket {
         Ok(())
     }
 
-    /// Deletes the manifest and the variables of an image that was deleted, unless another client has put one there by now.
+    /// Deletes the UEFI variables and then the manifest of an image that was deleted, unless another client has put one
+    /// there by now.
     async fn delete_parts(
         &self,
         store: &Store,
         name: &SnapshotName,
         parts: Option<SnapshotParts>,
     ) -> Result<()> {
-        if self.head(name).await?.is_some() {
-            return Ok(());
-        }
-        let manifest_key = self.manifest_key(name);
-        if !manifest::is_foreign(store, &manifest_key).await? {
-            store.delete(&manifest_key).await?;
-        }
         if let Some(SnapshotParts {
             variables: ExpectedVariables::Digest(digest),
             ..
         }) = parts
+            && self.head(name).await?.is_none()
         {
             store.delete(&self.variables_of(digest).key(name)).await?;
         }
+        self.delete_orphaned_manifest(name).await?;
         Ok(())
     }
 
-    /// Returns the manifest whose image does not exist, as a removal that was interrupted leaves it.
-    pub async fn orphaned_manifest(&self, name: &SnapshotName) -> Result<Option<Object>> {
-        let store = self.store().await?;
-        let key = self.manifest_key(name);
-        let Some(found) = store.head(&key).await? else {
-            return Ok(None);
-        };
-        let is_orphan =
-            self.head(name).await?.is_none() && !manifest::is_foreign(&store, &key).await?;
-        Ok(is_orphan.then(|| Object {
-            key,
-            ..found.into_object(name.clone())
-        }))
+    /// Returns whether there is a manifest without its image, as a removal that was interrupted leaves it.
+    pub async fn has_orphaned_manifest(&self, name: &SnapshotName) -> Result<bool> {
+        Ok(self.find_orphaned_manifest(name).await?.is_some())
     }
 
-    /// Deletes a manifest that [`Bucket::orphaned_manifest`] returned, unless it was replaced meanwhile.
-    pub async fn delete_orphaned_manifest(&self, orphan: &Object) -> Result<()> {
-        let store = self.store().await?;
-        let Some(etag) = &orphan.etag else {
+    /// Deletes a manifest without its image, and the UEFI variables that it names.
+    pub async fn delete_orphaned_manifest(&self, name: &SnapshotName) -> Result<()> {
+        let Some((orphan, variables)) = self.find_orphaned_manifest(name).await? else {
             return Ok(());
         };
+        let store = self.store().await?;
+        if let Some(digest) = variables
+            && self.head(name).await?.is_none()
+        {
+            store.delete(&self.variables_of(digest).key(name)).await?;
+        }
+        // A push may have completed meanwhile, and not every store honours the condition.
+        if self.head(name).await?.is_some() {
+            return Ok(());
+        }
+        match store.head(&orphan.key).await? {
+            Some(current) if current.etag == orphan.etag && orphan.etag.is_some() => {}
+            _ => return Ok(()),
+        }
+        let etag = orphan.etag.as_deref().unwrap_or_default();
         match store.delete_version(&orphan.key, etag).await {
-            // A push has written one for its new image.
             Err(error) if matches!(error.reason, Reason::PreconditionFailed | Reason::Conflict) => {
                 Ok(())
             }
             result => Ok(result?),
         }
+    }
+
+    /// Returns the manifest whose image does not exist, and the digest of the variables that it names.
+    async fn find_orphaned_manifest(
+        &self,
+        name: &SnapshotName,
+    ) -> Result<Option<(Object, Option<Digest>)>> {
+        let store = self.store().await?;
+        let key = self.manifest_key(name);
+        let Some(found) = store.head(&key).await? else {
+            return Ok(None);
+        };
+        if self.head(name).await?.is_some() {
+            return Ok(None);
+        }
+        let Some(variables) = manifest::read_variables(&store, &key).await? else {
+            return Ok(None);
+        };
+        let object = Object {
+            key,
+            ..found.into_object(name.clone())
+        };
+        Ok(Some((object, variables)))
     }
 
     /// Returns the key of the object in the place of a snapshot's manifest if it is another program's.

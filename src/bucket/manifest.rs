@@ -7,7 +7,8 @@ use tokio::time::timeout;
 use super::retry::Retries;
 use super::s3::{PutCondition, Reason, Store, StoreError};
 use snapdeck_model::{
-    Annotations, AnnotationsPatch, Error, Kind, MAX_MANIFEST_BYTES, Manifest, Object, Result,
+    Annotations, AnnotationsPatch, Digest, Error, ExpectedVariables, Kind, MAX_MANIFEST_BYTES,
+    Manifest, Object, Result,
 };
 
 /// Timeout of reading a long manifest over a slow connection.
@@ -61,6 +62,18 @@ pub(super) async fn is_foreign(store: &Store, key: &str) -> Result<bool> {
     Ok(found.is_some_and(|(json, _)| !Manifest::is_manifest(&json)))
 }
 
+/// Returns the digest of the variables that the manifest under `key` names; `None` if there is no manifest of snapdeck.
+pub(super) async fn read_variables(store: &Store, key: &str) -> Result<Option<Option<Digest>>> {
+    let found = read_json(store, key).await?;
+    let own = found.filter(|(json, _)| Manifest::is_manifest(json));
+    Ok(
+        own.map(|(json, _)| match Manifest::read(&json).ok()?.variables? {
+            ExpectedVariables::Digest(digest) => Some(digest),
+            ExpectedVariables::Absent => None,
+        }),
+    )
+}
+
 /// Returns the error for another program's object under `key`.
 pub(super) fn foreign_error(store: &Store, key: &str) -> Error {
     Error::new(
@@ -80,8 +93,13 @@ async fn try_read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, Stri
     let mut body = match store.get(key, None, None).await {
         Ok(body) => body,
         // Without the right to list, a missing object is a 403.
-        Err(error) if matches!(error.reason, Reason::NotFound | Reason::AccessDenied) => {
-            return Ok(None);
+        Err(error) if error.reason == Reason::NotFound => return Ok(None),
+        Err(error) if error.reason == Reason::AccessDenied => {
+            return match store.head(key).await {
+                // It is there, for example encrypted with a key that may not be used.
+                Ok(Some(_)) => Err(error),
+                _ => Ok(None),
+            };
         }
         Err(error) => return Err(error),
     };

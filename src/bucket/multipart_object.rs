@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::manifest;
 use super::multipart_upload::{MultipartUpload, already_exists_error, upload_summary};
-use super::s3::{Checksums, Reason, Store, StoreError, UploadedPart};
+use super::s3::{Checksums, ObjectInfo, Reason, Store, StoreError, UploadedPart};
 use super::transfer::{Part, Transfer, max_parts_in_memory, part_size};
 use snapdeck_model::{
-    Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName, SnapshotParts,
+    Error, ImageIdentity, Kind, Object, Phase, ProgressCell, Result, SnapshotName, SnapshotParts,
 };
 
 /// Time that a cancelled upload waits for the response while it begins or completes: the response shows whether there is
@@ -26,6 +26,8 @@ pub(super) struct UploadOptions {
     /// Key of the manifest with the pin.
     pub(super) manifest_key: String,
     pub(super) overwrite: bool,
+    /// Whether the object that is overwritten must still be the one that was there at the beginning.
+    pub(super) keeps_other: bool,
     /// Whether parts are going to be copied by the store.
     pub(super) has_copies: bool,
     /// The other parts of the snapshot, for the metadata.
@@ -38,6 +40,8 @@ pub struct MultipartObject<'a> {
     name: &'a SnapshotName,
     manifest_key: String,
     overwrite: bool,
+    /// With [`UploadOptions::keeps_other`]: the object at the beginning.
+    replaced: Option<Option<ImageIdentity>>,
     transfer: Transfer<'a>,
     upload: MultipartUpload,
     /// Length of each part and the response to it, by index.
@@ -67,9 +71,10 @@ impl<'a> MultipartObject<'a> {
             meter: Default::default(),
         };
         let overwrite = options.overwrite;
-        transfer
+        let existing = transfer
             .run_until_cancelled(Duration::ZERO, refuse_overwrite(&store, key, overwrite))
             .await?;
+        let replaced = existing.map(|existing| existing.into_object(name.clone()).identity());
         // The store has responded, so its capabilities are known.
         let checksums = match options.has_copies && store.capabilities().rereads_copied_parts {
             true => Checksums::Parts,
@@ -82,6 +87,7 @@ impl<'a> MultipartObject<'a> {
             name,
             manifest_key: options.manifest_key,
             overwrite,
+            replaced: options.keeps_other.then_some(replaced),
             transfer,
             upload,
             parts: Mutex::default(),
@@ -293,8 +299,8 @@ impl<'a> MultipartObject<'a> {
         let (store, key) = (&self.store, &self.upload.handle.key);
         let check = async {
             match self.overwrite {
-                true => refuse_pinned(store, key, &self.manifest_key).await,
-                false => refuse_overwrite(store, key, false).await,
+                true => self.refuse_replaced_or_pinned().await,
+                false => refuse_overwrite(store, key, false).await.map(|_| ()),
             }
         };
         self.transfer
@@ -305,6 +311,25 @@ impl<'a> MultipartObject<'a> {
             size_bytes,
             parts.into_values().map(|(_, part)| part).collect(),
         ))
+    }
+
+    /// Fails if the object that is overwritten is not the one that was there at the beginning, or is pinned.
+    async fn refuse_replaced_or_pinned(&self) -> Result<()> {
+        let (store, key) = (&self.store, &self.upload.handle.key);
+        let current = store.head(key).await?;
+        let current = current.map(|current| current.into_object(self.name.clone()));
+        if let Some(replaced) = &self.replaced
+            && current.is_some()
+            && *replaced != current.as_ref().map(Object::identity)
+        {
+            return Err(Error::new(Kind::Conflict, upload_summary(store, key))
+                .with_cause("another client has uploaded an object of that name meanwhile")
+                .hint("look at that object, then push again or choose another name"));
+        }
+        match current {
+            Some(_) => refuse_pinned(store, key, &self.manifest_key).await,
+            None => Ok(()),
+        }
     }
 
     fn part(&self, index: u64, length: u64) -> Result<Part> {
@@ -335,18 +360,15 @@ impl<'a> MultipartObject<'a> {
 
 /// Fails with `Conflict` if the object exists, unless `overwrite`. Checked before every upload: some stores accept
 /// parts for a bucket that does not exist.
-async fn refuse_overwrite(store: &Store, key: &str, overwrite: bool) -> Result<()> {
+async fn refuse_overwrite(store: &Store, key: &str, overwrite: bool) -> Result<Option<ObjectInfo>> {
     match store.head(key).await? {
         Some(_) if !overwrite => Err(already_exists_error(store, key)),
-        _ => Ok(()),
+        existing => Ok(existing),
     }
 }
 
-/// Fails if the object exists and is pinned.
+/// Fails if the object is pinned.
 async fn refuse_pinned(store: &Store, key: &str, manifest_key: &str) -> Result<()> {
-    if store.head(key).await?.is_none() {
-        return Ok(());
-    }
     match manifest::read_annotations(store, manifest_key).await? {
         Some(annotations) if annotations.pinned => Err(Error::new(
             Kind::Conflict,

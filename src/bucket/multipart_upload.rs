@@ -78,6 +78,10 @@ impl MultipartUpload {
                 break already_exists_error(&self.store, &self.handle.key);
             }
             if only_new && reason == Reason::Unsupported {
+                // Without the condition, a look right before is the best that there is.
+                if store.head(&handle.key).await?.is_some() {
+                    break already_exists_error(store, &handle.key);
+                }
                 only_new = false;
                 continue;
             }

@@ -306,7 +306,8 @@ impl Master {
                     "its login shell did not start within {} s",
                     SHELL_TIMEOUT.as_secs()
                 ))
-                .hint("check the login shell's startup files on the host"));
+                .hint("check the login shell's startup files on the host")
+                .retryable());
         };
         if output.is_empty() {
             return Ok(());

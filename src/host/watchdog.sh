@@ -36,6 +36,11 @@ else
 fi
 echo ready
 
+# write_note TEXT: as a new file, since QEMU's user owns the directory and may have put a link there.
+write_note() {
+  rm -f -- "$dir/paused"
+  (set -C && printf '%s\n' "$1" >"$dir/paused")
+}
 read_command() {
   if [ "$silence" = 0 ]; then
     IFS= read -r line
@@ -52,13 +57,13 @@ while read_command; do
     ;;
   pausing)
     # If this process is killed, too, the next snapdeck resumes the sandbox, provided that the guest has not run since.
-    case $flags in backup) printf '%s\n' "$uuid" >"$dir/paused" || continue ;; esac
+    case $flags in backup) write_note "$uuid" || continue ;; esac
     paused=yes
     echo ok
     ;;
   paused)
     [ -z "$process" ] || instance="$process $(cpu_time "${process% *}")"
-    case $flags in backup) printf '%s %s\n' "$uuid" "$instance" >"$dir/paused" ;; esac
+    case $flags in backup) write_note "$uuid $instance" ;; esac
     ;;
   check) if [ -n "$instance" ] && has_run "$instance"; then echo ran; else echo same; fi ;;
   running)

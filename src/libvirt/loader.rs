@@ -122,6 +122,7 @@ libvirt! {
     fn virDomainListAllSnapshots(domain: virDomainPtr, snaps: *mut *mut virDomainSnapshotPtr, flags: c_uint) -> c_int;
     fn virDomainListGetStats(doms: *mut virDomainPtr, stats: c_uint, retStats: *mut *mut virDomainStatsRecordPtr, flags: c_uint) -> c_int;
     fn virDomainLookupByName(conn: virConnectPtr, name: *const c_char) -> virDomainPtr;
+    fn virDomainLookupByUUIDString(conn: virConnectPtr, uuid: *const c_char) -> virDomainPtr;
     fn virDomainManagedSave(dom: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainManagedSaveGetXMLDesc(domain: virDomainPtr, flags: c_uint) -> *mut c_char;
     fn virDomainManagedSaveRemove(dom: virDomainPtr, flags: c_uint) -> c_int;

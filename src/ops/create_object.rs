@@ -115,7 +115,7 @@ fn log_transfer(transfer: &TransferStats, ctx: &Context) {
 }
 
 async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<()> {
-    let (host, source, ctx) = (job.host, job.source, job.ctx);
+    let (host, source) = (job.host, job.source);
     let object = &image.object;
     let incomplete = |error: Error| {
         error.hint(format!(
@@ -145,10 +145,10 @@ async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<(
     };
     if error.kind() == Kind::Conflict {
         let current = job.bucket.head(&object.name).await.map_err(incomplete)?;
-        // Another client has replaced the object and writes its manifest.
         if current.is_none_or(|current| current.etag != object.etag) {
-            ctx.warn(error.to_string());
-            return Ok(());
+            return Err(error.hint(
+                "another client has replaced or removed it meanwhile; push under another name",
+            ));
         }
     }
     Err(incomplete(error))

@@ -1,7 +1,7 @@
 //! Destroy: a sandbox is removed with its process, its definition, saved state and UEFI variables, and its overlay.
 
-use snapdeck_host::Host;
-use snapdeck_model::{Outcome, Phase, Result, SandboxId};
+use snapdeck_host::{Host, Sandboxes};
+use snapdeck_model::{Error, Kind, Outcome, Phase, Result, SandboxId};
 
 use crate::context::Context;
 use crate::dependents::{file_users, refuse_if_overlay_in_use};
@@ -55,8 +55,14 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     for file in &files {
         host.images().refuse_if_open(file, "remove", owner).await?;
     }
+    let inode_of = async |file: &str| -> Result<Option<u64>> {
+        let file = host.fs().image_file(file).await?;
+        Ok(file.map(|file| file.stamp.inode))
+    };
+    let disk_inode = inode_of(&disk).await?;
     match &facts {
         Some(facts) => {
+            let domain = host.sandboxes().with_uuid(&facts.uuid);
             let others = facts.disks.iter().filter(|other| other.path != disk);
             let others: Vec<&str> = others.map(|other| other.path.as_str()).collect();
             if !others.is_empty() {
@@ -66,11 +72,12 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
                 ));
             }
             if facts.state.is_active() {
-                host.sandboxes().force_off(id).await?;
+                domain.force_off(id).await?;
             }
             match facts.is_persistent {
                 true => {
-                    undefine(host, id, sandbox.and_then(|s| s.variables.as_deref()), ctx).await?
+                    let firmware = domain.firmware(id).await?;
+                    undefine(host, domain, id, firmware.variables.as_deref(), ctx).await?;
                 }
                 false => ctx.warn(format!(
                     "{id} was transient: it had no definition, only {disk}"
@@ -85,6 +92,13 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
             continue;
         }
         host.images().refuse_if_open(file, "remove", None).await?;
+        if file == &disk && inode_of(file).await? != disk_inode {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("cannot remove {file} on host {}", host.name()),
+            )
+            .with_cause("another file was put in its place meanwhile"));
+        }
         if host.fs().remove_file(file).await? {
             ctx.info(format!("removed {file}"));
         }
@@ -100,6 +114,7 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
 /// Undefines the sandbox. libvirt removes its UEFI variables, unless another domain refers to them, too.
 async fn undefine(
     host: &Host,
+    domain: Sandboxes<'_>,
     id: &SandboxId,
     variables: Option<&str>,
     ctx: &Context,
@@ -111,9 +126,9 @@ async fn undefine(
     match variables {
         Some(variables) if !users.is_empty() => {
             warn_of_kept_variables(variables, &users, ctx);
-            host.sandboxes().undefine_without_variables(id).await
+            domain.undefine_without_variables(id).await
         }
-        _ => host.sandboxes().undefine(id).await,
+        _ => domain.undefine(id).await,
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) async fn install_snapshot(
     let (host, ctx, object) = (job.host, job.ctx, &job.source.object);
     let partial = host.partial_path(&object.name);
     ctx.check_cancelled()?;
+    host.fs().remove_second_name(&partial).await?;
     // Fails if another process writes this partial file, which must not be removed then.
     let writer = host
         .fs()

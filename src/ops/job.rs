@@ -26,5 +26,7 @@ pub(crate) struct PullJob<'a> {
     pub host: &'a Host,
     pub bucket: &'a Bucket,
     pub source: &'a Arc<RemoteObject>,
+    /// Whether the operator has asked to replace what has the name.
+    pub overwrite: bool,
     pub ctx: &'a Context,
 }

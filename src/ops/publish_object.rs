@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use snapdeck_bucket::{Bucket, MultipartObject, StoredObject};
 use snapdeck_model::{
-    Digest, ExpectedVariables, Object, Phase, Result, SnapshotName, SnapshotParts,
+    Digest, ExpectedVariables, Kind, Object, Phase, Result, SnapshotName, SnapshotParts,
 };
 
 use crate::context::Context;
@@ -47,7 +47,9 @@ pub(crate) async fn publish_object(
     let object = match image.complete().await {
         Ok(object) => object,
         Err(error) => {
-            if is_new {
+            // After a cancel or without a response the store may still complete it.
+            let is_known = !matches!(error.kind(), Kind::Cancelled | Kind::Unreachable);
+            if is_new && is_known {
                 ctx.progress.enter(Phase::CleaningUp, 0);
                 remove_unused(bucket, name, parts).await;
             }
@@ -110,17 +112,29 @@ async fn remove_replaced(
     parts: SnapshotParts,
     ctx: &Context,
 ) -> Result<()> {
-    let named = replaced.and_then(|replaced| digest_of(replaced.parts?));
-    let named = named.filter(|digest| digest_of(parts) != Some(*digest));
-    let stores = named.map(|digest| bucket.variables_of(digest));
-    for store in [bucket.variables()].into_iter().chain(stores) {
-        if let Some(object) = store.head(name).await? {
-            store.delete_object(&object).await?;
-            ctx.info(format!(
-                "removed {}, which belonged to the previous image",
-                store.key(name)
-            ));
+    let Some(replaced) = replaced else {
+        return Ok(());
+    };
+    let store = match replaced.parts.map(digest_of) {
+        // An image whose metadata names no variables may have some under the name of the snapshot.
+        None => bucket.variables(),
+        Some(None) => return Ok(()),
+        Some(Some(digest)) => {
+            // Another client may have replaced the image by one with those variables.
+            let current = bucket.find(name).await?;
+            let current = current.and_then(|current| digest_of(current.parts?));
+            if digest_of(parts) == Some(digest) || current == Some(digest) {
+                return Ok(());
+            }
+            bucket.variables_of(digest)
         }
+    };
+    if let Some(object) = store.head(name).await? {
+        store.delete_object(&object).await?;
+        ctx.info(format!(
+            "removed {}, which belonged to the previous image",
+            store.key(name)
+        ));
     }
     Ok(())
 }

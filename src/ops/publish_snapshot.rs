@@ -8,7 +8,7 @@ use snapdeck_host::{FileWriter, ImageFile};
 use snapdeck_model::{Damage, Error, ExpectedVariables, FileStamp, Kind, Manifest, Result};
 
 use crate::job::PullJob;
-use crate::replace::ExistingCopy;
+use crate::replace::{ExistingCopy, refuse_other_base};
 use crate::transfer::TransferProgress;
 use crate::variables_change::VariablesChange;
 
@@ -32,13 +32,24 @@ pub(crate) async fn publish_snapshot(
     host.images().refuse_if_open(&path, "replace", None).await?;
     match existing.stamp() {
         None => {
+            refuse_other_base(host, job.source, job.overwrite, ctx).await?;
+            if host.fs().has_file(&path).await? {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("cannot create {path} on host {}", host.name()),
+                )
+                .with_cause("another program has created it meanwhile")
+                .hint("check what wrote it, then pull again"));
+            }
             // First the manifest: with it, variables without an image are known to be left by a pull.
             if let Some(manifest) = local_manifest(job, image, expected, progress) {
                 host.snapshots().write_manifest(manifest).await?;
             }
             let is_changed = change.apply(host, name, ctx).await?;
             let result = writer.rename_into_place(&path, None).await;
-            if result.is_err() && is_changed {
+            // It may have been renamed although its response was lost.
+            let is_absent = matches!(host.fs().image_file(&path).await, Ok(None));
+            if result.is_err() && is_changed && is_absent {
                 // The first error is reported; this one has the same cause.
                 let _ = host
                     .fs()
@@ -63,27 +74,32 @@ async fn replace(
     let (host, ctx, name) = (job.host, job.ctx, &job.source.object.name);
     let snapshots = host.snapshots();
     let earlier = snapshots.damage(name).await?;
+    let (path, variables_path) = (host.snapshot_path(name), host.snapshot_variables_path(name));
+    let stamp_of = async |path: &str| -> Result<Option<FileStamp>> {
+        Ok(host.fs().image_file(path).await?.map(|file| file.stamp))
+    };
+    let old_variables = stamp_of(&variables_path).await?;
     let interrupted = Damage {
         file: old,
         replacement: Some(new),
         problem: "it is incomplete: the pull that replaces it was interrupted".to_owned(),
     };
     snapshots.record_damage(name, Some(&interrupted)).await?;
-    let mut is_changed = false;
     let result = async {
-        is_changed = change.apply(host, name, ctx).await?;
-        let path = host.snapshot_path(name);
+        change.apply(host, name, ctx).await?;
         writer.rename_into_place(&path, Some(old)).await
     }
     .await;
     let Err(error) = result else {
         return Ok(());
     };
-    match is_changed || error.kind() == Kind::Unreachable {
-        true => Err(error.hint(format!(
+    let is_unchanged = matches!(stamp_of(&path).await, Ok(Some(current)) if current == old)
+        && matches!(stamp_of(&variables_path).await, Ok(current) if current == old_variables);
+    match is_unchanged {
+        false => Err(error.hint(format!(
             "{name} may have its old image and its new UEFI variables: pull it again with --overwrite"
         ))),
-        false => {
+        true => {
             snapshots.record_damage(name, earlier.as_ref()).await?;
             Err(error)
         }

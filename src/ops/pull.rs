@@ -90,7 +90,7 @@ pub async fn pull(
     source.refuse_incomplete()?;
     let existing = match local {
         LocalCopy::Absent => {
-            refuse_other_base(host, &inventory, &source, overwrite).await?;
+            refuse_other_base(host, &source, overwrite, ctx).await?;
             ExistingCopy::Absent
         }
         LocalCopy::Valid(stamp) => ExistingCopy::Valid(stamp),
@@ -107,6 +107,7 @@ pub async fn pull(
         host,
         bucket,
         source: &source,
+        overwrite,
         ctx,
     };
     let variables = SourceVariables::fetch(bucket, &source, ctx).await?;

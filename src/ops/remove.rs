@@ -5,7 +5,7 @@ use snapdeck_host::Host;
 use snapdeck_model::{Error, ImageIdentity, Kind, Object, Outcome, Phase, Result, SnapshotName};
 
 use crate::context::Context;
-use crate::dependents::refuse_if_in_use;
+use crate::dependents::{file_users, refuse_if_in_use};
 use crate::pin::{refuse_pinned_object, refuse_pinned_snapshot};
 
 /// Removes `name` from the given locations.
@@ -26,7 +26,7 @@ pub async fn remove(
     ctx.enter_phase(Phase::Checking)?;
     let mut missing = Vec::new();
     let on_host = match host {
-        Some(host) if exists_unused_on_host(host, name, ctx).await? => Some(host),
+        Some(host) if is_on_host(host, name, ctx).await? => Some(host),
         Some(host) => {
             missing.push(format!("{name} is not on host {}", host.name()));
             None
@@ -53,15 +53,17 @@ pub async fn remove(
         });
     }
     missing.into_iter().for_each(|line| ctx.warn(line));
-    if let Some(host) = on_host {
-        refuse_pinned_snapshot(host, name, "remove").await?;
-    }
     if let Some(bucket) = in_bucket {
         refuse_pinned_object(bucket, name, "remove").await?;
+    }
+    if let Some(host) = on_host {
+        refuse_pinned_snapshot(host, name, "remove").await?;
     }
 
     ctx.enter_phase(Phase::Removing)?;
     if let Some(host) = on_host {
+        // The store may have been waited for since.
+        is_on_host(host, name, ctx).await?;
         let file = host.fs().image_file(&host.snapshot_path(name)).await?;
         let identity = file.map(|file| ImageIdentity::File(file.stamp));
         refuse_other_image(name, identity, expected_identity)?;
@@ -74,13 +76,13 @@ pub async fn remove(
             .refuse_if_open(&host.snapshot_path(name), "remove", None)
             .await?;
         host.snapshots().remove(name).await?;
-        host.fs()
-            .remove_file(&host.snapshot_variables_path(name))
-            .await?;
+        remove_variables(host, name, ctx).await?;
         ctx.info(format!("removed {name} from host {}", host.name()));
     }
     if let Some(bucket) = in_bucket {
-        let object = bucket.head(name).await?;
+        let found = bucket.find(name).await?;
+        let has_own_variables = found.as_ref().is_some_and(|found| found.parts.is_some());
+        let object = found.map(|found| found.object);
         let identity = object.as_ref().map(Object::identity);
         refuse_other_image(name, identity, expected_identity)?;
         if let Some(key) = bucket.foreign_manifest(name).await? {
@@ -88,19 +90,14 @@ pub async fn remove(
                 "keeping {key}, which is not a manifest of snapdeck"
             ));
         }
-        for store in [bucket, &bucket.variables()] {
-            // The image must be the one that was checked.
-            let found = match &object {
-                Some(image) if store.key(name) == image.key => object.clone(),
-                _ => store.head(name).await?,
-            };
-            if let Some(found) = found {
-                store.delete_object(&found).await?;
-            }
+        match &object {
+            Some(image) => bucket.delete_object(image).await?,
+            // Left by a removal that was interrupted.
+            None => bucket.delete_orphaned_manifest(name).await?,
         }
-        // Left by a removal that was interrupted.
-        if let Some(orphan) = bucket.orphaned_manifest(name).await? {
-            bucket.delete_orphaned_manifest(&orphan).await?;
+        let variables = bucket.variables();
+        if !has_own_variables && let Some(found) = variables.head(name).await? {
+            variables.delete_object(&found).await?;
         }
         ctx.info(format!(
             "removed {} from {}",
@@ -116,7 +113,7 @@ pub async fn remove(
 }
 
 /// Returns whether the host has the image, or variables without an image; fails if a chain needs the image.
-async fn exists_unused_on_host(host: &Host, name: &SnapshotName, ctx: &Context) -> Result<bool> {
+async fn is_on_host(host: &Host, name: &SnapshotName, ctx: &Context) -> Result<bool> {
     let inventory = ctx.sharing.scan(host).await?;
     let mut snapshots = inventory.snapshots.iter();
     let has_image = snapshots.any(|snapshot| snapshot.name == *name);
@@ -130,11 +127,27 @@ async fn exists_unused_on_host(host: &Host, name: &SnapshotName, ctx: &Context) 
             .await?)
 }
 
+/// Removes the UEFI variables of a snapshot, unless a domain refers to them.
+async fn remove_variables(host: &Host, name: &SnapshotName, ctx: &Context) -> Result<()> {
+    let path = host.snapshot_variables_path(name);
+    if !host.fs().has_file(&path).await? {
+        return Ok(());
+    }
+    let users = file_users(host, &path, None, ctx).await?;
+    if !users.is_empty() {
+        ctx.warn(format!("keeping {path}, in use by {}", users.join(", ")));
+        return Ok(());
+    }
+    host.images().refuse_if_open(&path, "remove", None).await?;
+    host.fs().remove_file(&path).await?;
+    Ok(())
+}
+
 /// Returns whether the bucket has the image, or variables or a manifest without an image.
 async fn exists_in_bucket(bucket: &Bucket, name: &SnapshotName) -> Result<bool> {
     Ok(bucket.head(name).await?.is_some()
         || bucket.variables().head(name).await?.is_some()
-        || bucket.orphaned_manifest(name).await?.is_some())
+        || bucket.has_orphaned_manifest(name).await?)
 }
 
 /// Fails if the image is not the one that the operator saw.

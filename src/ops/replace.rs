@@ -3,7 +3,8 @@
 use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{Error, FileStamp, Kind, Manifest, Result, SandboxState, SnapshotName};
 
-use crate::dependents::refuse_if_in_use;
+use crate::context::Context;
+use crate::dependents::{file_users, refuse_if_in_use};
 use crate::pin::refuse_pinned_snapshot;
 use crate::remote_object::RemoteObject;
 use crate::sharing::SharingHosts;
@@ -118,12 +119,12 @@ pub(crate) fn is_same_image(local: &Manifest, source: &RemoteObject) -> bool {
 /// `Conflict`, which names the users; those of the host.
 pub(crate) async fn refuse_other_base(
     host: &Host,
-    inventory: &HostInventory,
     source: &RemoteObject,
     overwrite: bool,
+    ctx: &Context,
 ) -> Result<()> {
     let name = &source.object.name;
-    let users = users_of_missing(inventory, name);
+    let users = file_users(host, &host.snapshot_path(name), None, ctx).await?;
     if users.is_empty() {
         return Ok(());
     }
@@ -144,23 +145,6 @@ pub(crate) async fn refuse_other_base(
         users.join(", ")
     ))
     .hint("restore the file from a backup, or destroy those sandboxes first"))
-}
-
-/// Returns the sandboxes and domains whose chains have the snapshot, which does not exist.
-fn users_of_missing<'a>(inventory: &'a HostInventory, name: &SnapshotName) -> Vec<&'a str> {
-    let sandboxes = inventory.sandboxes.iter();
-    let sandboxes = sandboxes.map(|sandbox| (sandbox.id.as_str(), &sandbox.chain));
-    let domains = inventory.foreign_domains.iter();
-    let domains = domains.map(|domain| (domain.id.as_str(), &domain.chain));
-    sandboxes
-        .chain(domains)
-        .filter(|(_, chain)| {
-            chain
-                .iter()
-                .any(|link| link.snapshot.as_ref() == Some(name))
-        })
-        .map(|(id, _)| id)
-        .collect()
 }
 
 /// Fails because the damaged copy was, or may have been, another image than `source`.

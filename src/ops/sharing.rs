@@ -31,6 +31,9 @@ struct KnownDirectories {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KnownHost {
     uri: String,
+    /// The paths of its directories; those of other settings say nothing of the present ones.
+    #[serde(default)]
+    paths: Vec<String>,
     directories: BTreeSet<DirectoryId>,
 }
 
@@ -208,7 +211,14 @@ impl SharingHosts {
         let others = self.others(host);
         let others = others.map(|other| other.inventory().ensure_directory_ids());
         let (own, _) = join(host.inventory().ensure_directory_ids(), join_all(others)).await;
-        own
+        match own {
+            Err(error) if error.kind() != Kind::Unreachable => {
+                // For example a read-only directory, from which nothing can be removed either.
+                tracing::warn!("{error}");
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn others(&self, host: &Host) -> impl Iterator<Item = &Host> {
@@ -246,7 +256,9 @@ impl SharingHosts {
     fn known(&self, host: &Host) -> Option<BTreeSet<DirectoryId>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = known.hosts.get(host.name());
-        let same = entry.filter(|entry| entry.uri == host.settings().uri);
+        let same = entry.filter(|entry| {
+            entry.uri == host.settings().uri && entry.paths == directory_paths(host)
+        });
         same.map(|entry| entry.directories.clone())
     }
 
@@ -256,6 +268,7 @@ impl SharingHosts {
         }
         let entry = KnownHost {
             uri: host.settings().uri.clone(),
+            paths: directory_paths(host),
             directories: inventory.directories.ids(),
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,6 +298,14 @@ impl SharingHosts {
             tracing::debug!("cannot write {}: {error}", file.display());
         }
     }
+}
+
+fn directory_paths(host: &Host) -> Vec<String> {
+    let settings = host.settings();
+    vec![
+        settings.snapshots_dir.clone(),
+        settings.sandboxes_dir.clone(),
+    ]
 }
 
 /// Returns whether two hosts of the settings are the same libvirt.

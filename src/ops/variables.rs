@@ -237,6 +237,7 @@ impl FetchedVariables {
             host.settings().snapshots_dir,
             name.variables_file_name()
         );
+        host.fs().remove_second_name(&partial).await?;
         let writer = host.fs().open_writer(&partial, &content).await?;
         let result = async {
             writer.write_at(0, self.bytes.clone()).await?;

@@ -230,6 +230,7 @@ async fn repair_snapshot(
         host,
         bucket,
         source: &source,
+        overwrite: false,
         ctx,
     };
     let handle = FetchHandle::single();

@@ -12,7 +12,7 @@ use crate::format::{self, size};
 use crate::lookup;
 use crate::theme::Theme;
 use snapdeck_engine::{ImageLocation, Link, View};
-use snapdeck_model::{HostName, ImageIdentity, Object, Operation, Snapshot, SnapshotName};
+use snapdeck_model::{HostName, ImageIdentity, Operation, Snapshot, SnapshotName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RemoveField {
@@ -89,30 +89,28 @@ impl RemoveDialog {
         files.filter_map(|(host, name)| Some((host, lookup::snapshot(view, host, name)?)))
     }
 
-    /// Returns the operations, one for each file; an object is removed with the first file of its name.
+    /// Returns the operations, one for each file and object, each with the identity that the dialog shows.
     fn operations(&self, view: &View) -> Vec<Operation> {
         let mut operations = Vec::new();
         for name in &self.names {
-            let mut from_bucket = self.from_bucket && lookup::object(view, name).is_some();
+            let object = lookup::object(view, name).filter(|_| self.from_bucket);
             let files = self
                 .files(view)
                 .filter(|(_, snapshot)| self.from_host && snapshot.name == *name);
             for (host, snapshot) in files {
-                let file = snapshot.file.map(ImageIdentity::File);
                 operations.push(Operation::Remove {
                     host: Some(host.clone()),
                     name: name.clone(),
-                    // Of two images only the target that the job records is checked.
-                    expected_identity: file.filter(|_| !from_bucket),
-                    from_bucket: std::mem::take(&mut from_bucket),
+                    from_bucket: false,
+                    expected_identity: snapshot.file.map(ImageIdentity::File),
                 });
             }
-            if from_bucket {
+            if let Some(object) = object {
                 operations.push(Operation::Remove {
                     host: None,
                     name: name.clone(),
-                    from_bucket,
-                    expected_identity: lookup::object(view, name).map(Object::identity),
+                    from_bucket: true,
+                    expected_identity: Some(object.identity()),
                 });
             }
         }

@@ -240,7 +240,11 @@ impl WriteFile for LocalWriter {
                 sync_parent_dir(&to)
             })
             .await?;
-        self.remove_log().await
+        // It is published: a log without its partial file is harmless.
+        if let Err(error) = self.remove_log().await {
+            tracing::warn!("{error}");
+        }
+        Ok(())
     }
 }
 

@@ -184,7 +184,13 @@ create_file)
 # rename_into_place FROM TO STAMP INODE: replaces TO if it has the stamp; without a stamp, never replaces a file.
 rename_into_place)
   # Done by an earlier attempt whose response was lost.
-  if [ ! -e "$1" ] && [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then exit 0; fi
+  if [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then
+    # Between link and removal it has both names.
+    [ "$(stat -c %i -- "$1" 2>/dev/null)" != "$4" ] || rm -f -- "$1"
+    sync -- "${2%/*}/"
+    exit 0
+  fi
+  [ "$(stat -c %i -- "$1")" = "$4" ] || fail 'Device or resource busy: another process has replaced the partial file'
   chmod 644 -- "$1" && sync -- "$1" || exit 1
   if [ -n "$3" ]; then
     has_stamp "$2" "$3" || fail 'Device or resource busy: the file of that name was changed meanwhile'

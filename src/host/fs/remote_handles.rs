@@ -193,6 +193,10 @@ impl WriteFile for RemoteWriter {
         self.fs
             .rename_into_place(from, path, replaced, inode)
             .await?;
-        self.remove_log().await
+        // It is published: a log without its partial file is harmless.
+        if let Err(error) = self.remove_log().await {
+            tracing::warn!("{error}");
+        }
+        Ok(())
     }
 }

@@ -43,11 +43,20 @@ const SAVE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy)]
 pub struct Sandboxes<'a> {
     host: &'a Host,
+    uuid: Option<&'a str>,
 }
 
 impl<'a> Sandboxes<'a> {
     pub(crate) fn new(host: &'a Host) -> Self {
-        Self { host }
+        Self { host, uuid: None }
+    }
+
+    /// Returns the same sandboxes, whose calls act on the domain with that UUID, whatever has the name by then.
+    pub fn with_uuid(self, uuid: &'a str) -> Self {
+        Self {
+            uuid: Some(uuid),
+            ..self
+        }
     }
 }
 
@@ -316,7 +325,7 @@ impl Sandboxes<'_> {
         deadline: Duration,
         call: impl FnOnce(&Domain) -> Result<T, VirtError> + Send + 'static,
     ) -> Result<T> {
-        let call = lookup_and_call(id, call);
+        let call = lookup_and_call(id, self.uuid, call);
         let action = format!("{verb} sandbox {id}");
         self.host.libvirt.call(action, deadline, call).await
     }
@@ -329,7 +338,7 @@ impl Sandboxes<'_> {
         deadline: Duration,
         call: impl FnOnce(&Domain) -> Result<T, VirtError> + Send + 'static,
     ) -> Result<T> {
-        let call = lookup_and_call(id, call);
+        let call = lookup_and_call(id, self.uuid, call);
         let action = format!("{verb} sandbox {id}");
         self.host.libvirt.call_long(action, deadline, call).await
     }
@@ -337,8 +346,15 @@ impl Sandboxes<'_> {
 
 fn lookup_and_call<T>(
     id: &SandboxId,
+    uuid: Option<&str>,
     call: impl FnOnce(&Domain) -> Result<T, VirtError> + Send + 'static,
 ) -> impl FnOnce(&Connect) -> Result<T, VirtError> + Send + 'static {
-    let name = id.clone();
-    move |connect| call(&connect.lookup_domain_by_name(name.as_str())?)
+    let (name, uuid) = (id.clone(), uuid.map(str::to_owned));
+    move |connect| {
+        let domain = match &uuid {
+            Some(uuid) => connect.lookup_domain_by_uuid_string(uuid),
+            None => connect.lookup_domain_by_name(name.as_str()),
+        };
+        call(&domain?)
+    }
 }

@@ -169,9 +169,7 @@ async fn freeze_and_capture(
     tracing::debug!("{id} paused after {:?}", paused_at.elapsed());
     let captured = match &suspended {
         Ok(()) => {
-            if let CaptureMethod::Copy { .. } = method {
-                backup.mark_paused();
-            }
+            backup.mark_paused();
             Box::pin(capture_disk(job, backup, method, files)).await
         }
         Err(error) => Err(error.clone().into()),
