@@ -244,3 +244,24 @@ fn a_raw_disk_with_the_header_of_an_image_is_refused() {
         assert!(!world.is_in_bucket("app"));
     }
 }
+
+#[test]
+fn an_object_that_another_client_uploads_meanwhile_is_not_overwritten() {
+    for exists in [true, false] {
+        let (world, id) = World::with_sandbox(State::Off);
+        if exists {
+            world.snapdeck(&["push", &id, "app"]).ok();
+        }
+        world.scribble(&world.disk("a"), 100, 1);
+        let (child, faults) = world.start_to_parts(&["push", &id, "app", "--overwrite"]);
+        let other = world.path("scratch/other.qcow2");
+        world.image(&other, 3);
+        world.put(&other, "app");
+        let tag = world.etag("app");
+        faults.hold_parts.store(false, SeqCst);
+        wait_for_exit(child).failed(4, &["cannot upload", "another client", "app.qcow2"]);
+        assert_eq!(world.etag("app"), tag, "existed before: {exists}");
+        assert_eq!(sha256(&world.get("app")), sha256(&other));
+        assert_eq!(world.uploads(), "");
+    }
+}

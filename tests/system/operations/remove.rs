@@ -196,3 +196,38 @@ fn a_manifest_without_its_image_is_removed_and_another_programs_json_is_not() {
         .failed(3, &["app"]);
     assert!(world.s5cmd(&["ls", "{}/app.json"]).status.success());
 }
+
+#[test]
+fn variables_that_a_domain_refers_to_are_kept() {
+    let world = World::new();
+    world.snapshot("app", 0);
+    let variables = world.path("snapshots/app_VARS.fd");
+    std::fs::write(&variables, "variables").unwrap();
+    let (id, file) = (world.id("other"), world.path("scratch/domain.xml"));
+    let xml = format!(
+        "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><os>\
+         <type arch='x86_64' machine='q35'>hvm</type>\
+         <loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>\
+         <nvram>{variables}</nvram></os><features><acpi/></features></domain>"
+    );
+    std::fs::write(&file, xml).unwrap();
+    world.virsh(&["define", &file]);
+    let ran = world.snapdeck(&["remove", "app", "--local"]).ok();
+    assert!(
+        ran.stderr.contains("keeping") && ran.stderr.contains(&id),
+        "{ran:?}"
+    );
+    assert!(!exists(&world.snapshot_path("app")) && exists(&variables));
+    world.virsh(&["undefine", &id, "--keep-nvram"]);
+}
+
+#[test]
+fn a_socket_among_the_overlays_blocks_nothing() {
+    let world = World::new();
+    world.snapshot("app", 0);
+    let socket = world.path("sandboxes/monitor.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket);
+    std::os::unix::fs::symlink("/", world.path("sandboxes/latest")).unwrap();
+    world.snapdeck(&["remove", "app", "--local"]).ok();
+    drop(listener);
+}
