@@ -246,11 +246,15 @@ fn require_terminal() -> Result<()> {
     .hint("in a script use a command such as snapdeck sandboxes; see snapdeck --help"))
 }
 
+const STACK_BYTES: usize = 8 << 20;
+
 fn build_runtime() -> Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4)),
         )
+        // The calls of a job are deeply nested, and without optimisation their frames are large. Only what is used is memory.
+        .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()
         .map_err(|error| Error::new(Kind::Failed, "cannot start the runtime").with_cause(error))

@@ -330,7 +330,7 @@ impl Bucket {
         })?;
         if self.suffix == IMAGE_SUFFIX {
             // Without their image they are ignored.
-            if let Err(error) = self.delete_parts(&store, name, parts).await {
+            if let Err(error) = Box::pin(self.delete_parts(&store, name, parts)).await {
                 tracing::warn!("{error}");
             }
         }
@@ -353,8 +353,7 @@ impl Bucket {
         {
             store.delete(&self.variables_of(digest).key(name)).await?;
         }
-        self.delete_orphaned_manifest(name).await?;
-        Ok(())
+        Box::pin(self.delete_orphaned_manifest(name)).await
     }
 
     /// Returns whether there is a manifest without its image, as a removal that was interrupted leaves it.
@@ -364,7 +363,8 @@ impl Bucket {
 
     /// Deletes a manifest without its image, and the UEFI variables that it names.
     pub async fn delete_orphaned_manifest(&self, name: &SnapshotName) -> Result<()> {
-        let Some((orphan, variables)) = self.find_orphaned_manifest(name).await? else {
+        let found = Box::pin(self.find_orphaned_manifest(name)).await?;
+        let Some((orphan, variables)) = found else {
             return Ok(());
         };
         let store = self.store().await?;

@@ -299,7 +299,7 @@ impl<'a> MultipartObject<'a> {
         let (store, key) = (&self.store, &self.upload.handle.key);
         let check = async {
             match self.overwrite {
-                true => self.refuse_replaced_or_pinned().await,
+                true => Box::pin(self.refuse_replaced_or_pinned()).await,
                 false => refuse_overwrite(store, key, false).await.map(|_| ()),
             }
         };

@@ -261,6 +261,6 @@ async fn upload(
         multipart.abort().await;
         return Err(error);
     }
-    let object = publish_object(job, multipart, variables.as_ref()).await?;
+    let object = Box::pin(publish_object(job, multipart, variables.as_ref())).await?;
     Ok((object, digests, variables))
 }

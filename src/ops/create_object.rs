@@ -50,7 +50,7 @@ pub(crate) async fn build_object(
         }
     };
     log_transfer(&image.transfer, ctx);
-    write_manifest(job, &image).await?;
+    Box::pin(write_manifest(job, &image)).await?;
     Ok(image)
 }
 

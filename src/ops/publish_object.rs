@@ -36,7 +36,8 @@ pub(crate) async fn publish_object(
         };
         Ok((replaced, is_new))
     };
-    let (replaced, is_new) = match prepare.await {
+    // Boxed: the futures are large.
+    let (replaced, is_new) = match Box::pin(prepare).await {
         Ok(prepared) => prepared,
         Err(error) => {
             image.abort().await;
@@ -44,14 +45,14 @@ pub(crate) async fn publish_object(
         }
     };
     let parts = variables::snapshot_parts(variables);
-    let object = match image.complete().await {
+    let object = match Box::pin(image.complete()).await {
         Ok(object) => object,
         Err(error) => {
             // After a cancel or without a response the store may still complete it.
             let is_known = !matches!(error.kind(), Kind::Cancelled | Kind::Unreachable);
             if is_new && is_known {
                 ctx.progress.enter(Phase::CleaningUp, 0);
-                remove_unused(bucket, name, parts).await;
+                Box::pin(remove_unused(bucket, name, parts)).await;
             }
             return Err(error);
         }
@@ -64,7 +65,7 @@ pub(crate) async fn publish_object(
         variables::upload(bucket, name, bytes, ctx).await?;
     }
     if job.request.overwrite
-        && let Err(error) = remove_replaced(bucket, name, replaced, parts, ctx).await
+        && let Err(error) = Box::pin(remove_replaced(bucket, name, replaced, parts, ctx)).await
     {
         ctx.warn(error.to_string());
     }

@@ -28,7 +28,9 @@ fn a_small_image_is_flattened() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (raw, image) = (path("raw"), path("image"));
-    let bytes: Vec<u8> = (0..540_672_u32).map(|at| (at / 7).wrapping_mul(at) as u8).collect();
+    let bytes: Vec<u8> = (0..540_672_u32)
+        .map(|at| (at / 7).wrapping_mul(at) as u8)
+        .collect();
     std::fs::write(&raw, &bytes).unwrap();
     for options in [
         "compat=1.1",

@@ -185,7 +185,7 @@ async fn upload(
     {
         ctx.info(format!("uploaded what the store did not copy: {reason}"));
     }
-    let object = publish_object(job, multipart, variables.as_ref()).await?;
+    let object = Box::pin(publish_object(job, multipart, variables.as_ref())).await?;
     let uploaded_bytes = composed.uploaded_bytes;
     Ok(UploadedImage {
         transfer: TransferStats {
