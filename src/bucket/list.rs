@@ -70,10 +70,11 @@ impl Paginator {
             if let Some(name) = snapshot_name(prefix, &object.key, &[MANIFEST_SUFFIX]) {
                 self.manifests.insert(name, object.modified);
             } else if let Some(name) = snapshot_name(prefix, &object.key, &[IMAGE_SUFFIX]) {
-                // A manifest is written after its image, and again with each change of the annotations.
+                // A manifest is written after its image, and again with each change of the annotations. Times are in
+                // seconds: one of the same second may belong to the image that was replaced.
                 let manifest = self.manifests.remove(&name);
                 let is_complete =
-                    manifest.is_some_and(|written| written.is_some() && written >= object.modified);
+                    manifest.is_some_and(|written| written.is_some() && written > object.modified);
                 if !is_complete {
                     unclear.push(objects.len());
                 }

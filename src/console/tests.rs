@@ -293,15 +293,21 @@ fn removing_the_last_copy_must_be_confirmed_by_typing() {
     let [
         Command::Submit(Operation::Remove {
             host: Some(_),
+            from_bucket: false,
+            name: local,
+            ..
+        }),
+        Command::Submit(Operation::Remove {
+            host: None,
             from_bucket: true,
-            name,
+            name: object,
             ..
         }),
     ] = &commands[..]
     else {
         panic!("{commands:?}")
     };
-    assert_eq!(name.as_str(), "myapp-v1.0");
+    assert_eq!([local.as_str(), object.as_str()], ["myapp-v1.0"; 2]);
 }
 
 #[test]

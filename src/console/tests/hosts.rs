@@ -105,7 +105,7 @@ fn removing_all_copies_must_be_confirmed_by_typing() {
             )
         })
         .collect();
-    assert_eq!(buckets, [true, false], "the object is removed once");
+    assert_eq!(buckets, [false, false, true], "the object is removed once");
 }
 
 #[test]
