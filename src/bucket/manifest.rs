@@ -32,6 +32,8 @@ pub(super) async fn read(
         Ok(mut manifest) if manifest.matches_object(object) => {
             // Only of interest to the store.
             manifest.upload_tag = None;
+            // Another client may have renamed or copied both objects.
+            manifest.name = object.name.clone();
             return Ok(Some(manifest));
         }
         Ok(mut manifest)
@@ -44,6 +46,7 @@ pub(super) async fn read(
             if is_same {
                 manifest.etag = object.etag.clone();
                 manifest.upload_tag = None;
+                manifest.name = object.name.clone();
                 return Ok(Some(manifest));
             }
         }
@@ -190,6 +193,7 @@ where
     let mut is_conditional = true;
     let mut retries = Retries::default();
     let mut attempts = 0;
+    let mut refused_etag = None;
     while attempts < MAX_ATTEMPTS {
         let (existing, etag) = read_json(store, key).await?.unzip();
         if existing
@@ -202,7 +206,12 @@ where
         let condition = match etag {
             _ if !is_conditional => PutCondition::Always,
             Some(etag) if etag.is_empty() => PutCondition::Always,
-            Some(etag) => PutCondition::ETag(etag),
+            // SeaweedFS, after versioning was suspended, refuses the tag that it has.
+            Some(etag) if refused_etag.as_ref() == Some(&etag) => PutCondition::Always,
+            Some(etag) => {
+                refused_etag = Some(etag.clone());
+                PutCondition::ETag(etag)
+            }
             None => PutCondition::Absent,
         };
         let written = store.put(key, json.into(), CONTENT_TYPE, condition);

@@ -263,6 +263,14 @@ impl Host {
         format!("{}/{}", self.settings.sandboxes_dir, id.disk_file_name())
     }
 
+    /// Returns whether a file is in a directory for the UEFI variables of sandboxes: that of the settings, or libvirt's.
+    pub fn has_variables_directory(&self, path: &str) -> bool {
+        let dirs = [&*self.settings.nvram_dir, sandbox::LIBVIRT_NVRAM_DIR];
+        let parent = std::path::Path::new(path).parent();
+        dirs.into_iter()
+            .any(|dir| parent == Some(std::path::Path::new(dir)))
+    }
+
     /// Returns the path of a sandbox's UEFI variables.
     pub fn variables_path(&self, id: &SandboxId) -> String {
         format!("{}/{}", self.settings.nvram_dir, id.variables_file_name())
