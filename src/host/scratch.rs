@@ -63,6 +63,18 @@ impl ScratchDirs<'_> {
             .await
     }
 
+    /// Creates a directory in `sandboxes_dir` for the note of a pause of the sandbox `id`; returns its path. Named as that of
+    /// a backup: if the watchdog is killed, too, it is found as one and the sandbox is resumed
+    /// ([`Backups::remove_stale`](crate::Backups::remove_stale)).
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn make_pause(self, id: &SandboxId) -> Result<String> {
+        let parent = &self.host.settings.sandboxes_dir;
+        self.make(parent, &format!(".{id}.{}.backup", random_name()), "")
+            .await
+    }
+
     async fn make(self, parent: &str, name: &str, owner: &str) -> Result<String> {
         let (path, mark) = (format!("{parent}/{name}"), OwnerMark::new());
         let location = self.host.location();
