@@ -26,6 +26,7 @@ mod scratch;
 mod sftp;
 mod snapshots;
 mod ssh;
+mod supervisor;
 mod watchdog;
 
 use std::sync::Arc;

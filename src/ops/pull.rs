@@ -209,7 +209,11 @@ async fn inspect(
         .with_cause(error.message())
         .hint("move it elsewhere, or pass --overwrite to replace it"));
     }
-    match host.images().check(path, &ctx.cancel).await {
+    match host
+        .images()
+        .check(path, file.allocated_bytes, &ctx.cancel)
+        .await
+    {
         Ok(warning) => {
             if let Some(warning) = warning {
                 ctx.warn(warning);
