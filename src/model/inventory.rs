@@ -152,6 +152,9 @@ pub struct ImageFacts {
     pub cluster_size: u64,
     /// Backing file as written in the header.
     pub backing_file: Option<String>,
+    /// Format of the backing file as written in the header.
+    #[serde(skip)]
+    pub backing_format: Option<String>,
     /// Whether guest data is in another file.
     #[serde(rename = "externalDataFile")]
     pub has_external_data_file: bool,

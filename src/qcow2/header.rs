@@ -59,11 +59,7 @@ pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
 /// Returns the backing file format named in the bytes a file begins with ("Header extensions", backing file format
 /// name); `None` also if that is truncated.
 pub fn read_backing_format(start: &[u8]) -> Option<String> {
-    let header = Header::parse(start).ok()?;
-    let (_, name) = header
-        .extensions(start)
-        .find(|(kind, _)| *kind == BACKING_FORMAT)?;
-    Some(String::from_utf8_lossy(name).into_owned())
+    Header::parse(start).ok()?.facts.backing_format
 }
 
 /// Files that an image needs in addition to the backing file in its [`ImageFacts`].
@@ -174,12 +170,13 @@ impl Header {
         };
         let backing_file =
             read_backing_name(start, field64(8), u64::from(field32(16)), cluster_size)?;
-        Ok(Self {
+        let mut header = Self {
             facts: ImageFacts {
                 version,
                 virtual_size: field64(24),
                 cluster_size,
                 backing_file,
+                backing_format: None,
                 has_external_data_file: incompatible & EXTERNAL_DATA != 0,
                 dirty: incompatible & DIRTY != 0,
                 corrupt: incompatible & CORRUPT != 0,
@@ -192,7 +189,13 @@ impl Header {
             header_bytes,
             l1_entries: field32(36),
             l1_offset: field64(40),
-        })
+        };
+        let format = header
+            .extensions(start)
+            .find(|(kind, _)| *kind == BACKING_FORMAT)
+            .map(|(_, name)| String::from_utf8_lossy(name).into_owned());
+        header.facts.backing_format = format;
+        Ok(header)
     }
 
     /// Iterates over type and data of the extensions, which lie within the first cluster; stops at a truncated one.

@@ -49,7 +49,7 @@ pub async fn plan_push(
         Ok(plan) => Ok(plan),
         Err(ComposeAbort::Unsupported(reason) | ComposeAbort::MethodUnavailable(reason)) => {
             let is_shared = source.state.is_active();
-            let size_bytes = host.images().measure(&source.disk_path, is_shared).await?;
+            let size_bytes = host.images().measure(&source.images, is_shared).await?;
             Ok(PushPlan {
                 reason,
                 size_bytes,
