@@ -70,7 +70,11 @@ users)
     # Only an attempt to lock shows the locks of other machines. It writes nothing.
     case $(stat -f -L -c %T -- "$file") in
     nfs* | cifs | smb* | ceph | gfs* | ocfs2 | lustre | afs | fuse*)
-      if [ -z "$seen" ] && command -v qemu-io >/dev/null; then
+      if [ -z "$seen" ]; then
+        command -v qemu-io >/dev/null || {
+          printf '%s\n' 'qemu-io is not installed: it shows the locks of other machines on a network file system' >&2
+          exit 1
+        }
         case $(timeout 20 qemu-io -f raw -c quit -- "$file" 2>&1 </dev/null) in
         *'Failed to get'*lock*) print_user "$number" '' write lock '' '' '' ;;
         esac

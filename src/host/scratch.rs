@@ -80,10 +80,7 @@ impl ScratchDirs<'_> {
         target: &str,
         size_bytes: u64,
     ) -> Result<()> {
-        let parent = &self.host.settings.sandboxes_dir;
-        let dir = self
-            .make(parent, &format!(".{id}.{}.backup", random_name()), "")
-            .await?;
+        let dir = self.make_private(id).await?;
         let (owner, size) = (&self.host.settings.owner, size_bytes.to_string());
         let action = format!("create {target}");
         let args = [&**owner, base, &*size, target];
@@ -156,6 +153,24 @@ impl ScratchDirs<'_> {
         ];
         let argv = words.into_iter().map(str::to_owned).collect();
         (argv, format!("{dir}/overlay"))
+    }
+
+    /// Creates a directory in `sandboxes_dir` for the note of a pause of the sandbox `id`; returns its path. Named as that of
+    /// a backup: if the watchdog is killed, too, it is found as one and the sandbox is resumed
+    /// ([`Backups::remove_stale`](crate::Backups::remove_stale)).
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn make_pause(self, id: &SandboxId) -> Result<String> {
+        self.make_private(id).await
+    }
+
+    /// Creates a directory in `sandboxes_dir` that only this user can change. Named as that of a backup, it is found and
+    /// removed by the next operation on the sandbox if snapdeck is killed.
+    async fn make_private(self, id: &SandboxId) -> Result<String> {
+        let parent = &self.host.settings.sandboxes_dir;
+        self.make(parent, &format!(".{id}.{}.backup", random_name()), "")
+            .await
     }
 
     async fn make(self, parent: &str, name: &str, owner: &str) -> Result<String> {

@@ -38,7 +38,7 @@ const THAWED: &str = "thawed";
 struct WatchdogConfig {
     /// A directory of [`ScratchDirs`](crate::ScratchDirs).
     pub dir: String,
-    /// The sandbox about to be paused. Such a watchdog does not remove `dir`, unless it is a backup's.
+    /// The sandbox about to be paused.
     pub pause: Option<GuardedPause>,
     /// Time that `dir` is kept for the next watchdog after the connection to a remote host was lost.
     pub grace: Duration,
@@ -77,9 +77,9 @@ impl<'a> Watchdogs<'a> {
             .await
     }
 
-    /// Starts a watchdog for the coming pause of a sandbox, whose disk is copied to a directory made by
-    /// [`ScratchDirs::make_temp`](crate::ScratchDirs::make_temp); `None` for a guest of the embedded driver, which no
-    /// other process can reach.
+    /// Starts a watchdog for the coming pause of a sandbox, which it notes in a directory made by
+    /// [`ScratchDirs::make_pause`](crate::ScratchDirs::make_pause); `None` for a guest of the embedded driver, which no
+    /// other process can reach. If it has to clean up, it removes the directory.
     ///
     /// # Errors
     /// `Failed` if it does not start: nothing may be paused then; `Unreachable`.
@@ -309,7 +309,7 @@ impl GuardedPause {
     fn script_flags(&self) -> &'static str {
         match self.is_backup {
             true => "backup",
-            false => "",
+            false => "pause",
         }
     }
 }

@@ -5,7 +5,7 @@
 #   dir              temporary directory
 #   uri, uuid        libvirt URI and UUID of the sandbox that is about to be paused; empty for none (virsh takes a name that
 #                    is a number for the ID of another domain)
-#   flags            "backup": the sandbox's disk is backed up into dir
+#   flags            "backup": the sandbox's disk is backed up into dir; "pause": dir is only for the note of the pause
 #   silence          seconds without a line after which snapdeck is assumed dead while the sandbox may be paused, or 0
 #   running_silence  the same while the sandbox runs
 #   grace            seconds that dir is kept after that, so that another watchdog can adopt it
@@ -62,13 +62,13 @@ while read_command; do
     ;;
   pausing)
     # If this process is killed, too, the next snapdeck resumes the sandbox, provided that the guest has not run since.
-    case $flags in backup) echo "$uuid" >./paused || continue ;; esac
+    case $flags in ?*) echo "$uuid" >./paused || continue ;; esac
     paused=yes
     echo ok
     ;;
   paused)
     [ -z "$process" ] || instance="$process $(cpu_time "${process% *}")"
-    case $flags in backup) echo "$uuid $instance" >./paused ;; esac
+    case $flags in ?*) echo "$uuid $instance" >./paused ;; esac
     ;;
   check) if [ -n "$instance" ] && has_run "$instance"; then echo ran; else echo same; fi ;;
   running)
@@ -98,8 +98,8 @@ if [ -n "$uuid" ]; then
     tries=$((tries + 1))
     sleep 1
   done
-  case $flags in backup) ;; *) exit 0 ;; esac
   rm -f ./paused
+  case $flags in backup) ;; *) remove_dir; exit 0 ;; esac
   tries=0
   while [ -n "$frozen" ] && [ $tries -lt 3 ]; do
     run_virsh domfsthaw --domain "$uuid" && break

@@ -171,9 +171,22 @@ async fn convert(
         ConsistencyMode::PauseGuest => {}
     }
 
-    let watchdog = host.watchdogs().spawn_for_pause(id, &image.dir).await?;
+    let note_dir = host.scratch_dirs().make_pause(id).await?;
+    let remove_note = async || {
+        if let Err(error) = host.scratch_dirs().remove(&note_dir).await {
+            ctx.warn(error.to_string());
+        }
+    };
+    let watchdog = match host.watchdogs().spawn_for_pause(id, &note_dir).await {
+        Ok(watchdog) => watchdog,
+        Err(error) => {
+            remove_note().await;
+            return Err(error);
+        }
+    };
     ctx.progress.enter(Phase::Pausing, 0);
     if let Some(watchdog) = &watchdog {
+        // If it fails, the watchdog removes the directory.
         watchdog.mark_pausing().await?;
     }
     let paused_at = Instant::now();
@@ -217,6 +230,7 @@ async fn convert(
             {
                 ctx.warn(error.to_string());
             }
+            remove_note().await;
         }
         Err(error) => {
             // A watchdog that is dropped without being released keeps trying.

@@ -34,7 +34,7 @@ class Concurrent(Scenario):
 
     def together_violations(self, first, second):
         """Checks the exit codes of the two."""
-        return []
+        return [f"{name} ended with {code}" for name, code in (("first", first), ("second", second)) if code not in (0, 1, 3, 4)]
 
 
 class PushPush(Concurrent):
@@ -58,7 +58,9 @@ class PushPush(Concurrent):
         return ("push", world.id("b"), "new", *self.flags, "--host", "alpha")
 
     def together_violations(self, first, second):
-        return ["both pushed a new object of one name"] if first == second == 0 else []
+        if first == second == 0:
+            return ["both pushed a new object of one name"]
+        return super().together_violations(first, second)
 
     done_codes = (4,)
 
@@ -73,7 +75,9 @@ class PushPushOverwrite(PushPush):
         ensure_object(world, "new", "v1+vars")
 
     def together_violations(self, first, second):
-        return []
+        if 0 not in (first, second):
+            return [f"nobody pushed: {first}, {second}"]
+        return Concurrent.together_violations(self, first, second)
 
 
 class PushPull(Concurrent):
@@ -101,6 +105,15 @@ class PushPull(Concurrent):
         return failed or (None if ran.code == 0 else ran)
 
 
+class PushRemove(PushPushOverwrite):
+    name = "push --overwrite and remove --bucket"
+    after = {NEW: (None, "v1+vars"), SANDBOX: "v1+vars", B: "v2+vars"}
+    proven = ()
+
+    def second_argv(self, world):
+        return ("remove", "new", "--bucket", "--host", "alpha")
+
+
 class PullRemove(PullOverwrite):
     name = "pull --overwrite and remove --local"
     after = {NEW: "v2+vars", ON_HOST: (None, "v1+vars", "v2+vars")}
@@ -108,9 +121,6 @@ class PullRemove(PullOverwrite):
 
     def second_argv(self, world):
         return ("remove", "new", "--local", "--host", "alpha")
-
-    def together_violations(self, first, second):
-        return []
 
 
 class PullPrune(PullRemove):

@@ -45,7 +45,7 @@ WRITTEN = (
 DURABLE = tuple(scenario for scenario in WRITTEN if not scenario.guests)
 LIBVIRT = (s.Create, r.SandboxNew, s.CreateConvert, r.SandboxDestroyRunning, s.PushOverwrite, r.SandboxNewStarted)
 LINK_FAULTS = (("cut", (0.1, 5)), ("blackholed", (1, 30)), ("slowed", (3, 10)), ("without sshd", (0.1, 1)))
-TOGETHER = (o.PushPush, o.PushPushOverwrite, o.PushPull, o.PullRemove, o.PullPrune, o.NewDestroy)
+TOGETHER = (o.PushPush, o.PushPushOverwrite, o.PushPull, o.PushRemove, o.PullRemove, o.PullPrune, o.NewDestroy)
 
 
 class Row:

@@ -168,7 +168,7 @@ fn text_output_is_grouped_and_readable_without_colour() {
 #[test]
 fn missing_programs_are_reported_with_their_package() {
     let world = World::new();
-    world.hide_programs(&["qemu-img", "qemu-nbd", "virsh"]);
+    world.hide_programs(&["qemu-img", "qemu-io", "qemu-nbd", "virsh"]);
     let ran = doctor(&world);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert_check(
@@ -177,6 +177,14 @@ fn missing_programs_are_reported_with_their_package() {
         "qemu-img",
         "failed",
         "not installed",
+        "install qemu-utils",
+    );
+    assert_check(
+        &ran,
+        ALPHA,
+        "qemu-io",
+        "failed",
+        "push is refused",
         "install qemu-utils",
     );
     assert_check(

@@ -2,10 +2,12 @@
 
 mod probe;
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Bucket;
@@ -15,6 +17,10 @@ use snapdeck_model::{Check, Error, HealthReport, Kind};
 
 /// Timeout of one small call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of the search for incomplete snapshots.
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Incomplete snapshots that are named.
+const MAX_NAMED: usize = 5;
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// S3 refuses requests with a larger difference (`RequestTimeTooSkewed`).
 const REFUSED_CLOCK_SKEW: Duration = Duration::from_secs(15 * 60);
@@ -55,9 +61,51 @@ impl Bucket {
         let prefix = &self.lazy_client.settings().prefix;
         let access = check_listing(store, prefix, checks).await;
         if access == StoreAccess::Bucket {
+            checks.extend(self.check_complete().await);
             probe::run_probe(store, prefix, checks, cancel).await;
         }
         access != StoreAccess::NoAccess
+    }
+
+    /// Looks for incomplete snapshots, as far as [`LIST_TIMEOUT`] allows. `None` if the bucket cannot be listed.
+    async fn check_complete(&self) -> Option<Check> {
+        let mut pages = pin!(self.list());
+        let deadline = Instant::now() + LIST_TIMEOUT;
+        let (mut problems, mut count, mut is_whole) = (Vec::new(), 0, true);
+        loop {
+            match timeout_at(deadline, pages.next()).await {
+                Ok(Some(page)) => {
+                    for object in page.ok()? {
+                        count += 1;
+                        problems.extend(object.problem.map(|problem| (object.name, problem)));
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    is_whole = false;
+                    break;
+                }
+            }
+        }
+        let name = "complete";
+        let checked = match is_whole {
+            true => format!("{count} listed"),
+            false => format!("the first {count} listed"),
+        };
+        let Some((first, _)) = problems.first() else {
+            return (count > 0)
+                .then(|| Check::passed(name, format!("{checked}, none is incomplete")));
+        };
+        let hint =
+            format!("push it again with --overwrite, or run snapdeck remove {first} --bucket");
+        let named = problems.iter().take(MAX_NAMED);
+        let mut found: Vec<String> = named
+            .map(|(name, problem)| format!("{name}: {problem}"))
+            .collect();
+        if problems.len() > MAX_NAMED {
+            found.push(format!("and {} more", problems.len() - MAX_NAMED));
+        }
+        Some(Check::warning(name, found.join("; "), hint))
     }
 }
 

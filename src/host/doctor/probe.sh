@@ -17,7 +17,7 @@ emit uid "$(id -u)"
 for program in apt-get dnf zypper; do
   if command -v "$program" >/dev/null; then emit installer "$program"; break; fi
 done
-for program in qemu-img qemu-nbd virsh swtpm; do
+for program in qemu-img qemu-io qemu-nbd virsh swtpm; do
   if command -v "$program" >/dev/null; then emit "$program" "$("$program" --version 2>&1 | head -n 1)"; fi
 done
 for program in realpath stat find head mktemp sync flock truncate timeout chown ln mv cp; do

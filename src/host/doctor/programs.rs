@@ -45,6 +45,14 @@ impl Installer {
 pub(super) fn check_programs(probe: &Probe, is_remote: bool) -> Vec<Check> {
     let installer = Installer::detect(Some(probe));
     let mut checks = vec![check_qemu_img(probe, installer)];
+    checks.push(match probe.get("qemu-io") {
+        Some(version) => Check::passed("qemu-io", short_version(version)),
+        None => Check::failed(
+            "qemu-io",
+            "not installed; the disk of a stopped sandbox cannot be locked while it is read, so push is refused",
+            installer.command("qemu-utils"),
+        ),
+    });
     if is_remote {
         checks.push(match probe.get("qemu-nbd") {
             Some(version) => Check::passed("qemu-nbd", short_version(version)),
@@ -141,6 +149,7 @@ mod tests {
             fixes,
             [
                 "qemu-img: dnf install qemu-img",
+                "qemu-io: dnf install qemu-img",
                 "qemu-nbd: dnf install qemu-img",
                 "system tools: dnf install util-linux coreutils findutils",
                 "virsh: dnf install libvirt-client",

@@ -11,9 +11,6 @@ use super::scan::HostInventory;
 use super::users::{FileKey, FileUsers, is_image};
 use snapdeck_model::HostName;
 
-/// Directories whose ids are read at most.
-const MAX_DIRECTORIES: usize = 1_000;
-
 /// Identity of a directory, the same on all hosts that share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DirectoryId {
@@ -45,7 +42,7 @@ impl Directories {
         let used: BTreeSet<&Path> = users.paths().filter_map(Path::parent).collect();
         let all = [snapshots, sandboxes].into_iter();
         let mut ids = BTreeMap::new();
-        for dir in all.chain(used).take(MAX_DIRECTORIES) {
+        for dir in all.chain(used) {
             let file = walker
                 .source
                 .canonicalize(&dir.join(directory_id::FILE_NAME));

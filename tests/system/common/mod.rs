@@ -36,8 +36,8 @@ pub(crate) use host::{Host, SmallDisk, State};
 pub(crate) use link::{Direction, Fault, Link};
 pub(crate) use opener::Opener;
 pub(crate) use process::{
-    CommandOutput, find_program, is_root, output, process_tree, run, signal, wait_for_exit,
-    wait_for_exit_within, wait_until,
+    CommandOutput, find_program, is_root, kill_with_watchdogs, output, process_tree, run, signal,
+    wait_for_exit, wait_for_exit_within, wait_until,
 };
 pub(crate) use proxy::Faults;
 use snapdeck_engine::Engine;

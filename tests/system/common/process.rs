@@ -160,6 +160,15 @@ pub(crate) fn process_tree(pid: u32) -> Vec<u32> {
     found
 }
 
+/// Kills snapdeck and its watchdogs, these first: they would clean up when it ends.
+pub(crate) fn kill_with_watchdogs(child: Child) {
+    let tree = process_tree(child.id());
+    let all = tree.iter().rev().map(u32::to_string);
+    // Some may have ended meanwhile.
+    let _ = Command::new("kill").arg("-9").args(all).status();
+    wait_for_exit(child);
+}
+
 /// Returns the path of a program.
 pub(crate) fn find_program(program: &str) -> String {
     let path = run("sh", &["-c", &format!("command -v {program}")]);

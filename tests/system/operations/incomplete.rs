@@ -130,6 +130,11 @@ fn a_snapshot_without_its_manifest_is_incomplete() {
         );
         let table = world.snapdeck(&["objects"]).ok();
         assert!(table.stdout.contains("it is incomplete"), "{table:?}");
+        let doctor = world.snapdeck(&["doctor"]);
+        assert!(
+            doctor.stdout.contains("app: it is incomplete"),
+            "{doctor:?}"
+        );
         let other = world.id("b");
         for args in [
             &["pull", "app"][..],

@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use crate::common::{State, World, output, sha256, signal, wait_for_exit, wait_until};
+use crate::common::{
+    State, World, kill_with_watchdogs, only_local, output, sha256, signal, wait_for_exit,
+    wait_until,
+};
 use crate::operations::assert_no_temporary_files;
 
 #[test]
@@ -84,6 +87,24 @@ fn the_watchdog_cleans_up_after_a_killed_create() {
         world.names("temp").is_empty()
     });
     assert!(!world.is_in_bucket("app"));
+}
+
+#[test]
+fn the_next_create_resumes_a_guest_whose_watchdog_was_killed_too() {
+    if only_local("the watchdog runs on the host, not as a child") {
+        return;
+    }
+    let (world, id) = World::with_sandbox(State::Running);
+    let (child, _gate) = world.start_to_gate("convert", &["create", &id, "app"]);
+    kill_with_watchdogs(child);
+    assert_eq!(world.state(&id), "paused", "the guest was resumed");
+    world.fake("qemu-img", "exec /usr/bin/qemu-img \"$@\"");
+    let ran = world.snapdeck(&["create", &id, "app"]).ok();
+    assert!(ran.stderr.contains("is resumed"), "{ran:?}");
+    assert_eq!(world.state(&id), "running");
+    let hidden = world.names("sandboxes").into_iter();
+    let left: Vec<String> = hidden.filter(|name| name.ends_with(".backup")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Errors, cancels, kills and lost connections during a snapshot: the guest runs, and no files or parts remain.
 
-use std::process::{Child, Command};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use crate::common::{
-    Fault, Faults, State, World, consistent_records, exists, only_local, process_tree, run, signal,
-    wait_for_exit, wait_for_exit_within, wait_until,
+    Fault, Faults, State, World, consistent_records, exists, kill_with_watchdogs, only_local, run,
+    signal, wait_for_exit, wait_for_exit_within, wait_until,
 };
 use crate::running::{BusyGuest, backups, has_backup};
 
@@ -19,15 +19,6 @@ impl BusyGuest {
         assert_eq!(self.world.state(&self.id), "running");
         started
     }
-}
-
-/// Kills snapdeck and its watchdogs, these first: they would clean up when it ends.
-fn kill_with_watchdogs(child: Child) {
-    let tree = process_tree(child.id());
-    let all = tree.iter().rev().map(u32::to_string);
-    // Some may have ended meanwhile.
-    let _ = Command::new("kill").arg("-9").args(all).status();
-    wait_for_exit(child);
 }
 
 #[test]

@@ -4,19 +4,10 @@ use std::process::{Child, Command};
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::common::{
-    State, World, consistent_records, only_local, output, process_tree, run, signal, wait_for_exit,
-    wait_until,
+    State, World, consistent_records, kill_with_watchdogs, only_local, output, process_tree, run,
+    signal, wait_for_exit, wait_until,
 };
 use crate::running::{BusyGuest, backups, has_backup};
-
-/// Kills snapdeck and its watchdogs, these first: they would clean up when it ends.
-fn kill_with_watchdogs(child: Child) {
-    let tree = process_tree(child.id());
-    let all = tree.iter().rev().map(u32::to_string);
-    // Some may have ended meanwhile.
-    let _ = Command::new("kill").arg("-9").args(all).status();
-    wait_for_exit(child);
-}
 
 /// A guest whose disk is copied while it is paused, for as long as `cp` sleeps.
 fn start_to_copy(busy: &BusyGuest) -> Child {
