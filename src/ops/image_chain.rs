@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use snapdeck_host::{Host, ImageChain, ImageFormat};
-use snapdeck_model::{ChainLink, Error, Kind, Result, SandboxId};
+use snapdeck_model::{BackingFormat, ChainLink, Error, Kind, Result, SandboxId};
 
 /// Returns the chain of a sandbox's disk for QEMU's programs, with the formats that the images declare.
 ///
@@ -72,15 +72,14 @@ fn declared_files(chain: &[ChainLink]) -> Result<Vec<(&str, ImageFormat)>, Strin
         let is_snapshot = chain
             .get(index + 1)
             .is_some_and(|next| next.snapshot.is_some());
-        format = match facts.backing_format.as_deref() {
-            Some("qcow2") => ImageFormat::Qcow2,
-            Some("raw") => ImageFormat::Raw,
+        format = match facts.backing_format {
+            BackingFormat::Qcow2 => ImageFormat::Qcow2,
+            BackingFormat::Raw => ImageFormat::Raw,
             // Snapshots are qcow2. The format of another file is not guessed from what a guest may have written.
-            None if is_snapshot => ImageFormat::Qcow2,
-            other => {
-                let other = other.unwrap_or("none");
+            BackingFormat::Undeclared if is_snapshot => ImageFormat::Qcow2,
+            BackingFormat::Undeclared | BackingFormat::Other => {
                 return Err(format!(
-                    "{path} declares format {other:?} of its backing file: only qcow2 and raw are read"
+                    "{path} does not declare its backing file as qcow2 or raw"
                 ));
             }
         };
@@ -99,13 +98,13 @@ mod tests {
     use super::*;
     use snapdeck_model::{Compression, ImageFacts};
 
-    fn link(path: &str, backing: Option<(&str, Option<&str>)>) -> ChainLink {
+    fn link(path: &str, backing: Option<(&str, BackingFormat)>) -> ChainLink {
         let facts = ImageFacts {
             version: 3,
             virtual_size: 1 << 30,
             cluster_size: 65536,
             backing_file: backing.map(|(name, _)| name.to_owned()),
-            backing_format: backing.and_then(|(_, format)| format.map(str::to_owned)),
+            backing_format: backing.map_or(BackingFormat::Undeclared, |(_, format)| format),
             has_external_data_file: false,
             dirty: false,
             corrupt: false,
@@ -125,9 +124,14 @@ mod tests {
 
     #[test]
     fn formats_are_those_that_are_declared() {
+        use BackingFormat as Format;
         use ImageFormat::{Qcow2, Raw};
         let base = link("/s/base", None);
-        for (format, expected) in [(Some("qcow2"), Qcow2), (Some("raw"), Raw), (None, Qcow2)] {
+        for (format, expected) in [
+            (Format::Qcow2, Qcow2),
+            (Format::Raw, Raw),
+            (Format::Undeclared, Qcow2),
+        ] {
             let chain = [link("/b/o", Some(("/s/base", format))), base.clone()];
             assert_eq!(
                 declared_files(&chain),
@@ -135,8 +139,12 @@ mod tests {
             );
         }
         // A header in a raw file is data.
-        let inner = link("/b/raw", Some(("/etc/shadow", Some("raw"))));
-        let chain = [link("/b/o", Some(("/b/raw", Some("raw")))), inner, base];
+        let inner = link("/b/raw", Some(("/etc/shadow", BackingFormat::Raw)));
+        let chain = [
+            link("/b/o", Some(("/b/raw", BackingFormat::Raw))),
+            inner,
+            base,
+        ];
         assert_eq!(
             declared_files(&chain),
             Ok(vec![("/b/o", Qcow2), ("/b/raw", Raw)])
@@ -146,11 +154,11 @@ mod tests {
     #[test]
     fn other_formats_names_of_servers_and_data_files_are_refused() {
         for backing in [
-            ("nbd://host/x", Some("raw")),
-            ("json:{}", Some("qcow2")),
-            ("file:/s/base", Some("qcow2")),
-            ("/s/base", Some("vmdk")),
-            ("/b/other", None),
+            ("nbd://host/x", BackingFormat::Raw),
+            ("json:{}", BackingFormat::Qcow2),
+            ("file:/s/base", BackingFormat::Qcow2),
+            ("/s/base", BackingFormat::Other),
+            ("/b/other", BackingFormat::Undeclared),
         ] {
             let chain = [link("/b/o", Some(backing)), link(backing.0, None)];
             assert!(declared_files(&chain).is_err(), "{backing:?}");

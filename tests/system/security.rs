@@ -10,7 +10,7 @@ use attacker::{Attacker, QEMU_USER, as_qemu_user};
 
 use crate::common::{World, run};
 
-/// What root alone may read and write, such as /etc/shadow.
+/// Content of a file that only root may read and write, such as /etc/shadow.
 const SECRET: &str = "root:$6$SECRETHASH:19000:0:99999:7:::\n";
 
 /// An environment whose directories belong to QEMU's user, and a file of root.

@@ -57,7 +57,7 @@ pub(super) fn check_dir_owners(probe: &Probe, settings: &HostSettings) -> Vec<Ch
     let checks = list_dirs(settings)
         .into_iter()
         .filter_map(|(kind, what, dir)| {
-            // The other two: libvirt makes the NVRAM directory its own, and the temporary one is for everybody.
+            // The other two: libvirt makes the NVRAM directory its own, and every user may write to the temporary one.
             if !matches!(kind, "snapshots" | "sandboxes") {
                 return None;
             }

@@ -72,7 +72,7 @@ pub(super) struct SftpReader {
     path: String,
     runner: CommandRunner,
     _ssh: RunningCommand,
-    /// Its process on the host has opened the file without following a link.
+    /// The session whose process on the host has the file open: one that is not the target of a link.
     _session: RemoteFile,
 }
 

@@ -1,4 +1,4 @@
-//! What root reads for QEMU's user: nothing that this user may not read itself.
+//! Files that root must not read for a user that may not read them itself.
 
 use super::{SECRET, Target, as_qemu_user};
 use crate::common::{State, World, run};
