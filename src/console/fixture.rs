@@ -23,6 +23,7 @@ pub(crate) fn facts(backing: Option<&str>) -> ImageFacts {
         virtual_size: 64 * GIB,
         cluster_size: 65536,
         backing_file: backing.map(str::to_owned),
+        backing_format: Default::default(),
         has_external_data_file: false,
         dirty: false,
         corrupt: false,

@@ -1,6 +1,7 @@
 //! Logging to the log pane (tui-logger) and to a file.
 
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -61,6 +62,7 @@ fn open(path: &Path) -> Result<std::fs::File> {
         std::fs::create_dir_all(parent)
             .wrap_err_with(|| format!("cannot create the log directory {}", parent.display()))?;
     }
-    let file = OpenOptions::new().create(true).append(true).open(path);
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(path);
     file.wrap_err_with(|| format!("cannot write the log file {}", path.display()))
 }

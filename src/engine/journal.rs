@@ -10,6 +10,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,7 @@ use super::job_target::JobTarget;
 use super::view::{InterruptedId, JobId};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, Kind, Operation, Result};
+use snapdeck_ownership::{create_private_dir, is_private, open_private_file, random_id};
 
 /// Older entries are reported and dropped: no client waits for their result.
 const MAX_ENTRY_AGE: SignedDuration = SignedDuration::from_hours(24);
@@ -166,7 +168,7 @@ impl Journal {
     pub(crate) fn open(state: &Path) -> Result<Self> {
         let root = state.join("journal");
         let open = || -> io::Result<Self> {
-            fs::create_dir_all(&root)?;
+            prepare_root(&root)?;
             // Hidden until it is locked, so that no other process takes it for an orphan.
             let temp_dir = tempfile::Builder::new().prefix(".").tempdir_in(&root)?;
             let lock = File::create_new(temp_dir.path().join(LOCK_FILE))?;
@@ -324,9 +326,35 @@ impl Drop for Journal {
     }
 }
 
+/// Creates the directory of all sessions, mode 0700. One that other users could write to is set aside: they may have put
+/// jobs there that this user would do.
+fn prepare_root(root: &Path) -> io::Result<()> {
+    create_private_dir(root)?;
+    let metadata = fs::symlink_metadata(root)?;
+    if !is_private(&metadata) || !metadata.is_dir() {
+        let aside = root.with_file_name(format!("journal.untrusted-{}", random_id()));
+        fs::rename(root, &aside)?;
+        tracing::warn!(
+            "other users could write to {}: its jobs are not resumed, it is now {}",
+            root.display(),
+            aside.display()
+        );
+        create_private_dir(root)?;
+    }
+    // One of an earlier version may be readable.
+    fs::set_permissions(root, fs::Permissions::from_mode(0o700))
+}
+
 /// Locks the session of an ended process; `None` if the process is running.
 fn lock_orphan(dir: &Path) -> io::Result<Option<File>> {
-    let lock = match File::open(dir.join(LOCK_FILE)) {
+    let metadata = fs::symlink_metadata(dir)?;
+    if !metadata.is_dir() || !is_private(&metadata) {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "another user may have written it",
+        ));
+    }
+    let lock = match open_private_file(&dir.join(LOCK_FILE)) {
         Ok(lock) => lock,
         // Another process has removed it meanwhile.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -357,7 +385,8 @@ fn read_entries(dir: &Path) -> Vec<(PathBuf, JournalEntry)> {
 /// Reads an entry; one that cannot be read is reported.
 fn read_entry(path: &Path) -> Option<JournalEntry> {
     let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_ENTRY_BYTES).read_to_end(&mut text));
+    let read =
+        open_private_file(path).and_then(|file| file.take(MAX_ENTRY_BYTES).read_to_end(&mut text));
     let entry = match read {
         Ok(_) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
@@ -454,6 +483,33 @@ mod tests {
             fs::read_dir(state.path().join("journal")).unwrap().count(),
             0
         );
+    }
+
+    #[test]
+    fn jobs_that_another_user_could_have_put_there_are_not_resumed() {
+        use std::os::unix::fs::symlink;
+        let state = tempfile::tempdir().unwrap();
+        let root = state.path().join("journal");
+        leave_orphans(state.path(), &[entry("a")]);
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).unwrap();
+        let journal = Journal::open(state.path()).unwrap();
+        assert!(claim(&journal).is_empty());
+        let mode = fs::metadata(&root).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let kept = fs::read_dir(state.path()).unwrap().flatten();
+        let kept = kept.filter(|entry| entry.file_name().to_string_lossy().contains("untrusted"));
+        assert_eq!(kept.count(), 1);
+        // Nor are entries that are links, or can be written by others.
+        leave_orphans(state.path(), &[entry("b"), entry("c"), entry("d")]);
+        let sessions = fs::read_dir(&root).unwrap().flatten();
+        let session = sessions.map(|session| session.path());
+        let session = session.filter(|path| *path != journal.dir).last().unwrap();
+        let aside = state.path().join("aside.json");
+        fs::rename(session.join("1.json"), &aside).unwrap();
+        symlink(&aside, session.join("1.json")).unwrap();
+        let shared = fs::Permissions::from_mode(0o666);
+        fs::set_permissions(session.join("2.json"), shared).unwrap();
+        assert_eq!(titles(&claim(&journal)), ["pull d → local"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +16,6 @@ use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result};
 
 /// Reads the image's tables only, however large the disk.
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Writes the tables of an empty image.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Reads every table of the image.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// CPU time of each of them, whatever the image. It is no elapsed time, so that a busy host or a slow disk fails nothing:
@@ -29,6 +28,51 @@ const CHECK_CPU_TIME_PER_GIB: u64 = 2;
 const CONVERT_CPU_TIME_PER_GIB: u64 = 60;
 /// A conversion without progress for this long hangs; qemu-img reports steps of 0.01 % to 1 %.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// Format of an image's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageFormat {
+    /// qcow2.
+    Qcow2,
+    /// The bytes of the disk.
+    Raw,
+}
+
+/// A disk with all its backing files, as QEMU is to open them: it follows no name in a header, and probes no format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageChain {
+    /// Path of the disk.
+    path: String,
+    /// Name for QEMU's programs: `json:` and the options of all files.
+    name: String,
+}
+
+impl ImageChain {
+    /// Returns the chain of files, the disk first; `None` without any.
+    pub fn new(files: &[(&str, ImageFormat)]) -> Option<Self> {
+        let node = |backing: Option<Value>, (path, format): &(&str, ImageFormat)| {
+            let file = json!({"driver": "file", "filename": path});
+            Some(match format {
+                ImageFormat::Qcow2 => json!({"driver": "qcow2", "file": file, "backing": backing}),
+                ImageFormat::Raw => json!({"driver": "raw", "file": file}),
+            })
+        };
+        let (path, _) = files.first()?;
+        let options = files.iter().rev().fold(None, node)?;
+        Some(Self {
+            path: (*path).to_owned(),
+            name: format!("json:{options}"),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
 
 /// `qemu-img` on a host.
 #[derive(Clone, Copy)]
@@ -52,7 +96,7 @@ impl<'a> Images<'a> {
     /// `Failed` with qemu-img's message; `Cancelled`; `Unreachable`.
     pub async fn measure(
         self,
-        disk: &str,
+        disk: &ImageChain,
         shared: bool,
         cancel: &CancellationToken,
     ) -> Result<u64> {
@@ -68,7 +112,7 @@ impl<'a> Images<'a> {
     /// `Cancelled`; `NoSpace`; `Failed` with qemu-img's message; `Unreachable`.
     pub async fn convert(
         self,
-        disk: &str,
+        disk: &ImageChain,
         target: &str,
         shared: bool,
         expected_bytes: u64,
@@ -76,10 +120,10 @@ impl<'a> Images<'a> {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let runner = self.runner;
-        let summary = || format!("cannot convert {disk} on host {}", runner.host());
-        let mut argv = vec!["qemu-img", "convert", "-p", "-f", "qcow2", "-O", "qcow2"];
+        let summary = || format!("cannot convert {} on host {}", disk.path(), runner.host());
+        let mut argv = vec!["qemu-img", "convert", "-p", "-O", "qcow2"];
         argv.extend(share_flags(shared));
-        argv.extend([disk, target]);
+        argv.extend([disk.name(), target]);
         progress.enter(Phase::Converting, expected_bytes);
         let limits = limits(CONVERT_CPU_TIME_PER_GIB, expected_bytes);
         let mut child = runner.start_limited(&argv, limits).await?;
@@ -144,22 +188,6 @@ impl<'a> Images<'a> {
             .call(|| check(self.runner, path, limits, cancel))
             .await
     }
-
-    /// Makes the existing file `overlay` an empty overlay on `base`, both qcow2; with `size_bytes` if its disk is
-    /// larger than the base's.
-    ///
-    /// # Errors
-    /// `Failed` with qemu-img's message; `NoSpace`; `Unreachable`.
-    pub async fn make_overlay(
-        self,
-        base: &str,
-        overlay: &str,
-        size_bytes: Option<u64>,
-    ) -> Result<()> {
-        self.retry_policy
-            .call(|| make_overlay(self.runner, base, overlay, size_bytes))
-            .await
-    }
 }
 
 /// Returns the limits of a qemu-img that reads or writes `bytes`.
@@ -177,7 +205,7 @@ fn share_flags(shared: bool) -> &'static [&'static str] {
 
 async fn measure(
     runner: &CommandRunner,
-    disk: &str,
+    disk: &ImageChain,
     shared: bool,
     cancel: &CancellationToken,
 ) -> Result<u64> {
@@ -185,18 +213,10 @@ async fn measure(
     struct MeasureOutput {
         required: u64,
     }
-    let summary = || format!("cannot measure {disk} on host {}", runner.host());
-    let mut argv = vec![
-        "qemu-img",
-        "measure",
-        "--output=json",
-        "-f",
-        "qcow2",
-        "-O",
-        "qcow2",
-    ];
+    let summary = || format!("cannot measure {} on host {}", disk.path(), runner.host());
+    let mut argv = vec!["qemu-img", "measure", "--output=json", "-O", "qcow2"];
     argv.extend(share_flags(shared));
-    argv.push(disk);
+    argv.push(disk.name());
     let limits = limits(0, 0);
     let output = runner
         .run_limited(&argv, limits, MEASURE_TIMEOUT, cancel)
@@ -210,54 +230,6 @@ async fn measure(
             Error::new(Kind::Failed, summary())
                 .with_cause(format!("qemu-img measure printed invalid JSON: {error}"))
         })
-}
-
-async fn make_overlay(
-    runner: &CommandRunner,
-    base: &str,
-    overlay: &str,
-    size_bytes: Option<u64>,
-) -> Result<()> {
-    // With the backing format recorded, QEMU never probes it from bytes that a guest has written.
-    let mut argv = vec![
-        "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, overlay,
-    ];
-    let size = size_bytes.map(|bytes| bytes.to_string());
-    argv.extend(size.as_deref());
-    create(runner, &argv, overlay).await
-}
-
-/// Creates an empty image of `size_bytes`, mode 0600, that belongs to `owner` (USER:GROUP).
-pub(crate) async fn make_scratch(
-    runner: &CommandRunner,
-    path: &str,
-    size_bytes: u64,
-    owner: &str,
-) -> Result<()> {
-    let script = r#"umask 077 && qemu-img create -q -f qcow2 "$1" "$2" && chown -- "$3" "$1""#;
-    let size = size_bytes.to_string();
-    create(
-        runner,
-        &["sh", "-c", script, "sh", path, &size, owner],
-        path,
-    )
-    .await
-}
-
-async fn create(runner: &CommandRunner, argv: &[&str], path: &str) -> Result<()> {
-    let limits = limits(0, 0);
-    let output = runner
-        .run_limited(argv, limits, CREATE_TIMEOUT, &CancellationToken::new())
-        .await?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(explain(
-            format!("cannot create {path} on host {}", runner.host()),
-            output.status,
-            &output.stderr,
-            limits,
-        )),
-    }
 }
 
 async fn check(
@@ -398,6 +370,28 @@ impl PercentParser {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chain_names_each_file_and_format() {
+        let files = [
+            ("/b/o,1.qcow2", ImageFormat::Qcow2),
+            ("/s/\"x", ImageFormat::Raw),
+        ];
+        let chain = ImageChain::new(&files);
+        let options = chain
+            .as_ref()
+            .and_then(|chain| chain.name().strip_prefix("json:"));
+        let options: Option<Value> = options.and_then(|text| serde_json::from_str(text).ok());
+        let expected = json!({
+            "driver": "qcow2",
+            "file": {"driver": "file", "filename": "/b/o,1.qcow2"},
+            "backing": {"driver": "raw", "file": {"driver": "file", "filename": "/s/\"x"}},
+        });
+        assert_eq!(options, Some(expected));
+        let standalone = ImageChain::new(&files[..1]);
+        assert!(standalone.is_some_and(|chain| chain.name().contains("\"backing\":null")));
+        assert_eq!(ImageChain::new(&[]), None);
+    }
 
     #[test]
     fn progress_of_qemu_img_is_parsed() {

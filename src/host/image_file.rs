@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -123,22 +124,26 @@ pub(crate) const TRUNCATED_HEADER: &str = "its header is truncated";
 /// # Errors
 /// An I/O error; `InvalidInput` if it is neither a regular file nor a block device.
 pub(crate) fn inspect(path: &Path) -> io::Result<ImageFile> {
-    // A device is not even opened: that may have side effects.
-    let is_image =
-        |metadata: &Metadata| metadata.is_file() || metadata.file_type().is_block_device();
-    let not_a_file = || io::Error::new(io::ErrorKind::InvalidInput, NOT_A_FILE);
-    if !is_image(&std::fs::metadata(path)?) {
-        return Err(not_a_file());
+    // The name is resolved once, and the file is opened only if it is an image: opening a device may have side effects,
+    // and opening a FIFO blocks.
+    let handle = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_PATH)
+        .open(path)?;
+    let metadata = handle.metadata()?;
+    if !metadata.is_file() && !metadata.file_type().is_block_device() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_A_FILE));
     }
-    // Opening a FIFO would block without this flag.
     let mut file = OpenOptions::new()
         .read(true)
-        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
-        .open(path)?;
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+        .map_err(|error| match error.kind() {
+            // Without /proc nothing can be opened by its descriptor.
+            io::ErrorKind::NotFound => io::Error::other("/proc is not mounted"),
+            _ => error,
+        })?;
     let metadata = file.metadata()?;
-    if !is_image(&metadata) {
-        return Err(not_a_file());
-    }
     let header = match ImageHeader::parse(&read_prefix(&mut file, HEADER_BYTES)?) {
         Err(needed_bytes) => ImageHeader::parse(&read_prefix(&mut file, needed_bytes)?),
         header => header,

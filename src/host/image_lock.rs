@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{CommandRunner, Input, RunningCommand};
 use super::fs::system_error;
-use super::image::Images;
+use super::image::{ImageChain, Images};
 use snapdeck_model::{Error, Kind, Result};
 
 const SCRIPT: &str = include_str!("image_lock.sh");
@@ -239,7 +239,7 @@ impl Images<'_> {
     ///
     /// # Errors
     /// `Conflict` if a process writes one of them; `Failed` if it is not a qcow2 image; `Unreachable`.
-    pub async fn hold(self, disk: &str) -> Result<ImageHold> {
+    pub async fn hold(self, disk: &ImageChain) -> Result<ImageHold> {
         let runner = self.runner.clone();
         let process = self
             .retry_policy
@@ -249,7 +249,7 @@ impl Images<'_> {
         let (release, released) = oneshot::channel();
         tokio::spawn(maintain(
             runner,
-            disk.to_owned(),
+            disk.clone(),
             process,
             released,
             lost.clone(),
@@ -290,9 +290,9 @@ struct HoldProcess {
 }
 
 impl HoldProcess {
-    async fn start(runner: &CommandRunner, disk: &str) -> Result<Self> {
-        let summary = || format!("cannot open {disk} on host {}", runner.host());
-        let argv = ["sh", "-c", SCRIPT, "snapdeck", "hold", disk];
+    async fn start(runner: &CommandRunner, disk: &ImageChain) -> Result<Self> {
+        let summary = || format!("cannot open {} on host {}", disk.path(), runner.host());
+        let argv = ["sh", "-c", SCRIPT, "snapdeck", "hold", disk.name()];
         let mut command = runner.start(&argv, Input::Piped).await?;
         let (Some(stdin), Some(stdout)) = (command.stdin(), command.stdout()) else {
             return Err(Error::new(Kind::Failed, summary()));
@@ -355,7 +355,7 @@ fn first_line(message: &str) -> String {
 /// Keeps the disk open until it is released or the hold is dropped.
 async fn maintain(
     runner: CommandRunner,
-    disk: String,
+    disk: ImageChain,
     process: HoldProcess,
     mut released: oneshot::Receiver<oneshot::Sender<()>>,
     lost: Arc<Mutex<Option<Error>>>,

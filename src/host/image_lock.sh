@@ -85,7 +85,7 @@ users)
   if [ "$(id -u)" = 0 ]; then printf 'all\0'; else printf 'some\0'; fi
   ;;
 
-# hold FILE: keeps a disk and its backing files open as a reader that allows no writer, until stdin ends or is silent for
+# hold NAME: keeps a disk and its backing files open as a reader that allows no writer, until stdin ends or is silent for
 # 20 s. The first line is "qemu-io> ..." as soon as they are open; "closed" is the last one.
 hold)
   trap '' HUP PIPE
@@ -93,7 +93,7 @@ hold)
     echo length
     while byte=$(timeout 20 head -c 1) && [ -n "$byte" ]; do :; done
   } | {
-    qemu-io -r -f qcow2 -- "$1" 2>&1
+    qemu-io -r -- "$1" 2>&1
     echo closed
   }
   ;;

@@ -53,6 +53,7 @@ impl Leftovers<'_> {
             &*settings.snapshots_dir,
             &*settings.temp_dir,
             &*settings.sandboxes_dir,
+            &*settings.owner,
         ];
         let output = self.run_script("list_leftovers", &dirs).await?;
         let mut fields = output.stdout.split(|byte| *byte == 0);
@@ -153,7 +154,12 @@ impl Leftovers<'_> {
             None => None,
         };
         // The files of an active backup job are open.
-        let args = [&*leftover.path, &leftover.mark_id, &leftover.file_id];
+        let args = [
+            &*leftover.path,
+            &leftover.mark_id,
+            &leftover.file_id,
+            &settings.owner,
+        ];
         let removed = self.run_script(verb, &args).await;
         if let Some(lock) = lock {
             lock.release().await;
@@ -179,7 +185,7 @@ impl Leftovers<'_> {
             true => Ok(output),
             false => {
                 let what = match args {
-                    [path, _, _] if verb.starts_with("remove") => format!("remove {path}"),
+                    [path, ..] if verb.starts_with("remove") => format!("remove {path}"),
                     _ => "search for leftovers".to_owned(),
                 };
                 let summary = format!("cannot {what} on host {}", self.host.name());

@@ -49,7 +49,7 @@ pub use fs::{
     BlockCopy, BlockSender, BlockState, Content, CopySource, FileReader, FileWriter, HostFs,
     PreopenedFile, ReadFile, ResumeState, WriteFile,
 };
-pub use image::Images;
+pub use image::{ImageChain, ImageFormat, Images};
 pub use image_file::ImageFile;
 pub use image_lock::{ImageHold, ImageUser};
 pub use inventory::cache::{Inventory, ScanCache};
@@ -64,6 +64,12 @@ pub use scratch::ScratchDirs;
 pub use snapdeck_libvirt::set_mmap_threshold;
 pub use snapshots::{Snapshots, StoredManifest};
 pub use watchdog::{Watchdog, Watchdogs};
+
+/// Makes files that this process and its programs create private (umask 0077): state, logs, sockets, temporary files. What
+/// others may read gets its mode explicitly.
+pub fn keep_new_files_private() {
+    nix::sys::stat::umask(nix::sys::stat::Mode::S_IRWXG | nix::sys::stat::Mode::S_IRWXO);
+}
 
 /// For one libvirt call that reads or changes state.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,10 +3,10 @@
 //! A lock is a hidden file beside the locked one. It is held with flock(2), which the kernel releases when the holder
 //! exits for any reason; its text names the holder. It is respected on every machine that shares the directory.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Host;
 use super::command::{CommandRunner, Input, RunningCommand, read_text};
-use super::fs::{HostFiles, system_error};
+use super::fs::{HostFiles, is_only_name, open_no_follow, system_error};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SnapshotName};
 use snapdeck_ownership::describe_self;
 
-const SCRIPT: &str = include_str!("lock.sh");
+const SCRIPT: &str = concat!(include_str!("open_file.sh"), include_str!("lock.sh"));
 /// For acquiring or releasing locks.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 /// The holder on a remote host exits after 20 s without a byte.
@@ -30,6 +30,8 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Wait for a lock of a lost connection, whose holder exits after 20 s.
 const STALE_HOLDER_TIMEOUT: Duration = Duration::from_secs(24);
+/// Attempts to open a lock file that its last holder removes meanwhile.
+const MAX_LOCK_ATTEMPTS: u32 = 100;
 /// Maximum length of the text of a lock file.
 const MAX_HOLDER_BYTES: u64 = 500;
 
@@ -163,19 +165,10 @@ struct LocalLock {
 impl Drop for LocalLock {
     fn drop(&mut self) {
         // The last holder, which gets the lock exclusively, removes the file.
-        if self.file.try_lock().is_ok() && is_same_file(&self.file, &self.path).unwrap_or(false) {
+        if self.file.try_lock().is_ok() && is_only_name(&self.file, &self.path).unwrap_or(false) {
             // If this fails, the next holder removes it.
             let _ = std::fs::remove_file(&self.path);
         }
-    }
-}
-
-fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
-    let open = file.metadata()?;
-    match std::fs::metadata(path) {
-        Ok(current) => Ok((current.dev(), current.ino()) == (open.dev(), open.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }
 
@@ -193,15 +186,10 @@ fn acquire_local(requests: &[LockRequest], holder: &str) -> io::Result<Result<Ve
 /// Returns `None` if the directory does not exist: files in it have no writers.
 fn lock_file(request: &LockRequest, holder: &str) -> io::Result<Result<Option<LocalLock>>> {
     let path = PathBuf::from(&request.path);
-    loop {
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(&path);
-        let mut file = match opened {
+    for _ in 0..MAX_LOCK_ATTEMPTS {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = match open_no_follow(options.mode(0o644), &path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
             Err(error) => {
@@ -225,8 +213,10 @@ fn lock_file(request: &LockRequest, holder: &str) -> io::Result<Result<Option<Lo
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Between open and lock, its last holder may have removed it.
-        if is_same_file(&file, &path)? {
+        // Between open and lock, its last holder may have removed it. A file with another name is not a lock.
+        if is_only_name(&file, &path)? {
+            // Whatever the umask: another user, too, shows who holds it.
+            let _ = file.set_permissions(Permissions::from_mode(0o644));
             // Errors are ignored, since a full disk must not prevent removals: the text is for operators only.
             let _ = file
                 .set_len(0)
@@ -235,6 +225,13 @@ fn lock_file(request: &LockRequest, holder: &str) -> io::Result<Result<Option<Lo
             return Ok(Ok(Some(LocalLock { path, file })));
         }
     }
+    Err(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        format!(
+            "{} is replaced again and again, or has other names",
+            request.path
+        ),
+    ))
 }
 
 struct RemoteLock {
@@ -367,6 +364,7 @@ async fn maintain(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::path::Path;
     use std::process::{Command, Stdio};
 
     fn request(dir: &Path, exclusive: bool) -> LockRequest {

@@ -7,28 +7,41 @@ trap '' HUP PIPE
 holder=$1
 shift
 
-# is_same_file FD PATH
-is_same_file() { [ "$(stat -L -c %i "/proc/self/fd/$1")" = "$(stat -c %i -- "$2" 2>/dev/null)" ]; }
+# is_only_name FD PATH: PATH is the only name of the open file.
+is_only_name() { [ "$(stat -L -c '%d:%i 1' "/proc/self/fd/$1")" = "$(stat -c '%d:%i %h' -- "$2" 2>/dev/null)" ]; }
 
 # acquire FD MODE PATH
 acquire() {
   # Files in a missing directory have no writers.
   [ -d "${3%/*}" ] || return 0
-  while :; do
-    eval "exec $1<>\"\$3\"" || exit 1
+  tries=0
+  while [ $tries -lt 100 ]; do
+    tries=$((tries + 1))
+    # Neither creates nor opens the target of a link; opened for writing by its descriptor, because NFS needs that.
+    message=$(dd of="$3" count=0 conv=excl status=none </dev/null 2>&1) || [ -e "$3" ] || [ -L "$3" ] || fail "$message"
+    if ! is_file "$3"; then
+      # Its last holder may have removed it.
+      [ -e "$3" ] || [ -L "$3" ] || continue
+      busy "$3 is not a regular file"
+    fi
+    eval "command exec $1<\"\$3\"" 2>/dev/null || continue
+    eval "command exec $1<>/proc/self/fd/$1" || exit 1
     if ! flock -n "--$2" "$1"; then
-      printf 'conflict %s\n' "$(head -c 500 -- "$3" | head -n 1)"
+      printf 'conflict %s\n' "$(head -c 500 "/proc/self/fd/$1" | head -n 1)"
       exit 0
     fi
-    # Between open and lock, its last holder may have removed it.
-    is_same_file "$1" "$3" && break
+    # Between open and lock, its last holder may have removed it. A file with another name is not a lock.
+    if is_only_name "$1" "$3"; then
+      truncate -s 0 "/proc/self/fd/$1" && printf '%s\n' "$holder" >"/proc/self/fd/$1"
+      return
+    fi
   done
-  printf '%s\n' "$holder" >"$3"
+  busy "$3 is replaced again and again, or has other names"
 }
 
 # release FD PATH: removes the file if this is the last holder, which gets the lock exclusively.
 release() {
-  if [ -e "/proc/self/fd/$1" ] && flock -n --exclusive "$1" && is_same_file "$1" "$2"; then rm -f -- "$2"; fi
+  if [ -e "/proc/self/fd/$1" ] && flock -n --exclusive "$1" && is_only_name "$1" "$2"; then rm -f -- "$2"; fi
 }
 
 acquire 3 "$1" "$2"

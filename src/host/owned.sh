@@ -9,15 +9,18 @@ umask 077
 export LC_ALL=C
 day=1440
 mark=.snapdeck-owner
-fail() { printf '%s\n' "$1" >&2; exit 1; }
 
 identity() { stat -c %d:%i -- "$1" 2>/dev/null; }
-is_file() { [ -f "$1" ] && [ ! -L "$1" ]; }
 # enter DIR: makes DIR itself, not the target of a link, the working directory. What follows acts on that directory, even
 # if another one gets its name.
 enter() { [ ! -L "$1" ] && cd -P -- "$1" 2>/dev/null && [ "$(identity .)" = "$(identity "$1")" ]; }
 # has_mark_id ID: the mark in the working directory has this id.
 has_mark_id() { [ -n "$1" ] && is_file "./$mark" && head -c 1000 -- "./$mark" | grep -qF "\"id\":\"$1\""; }
+# enter_own DIR ID: enters the directory with this mark if only this user can change what is in it.
+enter_own() {
+  enter "$1" && has_mark_id "$2" || fail "$1: snapdeck did not create it"
+  [ "$(stat -c %u .)" = "$(id -u)" ] || fail "$1: it belongs to another user"
+}
 # remove_entered PATH: removes the working directory, which has the name PATH. Other file systems mounted in it stay. The
 # mark goes last: until then an interrupted removal can be repeated.
 remove_entered() {
@@ -51,22 +54,57 @@ print_leftover_directory() {
   )
 }
 # last_header LOG: the last header of a resume log.
-last_header() { head -c 67108864 -- "$1" | tr -d '\0' | tr '\t' '\n' | grep '^{' | tail -n 1 | head -c 4000; }
+last_header() { (open_file "$1" own && head -c 67108864 <&8) | tr -d '\0' | tr '\t' '\n' | grep '^{' | tail -n 1 | head -c 4000; }
 
 verb=$1
 shift
 case $verb in
-# make DIR OWNER MARK: OWNER may be empty. May be repeated.
+# make DIR OWNER MARK: with an OWNER, QEMU's user, that one can reach the files in it that it owns, and has a directory
+# "run" of its own in it. May be repeated.
 make)
+  [ -n "$2" ] && mode=711 || mode=700
   if message=$(mkdir -m 700 -- "$1" 2>&1); then
-    (set -C && printf '%s' "$3" >"$1/$mark") && { [ -z "$2" ] || chown -- "$2" "$1"; } || {
-      rm -f -- "$1/$mark"
-      rmdir -- "$1"
+    enter "$1" && [ "$(stat -c '%u %a' .)" = "$(id -u) 700" ] && [ -z "$(ls -A)" ] ||
+      fail "Device or resource busy: $1 was replaced while it was created"
+    (set -C && printf '%s' "$3" >"./$mark") &&
+      { [ -z "$2" ] || { mkdir -m 700 ./run && chown -- "$2" ./run; }; } && chmod "$mode" . || {
+      rm -rf -- "./$mark" ./run
+      cd / && rmdir -- "$1"
       exit 1
     }
   else
-    [ ! -L "$1" ] && is_file "$1/$mark" && [ "$(head -c 1001 -- "$1/$mark")" = "$3" ] || fail "$message"
+    enter "$1" && is_file "./$mark" && [ "$(head -c 1001 -- "./$mark")" = "$3" ] || fail "$message"
   fi
+  ;;
+
+# make_scratch DIR ID OWNER BYTES: creates an empty image "scratch" for OWNER, mode 0600.
+make_scratch)
+  enter_own "$1" "$2"
+  qemu-img create -q -f qcow2 ./scratch "$4" && chown -- "$3" ./scratch
+  ;;
+
+# copy_overlay DIR ID OWNER FILE always|auto: copies a disk of OWNER to "overlay", by a reflink if possible or always.
+copy_overlay)
+  enter_own "$1" "$2"
+  owner=$3
+  open_file "$4"
+  cp "--reflink=$5" --sparse=auto -- /proc/self/fd/8 ./overlay
+  ;;
+
+# make_overlay DIR ID OWNER BASE BYTES TARGET: creates an empty overlay on BASE, which is not opened, in DIR, and gives it
+# the name TARGET beside DIR; fails if that exists. May be repeated.
+make_overlay)
+  enter_own "$1" "$2"
+  name=./${6##*/}
+  if [ -e ./done ] && [ "$(identity ./done)" = "$(identity "../$name")" ]; then exit 0; fi
+  rm -f -- ./done "$name" || exit 1
+  # With the backing format recorded, QEMU never probes it from bytes that a guest has written.
+  qemu-img create -q -u -f qcow2 -F qcow2 -b "$4" "$name" "$5" &&
+    chmod 644 "$name" && chown -- "$3" "$name" && sync -- "$name" || exit 1
+  # Shows a repetition that it is done.
+  ln -T -- "$name" ./done 2>/dev/null
+  publish "$name" "../$name"
+  sync -- ..
   ;;
 
 # list_backups DIR: name and mark of each directory of a backup, each followed by NUL.
@@ -86,14 +124,15 @@ remove)
   remove_entered "$1"
   ;;
 
-# list_leftovers SNAPSHOTS_DIR TEMP_DIR SANDBOXES_DIR
+# list_leftovers SNAPSHOTS_DIR TEMP_DIR SANDBOXES_DIR OWNER
 list_leftovers)
+  owner=$4
   for log in "$1"/.*.partial.mark; do
     file=${log%.mark}
     is_file "$log" && is_old "$log" || continue
     if is_file "$file"; then
       # Its writer holds this lock.
-      is_old "$file" && flock -n --exclusive "$file" true || continue
+      is_old "$file" && (open_file "$file" own && flock -n --exclusive 8) 2>/dev/null || continue
       print_leftover partial "$(last_header "$log")" "$file" "$log"
     fi
   done
@@ -101,9 +140,13 @@ list_leftovers)
   for dir in "$3"/.*.backup; do print_leftover_directory backup "$dir"; done
   ;;
 
-# remove_leftover_partial FILE ID IDENTITY: prints "removed" if it is still that leftover. An older resume log has no id.
+# remove_leftover_partial FILE ID IDENTITY OWNER: prints "removed" if it is still that leftover. An older resume log has no id.
 remove_leftover_partial)
-  is_file "$1" && is_file "$1.mark" && is_old "$1" "$1.mark" && exec 9<"$1" && flock -n --exclusive 9 || exit 0
+  owner=$4
+  is_file "$1" && is_file "$1.mark" && is_old "$1" "$1.mark" || exit 0
+  open_file "$1" own
+  exec 9<&8
+  flock -n --exclusive 9 || exit 0
   [ "$(stat -L -c %d:%i /proc/self/fd/9)" = "$3" ] && [ "$(identity "$1")" = "$3" ] || exit 0
   header=$(last_header "$1.mark")
   case $2 in

@@ -9,14 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::Host;
 use super::command::Output;
-use super::fs::{TEMP_DIR_HINT, system_error};
+use super::fs::{TEMP_DIR_HINT, suggest_other_id, system_error};
 use snapdeck_model::{Kind, Result, SandboxId};
 use snapdeck_ownership::{OwnerMark, random_id};
 
-pub(super) const SCRIPT: &str = include_str!("owned.sh");
+pub(super) const SCRIPT: &str = concat!(include_str!("open_file.sh"), include_str!("owned.sh"));
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// For removing a directory with a large file.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// For writing the tables of an empty image.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Most output of the script: some ten thousand directories.
 const MAX_OUTPUT_BYTES: usize = 4 << 20;
 /// Hexadecimal digits of a name; the path of a socket below is limited to 107 bytes.
@@ -53,7 +55,9 @@ impl ScratchDirs<'_> {
             .map_err(|error| error.hint(TEMP_DIR_HINT))
     }
 
-    /// Creates a directory in `sandboxes_dir` for a backup of the sandbox `id`, which QEMU may write to; returns its path.
+    /// Creates a directory in `sandboxes_dir` for a backup of the sandbox `id`; returns its path.
+    ///
+    /// Only this user changes what is in it, except in the directory `run`, where QEMU creates its socket.
     ///
     /// # Errors
     /// An I/O error; `Unreachable`.
@@ -63,6 +67,94 @@ impl ScratchDirs<'_> {
             .await
     }
 
+    /// Creates the empty overlay `target`, in `sandboxes_dir`, on the snapshot `base` with a disk of `size_bytes`.
+    ///
+    /// It is made in a private directory: nothing is opened by a name that another user can give to another file.
+    ///
+    /// # Errors
+    /// `Conflict` if a file or link has the name; `Failed` with qemu-img's message; `NoSpace`; `Unreachable`.
+    pub async fn make_overlay(
+        self,
+        id: &SandboxId,
+        base: &str,
+        target: &str,
+        size_bytes: u64,
+    ) -> Result<()> {
+        let dir = self.make_private(id).await?;
+        let (owner, size) = (&self.host.settings.owner, size_bytes.to_string());
+        let action = format!("create {target}");
+        let args = [&**owner, base, &*size, target];
+        let made = self
+            .run_in(&action, "make_overlay", &dir, &args, CREATE_TIMEOUT)
+            .await;
+        if let Err(error) = self.remove(&dir).await {
+            // The next start removes it.
+            tracing::warn!("{error}");
+        }
+        made.map(|_| ()).map_err(suggest_other_id)
+    }
+
+    /// Creates an empty image in the directory of a backup, for QEMU to write to; returns its path.
+    ///
+    /// # Errors
+    /// As [`ScratchDirs::make_overlay`].
+    pub(crate) async fn make_scratch(self, dir: &str, size_bytes: u64) -> Result<String> {
+        let path = scratch_path(dir);
+        let (owner, size) = (&self.host.settings.owner, size_bytes.to_string());
+        let args = [&**owner, &*size];
+        self.run_in(
+            &format!("create {path}"),
+            "make_scratch",
+            dir,
+            &args,
+            CREATE_TIMEOUT,
+        )
+        .await?;
+        Ok(path)
+    }
+
+    /// Runs a verb in a directory that this process has created.
+    async fn run_in(
+        self,
+        action: &str,
+        verb: &str,
+        dir: &str,
+        args: &[&str],
+        limit: Duration,
+    ) -> Result<Output> {
+        let id = self.host.records.find_id(self.host.location(), dir);
+        let id = id.unwrap_or_default();
+        let args = [&[dir, &*id], args].concat();
+        self.run(action, verb, &args, limit).await
+    }
+
+    /// Returns the command that copies `overlay` into the directory of a backup, and the path of the copy.
+    pub(crate) fn copy_argv(
+        self,
+        dir: &str,
+        overlay: &str,
+        reflink_only: bool,
+    ) -> (Vec<String>, String) {
+        let id = self.host.records.find_id(self.host.location(), dir);
+        let id = id.unwrap_or_default();
+        let reflink = if reflink_only { "always" } else { "auto" };
+        let owner = &*self.host.settings.owner;
+        let words = [
+            "sh",
+            "-c",
+            SCRIPT,
+            "snapdeck",
+            "copy_overlay",
+            dir,
+            &*id,
+            owner,
+            overlay,
+            reflink,
+        ];
+        let argv = words.into_iter().map(str::to_owned).collect();
+        (argv, format!("{dir}/overlay"))
+    }
+
     /// Creates a directory in `sandboxes_dir` for the note of a pause of the sandbox `id`; returns its path. Named as that of
     /// a backup: if the watchdog is killed, too, it is found as one and the sandbox is resumed
     /// ([`Backups::remove_stale`](crate::Backups::remove_stale)).
@@ -70,6 +162,12 @@ impl ScratchDirs<'_> {
     /// # Errors
     /// An I/O error; `Unreachable`.
     pub async fn make_pause(self, id: &SandboxId) -> Result<String> {
+        self.make_private(id).await
+    }
+
+    /// Creates a directory in `sandboxes_dir` that only this user can change. Named as that of a backup, it is found and
+    /// removed by the next operation on the sandbox if snapdeck is killed.
+    async fn make_private(self, id: &SandboxId) -> Result<String> {
         let parent = &self.host.settings.sandboxes_dir;
         self.make(parent, &format!(".{id}.{}.backup", random_name()), "")
             .await
@@ -160,6 +258,11 @@ impl ScratchDirs<'_> {
             }
         }
     }
+}
+
+/// Returns the path of the scratch file in the directory of a backup.
+pub(crate) fn scratch_path(dir: &str) -> String {
+    format!("{dir}/scratch")
 }
 
 fn random_name() -> String {

@@ -23,24 +23,29 @@
 trap '' HUP INT TERM PIPE
 cd /
 exec 2>/dev/null
+# remove_dir: removes the directory, or whatever is left of it.
+remove_dir() {
+  find . -xdev -mindepth 1 -delete
+  cd / && rmdir -- "$dir"
+}
+# identity FILE
+identity() { stat -c %d:%i -- "$1"; }
 dir= uri= uuid= flags= silence= running_silence= grace=
 IFS= read -r dir && IFS= read -r uri && IFS= read -r uuid && IFS= read -r flags && IFS= read -r silence &&
   IFS= read -r running_silence && IFS= read -r grace || exit 1
+# What follows acts on this directory, not on one that gets its name: QEMU's user may own its parent.
+[ ! -L "$dir" ] && cd -P -- "$dir" && [ "$(identity .)" = "$(identity "$dir")" ] &&
+  [ "$(stat -c %u .)" = "$(id -u)" ] || exit 1
 paused= frozen= process= instance=
 if [ -n "$uuid" ]; then
   if ! command -v virsh >/dev/null; then echo virsh; exit 1; fi
   # Found now, since noting the pause has to be quick.
   process=$(find_process "$uuid")
 else
-  echo $$ >"$dir/.guard" || exit 1
+  echo $$ >./.guard || exit 1
 fi
 echo ready
 
-# write_note TEXT: as a new file, since QEMU's user owns the directory and may have put a link there.
-write_note() {
-  rm -f -- "$dir/paused"
-  (set -C && printf '%s\n' "$1" >"$dir/paused")
-}
 read_command() {
   if [ "$silence" = 0 ]; then
     IFS= read -r line
@@ -57,18 +62,18 @@ while read_command; do
     ;;
   pausing)
     # If this process is killed, too, the next snapdeck resumes the sandbox, provided that the guest has not run since.
-    case $flags in ?*) write_note "$uuid" || continue ;; esac
+    case $flags in ?*) echo "$uuid" >./paused || continue ;; esac
     paused=yes
     echo ok
     ;;
   paused)
     [ -z "$process" ] || instance="$process $(cpu_time "${process% *}")"
-    case $flags in ?*) write_note "$uuid $instance" ;; esac
+    case $flags in ?*) echo "$uuid $instance" >./paused ;; esac
     ;;
   check) if [ -n "$instance" ] && has_run "$instance"; then echo ran; else echo same; fi ;;
   running)
     paused= instance= silence=$running_silence
-    rm -f -- "$dir/paused"
+    rm -f ./paused
     ;;
   thawed) frozen= ;;
   esac
@@ -93,8 +98,8 @@ if [ -n "$uuid" ]; then
     tries=$((tries + 1))
     sleep 1
   done
-  rm -f -- "$dir/paused"
-  case $flags in backup) ;; *) rm -rf -- "$dir"; exit 0 ;; esac
+  rm -f ./paused
+  case $flags in backup) ;; *) remove_dir; exit 0 ;; esac
   tries=0
   while [ -n "$frozen" ] && [ $tries -lt 3 ]; do
     run_virsh domfsthaw --domain "$uuid" && break
@@ -121,13 +126,13 @@ if [ -n "$uuid" ]; then
   case $(run_virsh domstate --domain "$uuid" --reason) in
   'paused (I/O error)') run_virsh resume --domain "$uuid" ;;
   esac
-  rm -rf -- "$dir"
+  remove_dir
   exit 0
 fi
 while [ "$grace" -gt 0 ]; do
   # The directory was removed, or another watchdog has adopted it.
-  [ "$(cat "$dir/.guard")" = $$ ] || exit 0
+  [ "$(cat ./.guard)" = $$ ] || exit 0
   sleep 1
   grace=$((grace - 1))
 done
-rm -rf -- "$dir"
+remove_dir

@@ -139,6 +139,20 @@ pub enum Compression {
     Unknown,
 }
 
+/// Format of a backing file as the image that needs it declares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackingFormat {
+    /// It declares none.
+    #[default]
+    Undeclared,
+    /// qcow2.
+    Qcow2,
+    /// The bytes of the disk.
+    Raw,
+    /// Another one.
+    Other,
+}
+
 /// Facts of a qcow2 header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -152,6 +166,9 @@ pub struct ImageFacts {
     pub cluster_size: u64,
     /// Backing file as written in the header.
     pub backing_file: Option<String>,
+    /// Format of the backing file as written in the header.
+    #[serde(skip)]
+    pub backing_format: BackingFormat,
     /// Whether guest data is in another file.
     #[serde(rename = "externalDataFile")]
     pub has_external_data_file: bool,

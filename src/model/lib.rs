@@ -29,7 +29,8 @@ pub use error::{Error, Kind, Result};
 pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, Picture, Stats, Vnc};
 pub use identity::{DiskIdentity, FileStamp, ImageIdentity, SandboxIdentity};
 pub use inventory::{
-    ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox, SandboxState, Snapshot,
+    BackingFormat, ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox,
+    SandboxState, Snapshot,
 };
 pub use lineage::{
     Lineage, LineageIndex, MAX_PARENTS, Manifests, PullCost, RelatedSnapshot, SharedBytes,

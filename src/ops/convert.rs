@@ -1,5 +1,6 @@
 //! Converts a sandbox's disk to a standalone temporary file on its host, and uploads that.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -63,8 +64,8 @@ pub(crate) async fn convert_and_upload(
 struct ConvertedImage {
     dir: String,
     image_path: String,
-    /// A copy of the UEFI variables, of the same point in time.
-    variables: Option<String>,
+    /// The UEFI variables at the same point in time.
+    variables: OnceLock<Bytes>,
     watchdog: Watchdog,
     pause_duration: Option<Duration>,
 }
@@ -100,10 +101,9 @@ async fn convert_to_temp_dir(
             return Err(error);
         }
     };
-    let variables = job.source.variables.as_ref();
     let mut image = ConvertedImage {
         image_path: format!("{dir}/{}", name.file_name()),
-        variables: variables.map(|_| format!("{dir}/{}", name.variables_file_name())),
+        variables: OnceLock::new(),
         dir,
         watchdog,
         pause_duration: None,
@@ -134,7 +134,7 @@ async fn convert(
     let is_shared = source.state.is_active();
     let needed_bytes = host
         .images()
-        .measure(&source.disk_path, is_shared, &ctx.cancel)
+        .measure(&source.images, is_shared, &ctx.cancel)
         .await?;
     let free_bytes = host.fs().free_bytes(&image.dir).await?;
     if needed_bytes > free_bytes {
@@ -154,17 +154,18 @@ async fn convert(
     let copy = |required_state: Option<SandboxState>| async move {
         source.check_same_disk(host).await?;
         let stamps = source.stamps(host).await?;
-        let (from, to, progress) = (&source.disk_path, &image.image_path, &ctx.progress);
+        let (from, to, progress) = (&source.images, &image.image_path, &ctx.progress);
         host.images()
             .convert(from, to, is_shared, needed_bytes, progress, &ctx.cancel)
             .await?;
-        if let (Some(from), Some(to)) = (&source.variables, &image.variables) {
-            host.fs().create_exclusive(to).await?;
-            host.fs().copy_file(from, to).await?;
+        if let Some(path) = &source.variables {
+            let bytes = variables::read_variables(host, path).await?;
+            // Set once: a conversion is not repeated into the same directory.
+            let _ = image.variables.set(bytes);
         }
         match required_state {
             Some(state) => source.check_unchanged(host, state, &stamps).await,
-            None => Ok(()),
+            None => source.check_base_unchanged(host, &stamps).await,
         }
     };
     match mode {
@@ -253,11 +254,8 @@ async fn upload(
     let (host, request, ctx) = (job.host, job.request, job.ctx);
     ctx.check_cancelled()?;
     let reader = &host.fs().open_reader(&image.image_path).await?;
-    let variables = match &image.variables {
-        Some(path) => {
-            let bytes = variables::read_variables(host, path).await?;
-            Some(variables::decode(bytes, job.source)?)
-        }
+    let variables = match image.variables.get() {
+        Some(bytes) => Some(variables::decode(bytes.clone(), job.source)?),
         None => None,
     };
     let digests = BlockDigests::default();

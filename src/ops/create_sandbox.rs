@@ -10,7 +10,7 @@ use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId,
 use crate::context::Context;
 use crate::dependents::file_users;
 use crate::standalone_image::standalone_facts;
-use crate::variables::find_local_problem;
+use crate::variables::{find_local_problem, read_variables};
 
 /// Creates the sandbox `id` from `spec`; `defaults` apply to what that leaves unset.
 ///
@@ -288,21 +288,21 @@ impl NewSandbox<'_> {
         ctx: &Context,
     ) -> Result<()> {
         let host = self.host;
-        // Created exclusively before they are filled: files of other programs are never overwritten.
-        host.fs().create_exclusive(self.disk).await?;
-        self.files.push(self.disk);
-        host.images()
-            .make_overlay(&base.path, self.disk, storage_bytes)
+        let size_bytes = storage_bytes.unwrap_or(base.facts.virtual_size);
+        host.scratch_dirs()
+            .make_overlay(self.id, &base.path, self.disk, size_bytes)
             .await?;
+        self.files.push(self.disk);
         ctx.check_cancelled()?;
         if firmware == Firmware::Bios {
             return Ok(());
         }
         match &base.variables {
             Some(variables) => {
-                host.fs().create_exclusive(self.variables).await?;
+                let bytes = read_variables(host, variables).await?;
+                host.fs().create_new(self.variables, bytes.into()).await?;
                 self.files.push(self.variables);
-                host.fs().copy_file(variables, self.variables).await
+                Ok(())
             }
             // libvirt creates them at the first start, from the template of the firmware it selects.
             None => {

@@ -12,6 +12,7 @@ mod dependents;
 mod destroy;
 mod fetch;
 mod hash_blocks;
+mod image_chain;
 mod install;
 mod job;
 mod lag_tracker;

@@ -2,12 +2,15 @@
 
 use futures_util::future::try_join_all;
 
-use snapdeck_host::{DomainDisk, DomainFacts, Host, ImageFile, ImageHold, SandboxFirmware};
+use snapdeck_host::{
+    DomainDisk, DomainFacts, Host, ImageChain, ImageFile, ImageHold, SandboxFirmware,
+};
 use snapdeck_model::{
     ChainLink, Consistency, Error, FileStamp, Kind, Result, SandboxId, SandboxState, SnapshotName,
 };
 
 use crate::context::Context;
+use crate::image_chain::image_chain;
 
 /// State and disk of a sandbox when an operation began.
 pub(crate) struct SandboxDisk {
@@ -16,6 +19,8 @@ pub(crate) struct SandboxDisk {
     pub disk_path: String,
     /// The disk and its backing files, overlay first.
     pub chain: Vec<ChainLink>,
+    /// The same for QEMU's programs.
+    pub images: ImageChain,
     pub firmware: SandboxFirmware,
     /// Path of its UEFI variables, if it has any.
     pub variables: Option<String>,
@@ -69,12 +74,14 @@ impl SandboxDisk {
                     .hint("convert it with `qemu-img convert -f raw -O qcow2`"),
             });
         }
+        let images = image_chain(host, id, &sandbox.chain).await?;
         let firmware = host.sandboxes().firmware(id).await?;
         let disk = Self {
             id: sandbox.id,
             state: sandbox.state,
             disk_path,
             chain: sandbox.chain,
+            images,
             // libvirt creates the file at the first start.
             variables: match &firmware.variables {
                 Some(path) if host.fs().has_file(path).await? => Some(path.clone()),
@@ -150,7 +157,7 @@ impl SandboxDisk {
         if self.state.is_active() || self.chain.first().is_none_or(|link| link.facts.is_none()) {
             return Ok(());
         }
-        let hold = host.images().hold(&self.disk_path).await.map_err(|error| {
+        let hold = host.images().hold(&self.images).await.map_err(|error| {
             error.context(format!(
                 "cannot keep the disk of {} on host {} unchanged while it is read",
                 self.id,

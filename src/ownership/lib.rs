@@ -8,6 +8,7 @@
 //! store gave it.
 
 mod mark;
+mod private;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use mark::{MAX_MARK_BYTES, OwnerMark, describe_self, random_id};
+pub use private::{create_private_dir, is_private, open_private_file};
 
 /// Records older than this are dropped: what they name was removed by a watchdog, or needs a decision.
 const MAX_RECORD_AGE: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -162,7 +164,7 @@ impl OwnershipRecords {
         json.take(MAX_RECORDS)
             .filter_map(|path| {
                 let mut text = Vec::new();
-                let file = fs::File::open(&path).ok()?;
+                let file = open_private_file(&path).ok()?;
                 file.take(MAX_RECORD_BYTES).read_to_end(&mut text).ok()?;
                 Some((path, serde_json::from_slice(&text).ok()?))
             })
@@ -175,11 +177,7 @@ fn record_path(dir: &Path, name: &str) -> PathBuf {
 }
 
 fn write(dir: &Path, name: &str, record: &Record) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)?;
+    create_private_dir(dir)?;
     // A private file: a half-written record would prove nothing, and another user must not add one.
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(&serde_json::to_vec(record)?)?;

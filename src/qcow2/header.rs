@@ -1,6 +1,6 @@
 //! The header of a qcow2 image ("Header") and its extensions ("Header extensions").
 
-use snapdeck_model::{Compression, ImageFacts};
+use snapdeck_model::{BackingFormat, Compression, ImageFacts};
 
 /// Bytes of a file's start that hold the header of nearly every image, with the backing file name.
 pub const HEADER_BYTES: usize = 4096;
@@ -59,10 +59,7 @@ pub fn read_header(start: &[u8]) -> Result<ImageFacts, HeaderError> {
 /// Returns the backing file format named in the bytes a file begins with ("Header extensions", backing file format
 /// name); `None` also if that is truncated.
 pub fn read_backing_format(start: &[u8]) -> Option<String> {
-    let header = Header::parse(start).ok()?;
-    let (_, name) = header
-        .extensions(start)
-        .find(|(kind, _)| *kind == BACKING_FORMAT)?;
+    let name = Header::parse(start).ok()?.backing_format(start)?;
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
@@ -174,12 +171,13 @@ impl Header {
         };
         let backing_file =
             read_backing_name(start, field64(8), u64::from(field32(16)), cluster_size)?;
-        Ok(Self {
+        let mut header = Self {
             facts: ImageFacts {
                 version,
                 virtual_size: field64(24),
                 cluster_size,
                 backing_file,
+                backing_format: BackingFormat::Undeclared,
                 has_external_data_file: incompatible & EXTERNAL_DATA != 0,
                 dirty: incompatible & DIRTY != 0,
                 corrupt: incompatible & CORRUPT != 0,
@@ -192,7 +190,22 @@ impl Header {
             header_bytes,
             l1_entries: field32(36),
             l1_offset: field64(40),
-        })
+        };
+        header.facts.backing_format = match header.backing_format(start) {
+            None => BackingFormat::Undeclared,
+            Some(b"qcow2") => BackingFormat::Qcow2,
+            Some(b"raw") => BackingFormat::Raw,
+            Some(_) => BackingFormat::Other,
+        };
+        Ok(header)
+    }
+
+    /// Returns the name of the backing file's format.
+    fn backing_format<'a>(&self, start: &'a [u8]) -> Option<&'a [u8]> {
+        let format = self
+            .extensions(start)
+            .find(|(kind, _)| *kind == BACKING_FORMAT);
+        format.map(|(_, name)| name)
     }
 
     /// Iterates over type and data of the extensions, which lie within the first cluster; stops at a truncated one.

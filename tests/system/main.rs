@@ -23,3 +23,4 @@ mod push_composed;
 mod retention;
 mod running;
 mod sandboxes;
+mod security;

@@ -2,9 +2,9 @@
 //! disk as it was at the start of the job. Data that the guest overwrites meanwhile is kept in a scratch file.
 //!
 //! ```text
-//! SANDBOXES_DIR/.ID.XXXXXXXX.backup/  owned by QEMU's user; removed with the backup
-//!                                 nbd      the socket
-//!                                 scratch  overwritten data; created before the guest is paused, else by libvirt
+//! SANDBOXES_DIR/.ID.XXXXXXXX.backup/  removed with the backup
+//!                                 run/nbd  the socket, in a directory of QEMU's user, the only one that it can change
+//!                                 scratch  overwritten data, a file of QEMU's user
 //!                                 overlay  instead of both: a copy of the overlay
 //!                                 paused   snapdeck may have paused the sandbox (written by the watchdog): UUID of its
 //!                                          domain, process ID, start and CPU time of its QEMU
@@ -28,8 +28,9 @@ use virt::error::Error as VirtError;
 
 use super::domain;
 use super::domain_xml::escape_xml;
+use super::scratch::scratch_path;
 use super::watchdog::Watchdog;
-use super::{CALL_TIMEOUT, Host, image};
+use super::{CALL_TIMEOUT, Host};
 use snapdeck_model::{BufferPool, Error, Kind, Result, SandboxId};
 use snapdeck_nbd::Nbd;
 
@@ -109,19 +110,17 @@ impl Backups<'_> {
             has_scratch: false,
         };
         if let Some(bytes) = scratch_bytes {
-            let scratch = backup.scratch();
-            match image::make_scratch(
-                &self.host.runner,
-                &scratch,
-                bytes,
-                &self.host.settings.owner,
-            )
-            .await
+            match self
+                .host
+                .scratch_dirs()
+                .make_scratch(&backup.dir, bytes)
+                .await
             {
-                Ok(()) => backup.has_scratch = true,
+                Ok(_) => backup.has_scratch = true,
                 Err(error) => {
                     tracing::debug!("{error}");
                     // libvirt creates it then, and fails if the file exists.
+                    let scratch = scratch_path(&backup.dir);
                     self.host.fs().remove_file(&scratch).await?;
                 }
             }
@@ -141,11 +140,7 @@ impl Backup {
     }
 
     fn socket(&self) -> String {
-        format!("{}/nbd", self.dir)
-    }
-
-    fn scratch(&self) -> String {
-        format!("{}/scratch", self.dir)
+        format!("{}/run/nbd", self.dir)
     }
 
     /// Begins the backup job, which exports the disk `target` as it is now.
@@ -165,7 +160,8 @@ impl Backup {
                 "the path {socket} is longer than a socket's may be ({MAX_SOCKET_PATH} bytes)"
             )));
         }
-        let [socket, scratch, target] = [&*socket, &self.scratch(), target].map(escape_xml);
+        let [socket, scratch, target] =
+            [&*socket, &scratch_path(&self.dir), target].map(escape_xml);
         let xml = format!(
             "<domainbackup mode='pull'><server transport='unix' socket='{socket}'/><disks>\
              <disk name='{target}' backup='yes' type='file' exportname='{target}'><driver type='qcow2'/>\
@@ -193,12 +189,9 @@ impl Backup {
         reflink_only: bool,
         cancel: &CancellationToken,
     ) -> Result<String> {
-        let copy = format!("{}/overlay", self.dir);
-        let reflink = match reflink_only {
-            true => "--reflink=always",
-            false => "--reflink=auto",
-        };
-        let argv = ["cp", reflink, "--sparse=auto", "--", overlay, &copy];
+        let dirs = self.host.scratch_dirs();
+        let (argv, copy) = dirs.copy_argv(&self.dir, overlay, reflink_only);
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let output = self.host.runner.run(&argv, COPY_TIMEOUT, cancel).await?;
         match output.status.success() {
             true => Ok(copy),

@@ -47,6 +47,59 @@ pub(super) fn check_dirs(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
     checks.into_iter().flatten().collect()
 }
 
+/// Warns of directories in which QEMU's user can create, rename and replace files: a guest that has broken out of QEMU could
+/// have libvirt and other programs, which run as root, follow links there.
+pub(super) fn check_dir_owners(probe: &Probe, settings: &HostSettings) -> Vec<Check> {
+    let owner_uid = probe
+        .get("owner")
+        .and_then(|ids| ids.split(':').next())
+        .filter(|uid| !uid.is_empty() && probe.get("uid") != Some(*uid));
+    let checks = list_dirs(settings)
+        .into_iter()
+        .filter_map(|(kind, what, dir)| {
+            // The other two: libvirt makes the NVRAM directory its own, and every user may write to the temporary one.
+            if !matches!(kind, "snapshots" | "sandboxes") {
+                return None;
+            }
+            let (uid, mode) = probe.get(&format!("{kind}.owner"))?.split_once(' ')?;
+            let mode = u32::from_str_radix(mode, 8).ok()?;
+            let problem = if Some(uid) == owner_uid {
+                "belongs to QEMU's user"
+            } else if mode & 0o1002 == 0o2 {
+                "can be written by every user"
+            } else {
+                return None;
+            };
+            let fix = format!(
+                "{}; {}",
+                quote_words(["chown", "root:root", dir]),
+                quote_words(["chmod", "755", dir])
+            );
+            let finding = format!("{dir} {problem}, who can replace the files in it by links");
+            Some(Check::warning(what, finding, fix))
+        });
+    checks.collect()
+}
+
+/// Returns a command that gives files to the owner, with mode 0644; no links, and no files with other names.
+pub(super) fn ownership_fix(settings: &HostSettings, files: &[&str]) -> String {
+    let test = ["-type", "f", "-links", "1"];
+    let change = [
+        "-exec",
+        "chown",
+        "-h",
+        &settings.owner,
+        "{}",
+        "+",
+        "-exec",
+        "chmod",
+        "644",
+        "{}",
+        "+",
+    ];
+    quote_words([&["find"], files, &test, &change].concat())
+}
+
 /// Returns the cause at the end of a program's message, after `subject`.
 fn describe_problem(subject: &str, message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
@@ -57,10 +110,10 @@ fn describe_problem(subject: &str, message: &str) -> String {
 fn suggest_fix(message: &str, dir: &str, probe: &Probe, settings: &HostSettings) -> String {
     let has = |text: &str| message.contains(text);
     if has("No such file") {
-        let (user, group) = settings.owner.split_once(':').unwrap_or_default();
         return match dir == settings.temp_dir {
             true => quote_words(["mkdir", "-p", dir]),
-            false => quote_words(["install", "-d", "-m", "755", "-o", user, "-g", group, dir]),
+            // Not QEMU's user: it needs to write files in it only, and could replace them by links.
+            false => quote_words(["install", "-d", "-m", "755", dir]),
         };
     }
     if has("ermission denied") || has("not permitted") {
@@ -161,14 +214,15 @@ pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Chec
         more => format!(" and {more} more"),
     };
     let dir = &settings.snapshots_dir;
-    let paths = match wrong.len() > MAX_NAMED {
-        true => format!("{}/*.qcow2", quote_words([&**dir])),
+    let fix = match wrong.len() > MAX_NAMED {
+        true => ownership_fix(settings, &[dir, "-maxdepth", "1", "-name", "*.qcow2"]),
         false => {
             let paths: Vec<String> = wrong
                 .iter()
                 .map(|file| format!("{dir}/{}", file.name.file_name()))
                 .collect();
-            quote_words(paths.iter().map(String::as_str))
+            let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+            ownership_fix(settings, &[&paths[..], &["-maxdepth", "0"]].concat())
         }
     };
     Some(Check::warning(
@@ -179,7 +233,7 @@ pub(super) fn check_modes(probe: &Probe, settings: &HostSettings) -> Option<Chec
             files.len(),
             names.join(", ")
         ),
-        format!("chown {} {paths}; chmod 644 {paths}", settings.owner),
+        fix,
     ))
 }
 
@@ -244,13 +298,45 @@ mod tests {
         assert_eq!(check.finding, "1 of 3 differ: c (root:root 600)");
         assert_eq!(
             check.fix.unwrap(),
-            "chown qemu:kvm /s/c.qcow2; chmod 644 /s/c.qcow2"
+            "find /s/c.qcow2 -maxdepth 0 -type f -links 1 -exec chown -h qemu:kvm '{}' + -exec chmod 644 '{}' +"
         );
         let many = ["d", "e", "f", "g", "h"].map(|name| format!("1:1 x:x 644 {name}.qcow2"));
         pairs.extend(many.iter().map(|file| ("file", &**file)));
         let check = check_modes(&Probe::from_pairs(&pairs), &settings()).unwrap();
         assert!(check.finding.ends_with("and 1 more"), "{}", check.finding);
-        assert!(check.fix.unwrap().ends_with("chmod 644 /s/*.qcow2"));
+        let fix = check.fix.unwrap();
+        assert!(
+            fix.starts_with("find /s -maxdepth 1 -name '*.qcow2' -type f"),
+            "{fix}"
+        );
+    }
+
+    #[test]
+    fn a_directory_of_qemus_user_is_reported() {
+        let probe = |snapshots, sandboxes| {
+            let pairs = [
+                ("uid", "0"),
+                ("owner", "64055:108"),
+                ("snapshots.owner", snapshots),
+                ("sandboxes.owner", sandboxes),
+                ("temp.owner", "0 1777"),
+            ];
+            check_dir_owners(&Probe::from_pairs(&pairs), &settings())
+        };
+        assert_eq!(probe("0 755", "1000 775"), []);
+        let checks = probe("64055 755", "0 777");
+        let fixes: Vec<&str> = checks
+            .iter()
+            .filter_map(|check| check.fix.as_deref())
+            .collect();
+        assert_eq!(
+            fixes,
+            [
+                "chown root:root /s; chmod 755 /s",
+                "chown root:root /b; chmod 755 /b"
+            ]
+        );
+        assert!(checks[0].finding.contains("QEMU's user"), "{checks:?}");
     }
 
     #[test]

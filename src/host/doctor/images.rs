@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::access::ownership_fix;
 use crate::command::CommandRunner;
 use crate::inventory::scan::HostInventory;
 use crate::quote::quote_words;
@@ -135,11 +136,13 @@ fn report_problem(snapshot: &Snapshot, problem: &str, settings: &HostSettings) -
         .as_ref()
         .is_some_and(|facts| !facts.is_standalone());
     let fix = if has_backing_file {
-        let flat = format!("{}/{name}-flat.qcow2", settings.snapshots_dir);
-        quote_words(["qemu-img", "convert", "-O", "qcow2", path, &flat])
+        // Converting it would read whatever file its header names.
+        let info = quote_words(["qemu-img", "info", "-f", "qcow2", "--", path]);
+        format!(
+            "look at the files it needs with `{info}`; run `snapdeck pull {name} --host {host}`, or remove it"
+        )
     } else if problem.contains("ermission denied") {
-        let path = quote_words([&**path]);
-        format!("chown {} {path}; chmod 644 {path}", settings.owner)
+        ownership_fix(settings, &[path, "-maxdepth", "0"])
     } else {
         format!(
             "run `snapdeck pull {name} --host {host}` to download it again; if it is not in the bucket, run \

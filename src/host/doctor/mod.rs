@@ -159,6 +159,7 @@ impl Doctor<'_> {
         ));
         checks.extend(probe::check_clock(&probe));
         checks.extend(access::check_dirs(&probe, settings));
+        checks.extend(access::check_dir_owners(&probe, settings));
         checks.extend(access::check_owner(&probe, settings));
         checks.extend(access::check_modes(&probe, settings));
         checks.extend(disk_space::check_reflinks(&probe, settings));

@@ -13,6 +13,7 @@ error_of() {
 
 emit time "$(date +%s.%N)"
 emit user "$(id -un)"
+emit uid "$(id -u)"
 for program in apt-get dnf zypper; do
   if command -v "$program" >/dev/null; then emit installer "$program"; break; fi
 done
@@ -37,6 +38,7 @@ done
 
 # fill FILE: little data, but too much for a full disk.
 fill() { head -c 65536 /dev/zero >"$1"; }
+identity() { stat -c %d:%i -- "$1" 2>/dev/null; }
 
 for kind in temp nvram sandboxes snapshots; do
   dir=$1
@@ -45,19 +47,29 @@ for kind in temp nvram sandboxes snapshots; do
   result=$(error_of stat -- "$dir/.")
   if [ -n "$result" ]; then emit "$kind.missing" "$result"; continue; fi
   emit "$kind.list" "$(error_of ls -A -- "$dir")"
-  result=$(mktemp -- "$dir/.snapdeck-probe-XXXXXXXX" 2>&1)
-  if [ -f "$result" ]; then
-    file=$result
-    result=$(error_of fill "$file")
-    if [ "$kind" = snapshots ]; then
-      emit snapshots.chown "$(error_of chown -- "$owner" "$file")"
-      emit snapshots.reflink "$(error_of cp --reflink=always -- "$file" "$file.copy")"
-    fi
-    removal=$(error_of rm -f -- "$file" "$file.copy")
-    emit "$kind.write" "${result:-$removal}"
+  # In a private directory: QEMU's user may own $dir, and replace what is in it by links at any moment.
+  probe=$(mktemp -d -- "$dir/.snapdeck-probe-XXXXXXXX" 2>&1)
+  if [ -d "$probe" ]; then
+    (
+      # Another directory may have its name since.
+      cd -P -- "$probe" 2>/dev/null && [ "$(identity .)" = "$(identity "$probe")" ] && [ -z "$(ls -A)" ] &&
+        [ "$(stat -c '%u %a' .)" = "$(id -u) 700" ] || {
+        emit "$kind.write" "$dir: another process replaces files in it"
+        exit
+      }
+      result=$(error_of fill ./file)
+      if [ "$kind" = snapshots ]; then
+        emit snapshots.chown "$(error_of chown -- "$owner" ./file)"
+        emit snapshots.reflink "$(error_of cp --reflink=always ./file ./copy)"
+      fi
+      removal=$(error_of rm -f ./file ./copy)
+      emit "$kind.write" "${result:-$removal}"
+    )
+    rmdir -- "$probe" 2>/dev/null
   else
-    emit "$kind.write" "$result"
+    emit "$kind.write" "$probe"
   fi
+  emit "$kind.owner" "$(stat -L -c '%u %a' -- "$dir")"
   emit "$kind.free" "$(stat -f --printf '%a %S' -- "$dir" 2>/dev/null)"
   if [ "$kind" = snapshots ]; then
     find "$dir/" -mindepth 1 -maxdepth 1 -type f -name '*.qcow2' ! -name '.*' -printf 'file\0%U:%G %u:%g %m %f\0' 2>/dev/null

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::checked_open::open_regular;
 use super::errors::system_error;
 use super::local::LocalFs;
 use super::remote::{RemoteFs, script_argv};
@@ -135,9 +137,9 @@ impl LocalFs {
     }
 
     async fn open(&self, path: &str) -> Result<File> {
-        let name = path.to_owned();
-        self.run(format!("open {path}"), BLOCK_TIMEOUT, || File::open(name))
-            .await
+        let (name, owner) = (path.to_owned(), self.settings.owner.clone());
+        let open = move || open_regular(Path::new(&name), &owner);
+        self.run(format!("open {path}"), BLOCK_TIMEOUT, open).await
     }
 
     async fn for_each_block(
@@ -235,34 +237,35 @@ impl RemoteFs {
             .await
     }
 
-    /// Copies blocks of `source` into the file `target`, and hashes the copies.
+    /// Copies blocks of `source` into the file `target`, of that inode, and hashes the copies.
     pub(crate) async fn copy_blocks(
         &self,
         source: &CopySource,
-        target: &str,
+        (target, inode): (&str, &str),
         blocks: &[BlockCopy],
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let argv = ["copy_blocks", &*source.path, target];
+        let argv = ["copy_blocks", &*source.path, target, inode];
         let action = format!("copy from {}", source.path);
         self.for_each_block(&action, &argv, blocks, results, cancel)
             .await
     }
 
-    /// Replaces the content of the file `target`, of `size_bytes`, by the extents of `source`, if its file system can
+    /// Replaces the content of the file `target`, of that inode and `size_bytes`, by the extents of `source`, if its file system can
     /// share them and `source` has its stamp; returns whether it did. Otherwise the content is undefined.
     pub(crate) async fn share_extents(
         &self,
         source: &CopySource,
-        target: &str,
+        (target, inode): (&str, &str),
         size_bytes: u64,
     ) -> Result<bool> {
         let Some(stamp) = source.stamp.map(format_stamp) else {
             return Ok(false);
         };
         let action = format!("share {}", source.path);
-        let args = [&source.path, target, &size_bytes.to_string(), &stamp];
+        let size = size_bytes.to_string();
+        let args = [&*source.path, target, inode, &*size, &*stamp];
         let reply = self
             .call_line(&action, "share_extents", &args, SHARE_TIMEOUT)
             .await?;
@@ -321,7 +324,7 @@ impl RemoteFs {
             .copied()
             .chain(numbers.iter().map(String::as_str))
             .collect();
-        let argv = script_argv(argv[0], &args);
+        let argv = script_argv(argv[0], &self.settings.owner, &args);
         let mut running = self.runner.start(&argv, Input::None).await?;
         let stderr = running.stderr();
         let Some(stdout) = running.stdout() else {

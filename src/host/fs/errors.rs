@@ -52,7 +52,7 @@ fn is_disk_error(error: &io::Error) -> bool {
 }
 
 /// Replaces the hint if the file of a new sandbox exists already.
-pub(super) fn suggest_other_id(error: Error) -> Error {
+pub(crate) fn suggest_other_id(error: Error) -> Error {
     match error.kind() {
         Kind::Conflict => error.hint("choose another id"),
         _ => error,

@@ -45,7 +45,6 @@ const MISSING_INODE: &str = "0";
 pub(super) enum Mode {
     Read,
     Write {
-        owner: String,
         content: Content,
         partial: PartialOwner,
     },
@@ -58,6 +57,8 @@ pub(super) enum Mode {
 pub(super) struct OpenInfo {
     pub size_bytes: u64,
     pub inode: String,
+    /// Path of the open file itself, whatever has its name now: a descriptor of the process on the host.
+    pub descriptor: String,
     pub boot_id: String,
     /// Blocks that earlier sessions wrote for the same content.
     pub resume_state: ResumeState,
@@ -155,6 +156,7 @@ impl FileSession {
     /// Opens the file; `first` is its metadata when it was first opened, if it was.
     pub(super) async fn open(
         runner: &CommandRunner,
+        owner: &str,
         path: &str,
         mode: &Mode,
         first: Option<&OpenInfo>,
@@ -162,16 +164,14 @@ impl FileSession {
         let Some(ssh) = runner.ssh() else {
             return Err(Error::new(Kind::Failed, format!("{path} is not remote")));
         };
-        let (verb, mode_arg, owner, size) = match mode {
-            Mode::Read => ("open", "read", "", String::new()),
-            Mode::Repair => ("open", "repair", "", String::new()),
-            Mode::Write { owner, content, .. } => {
-                ("create", "write", &**owner, content.size_bytes.to_string())
-            }
+        let (verb, mode_arg, size) = match mode {
+            Mode::Read => ("open", "read", String::new()),
+            Mode::Repair => ("open", "repair", String::new()),
+            Mode::Write { content, .. } => ("create", "write", content.size_bytes.to_string()),
         };
         let summary = format!("cannot {verb} {path} on host {}", runner.host());
         let master = ssh.acquire_master().await?;
-        let argv = script_argv("open", &[mode_arg, path, owner, &size]);
+        let argv = script_argv("open", owner, &[mode_arg, path, &size]);
         let mut process = runner.start(&argv, Input::Piped).await?;
         let stderr = process.stderr();
         let (Some(mut stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
@@ -247,7 +247,7 @@ impl FileSession {
                     // sshd may forbid forwarding.
                     tracing::debug!("{}: {error}; using SFTP", summary());
                     self.stop_nbd().await;
-                    connect_sftp(runner, path, mode, summary()).await?
+                    connect_sftp(runner, &self.open_info.descriptor, mode, summary()).await?
                 }
                 Err(error) => return Err(lost(error)),
             },
@@ -348,6 +348,7 @@ async fn handshake(
     let mut info = OpenInfo {
         size_bytes: size.parse().map_err(io::Error::other)?,
         inode: inode.to_owned(),
+        descriptor: String::new(),
         boot_id,
         resume_state: ResumeState::default(),
         owner: None,
@@ -382,10 +383,13 @@ async fn handshake(
     }
     stdin.write_all(command.as_bytes()).await?;
     let reply = read_reply(replies).await?;
-    let Some(inode) = reply.strip_prefix("open ") else {
+    let opened = reply.strip_prefix("open ");
+    let Some((inode, pid)) = opened.and_then(|opened| opened.split_once(' ')) else {
         return Err(io::Error::other(reply));
     };
+    let pid: u32 = pid.parse().map_err(io::Error::other)?;
     info.inode = inode.to_owned();
+    info.descriptor = format!("/proc/{pid}/fd/9");
     Ok(info)
 }
 

@@ -1,6 +1,6 @@
 //! The file system of this machine.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -10,9 +10,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Group, User};
+use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender};
+use super::checked_open::open_regular;
 use super::errors::{explain, suggest_other_id};
 use super::local_handles::{LocalReader, LocalWriter};
 use super::resume_log::{Content, ResumeLog};
@@ -139,9 +141,9 @@ impl HostFs for LocalFs {
     }
 
     async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let file = PathBuf::from(path);
+        let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
         self.run(format!("read {path}"), CALL_TIMEOUT, move || {
-            read_prefix(&file, limit)
+            read_prefix(&file, &owner, limit)
         })
         .await
     }
@@ -149,14 +151,7 @@ impl HostFs for LocalFs {
     async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
         let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
         self.run(format!("write {path}"), CALL_TIMEOUT, move || {
-            let owner = FileOwner::resolve(&owner)?;
-            let dir = file.parent().unwrap_or(Path::new("/"));
-            let mut new = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
-            new.write_all(&bytes)?;
-            owner.apply(new.as_file())?;
-            new.as_file()
-                .set_permissions(Permissions::from_mode(0o644))?;
-            new.as_file().sync_all()?;
+            let new = new_file(&file, Some(&FileOwner::resolve(&owner)?), &bytes)?;
             new.persist(&file).map_err(|error| error.error)?;
             sync_parent_dir(&file)
         })
@@ -170,12 +165,7 @@ impl HostFs for LocalFs {
             if file.symlink_metadata().is_ok() || !dir.exists() {
                 return Ok(());
             }
-            let mut new = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
-            new.write_all(&bytes)?;
-            new.as_file()
-                .set_permissions(Permissions::from_mode(0o644))?;
-            new.as_file().sync_all()?;
-            match new.persist_noclobber(&file) {
+            match new_file(&file, None, &bytes)?.persist_noclobber(&file) {
                 Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
                     Err(error.error)
                 }
@@ -187,40 +177,21 @@ impl HostFs for LocalFs {
         .await
     }
 
-    async fn create_exclusive(&self, path: &str) -> Result<()> {
+    async fn create_new(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
         let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
         self.run(format!("create {path}"), CALL_TIMEOUT, move || {
-            let owner = FileOwner::resolve(&owner)?;
-            let new = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(&file)?;
-            new.set_permissions(Permissions::from_mode(0o644))
-                .and_then(|()| owner.apply(&new))
-                .and_then(|()| sync_parent_dir(&file))
-                .inspect_err(|_| {
-                    let _ = std::fs::remove_file(&file);
-                })
+            let new = new_file(&file, Some(&FileOwner::resolve(&owner)?), &bytes)?;
+            new.persist_noclobber(&file).map_err(|error| error.error)?;
+            sync_parent_dir(&file)
         })
         .await
         .map_err(suggest_other_id)
     }
 
-    async fn copy_file(&self, from: &str, to: &str) -> Result<()> {
-        let (source, target) = (PathBuf::from(from), PathBuf::from(to));
-        self.run(format!("copy {from} to {to}"), CALL_TIMEOUT, move || {
-            let mut source = File::open(source)?;
-            let mut target = OpenOptions::new().write(true).truncate(true).open(target)?;
-            io::copy(&mut source, &mut target)?;
-            target.sync_all()
-        })
-        .await
-    }
-
     async fn flush_file(&self, path: &str, cancel: &CancellationToken) -> Result<()> {
-        let file = PathBuf::from(path);
+        let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
         let flush = self.run(format!("flush {path}"), FLUSH_TIMEOUT, move || {
-            File::open(file)?.sync_data()
+            open_regular(&file, &owner)?.sync_data()
         });
         tokio::select! {
             flushed = flush => flushed,
@@ -251,8 +222,8 @@ impl HostFs for LocalFs {
 }
 
 /// Reads the first `limit` bytes of a file; `None` if it does not exist.
-fn read_prefix(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+fn read_prefix(path: &Path, owner: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match open_regular(path, owner) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -260,6 +231,21 @@ fn read_prefix(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+/// Creates a file beside `path`, mode 0644, which is removed on drop unless it gets that name. Owner and mode are set by its
+/// descriptor: another file may get its name meanwhile.
+fn new_file(path: &Path, owner: Option<&FileOwner>, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut new = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
+    new.write_all(bytes)?;
+    if let Some(owner) = owner {
+        owner.apply(new.as_file())?;
+    }
+    new.as_file()
+        .set_permissions(Permissions::from_mode(0o644))?;
+    new.as_file().sync_all()?;
+    Ok(new)
 }
 
 /// Returns `false` for `NotFound`.
@@ -316,6 +302,10 @@ impl FileOwner {
             uid,
             gid,
         })
+    }
+
+    pub(super) fn uid(&self) -> u32 {
+        self.uid
     }
 
     /// Makes it the owner of `file`.

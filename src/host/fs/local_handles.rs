@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
+use super::checked_open::{is_only_name, open_own, open_regular};
 use super::local::{CALL_TIMEOUT, FileOwner, LocalFs, sync_parent_dir};
 use super::partial_owner::PartialOwner;
 use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState};
@@ -39,9 +40,9 @@ pub(super) struct LocalReader {
 
 impl LocalReader {
     pub(super) async fn open(fs: &LocalFs, path: &str) -> Result<Self> {
-        let name = PathBuf::from(path);
+        let (name, owner) = (PathBuf::from(path), fs.settings.owner.clone());
         let opened = fs.run(format!("open {path}"), CALL_TIMEOUT, move || {
-            let file = File::open(name)?;
+            let file = open_regular(&name, &owner)?;
             let size = file.metadata()?.len();
             Ok((file, size))
         });
@@ -111,9 +112,9 @@ impl LocalWriter {
 
     /// Opens a file as [`HostFs::open_for_repair`].
     pub(super) async fn open_for_repair(fs: &LocalFs, path: &str) -> Result<Self> {
-        let name = PathBuf::from(path);
+        let (name, owner) = (PathBuf::from(path), fs.settings.owner.clone());
         let opened = fs.run(format!("open {path}"), CALL_TIMEOUT, move || {
-            let file = OpenOptions::new().read(true).write(true).open(name)?;
+            let file = open_own(OpenOptions::new().read(true).write(true), &name, &owner)?;
             lock_file(&file)?;
             lock_as_qemu(&file)?;
             Ok(file)
@@ -237,6 +238,12 @@ impl WriteFile for LocalWriter {
                 file.set_permissions(Permissions::from_mode(0o644))?;
                 file.sync_all()?;
                 rename(&from, &to, replaced)?;
+                if !is_only_name(&file, &to)? {
+                    return Err(io::Error::new(
+                        io::ErrorKind::ResourceBusy,
+                        "another process has replaced the partial file",
+                    ));
+                }
                 sync_parent_dir(&to)
             })
             .await?;
@@ -257,11 +264,11 @@ type OpenPartial = (File, ResumeState, ResumeLog, File);
 fn open_partial(
     path: &Path,
     log_path: &Path,
-    owner: &str,
+    owner_name: &str,
     content: Content,
     partial: &PartialOwner,
 ) -> io::Result<OpenPartial> {
-    let owner = FileOwner::resolve(owner)?;
+    let owner = FileOwner::resolve(owner_name)?;
     // Without a boot ID, recorded blocks are verified before use.
     let boot_id = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
     let mut log = ResumeLog {
@@ -273,9 +280,9 @@ fn open_partial(
         std::fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound
     );
     if is_missing {
-        let text = read_log(log_path)?;
+        let text = read_log(log_path, owner_name)?;
         log.owner = Some(partial.claim_new(&text)?);
-        let log_file = append_header(log_path, &log)?;
+        let log_file = append_header(log_path, owner_name, &log)?;
         let file = create_partial(path).inspect_err(|_| partial.forget(log.owner.as_ref()))?;
         // A wrong owner fails here rather than after an hour of writing.
         if let Err(error) = owner.apply(&file) {
@@ -287,36 +294,23 @@ fn open_partial(
         file.set_len(log.content.size_bytes)?;
         return Ok((file, ResumeState::default(), log, log_file));
     }
-    let file = open_no_follow(OpenOptions::new().read(true).write(true), path)?;
+    let file = open_own(OpenOptions::new().read(true).write(true), path, owner_name)?;
     lock_partial(&file, path)?;
-    let text = read_log(log_path)?;
+    let text = read_log(log_path, owner_name)?;
     log.owner = partial.check_existing(&text, &log.content)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     owner.apply(&file)?;
     let resume_state = log.parse(&text, file.metadata()?.len());
     if resume_state.blocks.is_empty() {
-        let log_file = append_header(log_path, &log)?;
+        let log_file = append_header(log_path, owner_name, &log)?;
         file.set_len(0)?;
         file.set_len(log.content.size_bytes)?;
         return Ok((file, resume_state, log, log_file));
     }
-    let mut log_file = open_no_follow(OpenOptions::new().append(true), log_path)?;
+    let mut log_file = open_own(OpenOptions::new().append(true), log_path, owner_name)?;
     // Ends a truncated record.
     log_file.write_all(b"\n")?;
     Ok((file, resume_state, log, log_file))
-}
-
-/// Opens a regular file; never the target of a link.
-fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let file = options.custom_flags(flags).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            format!("{} is not a regular file", path.display()),
-        )),
-    }
 }
 
 fn create_partial(path: &Path) -> io::Result<File> {
@@ -347,8 +341,8 @@ fn lock_partial(file: &File, path: &Path) -> io::Result<()> {
 }
 
 /// Returns the text of a resume log; empty if it does not exist.
-fn read_log(path: &Path) -> io::Result<Vec<u8>> {
-    let file = match open_no_follow(OpenOptions::new().read(true), path) {
+fn read_log(path: &Path, owner: &str) -> io::Result<Vec<u8>> {
+    let file = match open_own(OpenOptions::new().read(true), path, owner) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
@@ -359,10 +353,10 @@ fn read_log(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Begins a log, or adds a header that discards all records before it.
-fn append_header(path: &Path, log: &ResumeLog) -> io::Result<File> {
+fn append_header(path: &Path, owner: &str, log: &ResumeLog) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let options = options.append(true).create(true).mode(0o600);
-    let mut file = open_no_follow(options, path)?;
+    let mut file = open_own(options, path, owner)?;
     // The newline ends a truncated record.
     let text = format!("\n{}", log.header(&BTreeMap::new()));
     file.write_all(text.as_bytes())?;
@@ -418,7 +412,7 @@ fn lock_as_qemu(file: &File) -> io::Result<()> {
 /// Renames a file over the one with the stamp `replaced`; without one, never over an existing file.
 fn rename(from: &Path, to: &Path, replaced: Option<FileStamp>) -> io::Result<()> {
     if let Some(replaced) = replaced {
-        if file_stamp(&std::fs::metadata(to)?) != replaced {
+        if file_stamp(&std::fs::symlink_metadata(to)?) != replaced {
             return Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "the file of that name was changed meanwhile",

@@ -1,6 +1,7 @@
 //! The file system of a host: one trait, with a local and a remote implementation.
 
 mod blocks;
+mod checked_open;
 mod errors;
 mod file_session;
 mod local;
@@ -28,7 +29,8 @@ use snapdeck_model::{BufferPool, Digest, FileStamp, Result};
 use snapdeck_ownership::OwnershipRecords;
 
 pub use blocks::{BlockCopy, BlockSender, BlockState, CopySource};
-pub(crate) use errors::{TEMP_DIR_HINT, system_error};
+pub(crate) use checked_open::{is_only_name, open_no_follow};
+pub(crate) use errors::{TEMP_DIR_HINT, suggest_other_id, system_error};
 pub(crate) use local::LocalFs;
 pub(crate) use remote::RemoteFs;
 pub use remote_handles::PreopenedFile;
@@ -37,7 +39,9 @@ pub use resume_log::{Content, ResumeState};
 
 /// The file system of a host.
 ///
-/// Files that it creates belong to the host's `owner`. Errors are I/O errors of the host, and `Unreachable` if the host
+/// Files that it creates belong to the host's `owner`. The directories may belong to QEMU's user: links, also those that
+/// appear meanwhile, are never followed to read or write the content of a file, and only regular files are opened; for
+/// anything else the error is `Conflict`. Errors are I/O errors of the host, and `Unreachable` if the host
 /// is lost or does not answer in time; methods document others.
 #[async_trait]
 pub trait HostFs: Send + Sync {
@@ -122,17 +126,11 @@ pub trait HostFs: Send + Sync {
     /// An I/O error.
     async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()>;
 
-    /// Creates an empty file, mode 0644.
+    /// Creates a whole file, mode 0644.
     ///
     /// # Errors
-    /// `Conflict` if it exists.
-    async fn create_exclusive(&self, path: &str) -> Result<()>;
-
-    /// Copies the bytes of one file into another existing one, which keeps its owner and mode.
-    ///
-    /// # Errors
-    /// An I/O error.
-    async fn copy_file(&self, from: &str, to: &str) -> Result<()>;
+    /// `Conflict` if a file or link has that name; an I/O error.
+    async fn create_new(&self, path: &str, bytes: Vec<u8>) -> Result<()>;
 
     /// Writes the cached data of a file to the disk (fdatasync(2)).
     ///

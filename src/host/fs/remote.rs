@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,9 +23,9 @@ use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Error, FileStamp, Kind, Result};
-use snapdeck_ownership::OwnershipRecords;
+use snapdeck_ownership::{OwnershipRecords, random_id};
 
-const SCRIPT: &str = include_str!("remote.sh");
+const SCRIPT: &str = concat!(include_str!("../open_file.sh"), include_str!("remote.sh"));
 /// For calls on names and on the first bytes of files.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// For removing a file, and for flushing a whole one to the disk.
@@ -34,9 +35,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most output of one command.
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
 
-/// Returns the command that runs a verb of [`SCRIPT`].
-pub(super) fn script_argv<'a>(verb: &'a str, args: &[&'a str]) -> Vec<&'a str> {
-    [&["sh", "-c", SCRIPT, "snapdeck", verb], args].concat()
+/// Returns the command that runs a verb of [`SCRIPT`]; `owner` is that of the host.
+pub(super) fn script_argv<'a>(verb: &'a str, owner: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+    [&["sh", "-c", SCRIPT, "snapdeck", verb, owner], args].concat()
 }
 
 #[derive(Clone)]
@@ -78,7 +79,7 @@ impl RemoteFs {
         args: &[&str],
         deadline: Duration,
     ) -> Result<Output> {
-        let argv = script_argv(verb, args);
+        let argv = script_argv(verb, &self.settings.owner, args);
         let never = CancellationToken::new();
         let run = || {
             self.runner
@@ -128,7 +129,24 @@ impl RemoteFs {
 
     async fn open(&self, path: &str, mode: Mode) -> Result<RemoteFile> {
         let (runner, policy) = (self.runner.clone(), self.retry_policy.clone());
-        RemoteFile::open(runner, policy, path, mode).await
+        RemoteFile::open(runner, policy, &self.settings.owner, path, mode).await
+    }
+
+    /// Runs a verb that reads a whole file from stdin.
+    async fn send_file(&self, action: &str, verb: &str, path: &str, bytes: &[u8]) -> Result<()> {
+        let size = bytes.len().to_string();
+        let attempts = AtomicUsize::new(0);
+        let run = async || {
+            let token = random_id();
+            let mut args = vec![path, &*token, &*size];
+            if attempts.fetch_add(1, Relaxed) > 0 {
+                args.push("again");
+            }
+            let argv = script_argv(verb, &self.settings.owner, &args);
+            let output = self.runner.run_with_input(&argv, bytes, CALL_TIMEOUT);
+            self.check_status(action, output.await?)
+        };
+        self.retry_policy.call(run).await.map(|_| ())
     }
 }
 
@@ -150,13 +168,12 @@ impl HostFs for RemoteFs {
     }
 
     async fn preopen(&self, path: &str) -> PreopenedFile {
-        let sftp = SftpReader::open(&self.runner, path).await;
+        let sftp = SftpReader::open(&self.runner, &self.settings.owner, path).await;
         PreopenedFile::new(HostFiles::Remote(self.clone()), path, sftp)
     }
 
     async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter> {
         let mode = Mode::Write {
-            owner: self.settings.owner.clone(),
             content: content.clone(),
             partial: PartialOwner::new(&self.records, &self.settings, path),
         };
@@ -202,41 +219,19 @@ impl HostFs for RemoteFs {
     }
 
     async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
-        let size = bytes.len().to_string();
-        let argv = script_argv("write_file", &[path, &self.settings.owner, &size]);
-        let run = async || {
-            let output = self.runner.run_with_input(&argv, &bytes, CALL_TIMEOUT);
-            self.check_status(&format!("write {path}"), output.await?)
-        };
-        self.retry_policy.call(run).await.map(|_| ())
+        self.send_file(&format!("write {path}"), "write_file", path, &bytes)
+            .await
     }
 
     async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
-        let size = bytes.len().to_string();
-        let argv = script_argv("create_file", &[path, &size]);
-        let run = async || {
-            let output = self.runner.run_with_input(&argv, &bytes, CALL_TIMEOUT);
-            self.check_status(&format!("create {path}"), output.await?)
-        };
-        self.retry_policy.call(run).await.map(|_| ())
+        self.send_file(&format!("create {path}"), "create_file", path, &bytes)
+            .await
     }
 
-    async fn create_exclusive(&self, path: &str) -> Result<()> {
-        let action = format!("create {path}");
-        // Distinguishes a file that an earlier attempt created, whose response was lost, from that of another process.
-        let token = format!("{}-{:?}", std::process::id(), std::time::SystemTime::now());
-        let args = [path, &self.settings.owner, &token];
-        self.call(&action, "create_exclusive", &args, CALL_TIMEOUT)
+    async fn create_new(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        self.send_file(&format!("create {path}"), "create_new", path, &bytes)
             .await
             .map_err(suggest_other_id)
-            .map(|_| ())
-    }
-
-    async fn copy_file(&self, from: &str, to: &str) -> Result<()> {
-        let action = format!("copy {from} to {to}");
-        self.call(&action, "copy_file", &[from, to], SYNC_TIMEOUT)
-            .await
-            .map(|_| ())
     }
 
     async fn flush_file(&self, path: &str, cancel: &CancellationToken) -> Result<()> {

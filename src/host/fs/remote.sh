@@ -1,8 +1,7 @@
-# Runs on a host: sh -c SCRIPT snapdeck VERB ARGUMENT... Results are written to stdout, as lines or ended by NULs;
-# stderr has the message of a failed command.
+# Runs on a host: sh -c SCRIPT snapdeck VERB OWNER ARGUMENT... Results are written to stdout, as lines or ended by NULs;
+# stderr has the message of a failed command. OWNER is the owner of new files, USER:GROUP.
 set -u
 umask 077
-fail() { printf '%s\n' "$1" >&2; exit 1; }
 # has_stamp FILE STAMP: compares inode, modification time, size and, if the stamp has one, change time.
 has_stamp() {
   case $2 in
@@ -30,8 +29,17 @@ hash_range() {
   done
   exit 1
 }
-verb=$1
-shift
+# open_pair FROM TO INODE: opens FROM as descriptor 7 and TO, which has that inode, as 8.
+open_pair() {
+  open_file "$1"
+  exec 7<&8
+  open_file "$2" own
+  [ "$(stat -L -c %i /proc/self/fd/8)" = "$3" ] || busy "another process has replaced $2"
+}
+# remove_temporary: removes the file of write_file, create_new or create_file that has not got its name.
+remove_temporary() { rm -f -- "$new"; }
+verb=$1 owner=$2
+shift 2
 
 case $verb in
 # list_images DIR...: for each directory its canonical path, the names of its files but those too short for an image, and
@@ -45,7 +53,7 @@ list_images)
         -printf '%f\0' || exit 1
       printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
-        -printf '%f\0' -exec cat -- {} \; -printf '\0' || :
+        -printf '%f\0' -exec dd if={} iflag=nofollow,nonblock bs=64K count=1 status=none \; -printf '\0' || :
     else
       printf '/\0\0'
     fi
@@ -68,7 +76,8 @@ canonicalize)
 read_headers)
   length=$1
   shift
-  head -c "$length" -v -- "$@" || :
+  # A file may have been replaced by a FIFO since stat.
+  timeout 25 head -c "$length" -v -- "$@" || :
   ;;
 
 remove_file)
@@ -86,25 +95,6 @@ remove_second_name)
   fi
   ;;
 
-# create_exclusive PATH OWNER TOKEN: the new file contains the token, by which a retry recognises it.
-create_exclusive)
-  if (set -C && printf '%s' "$3" >"$1"); then
-    chmod 644 -- "$1" && chown -- "$2" "$1" || {
-      rm -f -- "$1"
-      exit 1
-    }
-    sync -- "${1%/*}/"
-  elif [ "$(head -c 100 -- "$1" 2>/dev/null | tr -d '\0')" != "$3" ]; then
-    [ ! -e "$1" ] || fail 'File exists'
-    exit 1
-  fi
-  ;;
-
-copy_file)
-  [ -f "$2" ] || fail "$2: No such file or directory"
-  cat -- "$1" >"$2" && sync -- "$2"
-  ;;
-
 free_bytes)
   stat -f --printf '%a %S' -- "$1"
   ;;
@@ -114,11 +104,11 @@ free_bytes)
 hash_blocks)
   path=$1 block=$2
   shift 2
-  [ -r "$path" ] || fail "$path: No such file or directory"
-  size=$(stat -L -c %s -- "$path") || exit 1
+  open_file "$path"
+  size=$(stat -L -c %s /proc/self/fd/8) || exit 1
   while [ $# -ge 3 ]; do
     if [ $(($1 * block + $3)) -le "$size" ]; then
-      hash_range "$path" $(($1 * block)) "$3"
+      hash_range /proc/self/fd/8 $(($1 * block)) "$3"
     else
       echo unreadable
     fi
@@ -126,56 +116,71 @@ hash_blocks)
   done
   ;;
 
-# copy_blocks FROM TO BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks; prints the digest of each copy.
+# copy_blocks FROM TO INODE BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks to the file TO, which has that inode; prints
+# the digest of each copy.
 copy_blocks)
-  from=$1 to=$2 block=$3
-  shift 3
+  open_pair "$1" "$2" "$3"
+  block=$4
+  shift 4
   while [ $# -ge 3 ]; do
-    dd if="$from" of="$to" bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" \
+    dd if=/proc/self/fd/7 of=/proc/self/fd/8 bs=1M iflag=skip_bytes,count_bytes skip=$(($1 * block)) count="$3" \
       oflag=seek_bytes seek=$(($2 * block)) conv=notrunc,nocreat status=none || exit 1
-    hash_range "$to" $(($2 * block)) "$3"
+    hash_range /proc/self/fd/8 $(($2 * block)) "$3"
     shift 3
   done
   ;;
 
-# share_extents FROM TO SIZE STAMP: makes TO, of SIZE bytes, share the extents of FROM while that has the stamp.
+# share_extents FROM TO INODE SIZE STAMP: makes TO, of SIZE bytes, share the extents of FROM while that has the stamp.
 share_extents)
+  open_pair "$1" "$2" "$3"
   result=unshared
-  if has_stamp "$1" "$4" && cp --reflink=always -- "$1" "$2" 2>/dev/null && has_stamp "$1" "$4"; then
+  if has_stamp /proc/self/fd/7 "$5" && cp --reflink=always -- /proc/self/fd/7 /proc/self/fd/8 2>/dev/null &&
+    has_stamp /proc/self/fd/7 "$5"; then
     result=shared
   fi
-  truncate -s "$3" -- "$2" || exit 1
+  truncate -s "$4" -- /proc/self/fd/8 || exit 1
   echo $result
   ;;
 
 # read_file PATH LIMIT: the first bytes of a file, after a line that says whether it exists.
 read_file)
-  if [ -e "$1" ]; then
+  if [ -e "$1" ] || [ -L "$1" ]; then
+    open_file "$1"
     echo exists
-    head -c "$2" -- "$1"
+    head -c "$2" <&8
   else
     echo missing
   fi
   ;;
 
-# write_file PATH OWNER SIZE: replaces a file by stdin, atomically.
+# write_file PATH TOKEN SIZE: replaces a file by stdin, atomically. The token makes the name of the new file unique.
 write_file)
-  new=$(mktemp -- "${1%/*}/.${1##*/}.XXXXXXXX") || exit 1
-  trap 'rm -f -- "$new"' EXIT
-  cat >"$new" || exit 1
-  [ "$(stat -c %s -- "$new")" = "$3" ] || fail 'the connection was lost'
-  chown -- "$2" "$new" && chmod 644 -- "$new" && sync -- "$new" && mv -fT -- "$new" "$1" || exit 1
+  new=${1%/*}/.${1##*/}.$2
+  write_new "$new" "$3"
+  trap remove_temporary EXIT
+  give_away 644 "$owner" && mv -fT -- "$new" "$1" || exit 1
   sync -- "${1%/*}/"
   ;;
 
-# create_file PATH SIZE: creates a file from stdin, atomically, unless that name exists or its directory does not.
+# create_new PATH TOKEN SIZE [again]: creates a file from stdin, atomically; fails if that name exists. "again": an earlier
+# attempt, whose response was lost, may have created it.
+create_new)
+  new=${1%/*}/.${1##*/}.$2
+  write_new "$new" "$3"
+  trap remove_temporary EXIT
+  give_away 644 "$owner" || exit 1
+  [ -n "${4:-}" ] && is_file "$1" && cmp -s -- /proc/self/fd/8 "$1" || publish "$new" "$1"
+  sync -- "${1%/*}/"
+  ;;
+
+# create_file PATH TOKEN SIZE: creates a file of this user from stdin, atomically, unless that name exists or its directory
+# does not.
 create_file)
   if [ -e "$1" ] || [ -L "$1" ] || [ ! -d "${1%/*}" ]; then exit 0; fi
-  new=$(mktemp -- "${1%/*}/.${1##*/}.XXXXXXXX") || exit 1
-  trap 'rm -f -- "$new"' EXIT
-  cat >"$new" || exit 1
-  [ "$(stat -c %s -- "$new")" = "$2" ] || fail 'the connection was lost'
-  chmod 644 -- "$new" && sync -- "$new" || exit 1
+  new=${1%/*}/.${1##*/}.$2
+  write_new "$new" "$3"
+  trap remove_temporary EXIT
+  give_away 644 || exit 1
   # Another process may have created it.
   ln -T -- "$new" "$1" || [ -e "$1" ] || [ -L "$1" ] || exit 1
   sync -- "${1%/*}/"
@@ -190,10 +195,11 @@ rename_into_place)
     sync -- "${2%/*}/"
     exit 0
   fi
-  [ "$(stat -c %i -- "$1")" = "$4" ] || fail 'Device or resource busy: another process has replaced the partial file'
-  chmod 644 -- "$1" && sync -- "$1" || exit 1
+  open_file "$1" own
+  [ "$(stat -L -c %i /proc/self/fd/8)" = "$4" ] || busy 'another process has replaced the partial file'
+  give_away 644 || exit 1
   if [ -n "$3" ]; then
-    has_stamp "$2" "$3" || fail 'Device or resource busy: the file of that name was changed meanwhile'
+    is_file "$2" && has_stamp "$2" "$3" || busy 'the file of that name was changed meanwhile'
     mv -fT -- "$1" "$2" || exit 1
   elif ln -T -- "$1" "$2"; then
     # A link never replaces a file; until this line the file has both names.
@@ -205,20 +211,22 @@ rename_into_place)
     mv -nT -- "$1" "$2"
     [ ! -e "$1" ] || fail 'File exists'
   fi
+  [ "$(stat -c %i -- "$2")" = "$4" ] || busy 'another process has replaced the partial file'
   sync -- "${2%/*}/"
   ;;
 
-# open read|write|repair PATH OWNER SIZE: keeps a file open until stdin ends or is silent for 20 s; "write" and "repair"
-# lock it, "repair" is for a file that has its final name. Prints the boot ID, the resume log in one line, and size and
-# inode, which are 0 for a file that does not exist; reads "truncate HEADER", which creates or empties it, or "keep", or
-# anything else to leave all as it is; prints "open" and the inode. Commands of one byte follow:
+# open read|write|repair PATH SIZE: keeps a file open until stdin ends or is silent for 20 s; "write" and "repair" lock it,
+# "repair" is for a file that has its final name. Prints the boot ID, the resume log in one line, and size and inode, which
+# are 0 for a file that does not exist; reads "truncate HEADER", which creates or empties it, or "keep", or anything else to
+# leave all as it is; prints "open", the inode and the process ID, whose descriptor 9 is the file. Commands of one byte
+# follow:
 #   .  nothing: a heartbeat
 #   n  serve the file by qemu-nbd; prints "socket PATH" or "error MESSAGE"
 #   s  stop qemu-nbd; prints "stopped"
 #   l  append the line that follows to the resume log
 # Any other byte ends it.
 open)
-  mode=$1 path=$2 owner=$3 size=$4 log=$2.mark new= nbd= dir=
+  mode=$1 path=$2 size=$3 log=$2.mark new= has_log= nbd= dir=
   stop_nbd() {
     if [ -n "$nbd" ]; then
       kill "$nbd" 2>/dev/null
@@ -227,45 +235,59 @@ open)
     [ -z "$dir" ] || rm -rf -- "$dir"
     nbd= dir=
   }
-  is_file() { [ -f "$1" ] && [ ! -L "$1" ]; }
+  # lock_file: makes descriptor 8 the locked descriptor 9, for reading and writing.
   lock_file() {
-    exec 9<>"$path" || exit 1
+    exec 9<>/proc/self/fd/8 || exit 1
+    exec 8<&-
     # Between open and lock, its last writer may have renamed it into place: then it is a finished snapshot.
     flock -n 9 && [ "$(stat -L -c %d:%i /proc/self/fd/9)" = "$(stat -c %d:%i -- "$path")" ] ||
       fail 'Resource temporarily unavailable: another process is writing it, or just finished'
+  }
+  # open_log: opens the resume log as descriptor 7, for appending.
+  open_log() {
+    open_file "$log" own
+    exec 7>>/proc/self/fd/8 || exit 1
+    has_log=yes
+  }
+  # need_log: creates the log if it does not exist.
+  need_log() {
+    [ -z "$has_log" ] || return 0
+    dd of="$log" count=0 conv=excl status=none </dev/null && open_log
   }
   trap stop_nbd EXIT
   trap '' HUP PIPE
   trap 'exit 1' INT TERM
   if [ "$mode" != read ]; then
     [ -d "${path%/*}" ] || fail "${path%/*}: No such file or directory"
-    if is_file "$path"; then
+    if [ -e "$path" ] || [ -L "$path" ]; then
+      open_file "$path" own
       lock_file
-    elif [ -e "$path" ] || [ -L "$path" ]; then
-      fail "Device or resource busy: $path is not a regular file"
     else
       [ "$mode" = write ] || fail "$path: No such file or directory"
       new=yes
     fi
     printf '%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-    if is_file "$log"; then
+    if [ -e "$log" ] || [ -L "$log" ]; then
+      open_log
       # The newlines in it, which end truncated records, become tabs.
-      head -c 67108864 -- "$log" | tr '\n' '\t'
-    elif [ -e "$log" ] || [ -L "$log" ]; then
-      fail "Device or resource busy: $log is not a regular file"
+      head -c 67108864 <&8 | tr '\n' '\t'
     fi
     echo
   else
+    open_file "$path"
+    exec 9<&8
     printf '\n\n'
   fi
-  if [ -n "$new" ]; then echo '0 0'; else stat -L --printf '%s %i\n' -- "$path" || exit 1; fi
+  if [ -n "$new" ]; then echo '0 0'; else stat -L --printf '%s %i\n' /proc/self/fd/9 || exit 1; fi
   command=$(timeout 20 sh -c 'IFS= read -r line && printf %s "$line"') || exit 1
   case $command in
   truncate\ *)
     # The log first, and on the disk: without a log the file is not snapdeck's.
-    printf '\n%s\t\n' "${command#truncate }" >>"$log" && sync -- "$log" "${log%/*}/" || exit 1
+    need_log && printf '\n%s\t\n' "${command#truncate }" >&7 && sync -- /proc/self/fd/7 "${log%/*}/" || exit 1
     if [ -n "$new" ]; then
-      (set -C && : >"$path") 2>/dev/null || fail "Resource temporarily unavailable: another process creates $path"
+      dd of="$path" count=0 conv=excl status=none </dev/null 2>/dev/null ||
+        fail "Resource temporarily unavailable: another process creates $path"
+      open_file "$path" own
       lock_file
     fi
     ;;
@@ -273,17 +295,17 @@ open)
   *) exit 1 ;;
   esac
   if [ "$mode" = write ]; then
-    chmod 600 -- "$path" || exit 1
+    chmod 600 /proc/self/fd/9 || exit 1
     # A wrong owner fails here rather than after an hour of writing.
-    message=$(chown -- "$owner" "$path" 2>&1) || {
+    message=$(chown -- "$owner" /proc/self/fd/9 2>&1) || {
       [ -z "$new" ] || rm -f -- "$path" "$log"
       fail "$message; check owner of the host in the settings"
     }
   fi
   case $command in
-  truncate\ *) truncate -s 0 -- "$path" && truncate -s "$size" -- "$path" || exit 1 ;;
+  truncate\ *) truncate -s 0 /proc/self/fd/9 && truncate -s "$size" /proc/self/fd/9 || exit 1 ;;
   esac
-  printf 'open %s\n' "$(stat -L -c %i -- "$path")"
+  printf 'open %s %s\n' "$(stat -L -c %i /proc/self/fd/9)" $$
   while command=$(timeout 20 head -c 1) && [ -n "$command" ]; do
     case $command in
     .) ;;
@@ -294,7 +316,7 @@ open)
       # Keeps the memory of a request for the next one (mallopt(3)): mapping it again costs more CPU than copying the
       # bytes.
       MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=134217728 MALLOC_TOP_PAD_=16777216 \
-        qemu-nbd $option -f raw -k "$dir/nbd" -- "$path" </dev/null >/dev/null 2>"$dir/stderr" 9>&- &
+        qemu-nbd $option -f raw -k "$dir/nbd" -- "/proc/$$/fd/9" </dev/null >/dev/null 2>"$dir/stderr" 7>&- 8>&- 9>&- &
       nbd=$! tries=0
       until [ -S "$dir/nbd" ] || ! kill -0 "$nbd" 2>/dev/null || [ $tries -ge 200 ]; do
         sleep 0.02
@@ -306,7 +328,7 @@ open)
       stop_nbd
       echo stopped
       ;;
-    l) IFS= read -r line && printf '%s\n' "$line" >>"$log" ;;
+    l) IFS= read -r line && need_log && printf '%s\n' "$line" >&7 ;;
     *) exit 0 ;;
     esac
   done

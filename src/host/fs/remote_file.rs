@@ -24,6 +24,8 @@ const LOCK_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct RemoteFile {
     runner: CommandRunner,
     retry_policy: RetryPolicy,
+    /// The host's owner of files.
+    owner: String,
     path: String,
     mode: Mode,
     session: Mutex<Option<Arc<FileSession>>>,
@@ -41,11 +43,12 @@ impl RemoteFile {
     pub(super) async fn open(
         runner: CommandRunner,
         retry_policy: RetryPolicy,
+        owner: &str,
         path: &str,
         mode: Mode,
     ) -> Result<Self> {
         let session = retry_policy
-            .call(|| FileSession::open(&runner, path, &mode, None))
+            .call(|| FileSession::open(&runner, owner, path, &mode, None))
             .await?;
         let first = session.open_info.clone();
         let blocks = &first.resume_state.blocks;
@@ -58,6 +61,7 @@ impl RemoteFile {
         Ok(Self {
             runner,
             retry_policy,
+            owner: owner.to_owned(),
             path: path.to_owned(),
             mode,
             session: Mutex::new(Some(Arc::new(session))),
@@ -204,8 +208,9 @@ impl RemoteFile {
     async fn reopen(&self) -> Result<FileSession> {
         let mut retries = 0;
         let session = loop {
+            let (runner, first) = (&self.runner, Some(&self.first));
             let opened =
-                FileSession::open(&self.runner, &self.path, &self.mode, Some(&self.first)).await;
+                FileSession::open(runner, &self.owner, &self.path, &self.mode, first).await;
             match opened {
                 Err(error) if error.kind() == Kind::Conflict && retries < LOCK_RETRIES => {
                     retries += 1;

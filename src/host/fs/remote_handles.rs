@@ -10,11 +10,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
+use super::file_session::{Mode, OpenInfo};
 use super::remote::RemoteFs;
 use super::remote_file::RemoteFile;
 use super::resume_log::{ResumeLog, ResumeState};
 use super::{FileReader, HostFiles, HostFs, ReadFile, WriteFile};
 use crate::command::{CommandRunner, RunningCommand};
+use crate::reconnect::RetryPolicy;
 use crate::sftp::{Access, SftpFile};
 use snapdeck_model::{BufferPool, Digest, Error, FileStamp, Kind, Result};
 
@@ -70,20 +72,27 @@ pub(super) struct SftpReader {
     path: String,
     runner: CommandRunner,
     _ssh: RunningCommand,
+    /// The session whose process on the host has the file open: one that is not the target of a link.
+    _session: RemoteFile,
 }
 
 impl SftpReader {
     /// Returns `None` if that fails, for example if the host has no SFTP server: the file is opened later then.
-    pub(super) async fn open(runner: &CommandRunner, path: &str) -> Option<Box<Self>> {
-        let mut ssh = runner.start_sftp().await.ok()?;
+    pub(super) async fn open(runner: &CommandRunner, owner: &str, path: &str) -> Option<Box<Self>> {
+        let policy = RetryPolicy::no_retry();
+        let session = RemoteFile::open(runner.clone(), policy, owner, path, Mode::Read);
+        let (session, ssh) = tokio::join!(session, runner.start_sftp());
+        let (session, mut ssh) = (session.ok()?, ssh.ok()?);
         let (stdin, stdout) = (ssh.stdin()?, ssh.stdout()?);
-        let file = SftpFile::open(stdin, stdout, path, Access::Read, PREOPEN_TIMEOUT).await;
+        let descriptor = &session.open_info().descriptor;
+        let file = SftpFile::open(stdin, stdout, descriptor, Access::Read, PREOPEN_TIMEOUT).await;
         let file = file.inspect_err(|error| tracing::debug!("{path} by SFTP: {error}"));
         Some(Box::new(Self {
             file: file.ok()?,
             path: path.to_owned(),
             runner: runner.clone(),
             _ssh: ssh,
+            _session: session,
         }))
     }
 
@@ -147,8 +156,11 @@ impl WriteFile for RemoteWriter {
     }
 
     async fn share(&self, source: &CopySource) -> Result<bool> {
-        let size = self.file.open_info().size_bytes;
-        self.fs.share_extents(source, self.file.path(), size).await
+        let OpenInfo {
+            size_bytes, inode, ..
+        } = self.file.open_info();
+        let target = (self.file.path(), &**inode);
+        self.fs.share_extents(source, target, *size_bytes).await
     }
 
     async fn copy(
@@ -158,9 +170,9 @@ impl WriteFile for RemoteWriter {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let path = self.file.path();
+        let target = (self.file.path(), &*self.file.open_info().inode);
         self.fs
-            .copy_blocks(source, path, blocks, results, cancel)
+            .copy_blocks(source, target, blocks, results, cancel)
             .await
     }
 

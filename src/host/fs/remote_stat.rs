@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     fn run_script(verb: &str, args: &[&str]) -> std::process::Output {
-        let argv = script_argv(verb, args);
+        let argv = script_argv(verb, "0:0", args);
         std::process::Command::new(argv[0])
             .args(&argv[1..])
             .env("LC_ALL", "C")

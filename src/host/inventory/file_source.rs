@@ -1,10 +1,12 @@
 //! Metadata of a host's files for a scan: read on this machine, or prefetched from another.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::fs::open_no_follow;
 use crate::image_file::{self, ImageFile};
 use snapdeck_model::Damage;
 
@@ -91,12 +93,22 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
             && name.ends_with(".qcow2.damaged")
             && metadata.is_some_and(|metadata| metadata.is_file() && metadata.len() < MAX_DAMAGE_FILE_BYTES)
             // One that cannot be read, or was removed meanwhile, is ignored.
-            && let Ok(json) = std::fs::read(&file)
+            && let Some(json) = read_damage(&file)
         {
             listing.damages.extend(parse_damage(&dir, name, &json));
         }
     }
     Ok(listing)
+}
+
+/// Reads a damage record; never the target of a link.
+fn read_damage(path: &Path) -> Option<Vec<u8>> {
+    let file = open_no_follow(OpenOptions::new().read(true), path).ok()?;
+    let mut json = Vec::new();
+    file.take(MAX_DAMAGE_FILE_BYTES)
+        .read_to_end(&mut json)
+        .ok()?;
+    Some(json)
 }
 
 /// Source of file metadata.

@@ -53,7 +53,7 @@ pub async fn plan_push(
             let is_shared = source.state.is_active();
             let size_bytes = host
                 .images()
-                .measure(&source.disk_path, is_shared, &CancellationToken::new())
+                .measure(&source.images, is_shared, &CancellationToken::new())
                 .await?;
             Ok(PushPlan {
                 reason,

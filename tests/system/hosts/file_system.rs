@@ -47,10 +47,10 @@ async fn whole_files_are_written_read_copied_and_removed() {
         assert_eq!(fs.image_file(&path).await.unwrap().unwrap().size_bytes, 6);
 
         let copy = world.path("snapshots/copy");
-        fs.create_exclusive(&copy).await.unwrap();
-        let refused = fs.create_exclusive(&copy).await.unwrap_err();
+        fs.create_new(&copy, "longer".into()).await.unwrap();
+        assert_eq!(mode(&copy), 0o644);
+        let refused = fs.create_new(&copy, "longer".into()).await.unwrap_err();
         assert_eq!(refused.kind(), Kind::Conflict, "{refused}");
-        fs.copy_file(&path, &copy).await.unwrap();
         fs.flush_file(&copy, &CancellationToken::new())
             .await
             .unwrap();

@@ -74,7 +74,7 @@ fn a_kill_at_any_step_around_the_pause_is_cleaned_up() {
     for (file, is_present) in [
         ("paused", true),
         ("scratch", true),
-        ("nbd", true),
+        ("run/nbd", true),
         ("paused", false),
     ] {
         let child = busy.world.start(&["create", &busy.id, "app"]);

@@ -1,0 +1,51 @@
+# Part of scripts that run on a host: opens files in directories that QEMU's user may own, and change at any moment.
+fail() { printf '%s\n' "$1" >&2; exit 1; }
+busy() { fail "Device or resource busy: $1"; }
+is_file() { [ -f "$1" ] && [ ! -L "$1" ]; }
+# owner_uid: the user of the host's owner (USER:GROUP), a number.
+owner_uid() {
+  case ${owner%%:*} in
+  '' | *[!0-9]*) id -u -- "${owner%%:*}" 2>/dev/null ;;
+  *) echo "${owner%%:*}" ;;
+  esac
+}
+# open_file PATH [own]: opens a regular file as descriptor 8, for reading; never the target of a link. A file that not
+# everyone may read, and one that is to be written ("own"), has no other name and belongs to root, this user or the owner.
+# What follows acts on /proc/self/fd/8: another file may get the name.
+open_file() {
+  [ -e "$1" ] || [ -L "$1" ] || stat -- "$1" >/dev/null || exit 1
+  is_file "$1" || busy "$1 is not a regular file"
+  command exec 8<"$1" || exit 1
+  # One stat(1) of the name for all: it may change between two.
+  set -- "$1" "${2:-}" "$(stat -L -c %d:%i /proc/self/fd/8)" $(stat -c '%d:%i %h %u %a' -- "$1" 2>/dev/null)
+  [ -f /proc/self/fd/8 ] && [ "$3" = "${4:-}" ] || busy "$1 was replaced while it was opened"
+  if [ -z "$2" ]; then case $7 in *[4567]) return ;; esac; fi
+  [ "$5" = 1 ] || busy "$1 has other names (hard links)"
+  case $6 in
+  0 | "$(id -u)") ;;
+  *) [ "$6" = "$(owner_uid)" ] || busy "$1 belongs to another user than $owner" ;;
+  esac
+}
+# write_new PATH SIZE: creates a file of this user from stdin, mode 0600, and opens it as descriptor 8. Fails if the name
+# exists, also that of a link.
+write_new() {
+  dd of="$1" bs=64K conv=excl status=none || exit 1
+  open_file "$1" own
+  [ "$(stat -L -c %s /proc/self/fd/8)" = "$2" ] && return
+  rm -f -- "$1"
+  fail 'the connection was lost'
+}
+# give_away MODE [OWNER]: changes mode and owner of descriptor 8.
+give_away() {
+  { [ -z "${2:-}" ] || chown -- "$2" /proc/self/fd/8; } && chmod "$1" /proc/self/fd/8 && sync -- /proc/self/fd/8
+}
+# publish FROM TO: gives a file its name, never in place of another.
+publish() {
+  if message=$(ln -T -- "$1" "$2" 2>&1); then
+    rm -f -- "$1"
+    return
+  fi
+  if [ -e "$2" ] || [ -L "$2" ]; then fail "$2: File exists"; fi
+  # A file system without links.
+  mv -nT -- "$1" "$2" && [ ! -e "$1" ] || fail "$message"
+}

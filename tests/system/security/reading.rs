@@ -1,0 +1,105 @@
+//! Files that root must not read for a user that may not read them itself.
+
+use super::{SECRET, Target, as_qemu_user};
+use crate::common::{State, World, run};
+
+fn define_with_variables(world: &World, id: &str, variables: &str) {
+    let disk = world.disk("a");
+    world.define_xml(&format!(
+        "<domain type='qemu'><name>{id}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
+         <os><type arch='x86_64' machine='q35'>hvm</type>\
+         <loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader><nvram>{variables}</nvram></os>\
+         <features><acpi/></features><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\
+         <source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"
+    ));
+}
+
+#[test]
+fn variables_that_are_not_a_file_of_qemus_user_are_not_uploaded() {
+    let Some(target) = Target::new() else { return };
+    let world = &target.world;
+    world.snapshot("base", 1);
+    let id = world.sandbox("a", "base", State::Off);
+    world.virsh(&["undefine", &id]);
+    let variables = world.path(&format!("nvram/{id}_VARS.fd"));
+    define_with_variables(world, &id, &variables);
+    let other = world.path("scratch/private.fd");
+    std::fs::write(&other, SECRET).unwrap();
+    run("chmod", &["600", &other]);
+    run("chown", &["nobody", &other]);
+    let plant: [&dyn Fn(); 4] = [
+        &|| target.link(&format!("nvram/{id}_VARS.fd"), &target.secret),
+        &|| std::fs::hard_link(&target.secret, &variables).unwrap(),
+        &|| assert!(as_qemu_user("mkfifo", &[&variables]).status.success()),
+        &|| std::fs::rename(&other, &variables).unwrap(),
+    ];
+    for (index, plant) in plant.iter().enumerate() {
+        plant();
+        for force_convert in [false, true] {
+            if force_convert {
+                world.force_convert();
+            }
+            let ran = world.snapdeck(&["push", &id, "app"]);
+            assert!(ran.code != Some(0), "{index}: {ran:?}");
+            assert!(!ran.stderr.contains("SECRET"), "{ran:?}");
+        }
+        let objects = world.s5cmd(&["ls", "{}/*"]);
+        assert!(!objects.status.success(), "{index}: {objects:?}");
+        std::fs::remove_file(&variables).unwrap();
+    }
+    target.assert_untouched();
+    std::fs::write(&variables, vec![1; 540_672]).unwrap();
+    run("chmod", &["600", &variables]);
+    world.snapdeck(&["push", &id, "app"]).ok();
+}
+
+#[test]
+fn snapshots_and_what_is_beside_them_are_not_read_through_links() {
+    let Some(target) = Target::new() else { return };
+    let world = &target.world;
+    let id = {
+        world.snapshot("base", 1);
+        world.sandbox("a", "base", State::Off)
+    };
+    world.snapdeck(&["push", &id, "app"]).ok();
+    world.snapdeck(&["pull", "app"]).ok();
+    for name in ["app.json", "app_VARS.fd", ".app.qcow2.damaged", "app.qcow2"] {
+        let path = format!("snapshots/{name}");
+        let aside = world.path("scratch/aside");
+        let existed = std::fs::rename(world.path(&path), &aside).is_ok();
+        for fifo in [false, true] {
+            match fifo {
+                false => target.link(&path, &target.secret),
+                true => {
+                    std::fs::remove_file(world.path(&path)).unwrap();
+                    assert!(
+                        as_qemu_user("mkfifo", &[&world.path(&path)])
+                            .status
+                            .success()
+                    );
+                }
+            }
+            for args in [
+                &["verify", "app"][..],
+                &["info", "app", "--json"],
+                &["snapshots", "--json"],
+                &["doctor"],
+                &["note", "app", "golden", "--local"],
+                &["pull", "app"],
+                &["sandbox", "new", &world.id("n"), "app"],
+            ] {
+                let ran = world.snapdeck(args);
+                assert!(ran.code.is_some(), "{name} {args:?}: {ran:?}");
+                let text = format!("{}{}", ran.stdout, ran.stderr);
+                assert!(!text.contains("SECRETHASH"), "{name} {args:?}: {text}");
+                target.assert_untouched();
+            }
+            world.snapdeck(&["sandbox", "destroy", &world.id("n"), "--yes"]);
+        }
+        run("rm", &["-f", &world.path(&path)]);
+        if existed {
+            std::fs::rename(&aside, world.path(&path)).unwrap();
+        }
+        target.assert_untouched();
+    }
+}
