@@ -6,6 +6,7 @@ mod blocking_pool;
 mod capabilities;
 mod command;
 mod control_dir;
+mod created_files;
 mod digest;
 mod doctor;
 mod domain;
@@ -42,6 +43,7 @@ use snapdeck_ownership::OwnershipRecords;
 
 pub use backup::{Backup, Backups, Export, StaleBackup};
 pub use capabilities::{HostCapabilities, HostMemory};
+pub use created_files::CreatedFiles;
 pub use digest::hash_block;
 pub use doctor::Doctor;
 pub use domain_xml::DomainTemplate;
@@ -194,6 +196,11 @@ impl Host {
     /// Returns its file system.
     pub fn fs(&self) -> &dyn HostFs {
         self.files.as_fs()
+    }
+
+    /// Returns the records of the files of sandboxes on it.
+    pub fn created_files(&self) -> CreatedFiles<'_> {
+        CreatedFiles::new(self)
     }
 
     /// Returns the directories of jobs on it.

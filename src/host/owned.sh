@@ -56,6 +56,9 @@ print_leftover_directory() {
 # last_header LOG: the last header of a resume log.
 last_header() { (open_file "$1" own && head -c 67108864 <&8) | tr -d '\0' | tr '\t' '\n' | grep '^{' | tail -n 1 | head -c 4000; }
 
+# birth FILE: prints inode and time of birth.
+birth() { TZ=UTC stat -c %i:%w -- "$1"; }
+
 verb=$1
 shift
 case $verb in
@@ -91,19 +94,27 @@ copy_overlay)
   cp "--reflink=$5" --sparse=auto -- /proc/self/fd/8 ./overlay
   ;;
 
-# make_overlay DIR ID OWNER BASE BYTES TARGET: creates an empty overlay on BASE, which is not opened, in DIR, and gives it
-# the name TARGET beside DIR; fails if that exists. May be repeated.
+# birth FILE: prints inode and time of birth of a regular file.
+birth) if is_file "$1"; then birth "$1"; fi ;;
+
+# make_overlay DIR ID OWNER BASE BYTES: creates an empty overlay on BASE, which is not opened, in DIR, and prints its inode
+# and time of birth. May be repeated.
 make_overlay)
   enter_own "$1" "$2"
-  name=./${6##*/}
-  if [ -e ./done ] && [ "$(identity ./done)" = "$(identity "../$name")" ]; then exit 0; fi
-  rm -f -- ./done "$name" || exit 1
+  rm -f -- ./overlay || exit 1
   # With the backing format recorded, QEMU never probes it from bytes that a guest has written.
-  qemu-img create -q -u -f qcow2 -F qcow2 -b "$4" "$name" "$5" &&
-    chmod 644 "$name" && chown -- "$3" "$name" && sync -- "$name" || exit 1
+  qemu-img create -q -u -f qcow2 -F qcow2 -b "$4" ./overlay "$5" &&
+    chmod 644 ./overlay && chown -- "$3" ./overlay && sync -- ./overlay && birth ./overlay
+  ;;
+
+# publish_overlay DIR ID TARGET: gives that overlay the name TARGET beside DIR; fails if that exists. May be repeated.
+publish_overlay)
+  enter_own "$1" "$2"
+  name=./${3##*/}
+  if [ -e ./done ] && [ "$(identity ./done)" = "$(identity "../$name")" ]; then exit 0; fi
   # Shows a repetition that it is done.
-  ln -T -- "$name" ./done 2>/dev/null
-  publish "$name" "../$name"
+  ln -T -- ./overlay ./done 2>/dev/null
+  publish ./overlay "../$name"
   sync -- ..
   ;;
 

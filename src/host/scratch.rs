@@ -83,10 +83,27 @@ impl ScratchDirs<'_> {
         let dir = self.make_private(id).await?;
         let (owner, size) = (&self.host.settings.owner, size_bytes.to_string());
         let action = format!("create {target}");
-        let args = [&**owner, base, &*size, target];
-        let made = self
-            .run_in(&action, "make_overlay", &dir, &args, CREATE_TIMEOUT)
-            .await;
+        let args = [&**owner, base, &*size];
+        let create = async {
+            let made = self
+                .run_in(&action, "make_overlay", &dir, &args, CREATE_TIMEOUT)
+                .await?;
+            // Recorded first: from then on it can be told from a file of another program.
+            let identity = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+            let created = self.host.created_files();
+            created.record_identity(target, &identity);
+            let published = self
+                .run_in(&action, "publish_overlay", &dir, &[target], CREATE_TIMEOUT)
+                .await;
+            if published
+                .as_ref()
+                .is_err_and(|error| error.kind() == Kind::Conflict)
+            {
+                created.forget(target);
+            }
+            published
+        };
+        let made = create.await;
         if let Err(error) = self.remove(&dir).await {
             // The next start removes it.
             tracing::warn!("{error}");
@@ -111,6 +128,18 @@ impl ScratchDirs<'_> {
         )
         .await?;
         Ok(path)
+    }
+
+    /// Returns inode and time of birth of a file, by which it is told from a later one of its name; `None` for anything but
+    /// a regular file.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub(crate) async fn birth(self, path: &str) -> Result<Option<String>> {
+        let action = format!("inspect {path}");
+        let output = self.run(&action, "birth", &[path], CALL_TIMEOUT).await?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok((!text.is_empty()).then_some(text))
     }
 
     /// Runs a verb in a directory that this process has created.

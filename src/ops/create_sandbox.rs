@@ -93,10 +93,15 @@ pub async fn create_sandbox(
     }
     .await;
     match result {
-        Ok(sandbox) => Ok(Outcome::SandboxCreated {
-            host: host.name().clone(),
-            sandbox,
-        }),
+        Ok(sandbox) => {
+            // From now on its domain refers to them.
+            host.created_files().forget(&disk);
+            host.created_files().forget(&variables);
+            Ok(Outcome::SandboxCreated {
+                host: host.name().clone(),
+                sandbox,
+            })
+        }
         Err(error) => {
             ctx.progress.enter(Phase::CleaningUp, 0);
             new_sandbox.roll_back(ctx).await;
@@ -126,11 +131,13 @@ async fn refuse_existing_id(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     }
     for path in [host.disk_path(id), host.variables_path(id)] {
         if host.fs().has_file(&path).await? {
-            return Err(
-                conflict(format!("{path} exists, but sandbox {id} does not")).hint(format!(
+            let hint = match host.created_files().is_own(&path).await? {
+                true => format!(
                     "remove the leftover with `snapdeck sandbox destroy {id}`, or choose another id"
-                )),
-            );
+                ),
+                false => "choose another id: snapdeck does not know that file".to_owned(),
+            };
+            return Err(conflict(format!("{path} exists, but sandbox {id} does not")).hint(hint));
         }
         // A domain that has not been started yet, or was renamed, may refer to a file that is still to be created.
         let users = file_users(host, &path, Some(id), ctx).await?;
@@ -300,6 +307,7 @@ impl NewSandbox<'_> {
         match &base.variables {
             Some(variables) => {
                 let bytes = read_variables(host, variables).await?;
+                host.created_files().record_content(self.variables, &bytes);
                 host.fs().create_new(self.variables, bytes.into()).await?;
                 self.files.push(self.variables);
                 Ok(())
@@ -321,6 +329,7 @@ impl NewSandbox<'_> {
             }
             for file in self.files.iter().rev() {
                 host.fs().remove_file(file).await?;
+                host.created_files().forget(file);
             }
             Ok(())
         }

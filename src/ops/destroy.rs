@@ -27,17 +27,9 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     refuse_if_overlay_in_use(host, &inventory, id, &disk)?;
     let has_foreign_variables =
         sandbox.is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
-    if sandbox.is_none() && !host.fs().has_file(&disk).await? {
-        if !host.fs().has_file(&variables).await? {
-            return Err(host.sandboxes().not_found_error(id));
-        }
-        let users = file_users(host, &variables, None, ctx).await?;
-        if !users.is_empty() {
-            return Err(host.sandboxes().not_found_error(id).with_cause(format!(
-                "{variables} are the UEFI variables of {}",
-                users.join(", ")
-            )));
-        }
+    let mut leaves_variables = has_foreign_variables;
+    if sandbox.is_none() {
+        leaves_variables = !find_leftovers(host, id, &disk, &variables, ctx).await?;
     }
     ctx.enter_phase(Phase::Removing)?;
     let facts = match sandbox {
@@ -48,7 +40,7 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         .as_ref()
         .filter(|facts| facts.state.is_active())
         .map(|facts| facts.uuid.as_str());
-    let files = match has_foreign_variables {
+    let files = match leaves_variables {
         true => vec![&disk],
         false => vec![&variables, &disk],
     };
@@ -60,6 +52,12 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         Ok(file.map(|file| file.stamp.inode))
     };
     let disk_inode = inode_of(&disk).await?;
+    if facts.is_some() {
+        // Without the domain nothing else proves that they are its files, should this be interrupted.
+        for file in &files {
+            host.created_files().record(file).await?;
+        }
+    }
     match &facts {
         Some(facts) => {
             let domain = host.sandboxes().with_uuid(&facts.uuid);
@@ -107,6 +105,7 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         if host.fs().remove_file(file).await? {
             ctx.info(format!("removed {file}"));
         }
+        host.created_files().forget(file);
     }
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
@@ -114,6 +113,53 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         state: None,
         changed: true,
     })
+}
+
+/// Fails unless the files of a sandbox without a domain are leftovers of this snapdeck: whatever has those names may be
+/// another program's. Returns whether the variables are.
+///
+/// # Errors
+/// `NotFound`.
+async fn find_leftovers(
+    host: &Host,
+    id: &SandboxId,
+    disk: &str,
+    variables: &str,
+    ctx: &Context,
+) -> Result<bool> {
+    let not_found = || host.sandboxes().not_found_error(id);
+    let unknown = |path: &str| {
+        not_found()
+            .with_cause(format!("{path} exists, but snapdeck has no record of it"))
+            .hint("remove that file yourself if nothing needs it")
+    };
+    let created = host.created_files();
+    let has_disk = host.fs().has_file(disk).await?;
+    if has_disk && !created.is_own(disk).await? {
+        return Err(unknown(disk));
+    }
+    if !host.fs().has_file(variables).await? {
+        return match has_disk {
+            true => Ok(false),
+            false => Err(not_found()),
+        };
+    }
+    let is_own = created.is_own(variables).await?;
+    if has_disk {
+        if !is_own {
+            ctx.warn(format!("keeping {variables}: snapdeck has no record of it"));
+        }
+        return Ok(is_own);
+    }
+    let users = file_users(host, variables, None, ctx).await?;
+    match (users.is_empty(), is_own) {
+        (false, _) => Err(not_found().with_cause(format!(
+            "{variables} are the UEFI variables of {}",
+            users.join(", ")
+        ))),
+        (true, false) => Err(unknown(variables)),
+        (true, true) => Ok(true),
+    }
 }
 
 /// Undefines the sandbox. libvirt removes its UEFI variables, unless another domain refers to them, too.

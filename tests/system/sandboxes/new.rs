@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::{
     State, World, exists, is_root, only_local, run, sha256, signal, stamp, wait_for_exit,
+    wait_until,
 };
 use crate::sandboxes::assert_no_sandbox;
 
@@ -157,7 +158,7 @@ fn a_cancelled_creation_is_undone() {
 }
 
 #[test]
-fn destroy_removes_the_files_of_a_killed_creation() {
+fn a_killed_creation_is_repeated() {
     let world = World::new();
     world.snapshot("base", 0);
     let id = world.id("a");
@@ -168,18 +169,58 @@ fn destroy_removes_the_files_of_a_killed_creation() {
     gate.open();
     let listed = world.snapdeck(&["sandboxes", "--json"]).ok().json();
     assert_eq!(listed, json!([]));
+    world.snapdeck(&new).ok();
+    world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
+    assert_no_sandbox(&world, &id);
+}
+
+#[test]
+fn destroy_removes_the_files_of_a_killed_creation() {
+    let world = World::private();
+    world.snapshot("base", 0);
+    let id = world.id("a");
+    let new = ["sandbox", "new", &id, "base"];
+    let (child, gate) = world.start_to_gate("create", &new);
+    // Its overlay is created, its domain cannot be defined.
+    world.signal_libvirtd("STOP");
+    gate.open();
+    wait_until("the overlay exists", || exists(&world.disk("a")));
+    signal(&child, "KILL");
+    wait_for_exit(child);
+    world.signal_libvirtd("CONT");
+    // A request that libvirtd has received before.
+    let _ = world.virsh_command(&["undefine", &id]).output();
     let again = world.snapdeck(&new);
-    again.failed(
-        4,
-        &[
-            &world.disk("a"),
-            "exists, but sandbox",
-            "snapdeck sandbox destroy",
-        ],
-    );
+    let words = ["exists, but sandbox", "snapdeck sandbox destroy"];
+    again.failed(4, &[&[&*world.disk("a")][..], &words].concat());
     world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
     assert_no_sandbox(&world, &id);
     world.snapdeck(&new).ok();
+}
+
+#[test]
+fn files_that_snapdeck_does_not_know_are_no_leftovers() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let id = world.id("a");
+    let (disk, variables) = (world.disk("a"), world.path(&format!("nvram/{id}_VARS.fd")));
+    let destroy = ["sandbox", "destroy", &id, "--yes"];
+    for file in [&disk, &variables] {
+        std::fs::write(file, "of another program").unwrap();
+        world
+            .snapdeck(&destroy)
+            .failed(3, &[file, "no record of it"]);
+        let new = world.snapdeck(&["sandbox", "new", &id, "base"]);
+        let refused = new.failed(4, &[file, "choose another id"]);
+        assert!(!refused.stderr.contains("sandbox destroy"), "{refused:?}");
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "of another program");
+        std::fs::remove_file(file).unwrap();
+    }
+    // Put there after the sandbox was undefined by hand.
+    world.snapdeck(&["sandbox", "new", &id, "base"]).ok();
+    world.virsh(&["undefine", &id, "--keep-nvram"]);
+    world.snapdeck(&destroy).failed(3, &[&disk]);
+    assert!(exists(&disk));
 }
 
 #[test]
