@@ -2,26 +2,43 @@
 //!
 //! Only those whose id was recorded when they began are this installation's; others may be another client's.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX, snapshot_name, variables_owner};
-use super::s3::{PendingUpload, Reason, Store};
-use snapdeck_model::{LEFTOVER_MIN_AGE, Leftover, LeftoverKind, Result};
+use super::s3::{PendingUpload, Reason, Store, printable};
+use snapdeck_model::{Error, Kind, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, Result};
 
-/// Maximum length of the name of a client, in characters.
-const MAX_CREATOR_CHARS: usize = 200;
+/// Uploads of snapshots that are looked into: more than interrupted jobs leave.
+const MAX_INSPECTED: usize = 1000;
+/// Limit of a listing with all its lookups.
+const LIST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Lists the uploads of snapshots to which no part was uploaded for a day. `None` if the store lists no uploads.
 pub(super) async fn list_stale_uploads(
     store: &Store,
     prefix: &str,
 ) -> Result<Option<Vec<Leftover>>> {
+    let listed = timeout(LIST_TIMEOUT, list_uploads(store, prefix)).await;
+    listed.unwrap_or_else(|_| {
+        let summary = format!(
+            "cannot list the unfinished uploads to {}",
+            store.address(prefix)
+        );
+        Err(Error::new(Kind::Unreachable, summary)
+            .with_cause(format!("it took longer than {} s", LIST_TIMEOUT.as_secs())))
+    })
+}
+
+async fn list_uploads(store: &Store, prefix: &str) -> Result<Option<Vec<Leftover>>> {
     let uploads = match store.list_uploads(prefix).await {
         Ok(uploads) => uploads,
         Err(error) if error.reason == Reason::Unsupported => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let mut leftovers = Vec::new();
+    let (mut leftovers, mut inspected) = (Vec::new(), 0);
     for upload in &uploads {
         let suffixes = [IMAGE_SUFFIX, VARIABLES_SUFFIX];
         let name = snapshot_name(prefix, &upload.key, &suffixes)
@@ -29,6 +46,14 @@ pub(super) async fn list_stale_uploads(
         // Uploads to other keys are no business of snapdeck, unless it has begun them.
         if name.is_none() && !store.is_own_upload(&upload.key, &upload.id) {
             continue;
+        }
+        inspected += 1;
+        if inspected > MAX_INSPECTED {
+            tracing::warn!(
+                "{} has more than {MAX_INSPECTED} unfinished uploads of snapshots; the others are not listed",
+                store.address(prefix)
+            );
+            break;
         }
         if let Some(leftover) = check_stale(store, upload).await? {
             leftovers.push(Leftover { name, ..leftover });
@@ -88,12 +113,6 @@ pub(super) async fn abort(store: &Store, leftover: &Leftover) -> Result<bool> {
     let was_aborted = store.abort_multipart(&upload.key, id).await?;
     store.forget_upload(&upload.key, id);
     Ok(was_aborted)
-}
-
-/// Returns a text of the store without control characters.
-fn printable(text: &str) -> String {
-    let plain = text.chars().filter(|c| !c.is_control());
-    plain.take(MAX_CREATOR_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use super::parts::find_problem;
 use super::s3::Store;
 use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
 
-/// Pages of up to 1,000 keys: ten million keys. A store with more repeats itself.
-const MAX_PAGES: u32 = 10_000;
+/// Pages of up to 1,000 keys: two million keys. A store with more repeats itself.
+const MAX_PAGES: u32 = 2000;
+/// Snapshots of one listing, which are in memory.
+const MAX_SNAPSHOTS: usize = 100_000;
 /// Objects of one listing whose metadata is read, to find incomplete snapshots.
 const MAX_INSPECTED: usize = 200;
 /// Concurrent reads of metadata.
@@ -26,6 +28,7 @@ struct Paginator {
     /// Times of the manifests whose images are still to come: in the order of keys they precede them.
     manifests: HashMap<SnapshotName, Option<Timestamp>>,
     inspected: usize,
+    snapshots: usize,
 }
 
 /// Returns the pages in the order of the store; ends after the first error.
@@ -37,6 +40,7 @@ pub(super) fn list_pages(bucket: Bucket) -> impl Stream<Item = Result<Vec<Object
         is_done: false,
         manifests: HashMap::new(),
         inspected: 0,
+        snapshots: 0,
     };
     stream::unfold(paginator, |mut paginator| async move {
         if paginator.is_done {
@@ -68,6 +72,10 @@ impl Paginator {
         let mut unclear = Vec::new();
         for object in page.objects {
             if let Some(name) = snapshot_name(prefix, &object.key, &[MANIFEST_SUFFIX]) {
+                // Those of images that do not exist must not fill the memory; the images are looked up then.
+                if self.manifests.len() >= MAX_SNAPSHOTS {
+                    self.manifests.clear();
+                }
                 self.manifests.insert(name, object.modified);
             } else if let Some(name) = snapshot_name(prefix, &object.key, &[IMAGE_SUFFIX]) {
                 // A manifest is written after its image, and again with each change of the annotations. Times are in
@@ -80,6 +88,13 @@ impl Paginator {
                 }
                 objects.push(object.into_object(name));
             }
+        }
+        self.snapshots += objects.len();
+        if self.snapshots > MAX_SNAPSHOTS {
+            let summary = format!("cannot list {}", bucket.location());
+            return Err(Error::new(Kind::Failed, summary)
+                .with_cause(format!("it has more than {MAX_SNAPSHOTS} snapshots"))
+                .hint("set [bucket] prefix to a part of it"));
         }
         self.inspect(store, &mut objects, unclear).await;
         Ok(objects)

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::retry::Retries;
-use super::s3::{PutCondition, Reason, Store, StoreError};
+use super::s3::{ObjectBody, PutCondition, Reason, Store, StoreError};
 use snapdeck_model::{
     Annotations, AnnotationsPatch, Digest, Error, ExpectedVariables, Kind, MAX_MANIFEST_BYTES,
     Manifest, Object, Result,
@@ -13,6 +14,20 @@ use snapdeck_model::{
 
 /// Timeout of reading a long manifest over a slow connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// A manifest must have ended, or this much of it must have come, within each interval: a store that drips is not waited
+/// for.
+const PACE: (usize, Duration) = (16 * 1024, Duration::from_secs(15));
+/// Manifests of any length are read concurrently up to this length, that of an image of 180 GiB.
+const SMALL_BYTES: usize = 1 << 20;
+/// Longer ones in memory at a time: each takes up to three times its length.
+static LARGE_MANIFESTS: Semaphore = Semaphore::const_new(2);
+
+/// The object in the place of a manifest.
+struct FoundJson {
+    bytes: Vec<u8>,
+    etag: String,
+    permit: Option<SemaphorePermit<'static>>,
+}
 /// Attempts to write while other clients write the same manifest.
 const MAX_ATTEMPTS: u32 = 4;
 
@@ -25,13 +40,15 @@ pub(super) async fn read(
     image_key: &str,
     object: &Object,
 ) -> Result<Option<Manifest>> {
-    let Some((json, _)) = read_json(store, key).await? else {
+    let Some(json) = read_json(store, key).await? else {
         return Ok(None);
     };
-    match Manifest::read(&json) {
+    match Manifest::read(&json.bytes) {
         Ok(mut manifest) if manifest.matches_object(object) => {
             // Only of interest to the store.
             manifest.upload_tag = None;
+            // Another client may have renamed or copied both objects.
+            manifest.name = object.name.clone();
             return Ok(Some(manifest));
         }
         Ok(mut manifest)
@@ -44,6 +61,7 @@ pub(super) async fn read(
             if is_same {
                 manifest.etag = object.etag.clone();
                 manifest.upload_tag = None;
+                manifest.name = object.name.clone();
                 return Ok(Some(manifest));
             }
         }
@@ -59,15 +77,15 @@ const CONTENT_TYPE: &str = "application/vnd.snapdeck.manifest+json";
 /// Returns whether the object under `key` is another program's.
 pub(super) async fn is_foreign(store: &Store, key: &str) -> Result<bool> {
     let found = read_json(store, key).await?;
-    Ok(found.is_some_and(|(json, _)| !Manifest::is_manifest(&json)))
+    Ok(found.is_some_and(|json| !Manifest::is_manifest(&json.bytes)))
 }
 
 /// Returns the digest of the variables that the manifest under `key` names; `None` if there is no manifest of snapdeck.
 pub(super) async fn read_variables(store: &Store, key: &str) -> Result<Option<Option<Digest>>> {
     let found = read_json(store, key).await?;
-    let own = found.filter(|(json, _)| Manifest::is_manifest(json));
+    let own = found.filter(|json| Manifest::is_manifest(&json.bytes));
     Ok(
-        own.map(|(json, _)| match Manifest::read(&json).ok()?.variables? {
+        own.map(|json| match Manifest::read(&json.bytes).ok()?.variables? {
             ExpectedVariables::Digest(digest) => Some(digest),
             ExpectedVariables::Absent => None,
         }),
@@ -84,12 +102,16 @@ pub(super) fn foreign_error(store: &Store, key: &str) -> Error {
     .hint("move that object elsewhere, or choose another name")
 }
 
-/// Returns the object under `key`, at most one chunk longer than a manifest may be, with its ETag.
-async fn read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>> {
-    Ok(store.retry.call(|| try_read_json(store, key)).await?)
+/// Returns the object under `key`, at most one chunk longer than a manifest may be.
+async fn read_json(store: &Store, key: &str) -> Result<Option<FoundJson>> {
+    let read = store.retry.call(|| try_read_json(store, key));
+    Ok(store
+        .retry
+        .until_cancelled("the download", Box::pin(read))
+        .await?)
 }
 
-async fn try_read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, String)>, StoreError> {
+async fn try_read_json(store: &Store, key: &str) -> Result<Option<FoundJson>, StoreError> {
     let mut body = match store.get(key, None, None).await {
         Ok(body) => body,
         // Without the right to list, a missing object is a 403.
@@ -104,34 +126,64 @@ async fn try_read_json(store: &Store, key: &str) -> Result<Option<(Vec<u8>, Stri
         Err(error) => return Err(error),
     };
     let etag = body.etag.take().unwrap_or_default();
-    let read = async {
-        let mut json = Vec::new();
-        while let Some(chunk) = body.next_chunk().await?
-            && json.len() as u64 <= MAX_MANIFEST_BYTES
-        {
-            json.extend_from_slice(&chunk);
-        }
-        Ok(json)
-    };
-    let json: std::io::Result<_> = timeout(READ_TIMEOUT, read)
+    let found = timeout(READ_TIMEOUT, read_body(body, etag))
         .await
-        .unwrap_or_else(|elapsed| Err(elapsed.into()));
-    let json = json.map_err(|error| StoreError {
-        reason: Reason::NoResponse,
-        error: Error::new(
-            Kind::Unreachable,
-            format!("cannot read {}", store.address(key)),
-        )
-        .with_cause(error)
-        .retryable(),
+        .unwrap_or(Err(ReadError::Slow));
+    let found = found.map_err(|error| {
+        let summary = format!("cannot read {}", store.address(key));
+        let (reason, cause) = match error {
+            ReadError::Slow => (Reason::Other, "the store sends hardly a byte".to_owned()),
+            ReadError::Lost(error) => (Reason::NoResponse, error.to_string()),
+        };
+        let error = Error::new(Kind::Unreachable, summary).with_cause(cause);
+        StoreError {
+            reason,
+            error: error.hint("check the network to the store").retryable(),
+        }
     })?;
-    Ok(Some((json, etag)))
+    Ok(Some(found))
+}
+
+enum ReadError {
+    /// Less has come than [`PACE`] demands.
+    Slow,
+    Lost(std::io::Error),
+}
+
+async fn read_body(mut body: ObjectBody, etag: String) -> Result<FoundJson, ReadError> {
+    let (pace_bytes, interval) = PACE;
+    let (mut bytes, mut permit) = (Vec::new(), None);
+    let (mut paced_bytes, mut deadline) = (0, Instant::now() + interval);
+    while bytes.len() as u64 <= MAX_MANIFEST_BYTES {
+        let chunk = match timeout_at(deadline, body.next_chunk()).await {
+            Ok(chunk) => chunk.map_err(ReadError::Lost)?,
+            Err(_) if bytes.len() - paced_bytes < pace_bytes => return Err(ReadError::Slow),
+            Err(_) => {
+                (paced_bytes, deadline) = (bytes.len(), Instant::now() + interval);
+                continue;
+            }
+        };
+        let Some(chunk) = chunk else {
+            break;
+        };
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > SMALL_BYTES && permit.is_none() {
+            // Never closed.
+            permit = LARGE_MANIFESTS.acquire().await.ok();
+            (paced_bytes, deadline) = (bytes.len(), Instant::now() + interval);
+        }
+    }
+    Ok(FoundJson {
+        bytes,
+        etag,
+        permit,
+    })
 }
 
 /// Returns the annotations under `key`, whatever image they were written for.
 pub(super) async fn read_annotations(store: &Store, key: &str) -> Result<Option<Annotations>> {
     let found = read_json(store, key).await?;
-    Ok(found.and_then(|(json, _)| Annotations::from_manifest_json(&json).ok()))
+    Ok(found.and_then(|json| Annotations::from_manifest_json(&json.bytes).ok()))
 }
 
 /// Changes only the annotations of `object` under `key`.
@@ -190,8 +242,13 @@ where
     let mut is_conditional = true;
     let mut retries = Retries::default();
     let mut attempts = 0;
+    let mut refused_etag = None;
     while attempts < MAX_ATTEMPTS {
-        let (existing, etag) = read_json(store, key).await?.unzip();
+        let found = read_json(store, key).await?;
+        let (existing, etag, _permit) = match found {
+            Some(json) => (Some(json.bytes), Some(json.etag), json.permit),
+            None => (None, None, None),
+        };
         if existing
             .as_ref()
             .is_some_and(|json| !Manifest::is_manifest(json))
@@ -202,7 +259,12 @@ where
         let condition = match etag {
             _ if !is_conditional => PutCondition::Always,
             Some(etag) if etag.is_empty() => PutCondition::Always,
-            Some(etag) => PutCondition::ETag(etag),
+            // SeaweedFS, after versioning was suspended, refuses the tag that it has.
+            Some(etag) if refused_etag.as_ref() == Some(&etag) => PutCondition::Always,
+            Some(etag) => {
+                refused_etag = Some(etag.clone());
+                PutCondition::ETag(etag)
+            }
             None => PutCondition::Absent,
         };
         let written = store.put(key, json.into(), CONTENT_TYPE, condition);

@@ -2,8 +2,9 @@
 //! unfinished one.
 
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::retry::{Retries, StoreRetry};
 use super::s3::{Checksums, NewMetadata, Reason, Store, StoreError, UploadHandle, UploadedPart};
@@ -11,6 +12,10 @@ use snapdeck_model::{Error, Kind, Result, SnapshotParts};
 
 /// Requests to abort an upload that still has parts.
 const MAX_ABORTS: usize = 3;
+
+/// For aborting an upload: a store that does not answer must not hold up a job that was cancelled. What remains is
+/// recorded as a leftover.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) struct MultipartUpload {
     pub(super) store: Store,
@@ -57,6 +62,8 @@ impl MultipartUpload {
         size_bytes: u64,
         overwrite: bool,
     ) -> Result<()> {
+        // A cancelled job still looks whether the store has completed the object: that shows what there is to abort.
+        let lookups = self.store.with_retry(StoreRetry::short());
         let mut only_new = !overwrite;
         let mut retries = Retries::default();
         let error = loop {
@@ -69,7 +76,7 @@ impl MultipartUpload {
                 return Ok(());
             };
             // The response may have been lost, or be that of a second attempt after one that succeeded.
-            if self.is_completed().await {
+            if self.is_completed(&lookups).await {
                 self.is_open = false;
                 self.forget();
                 return Ok(());
@@ -79,7 +86,7 @@ impl MultipartUpload {
             }
             if only_new && reason == Reason::Unsupported {
                 // Without the condition, a look right before is the best that there is.
-                if store.head(&handle.key).await?.is_some() {
+                if lookups.head(&handle.key).await?.is_some() {
                     break already_exists_error(store, &handle.key);
                 }
                 only_new = false;
@@ -90,7 +97,7 @@ impl MultipartUpload {
                 break failure.error;
             }
             // Not every store honours the condition: another client may have created the object during the wait.
-            match store.head(&handle.key).await? {
+            match lookups.head(&handle.key).await? {
                 Some(object) if object.upload_tag.as_ref() == Some(&self.upload_tag) => {
                     self.is_open = false;
                     self.forget();
@@ -105,8 +112,8 @@ impl MultipartUpload {
     }
 
     /// Returns whether the object exists and is this upload's.
-    async fn is_completed(&self) -> bool {
-        let object = self.store.head(&self.handle.key).await.ok().flatten();
+    async fn is_completed(&self, store: &Store) -> bool {
+        let object = store.head(&self.handle.key).await.ok().flatten();
         object.is_some_and(|object| object.upload_tag.as_ref() == Some(&self.upload_tag))
     }
 
@@ -118,7 +125,13 @@ impl MultipartUpload {
 
     /// Removes the parts from the store. A failure is only logged: the caller already has an error to return.
     pub(super) async fn abort(&mut self) {
-        self.remove_parts().await;
+        if timeout(ABORT_TIMEOUT, self.remove_parts()).await.is_err() {
+            let UploadHandle { key, id, .. } = &self.handle;
+            let address = self.store.address(key);
+            tracing::warn!(
+                "cannot abort the upload to {address} (upload {id}): the store does not answer"
+            );
+        }
         self.is_open = false;
     }
 

@@ -16,6 +16,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(125), Duration::fro
 /// Limit of calls outside a job, of a store that has not responded to the job before, and of errors other than overload
 /// and lost connections: these are seldom temporary.
 const SHORT_LIMIT: Duration = Duration::from_secs(4);
+/// Time that a small call has when its job is cancelled. A store that responds finishes what a job does after its last
+/// point of return; one that does not, or drips, holds no job up.
+const CANCEL_GRACE: Duration = Duration::from_millis(300);
 /// A store that fails for less than this is not reported.
 const REPORT_AFTER: Duration = Duration::from_secs(2);
 /// Retry quota of one job. Each successful call returns one retry, so that only a store that fails more than it
@@ -143,6 +146,25 @@ impl StoreRetry {
                 }
                 Err(error) => self.wait_after(error, &mut retries).await?,
             }
+        }
+    }
+
+    /// Waits for `work` until the job is cancelled, and [`CANCEL_GRACE`] longer.
+    ///
+    /// # Errors
+    /// Those of `work`; `Cancelled`: then `work` is dropped.
+    pub(crate) async fn until_cancelled<T>(
+        &self,
+        activity: &str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let expired = async {
+            self.cancel.cancelled().await;
+            sleep(CANCEL_GRACE).await;
+        };
+        tokio::select! {
+            result = work => result,
+            () = expired => Err(Error::cancelled(activity).into()),
         }
     }
 

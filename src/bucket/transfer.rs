@@ -25,6 +25,9 @@ const MAX_MEMORY_BYTES: u64 = 64 * MIB;
 /// An attempt that moves no byte for this long is abandoned. Longer than draining a deep socket buffer over a slow
 /// connection, during which no byte is counted.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that an attempt must move in that time until it has moved all: 273 bytes a second. A store that drips would
+/// hold a job for years.
+const MIN_PROGRESS_BYTES: u64 = 16 * 1024;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Returns the bytes of each part but the last: equal, at most 10,000 parts, and whole blocks of a manifest.
@@ -135,7 +138,7 @@ impl Transfer<'_> {
             let count = self.meter.begin(part.index);
             let result = tokio::select! {
                 result = attempt(count.clone()) => result,
-                () = wait_for_stall(&count) => Err(self.stalled_error()),
+                () = wait_for_stall(&count, part.length) => Err(self.stalled_error()),
             };
             if result.is_err() {
                 self.meter.remove(part.index);
@@ -149,7 +152,10 @@ impl Transfer<'_> {
 
     fn stalled_error(&self) -> StoreError {
         let error = Error::new(Kind::Unreachable, format!("{} stalled", self.description))
-            .with_cause(format!("no byte moved for {} s", STALL_TIMEOUT.as_secs()))
+            .with_cause(format!(
+                "hardly a byte moved for {} s",
+                STALL_TIMEOUT.as_secs()
+            ))
             .hint("check the network to the store")
             .retryable();
         StoreError {
@@ -159,13 +165,14 @@ impl Transfer<'_> {
     }
 }
 
-/// Returns when `count` has not changed for [`STALL_TIMEOUT`].
-async fn wait_for_stall(count: &ByteCounter) {
+/// Returns when `count` of `length` bytes has not changed, or hardly, for [`STALL_TIMEOUT`].
+async fn wait_for_stall(count: &ByteCounter, length: u64) {
     let mut previous = count.load(Relaxed);
     loop {
         sleep(STALL_TIMEOUT).await;
         let current = count.load(Relaxed);
-        if current == previous {
+        let moved = current.saturating_sub(previous);
+        if moved == 0 || (moved < MIN_PROGRESS_BYTES && current < length) {
             return;
         }
         previous = current;

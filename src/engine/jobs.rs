@@ -129,6 +129,8 @@ pub(super) struct JobRequest {
     pub requested_at: Timestamp,
     /// Whether an earlier process left it.
     pub is_interrupted: bool,
+    /// Crashes of earlier processes in it.
+    pub crashes: u32,
     /// The target that the earlier process recorded.
     pub target: Option<JobTarget>,
 }
@@ -139,6 +141,7 @@ impl JobRequest {
             operation,
             requested_at,
             is_interrupted: false,
+            crashes: 0,
             target: None,
         }
     }
@@ -253,6 +256,7 @@ fn accept(
         operation,
         requested_at,
         is_interrupted,
+        crashes,
         target,
     } = request;
     let host = operation
@@ -268,6 +272,7 @@ fn accept(
     let location = inner.bucket.location();
     let mut entry = JournalEntry::new(operation.clone(), requested_at, &inner.settings, location);
     entry.target = target;
+    entry.crashes = crashes;
     if let Some(journal) = inner.journal.get() {
         if let Some(prerequisites) = prerequisites {
             let first = prerequisites.first().copied().unwrap_or(id);
@@ -426,7 +431,7 @@ async fn begin(
             () = ctx.cancel.cancelled() => return,
         }
     }
-    entry.has_begun = true;
+    entry.begin();
     update_journal(inner, id, entry);
 }
 
@@ -514,8 +519,9 @@ fn finish(
 ) {
     let is_cancelled = matches!(&result, Err(error) if error.kind() == Kind::Cancelled);
     // At a suspension, jobs stay in the journal; those that do not were removed before.
-    if !(is_cancelled && inner.suspend_token.is_cancelled()) {
-        remove_from_journal(inner, id);
+    match is_cancelled && inner.suspend_token.is_cancelled() {
+        true => suspend_in_journal(inner, id),
+        false => remove_from_journal(inner, id),
     }
     let state = match result {
         Ok(outcome) => {
@@ -552,6 +558,17 @@ fn finish(
 fn remove_from_journal(inner: &Inner, id: JobId) {
     if let Some(journal) = inner.journal.get() {
         journal.remove(id);
+    }
+}
+
+/// Records that a job was stopped in order, if it is still in the journal.
+fn suspend_in_journal(inner: &Inner, id: JobId) {
+    if let Some(journal) = inner.journal.get()
+        && let Some(mut entry) = journal.entry(id)
+        && entry.has_begun
+    {
+        entry.suspend();
+        journal.update(id, &entry);
     }
 }
 

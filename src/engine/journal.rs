@@ -26,6 +26,8 @@ use snapdeck_ownership::{create_private_dir, is_private, open_private_file, rand
 
 /// Older entries are reported and dropped: no client waits for their result.
 const MAX_ENTRY_AGE: SignedDuration = SignedDuration::from_hours(24);
+/// Crashes after which only an operator resumes a job: what a store or a host sends may be the cause.
+const MAX_CRASHES: u32 = 2;
 const MAX_ENTRY_BYTES: u64 = 64 * 1024;
 const MAX_ENTRIES: usize = 1000;
 const LOCK_FILE: &str = "lock";
@@ -55,9 +57,17 @@ pub(super) struct JournalEntry {
     /// Whether the job had begun to run.
     #[serde(rename = "begun", default, skip_serializing_if = "std::ops::Not::not")]
     pub has_begun: bool,
+    /// Number of processes that have ended in the middle of the job without stopping it in order.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub crashes: u32,
     /// URI of the host and location of the bucket in the settings: under other settings names mean other things.
     uri: Option<String>,
     bucket: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference.
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Position in a chain of operations, each of which starts when the previous one finished.
@@ -102,15 +112,33 @@ impl JournalEntry {
             chain: None,
             target: None,
             has_begun: false,
+            crashes: 0,
             operation,
             requested_at,
         }
+    }
+
+    /// Records that the job begins: until it ends or is stopped in order, the end of the process counts as a crash.
+    pub(crate) fn begin(&mut self) {
+        self.has_begun = true;
+        self.crashes = self.crashes.saturating_add(1);
+    }
+
+    /// Records that the job is stopped in order, to be resumed by the next process.
+    pub(crate) fn suspend(&mut self) {
+        self.crashes = self.crashes.saturating_sub(1);
+    }
+
+    /// Returns whether processes have crashed so often in it that it may be the cause.
+    pub(crate) fn has_crashed_repeatedly(&self) -> bool {
+        self.crashes >= MAX_CRASHES
     }
 
     /// Returns whether the next start may resume it without a confirmation.
     pub(crate) fn resumes_unattended(&self) -> bool {
         let target = self.target.as_ref();
         !self.is_expired()
+            && !self.has_crashed_repeatedly()
             && target.is_some_and(|target| target.resumes_unattended(&self.operation))
     }
 
@@ -397,6 +425,7 @@ mod tests {
             chain: None,
             target: None,
             has_begun: false,
+            crashes: 0,
             uri: Some("qemu:///system".into()),
             bucket: "s3://b/".into(),
         }
@@ -515,5 +544,23 @@ mod tests {
             2,
             "the lock and the foreign entry"
         );
+    }
+
+    #[test]
+    fn crashes_are_counted_until_a_job_is_stopped_in_order() {
+        let mut entry = entry("a");
+        for crashes in 0..MAX_CRASHES {
+            assert_eq!(entry.crashes, crashes);
+            assert!(!entry.has_crashed_repeatedly());
+            entry.begin();
+            entry.suspend();
+            entry.begin();
+        }
+        assert!(entry.has_crashed_repeatedly());
+        // Entries of earlier versions have no count.
+        let mut json = serde_json::to_value(&entry).unwrap();
+        json.as_object_mut().unwrap().remove("crashes");
+        let old: JournalEntry = serde_json::from_value(json).unwrap();
+        assert_eq!(old.crashes, 0);
     }
 }

@@ -8,6 +8,8 @@ use snapdeck_model::{HostName, Manifest, SnapshotName};
 
 /// Takes 40 MiB for images of 40 GiB.
 const MAX_CACHED_MANIFESTS: usize = 256;
+/// Digests in all of them, which take 64 MiB: the store says how many there are.
+const MAX_CACHED_DIGESTS: usize = 2 << 20;
 
 /// An unchanged image without a manifest may get one.
 const MISSING_MANIFEST_TTL: Duration = Duration::from_secs(60);
@@ -47,7 +49,19 @@ impl ManifestCache {
         fingerprint: String,
         manifest: Option<Arc<Manifest>>,
     ) {
-        if self.entries.len() >= MAX_CACHED_MANIFESTS {
+        let digests = |manifest: &Option<Arc<Manifest>>| {
+            manifest
+                .as_ref()
+                .map_or(0, |manifest| manifest.blocks.len())
+        };
+        let cached: usize = self
+            .entries
+            .values()
+            .map(|entry| digests(&entry.manifest))
+            .sum();
+        if self.entries.len() >= MAX_CACHED_MANIFESTS
+            || cached + digests(&manifest) > MAX_CACHED_DIGESTS
+        {
             self.entries.clear();
         }
         let cached = CachedManifest {

@@ -118,8 +118,14 @@ impl Engine {
         let reads = removable.into_iter().map(|index| {
             let (name, host) = (all[index].name.clone(), all[index].host.clone());
             async move {
+                if host.is_none()
+                    && let Err(reason) = self.check_own_object(&name).await
+                {
+                    return (index, Err(reason));
+                }
                 let annotations = self.annotations(host.as_ref(), host.is_none(), &name).await;
-                (index, annotations)
+                let unknown = |error| format!("cannot determine whether it is pinned: {error}");
+                (index, annotations.map_err(unknown))
             }
         });
         let reads: Vec<_> = stream::iter(reads)
@@ -132,9 +138,7 @@ impl Engine {
                     all[index].keep_reasons.push("pinned".to_owned());
                 }
                 Ok(_) => {}
-                Err(error) => all[index]
-                    .keep_reasons
-                    .push(format!("cannot determine whether it is pinned: {error}")),
+                Err(reason) => all[index].keep_reasons.push(reason),
             }
         }
         let removable: BTreeSet<usize> = find_removable(&request.rule, &all, now)
@@ -183,6 +187,25 @@ impl Engine {
             let reason = "its age is unknown: it has no manifest with the time of its creation";
             candidate.keep_reasons.push(reason.to_owned());
         }
+    }
+
+    /// Returns why an object is not known to be a snapshot: another program may have any object of that name.
+    async fn check_own_object(&self, name: &SnapshotName) -> std::result::Result<(), String> {
+        let bucket = &self.inner.bucket;
+        let unknown = |error| format!("cannot determine whether it is a snapshot: {error}");
+        let Some(found) = bucket.find(name).await.map_err(unknown)? else {
+            return Ok(());
+        };
+        if found.parts.is_some()
+            || bucket
+                .manifest(&found.object)
+                .await
+                .map_err(unknown)?
+                .is_some()
+        {
+            return Ok(());
+        }
+        Err("it may be another program's: it has no manifest".to_owned())
     }
 
     /// Returns whether a job of this process uploads an object of that name.
@@ -304,6 +327,9 @@ fn candidates(request: &PruneRequest, scans: &[HostScan], objects: &[Object]) ->
     for (host, inventory) in requested.filter(|(host, _)| request.hosts.contains(host)) {
         for snapshot in &inventory.snapshots {
             let dependents = &snapshot.dependents;
+            // It may be another program's, or need a repair.
+            let problem = snapshot.problem.as_ref();
+            let problem = problem.map(|problem| format!("it is not a valid snapshot: {problem}"));
             let unreadable = snapshot.file.is_none();
             let unreadable = unreadable.then(|| "it cannot be read".to_owned());
             let in_use =
@@ -323,10 +349,16 @@ fn candidates(request: &PruneRequest, scans: &[HostScan], objects: &[Object]) ->
                 in_use: !dependents.is_empty(),
                 is_last_copy: false,
                 identity: snapshot.file.map(ImageIdentity::File),
-                keep_reasons: [unreadable, in_use, unresolved, needed(&snapshot.name)]
-                    .into_iter()
-                    .flatten()
-                    .collect(),
+                keep_reasons: [
+                    unreadable,
+                    problem,
+                    in_use,
+                    unresolved,
+                    needed(&snapshot.name),
+                ]
+                .into_iter()
+                .flatten()
+                .collect(),
             });
         }
     }

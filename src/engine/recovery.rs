@@ -31,8 +31,8 @@ impl Engine {
 
     /// Resumes what earlier processes did not finish and only adds something: pulls of snapshots that the host does not
     /// have, and pushes of new objects. Returns each with its title. They continue only if their source and target are
-    /// what they were. All other jobs, those whose target is not recorded, and jobs older than a day are dropped with a
-    /// warning: only an operator can repeat them.
+    /// what they were. All other jobs, those whose target is not recorded, those in which a process has crashed twice, and
+    /// jobs older than a day are dropped with a warning: only an operator can repeat them.
     ///
     /// # Errors
     /// Per job those of [`Engine::submit`]; the job is dropped then.
@@ -136,6 +136,7 @@ fn requests(interrupted: &InterruptedEntry) -> Vec<JobRequest> {
         operation: entry.operation.clone(),
         requested_at: interrupted.requested_at,
         is_interrupted: true,
+        crashes: entry.crashes,
         target: entry.target.clone(),
     };
     entries.map(request).collect()
@@ -153,10 +154,10 @@ fn resume_unattended(inner: &Arc<Inner>) -> Vec<(String, Result<JobId>)> {
             .position(|(_, e)| !e.resumes_unattended());
         let dropped = job.entries.split_off(resumed.unwrap_or(job.entries.len()));
         for (path, entry) in dropped {
-            let progress = if entry.has_begun {
-                "unfinished"
-            } else {
-                "queued"
+            let progress = match entry.has_begun {
+                true if entry.has_crashed_repeatedly() => "unfinished, and not for the first time,",
+                true => "unfinished",
+                false => "queued",
             };
             tracing::warn!(
                 "{}: dropped: it was {progress} when snapdeck last exited (requested {}), and is not repeated without a confirmation",

@@ -1,5 +1,6 @@
 //! Commands on a host, local or over SSH: always an argument vector, always with a deadline, their output bounded.
 
+use std::future::Future;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,27 +12,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::quote::quote_words;
 use super::ssh::{Master, Ssh};
+use super::supervisor::{Limits, SUPERVISE};
 use snapdeck_model::{Error, HostName, Kind, Result};
 
 /// Limit of a command's output, unless the caller sets another.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
-/// For a remote command to exit after the end of its stdin.
+/// For a remote or supervised command to exit after the end of its stdin.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Exit status of ssh itself (ssh(1)).
 const SSH_FAILED_STATUS: i32 = 255;
 /// Exit status of a shell without such a program (POSIX, XCU 2.8.2).
 const NOT_FOUND_STATUS: i32 = 127;
-
-/// Runs a command and kills it at the end of stdin: a remote command would outlive the connection.
-const KILL_ON_STDIN_EOF: &str = r#"
-exec 3<&0 </dev/null
-"$@" 3<&- & command=$!
-{ cat <&3; kill -9 "$command"; } >/dev/null 2>&1 & killer=$!
-exec 3<&-
-wait "$command"; code=$?
-kill "$killer" 2>/dev/null
-exit "$code"
-"#;
 
 /// Variables that change the options or the output of the programs that are run (coreutils manual, "Block size" and
 /// "Standards conformance").
@@ -71,6 +62,16 @@ pub(crate) struct Output {
     pub stderr: String,
 }
 
+impl Output {
+    fn into_text(self) -> TextOutput {
+        TextOutput {
+            status: self.status,
+            stdout: String::from_utf8_lossy(&self.stdout).into_owned(),
+            stderr: self.stderr,
+        }
+    }
+}
+
 /// A command's standard input.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Input {
@@ -84,8 +85,10 @@ pub(crate) enum Input {
 pub(crate) struct RunningCommand {
     program: String,
     child: Child,
-    /// The input until it is taken; with [`Input::None`] its end kills a remote command.
+    /// The input until it is taken; its end kills a supervised command.
     stdin: Option<ChildStdin>,
+    /// Whether [`SUPERVISE`] runs it.
+    is_supervised: bool,
     session: Option<RemoteSession>,
 }
 
@@ -126,24 +129,47 @@ impl CommandRunner {
     /// `Failed` with the missing package if a local program does not exist ([`CommandRunner::wait`] reports a remote
     /// one); `Unreachable`.
     pub(crate) async fn start(&self, argv: &[&str], input: Input) -> Result<RunningCommand> {
+        self.start_with(argv, input, None).await
+    }
+
+    /// Starts `argv` with its output piped and without input, under `limits`. It does not outlive this process.
+    ///
+    /// # Errors
+    /// As [`CommandRunner::start`]; [`CommandRunner::wait`] reports a program that does not exist.
+    pub(crate) async fn start_limited(
+        &self,
+        argv: &[&str],
+        limits: Limits,
+    ) -> Result<RunningCommand> {
+        self.start_with(argv, Input::None, Some(limits)).await
+    }
+
+    async fn start_with(
+        &self,
+        argv: &[&str],
+        input: Input,
+        limits: Option<Limits>,
+    ) -> Result<RunningCommand> {
         let program = argv.first().copied().unwrap_or_default();
+        let is_supervised = match &self.ssh {
+            Some(_) => input == Input::None,
+            None => limits.is_some(),
+        };
+        let [cpu_time, address_space] = Limits::args(limits);
+        let supervisor = ["sh", "-c", SUPERVISE, "snapdeck", &cpu_time, &address_space];
+        let supervisor = if is_supervised { &supervisor[..] } else { &[] };
+        let mut words = supervisor.iter().chain(argv).copied();
         let Some(ssh) = &self.ssh else {
-            let mut command = Command::new(program);
-            command.args(argv.get(1..).unwrap_or_default());
-            return self.spawn(program, command, input, None);
+            let mut command = Command::new(words.next().unwrap_or_default());
+            command.args(words);
+            return self.spawn(program, command, (input, is_supervised), None);
         };
         let session = RemoteSession::open(ssh).await?;
-        let killer = match input {
-            Input::None => &["sh", "-c", KILL_ON_STDIN_EOF, "snapdeck"][..],
-            Input::Piped => &[],
-        };
         let unset = UNSET_VARIABLES.iter().flat_map(|name| ["-u", *name]);
-        let words = (["env"].into_iter().chain(unset).chain(["LC_ALL=C"]))
-            .chain(killer.iter().copied())
-            .chain(argv.iter().copied());
-        let line = quote_words(words);
+        let env = ["env"].into_iter().chain(unset).chain(["LC_ALL=C"]);
+        let line = quote_words(env.chain(words));
         let command = session.master.shell_command(&format!("exec {line}"));
-        self.spawn(program, command, input, Some(session))
+        self.spawn(program, command, (input, is_supervised), Some(session))
     }
 
     /// Starts the SFTP server of a remote host on the command's input and output.
@@ -157,19 +183,19 @@ impl CommandRunner {
             .ok_or_else(|| self.run_error(Kind::Failed, "sftp"))?;
         let session = RemoteSession::open(ssh).await?;
         let command = session.master.sftp_command();
-        self.spawn("sftp", command, Input::Piped, Some(session))
+        self.spawn("sftp", command, (Input::Piped, false), Some(session))
     }
 
     fn spawn(
         &self,
         program: &str,
         mut command: Command,
-        input: Input,
+        (input, is_supervised): (Input, bool),
         session: Option<RemoteSession>,
     ) -> Result<RunningCommand> {
-        let stdin = match (&session, input) {
-            (None, Input::None) => Stdio::null(),
-            _ => Stdio::piped(),
+        let stdin = match input == Input::None && !is_supervised {
+            true => Stdio::null(),
+            false => Stdio::piped(),
         };
         for name in UNSET_VARIABLES {
             command.env_remove(name);
@@ -179,8 +205,9 @@ impl CommandRunner {
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A command with piped input sees its end and cleans up.
-            .kill_on_drop(input == Input::None)
+            // A command with piped input sees its end and cleans up; so does the supervisor, which must not be killed
+            // before its command.
+            .kill_on_drop(input == Input::None && (session.is_some() || !is_supervised))
             // Ctrl-C in the terminal is for snapdeck only, which ends its commands in order.
             .process_group(0);
         let mut child = command.spawn().map_err(|error| {
@@ -193,6 +220,7 @@ impl CommandRunner {
         Ok(RunningCommand {
             program: program.to_owned(),
             stdin: child.stdin.take(),
+            is_supervised,
             child,
             session,
         })
@@ -226,11 +254,7 @@ impl CommandRunner {
         let output = self
             .run_raw(argv, MAX_OUTPUT_BYTES, deadline, cancel)
             .await?;
-        Ok(TextOutput {
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: output.stderr,
-        })
+        Ok(output.into_text())
     }
 
     /// Runs `argv` to its end and returns at most `limit` bytes of its output.
@@ -244,7 +268,27 @@ impl CommandRunner {
         deadline: Duration,
         cancel: &CancellationToken,
     ) -> Result<Output> {
-        self.exchange(argv, None, limit, deadline, cancel).await
+        let start = self.start(argv, Input::None);
+        self.exchange(argv, start, None, limit, (deadline, cancel))
+            .await
+    }
+
+    /// As [`CommandRunner::run`], under `limits`.
+    ///
+    /// # Errors
+    /// As [`CommandRunner::run`].
+    pub(crate) async fn run_limited(
+        &self,
+        argv: &[&str],
+        limits: Limits,
+        deadline: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<TextOutput> {
+        let start = self.start_limited(argv, limits);
+        let output = self
+            .exchange(argv, start, None, MAX_OUTPUT_BYTES, (deadline, cancel))
+            .await?;
+        Ok(output.into_text())
     }
 
     /// Runs `argv` with `input`; the command has to check that it is complete.
@@ -258,25 +302,28 @@ impl CommandRunner {
         deadline: Duration,
     ) -> Result<Output> {
         let never = CancellationToken::new();
-        self.exchange(argv, Some(input), MAX_OUTPUT_BYTES, deadline, &never)
-            .await
+        let start = self.start(argv, Input::Piped);
+        self.exchange(
+            argv,
+            start,
+            Some(input),
+            MAX_OUTPUT_BYTES,
+            (deadline, &never),
+        )
+        .await
     }
 
     async fn exchange(
         &self,
         argv: &[&str],
+        start: impl Future<Output = Result<RunningCommand>>,
         input: Option<&[u8]>,
         limit: usize,
-        deadline: Duration,
-        cancel: &CancellationToken,
+        (deadline, cancel): (Duration, &CancellationToken),
     ) -> Result<Output> {
         let program = argv.first().copied().unwrap_or_default();
         let work = async {
-            let kind = match input {
-                Some(_) => Input::Piped,
-                None => Input::None,
-            };
-            let mut running = self.start(argv, kind).await?;
+            let mut running = start.await?;
             let (stdout, stderr) = (running.stdout(), running.stderr());
             let stdin = input.and_then(|input| running.stdin().zip(Some(input)));
             let output = async {
@@ -328,7 +375,12 @@ impl CommandRunner {
             .await
             .map_err(|error| self.run_error(Kind::Failed, program).with_cause(error))?;
         let Some(session) = &running.session else {
-            return Ok(status);
+            return match status.code() {
+                Some(NOT_FOUND_STATUS) if running.is_supervised => {
+                    Err(self.missing_program_error(program))
+                }
+                _ => Ok(status),
+            };
         };
         match status.code() {
             Some(SSH_FAILED_STATUS) => {
@@ -372,7 +424,7 @@ impl RunningCommand {
     /// Ends it and waits until it has exited.
     pub(crate) async fn terminate(&mut self) {
         drop(self.stdin.take());
-        if self.session.is_some()
+        if (self.session.is_some() || self.is_supervised)
             && tokio::time::timeout(EXIT_TIMEOUT, self.child.wait())
                 .await
                 .is_ok()

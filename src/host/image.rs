@@ -9,14 +9,23 @@ use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
-use super::command::{CommandRunner, Input, TextOutput, read_text};
+use super::command::{CommandRunner, TextOutput, read_text};
 use super::reconnect::RetryPolicy;
+use super::supervisor::{Limits, killed_by};
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result};
 
 /// Reads the image's tables only, however large the disk.
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Reads every table of the image.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// CPU time of each of them, whatever the image. It is no elapsed time, so that a busy host or a slow disk fails nothing:
+/// an image that was not made to keep qemu-img busy takes milliseconds to seconds of it.
+const BASE_CPU_TIME: Duration = Duration::from_secs(60);
+/// CPU time in addition for each GiB that the file has allocated, or the new one will have: a check takes 0.01 s of it
+/// with clusters of 64 KiB and 1 s with 512 bytes, a conversion 10 s if all is compressed. A table that is referenced
+/// a million times takes no more space than one that is referenced once.
+const CHECK_CPU_TIME_PER_GIB: u64 = 2;
+const CONVERT_CPU_TIME_PER_GIB: u64 = 60;
 /// A conversion without progress for this long hangs; qemu-img reports steps of 0.01 % to 1 %.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
@@ -84,10 +93,15 @@ impl<'a> Images<'a> {
     /// the disk open.
     ///
     /// # Errors
-    /// `Failed` with qemu-img's message; `Unreachable`.
-    pub async fn measure(self, disk: &ImageChain, shared: bool) -> Result<u64> {
+    /// `Failed` with qemu-img's message; `Cancelled`; `Unreachable`.
+    pub async fn measure(
+        self,
+        disk: &ImageChain,
+        shared: bool,
+        cancel: &CancellationToken,
+    ) -> Result<u64> {
         self.retry_policy
-            .call(|| measure(self.runner, disk, shared))
+            .call(|| measure(self.runner, disk, shared, cancel))
             .await
     }
 
@@ -111,7 +125,8 @@ impl<'a> Images<'a> {
         argv.extend(share_flags(shared));
         argv.extend([disk.name(), target]);
         progress.enter(Phase::Converting, expected_bytes);
-        let mut child = runner.start(&argv, Input::None).await?;
+        let limits = limits(CONVERT_CPU_TIME_PER_GIB, expected_bytes);
+        let mut child = runner.start_limited(&argv, limits).await?;
         let (mut stdout, stderr) = (child.stdout(), child.stderr());
 
         let read_progress = async {
@@ -144,7 +159,7 @@ impl<'a> Images<'a> {
             if status.success() {
                 return Ok(());
             }
-            Err(explain(summary(), status, &stderr))
+            Err(explain(summary(), status, &stderr, limits))
         };
         let result = tokio::select! {
             result = run => result,
@@ -157,14 +172,29 @@ impl<'a> Images<'a> {
         result
     }
 
-    /// Checks an image (`qemu-img check`); `Some` with a warning if it has leaked clusters only.
+    /// Checks an image (`qemu-img check`), whose file has `allocated_bytes`; `Some` with a warning if it has leaked
+    /// clusters only.
     ///
     /// # Errors
     /// `Damaged` if it is not consistent; `Cancelled`; `Failed` if the check cannot be done; `Unreachable`.
-    pub async fn check(self, path: &str, cancel: &CancellationToken) -> Result<Option<String>> {
+    pub async fn check(
+        self,
+        path: &str,
+        allocated_bytes: u64,
+        cancel: &CancellationToken,
+    ) -> Result<Option<String>> {
+        let limits = limits(CHECK_CPU_TIME_PER_GIB, allocated_bytes);
         self.retry_policy
-            .call(|| check(self.runner, path, cancel))
+            .call(|| check(self.runner, path, limits, cancel))
             .await
+    }
+}
+
+/// Returns the limits of a qemu-img that reads or writes `bytes`.
+fn limits(seconds_per_gib: u64, bytes: u64) -> Limits {
+    let seconds = seconds_per_gib.saturating_mul(bytes >> 30);
+    Limits {
+        cpu_time: BASE_CPU_TIME + Duration::from_secs(seconds),
     }
 }
 
@@ -173,7 +203,12 @@ fn share_flags(shared: bool) -> &'static [&'static str] {
     if shared { &["-U"] } else { &[] }
 }
 
-async fn measure(runner: &CommandRunner, disk: &ImageChain, shared: bool) -> Result<u64> {
+async fn measure(
+    runner: &CommandRunner,
+    disk: &ImageChain,
+    shared: bool,
+    cancel: &CancellationToken,
+) -> Result<u64> {
     #[derive(Deserialize)]
     struct MeasureOutput {
         required: u64,
@@ -182,11 +217,12 @@ async fn measure(runner: &CommandRunner, disk: &ImageChain, shared: bool) -> Res
     let mut argv = vec!["qemu-img", "measure", "--output=json", "-O", "qcow2"];
     argv.extend(share_flags(shared));
     argv.push(disk.name());
+    let limits = limits(0, 0);
     let output = runner
-        .run(&argv, MEASURE_TIMEOUT, &CancellationToken::new())
+        .run_limited(&argv, limits, MEASURE_TIMEOUT, cancel)
         .await?;
     if !output.status.success() {
-        return Err(explain(summary(), output.status, &output.stderr));
+        return Err(explain(summary(), output.status, &output.stderr, limits));
     }
     serde_json::from_str(&output.stdout)
         .map(|measured: MeasureOutput| measured.required)
@@ -199,11 +235,14 @@ async fn measure(runner: &CommandRunner, disk: &ImageChain, shared: bool) -> Res
 async fn check(
     runner: &CommandRunner,
     path: &str,
+    limits: Limits,
     cancel: &CancellationToken,
 ) -> Result<Option<String>> {
     let summary = || format!("cannot check {path} on host {}", runner.host());
     let argv = ["qemu-img", "check", "-f", "qcow2", path];
-    let output = runner.run(&argv, CHECK_TIMEOUT, cancel).await?;
+    let output = runner
+        .run_limited(&argv, limits, CHECK_TIMEOUT, cancel)
+        .await?;
     // QEMU, docs/tools/qemu-img, "check": the meaning of its exit codes.
     match output.status.code() {
         Some(0) => Ok(None),
@@ -226,7 +265,7 @@ async fn check(
             ),
         )
         .with_cause(last_line(&output.stderr))),
-        _ => Err(explain(summary(), output.status, &output.stderr)),
+        _ => Err(explain(summary(), output.status, &output.stderr, limits)),
     }
 }
 
@@ -253,6 +292,9 @@ fn is_access_error(stderr: &str) -> bool {
     .any(|message| stderr.contains(message))
 }
 
+/// The signal for a process that has used its CPU time.
+const CPU_TIME_SIGNAL: i32 = nix::libc::SIGXCPU;
+
 /// Part of QEMU's message if another process holds the locks of an image.
 const LOCK_MESSAGE: &str = "Is another process using";
 
@@ -272,7 +314,7 @@ fn last_line(text: &str) -> &str {
         .unwrap_or("no error message")
 }
 
-fn explain(summary: String, status: ExitStatus, stderr: &str) -> Error {
+fn explain(summary: String, status: ExitStatus, stderr: &str, limits: Limits) -> Error {
     if stderr.contains("No space left") || stderr.contains("Disk quota exceeded") {
         return Error::new(Kind::NoSpace, summary)
             .with_cause(last_line(stderr))
@@ -284,9 +326,15 @@ fn explain(summary: String, status: ExitStatus, stderr: &str) -> Error {
             "another program has the image open: wait for it, or pause the sandbox rather than stop it",
         );
     }
-    match status.code() {
-        Some(_) => error.with_cause(last_line(stderr)),
-        None => error.with_cause(format!("qemu-img was killed by a signal ({status})")),
+    match killed_by(status) {
+        Some(CPU_TIME_SIGNAL) => error
+            .with_cause(format!(
+                "qemu-img used more than {} s of CPU time",
+                limits.cpu_time.as_secs()
+            ))
+            .hint("do not trust the image: its tables are not those that QEMU writes"),
+        Some(signal) => error.with_cause(format!("qemu-img was killed by signal {signal}")),
+        None => error.with_cause(last_line(stderr)),
     }
 }
 

@@ -26,6 +26,7 @@ mod scratch;
 mod sftp;
 mod snapshots;
 mod ssh;
+mod supervisor;
 mod watchdog;
 
 use std::sync::Arc;
@@ -267,6 +268,14 @@ impl Host {
     /// Returns the path of a sandbox's overlay.
     pub fn disk_path(&self, id: &SandboxId) -> String {
         format!("{}/{}", self.settings.sandboxes_dir, id.disk_file_name())
+    }
+
+    /// Returns whether a file is in a directory for the UEFI variables of sandboxes: that of the settings, or libvirt's.
+    pub fn has_variables_directory(&self, path: &str) -> bool {
+        let dirs = [&*self.settings.nvram_dir, sandbox::LIBVIRT_NVRAM_DIR];
+        let parent = std::path::Path::new(path).parent();
+        dirs.into_iter()
+            .any(|dir| parent == Some(std::path::Path::new(dir)))
     }
 
     /// Returns the path of a sandbox's UEFI variables.

@@ -162,7 +162,11 @@ impl<'a> Snapshots<'a> {
             return Ok(None);
         };
         match Manifest::read(&json) {
-            Ok(manifest) => Ok(Some(manifest)),
+            Ok(mut manifest) => {
+                // It may have been copied or renamed with its image.
+                manifest.name = name.clone();
+                Ok(Some(manifest))
+            }
             Err(error) => {
                 tracing::debug!("{path} on host {} is ignored: {error}", self.host.name());
                 Ok(None)

@@ -23,6 +23,8 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same while a sandbox may be paused: it has to run again within 5 s of snapdeck's end.
 const HEARTBEAT_INTERVAL_PAUSED: Duration = Duration::from_secs(1);
 const HEARTBEAT_TIMEOUT_PAUSED: Duration = Duration::from_secs(4);
+/// Timeout of a local watchdog while a sandbox may be paused: snapdeck may have been stopped (SIGSTOP, Ctrl-Z).
+const SILENCE_TIMEOUT_PAUSED: Duration = Duration::from_secs(10);
 /// For an answer of the script, which searches the processes of the host for some.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 const RESPAWN_INTERVAL: Duration = Duration::from_secs(2);
@@ -251,6 +253,7 @@ async fn supervise(
     };
     let mut next_heartbeat = Instant::now();
     let is_remote = runner.ssh().is_some();
+    let mut has_heartbeat = is_remote || config.pause.is_some();
     loop {
         let line = tokio::select! {
             command = commands.recv() => match command {
@@ -283,10 +286,11 @@ async fn supervise(
                     return;
                 }
             },
-            () = sleep_until(next_heartbeat), if is_remote => "alive",
+            () = sleep_until(next_heartbeat), if has_heartbeat => "alive",
         };
         if line == RUNNING {
             interval = HEARTBEAT_INTERVAL;
+            has_heartbeat = is_remote;
         }
         next_heartbeat = Instant::now() + interval;
         if let Some(process) = &mut process
@@ -336,7 +340,8 @@ impl WatchdogProcess {
         let (silence, running_silence, grace) = match (runner.ssh(), &config.pause) {
             (Some(_), Some(_)) => (HEARTBEAT_TIMEOUT_PAUSED, HEARTBEAT_TIMEOUT, config.grace),
             (Some(_), None) => (HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT, config.grace),
-            (None, _) => Default::default(),
+            (None, Some(_)) => (SILENCE_TIMEOUT_PAUSED, Duration::ZERO, Duration::ZERO),
+            (None, None) => Default::default(),
         };
         let [silence, running_silence, grace] =
             [silence, running_silence, grace].map(|time| time.as_secs());

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::json_bounds::is_bounded;
 use super::{Error, Kind, Result, SnapshotName};
 
 /// Maximum length of a note in bytes.
@@ -60,6 +61,10 @@ impl Annotations {
     /// `Damaged` if it is not a JSON object or an annotation has the wrong type.
     pub fn from_manifest_json(json: &[u8]) -> Result<Self> {
         let invalid = |error| Error::new(Kind::Damaged, "invalid annotations").with_cause(error);
+        if !is_bounded(json) {
+            return Err(Error::new(Kind::Damaged, "invalid annotations")
+                .with_cause("there are more values or longer texts than in a manifest"));
+        }
         let mut annotations: Self = serde_json::from_slice(json).map_err(invalid)?;
         let plain = |text: &str| text.replace(|c: char| c.is_control() && c != '\n', " ");
         annotations.notes = annotations.notes.map(|notes| plain(&notes));
@@ -128,8 +133,8 @@ impl AnnotationsPatch {
             .with_cause(cause)
         };
         let mut manifest = match json {
-            Some(json) => match serde_json::from_slice(json) {
-                Ok(Value::Object(manifest))
+            Some(json) => match parse_bounded(json) {
+                Some(Value::Object(manifest))
                     if manifest.contains_key("format") || manifest.contains_key("schema") =>
                 {
                     manifest
@@ -224,6 +229,13 @@ pub fn parse_label(text: &str) -> Result<(String, String)> {
         .ok_or_else(|| invalid_input(format!("{text:?} is not a label")).hint("write KEY=VALUE"))?;
     validate_label_key(key)?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Parses the JSON of a manifest.
+fn parse_bounded(json: &[u8]) -> Option<Value> {
+    is_bounded(json)
+        .then(|| serde_json::from_slice(json).ok())
+        .flatten()
 }
 
 fn validate_label_key(key: &str) -> Result<()> {

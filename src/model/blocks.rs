@@ -3,6 +3,10 @@
 /// Length in bytes of a block, the unit in which images are hashed, compared and fetched; the last one may be shorter.
 pub const BLOCK_BYTES: u64 = 8 << 20;
 
+/// Maximum length in bytes of an image: the largest object of most stores (S3 user guide, "Amazon S3 multipart upload
+/// limits"), whose digests fit into a manifest. What an operation has in memory per block is bounded by it.
+pub const MAX_IMAGE_BYTES: u64 = 5 << 40;
+
 /// Returns the number of blocks of an image of `size_bytes`.
 pub fn block_count(size_bytes: u64) -> u64 {
     size_bytes.div_ceil(BLOCK_BYTES)
@@ -76,6 +80,10 @@ impl BlockSet {
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
+
+    /// Maximum length in bytes of an image: the largest object of most stores (S3 user guide, "Amazon S3 multipart upload
+    /// limits"), whose digests fit into a manifest. What an operation has in memory per block is bounded by it.
+    pub const MAX_IMAGE_BYTES: u64 = 5 << 40;
 
     /// Returns the number of blocks in the set.
     pub fn len(&self) -> u64 {

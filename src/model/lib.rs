@@ -9,6 +9,7 @@ mod error;
 mod guest;
 mod identity;
 mod inventory;
+mod json_bounds;
 mod lineage;
 mod manifest;
 mod names;
@@ -21,7 +22,7 @@ mod text;
 mod verb;
 
 pub use annotations::{Annotations, AnnotationsPatch, MAX_NOTE_BYTES, parse_label};
-pub use blocks::{BLOCK_BYTES, BlockSet, block_bytes, block_count};
+pub use blocks::{BLOCK_BYTES, BlockSet, MAX_IMAGE_BYTES, block_bytes, block_count};
 pub use buffer_pool::BufferPool;
 pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};

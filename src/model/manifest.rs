@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use super::annotations::{MANIFEST_FORMAT, MANIFEST_SCHEMA};
+use super::json_bounds::is_bounded;
 use super::{
     Annotations, Error, ExpectedVariables, FileStamp, HostName, Kind, Object, Result, SandboxId,
     SnapshotName, block_count,
@@ -208,6 +209,11 @@ impl Manifest {
         if json.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(invalid("it is longer than 32 MiB".into()));
         }
+        if !is_bounded(json) {
+            return Err(invalid(
+                "it has more values or longer texts than a manifest".into(),
+            ));
+        }
         let manifest: Self =
             serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
         if manifest.schema != MANIFEST_SCHEMA {
@@ -235,7 +241,7 @@ impl Manifest {
     /// earlier versions wrote, are recognised by what all of them have: format, name, length, and digests or the
     /// identity of the image.
     pub fn is_manifest(json: &[u8]) -> bool {
-        if json.len() as u64 > MAX_MANIFEST_BYTES {
+        if json.len() as u64 > MAX_MANIFEST_BYTES || !is_bounded(json) {
             return false;
         }
         let Ok(Value::Object(manifest)) = serde_json::from_slice(json) else {
@@ -344,12 +350,26 @@ fn write_blocks<S: Serializer>(blocks: &[Digest], serializer: S) -> Result<S::Ok
 }
 
 fn read_blocks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Digest>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let bytes = BASE64.decode(text).map_err(de::Error::custom)?;
-    let (digests, []) = bytes.as_chunks() else {
-        return Err(de::Error::custom("a digest must have 32 bytes"));
-    };
-    Ok(digests.iter().copied().map(Digest).collect())
+    deserializer.deserialize_str(BlocksVisitor)
+}
+
+/// Decodes the text where it is: a copy would take 27 MiB of the largest manifest.
+struct BlocksVisitor;
+
+impl de::Visitor<'_> for BlocksVisitor {
+    type Value = Vec<Digest>;
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("the digests of blocks in base64")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<Digest>, E> {
+        let bytes = BASE64.decode(text).map_err(E::custom)?;
+        let (digests, []) = bytes.as_chunks() else {
+            return Err(E::custom("a digest must have 32 bytes"));
+        };
+        Ok(digests.iter().copied().map(Digest).collect())
+    }
 }
 
 #[cfg(test)]

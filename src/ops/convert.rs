@@ -132,7 +132,10 @@ async fn convert(
     // Only the disk of an active sandbox, whose locks QEMU holds, is read without locks. The disk of a stopped one is
     // read under qemu-img's own locks, so that the sandbox cannot be started meanwhile.
     let is_shared = source.state.is_active();
-    let needed_bytes = host.images().measure(&source.images, is_shared).await?;
+    let needed_bytes = host
+        .images()
+        .measure(&source.images, is_shared, &ctx.cancel)
+        .await?;
     let free_bytes = host.fs().free_bytes(&image.dir).await?;
     if needed_bytes > free_bytes {
         return Err(Error::new(

@@ -92,6 +92,11 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
             continue;
         }
         host.images().refuse_if_open(file, "remove", None).await?;
+        if file == &disk {
+            // Another domain may have been defined on it since.
+            let inventory = ctx.sharing.scan(host).await?;
+            refuse_if_overlay_in_use(host, &inventory, id, file)?;
+        }
         if file == &disk && inode_of(file).await? != disk_inode {
             return Err(Error::new(
                 Kind::Conflict,
@@ -126,6 +131,12 @@ async fn undefine(
     match variables {
         Some(variables) if !users.is_empty() => {
             warn_of_kept_variables(variables, &users, ctx);
+            domain.undefine_without_variables(id).await
+        }
+        Some(variables) if !host.has_variables_directory(variables) => {
+            ctx.warn(format!(
+                "keeping {variables}, which is in no directory for the UEFI variables of sandboxes"
+            ));
             domain.undefine_without_variables(id).await
         }
         _ => domain.undefine(id).await,

@@ -85,7 +85,7 @@ async fn plan_transfer(
     let recorded = revalidate_partial(job, writer).await?;
     let reuse_damaged = existing.is_damaged();
     let plan = TransferPlan::new(job, recorded, reuse_damaged).await;
-    let needed_bytes = plan.to_fetch.bytes();
+    let needed_bytes = plan.needed_bytes();
     let dir = &host.settings().snapshots_dir;
     let free_bytes = host.fs().free_bytes(dir).await?;
     if needed_bytes > free_bytes {
@@ -146,7 +146,11 @@ async fn validate_image(
     })?;
     // The header first: no program may open an image that names other files (CVE-2024-32498).
     let checked = match refuse_unusable(&file, &object.key) {
-        Ok(()) => host.images().check(&partial, &ctx.cancel).await,
+        Ok(()) => {
+            host.images()
+                .check(&partial, file.allocated_bytes, &ctx.cancel)
+                .await
+        }
         Err(error) => Err(error),
     };
     let warning = checked.map_err(|error| match error.kind() {

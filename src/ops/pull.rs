@@ -11,6 +11,7 @@ use crate::dependents::has_dependent_images;
 use crate::fetch::FetchHandle;
 use crate::install::install_snapshot;
 use crate::job::PullJob;
+use crate::pin::refuse_pinned_snapshot;
 use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
 use crate::replace::{ExistingCopy, different_image_error, is_same_image, refuse_other_base};
@@ -28,7 +29,7 @@ enum LocalCopy {
 /// Pulls `name` to `host`.
 ///
 /// A valid local copy is kept unless `overwrite` is set. A damaged one is replaced once the new one is verified, unless
-/// it was another image; if other images are based on it, its bad blocks are repaired in place with those of the very
+/// it was, or may have been, another image; if other images are based on it, its bad blocks are repaired in place with those of the very
 /// image that it was. An interrupted pull of the same object is resumed.
 ///
 /// # Errors
@@ -149,10 +150,14 @@ async fn decide_repair(
     let (name, key) = (&source.object.name, &source.object.key);
     let has_users = has_dependent_images(inventory, name);
     let local = host.snapshots().recorded_manifest(name).await?;
+    if local.is_none() {
+        // The better reason.
+        refuse_pinned_snapshot(host, name, "overwrite").await?;
+    }
     let reason = match local.map(|local| is_same_image(&local, source)) {
         Some(true) => return Ok(ExistingCopy::DamagedSameImage(file)),
         Some(false) if overwrite && !has_users => return Ok(ExistingCopy::Damaged(file)),
-        None if !has_users => return Ok(ExistingCopy::Damaged(file)),
+        None if overwrite && !has_users => return Ok(ExistingCopy::Damaged(file)),
         Some(false) => format!("{key} is a different image now"),
         None => format!("it has no manifest, so nothing proves that {key} is the same image"),
     };
@@ -164,10 +169,7 @@ async fn decide_repair(
             format!("{reason}; {}", in_use.message()),
             "restore the file from a backup, or destroy what is based on it first",
         ),
-        None => (
-            reason,
-            "pass --overwrite to replace the damaged copy with the other image",
-        ),
+        None => (reason, "pass --overwrite to replace the file"),
     };
     Err(different_image_error(host, source, &reason).hint(hint))
 }
@@ -207,7 +209,11 @@ async fn inspect(
         .with_cause(error.message())
         .hint("move it elsewhere, or pass --overwrite to replace it"));
     }
-    match host.images().check(path, &ctx.cancel).await {
+    match host
+        .images()
+        .check(path, file.allocated_bytes, &ctx.cancel)
+        .await
+    {
         Ok(warning) => {
             if let Some(warning) = warning {
                 ctx.warn(warning);

@@ -1,9 +1,11 @@
 //! An object of the bucket, and what is known of its content.
 
+use humansize::{BINARY, format_size};
+
 use snapdeck_bucket::{Bucket, StoredObject};
 use snapdeck_model::{
-    Annotations, Digest, Error, ExpectedVariables, Kind, Manifest, Object, Result, SnapshotName,
-    SnapshotParts, block_bytes,
+    Annotations, Digest, Error, ExpectedVariables, Kind, MAX_IMAGE_BYTES, Manifest, Object, Result,
+    SnapshotName, SnapshotParts, block_bytes,
 };
 
 use crate::context::Context;
@@ -22,7 +24,7 @@ impl RemoteObject {
     /// Looks up the object and its manifest.
     ///
     /// # Errors
-    /// `NotFound`; those of the bucket.
+    /// `NotFound`; `Damaged` if it is larger than an image may be; those of the bucket.
     pub(crate) async fn find(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -> Result<Self> {
         let stored = bucket.find(name).await?.ok_or_else(|| {
             Error::new(
@@ -35,9 +37,11 @@ impl RemoteObject {
             .hint("list objects with `snapdeck objects`")
         })?;
         let StoredObject { object, parts } = stored;
+        refuse_oversized(&object)?;
         let manifest = match bucket.manifest(&object).await {
             Ok(manifest) => manifest,
             Err(error) if parts.is_some_and(|parts| parts.has_manifest) => return Err(error),
+            Err(error) if error.kind() == Kind::Cancelled => return Err(error),
             // Without a manifest everything works, but slower.
             Err(error) => {
                 ctx.info(format!("{error}; continuing without its manifest"));
@@ -95,6 +99,23 @@ impl RemoteObject {
     pub(crate) fn block_bytes(&self, block: u64) -> u64 {
         block_bytes(block, self.object.size_bytes)
     }
+}
+
+/// Fails for an object that is larger than an image may be, before memory is taken for its blocks.
+fn refuse_oversized(object: &Object) -> Result<()> {
+    if object.size_bytes <= MAX_IMAGE_BYTES {
+        return Ok(());
+    }
+    let size = |bytes| format_size(bytes, BINARY);
+    Err(
+        Error::new(Kind::Damaged, format!("cannot use {}", object.key))
+            .with_cause(format!(
+                "the store says that it has {}, an image has {} at most",
+                size(object.size_bytes),
+                size(MAX_IMAGE_BYTES)
+            ))
+            .hint("check the object with another S3 client"),
+    )
 }
 
 /// Returns whether the bucket still has this very object.

@@ -62,8 +62,6 @@ pub async fn remove(
 
     ctx.enter_phase(Phase::Removing)?;
     if let Some(host) = on_host {
-        // The store may have been waited for since.
-        is_on_host(host, name, ctx).await?;
         let file = host.fs().image_file(&host.snapshot_path(name)).await?;
         let identity = file.map(|file| ImageIdentity::File(file.stamp));
         refuse_other_image(name, identity, expected_identity)?;
@@ -75,6 +73,8 @@ pub async fn remove(
         host.images()
             .refuse_if_open(&host.snapshot_path(name), "remove", None)
             .await?;
+        // Last: the store may have been waited for since, and another program may have based an overlay on it.
+        is_on_host(host, name, ctx).await?;
         host.snapshots().remove(name).await?;
         remove_variables(host, name, ctx).await?;
         ctx.info(format!("removed {name} from host {}", host.name()));

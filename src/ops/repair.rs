@@ -56,7 +56,11 @@ pub(crate) async fn repair_in_place(
     // Its lock keeps out every QEMU, qemu-img check included.
     drop(writer);
     result?;
-    if let Some(warning) = host.images().check(&path, &ctx.cancel).await? {
+    if let Some(warning) = host
+        .images()
+        .check(&path, object.size_bytes, &ctx.cancel)
+        .await?
+    {
         ctx.warn(warning);
     }
     write_local_manifest(job, variables, &progress).await;

@@ -2,7 +2,9 @@
 
 use futures_util::future::try_join_all;
 
-use snapdeck_host::{DomainDisk, DomainFacts, Host, ImageChain, ImageHold, SandboxFirmware};
+use snapdeck_host::{
+    DomainDisk, DomainFacts, Host, ImageChain, ImageFile, ImageHold, SandboxFirmware,
+};
 use snapdeck_model::{
     ChainLink, Consistency, Error, FileStamp, Kind, Result, SandboxId, SandboxState, SnapshotName,
 };
@@ -96,6 +98,7 @@ impl SandboxDisk {
         if disk.own_disks().next().is_none() && !has_volume {
             return Err(disk.other_disk_error(host));
         }
+        disk.refuse_other_chain(host).await?;
         let is_corrupt = |link: &&ChainLink| link.facts.as_ref().is_some_and(|facts| facts.corrupt);
         if let Some(link) = disk.chain.iter().find(is_corrupt) {
             let what = format!("cannot read the disk of {id} on host {}", host.name());
@@ -104,6 +107,41 @@ impl SandboxDisk {
                 .hint("run `qemu-img check -r all` on a copy of it"));
         }
         Ok(disk)
+    }
+
+    /// Fails if the definition names other backing files than the headers: QEMU opens those, snapdeck reads these.
+    async fn refuse_other_chain(&self, host: &Host) -> Result<()> {
+        let named = self.facts.backing_files.get(&self.disk_path);
+        let mut headers = self.chain.iter().skip(1);
+        for named in named.into_iter().flatten() {
+            let header = headers.next().map(|link| link.path.as_str());
+            let is_same = match (named.as_deref(), header) {
+                (None, None) => true,
+                (Some(named), Some(header)) if named == header => true,
+                (Some(named), Some(header)) => {
+                    let named = host.fs().image_file(named).await?;
+                    let header = host.fs().image_file(header).await?;
+                    let id = |file: &ImageFile| (file.device, file.stamp.inode);
+                    named.is_some() && named.as_ref().map(id) == header.as_ref().map(id)
+                }
+                _ => false,
+            };
+            if !is_same {
+                let or_none = |path: Option<&str>| path.unwrap_or("no backing file").to_owned();
+                let (named, header) = (or_none(named.as_deref()), or_none(header));
+                let what = format!(
+                    "cannot read the disk of {} on host {}",
+                    self.id,
+                    host.name()
+                );
+                return Err(Error::new(Kind::Conflict, what)
+                    .with_cause(format!(
+                        "its definition has {named} in the backing chain where the headers of its images have {header}"
+                    ))
+                    .hint("remove <backingStore> with `virsh edit`, or correct the image with `qemu-img rebase`"));
+            }
+        }
+        Ok(())
     }
 
     /// Keeps other processes from writing the disk until [`SandboxDisk::release`], or fails if one already does.

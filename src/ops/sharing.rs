@@ -1,6 +1,6 @@
 //! All configured hosts: a file in a directory that several of them share has users on each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -111,16 +111,18 @@ impl SharingHosts {
         if others.is_empty() {
             return Ok((host.inventory().scan().await?, Vec::new()));
         }
-        self.ensure_ids(host).await?;
+        let failures = self.ensure_ids().await;
         let scans = others.iter().map(|other| other.inventory().scan());
         let (own, scans) = join(host.inventory().scan(), join_all(scans)).await;
         let own = own?;
         self.remember(host, &own);
         let (mut merged, mut unknown) = (own.clone(), Vec::new());
+        unknown.extend(missing_id_error(host, &own, &failures));
         for (other, scan) in others.into_iter().zip(scans) {
             match scan {
                 Ok(theirs) => {
                     self.remember(other, &theirs);
+                    unknown.extend(missing_id_error(other, &theirs, &failures));
                     merged.add_users_of(other.name(), &theirs, is_same_libvirt(host, other));
                 }
                 Err(error) => unknown.extend(self.possible_user_error(host, &own, other, error)),
@@ -133,11 +135,10 @@ impl SharingHosts {
     /// Scans all hosts as [`SharingHosts::scan`] does. A host that does not answer, and may use the files of another, is an
     /// unresolved chain there.
     pub async fn scan_all(&self) -> Vec<(HostName, Result<HostInventory>)> {
-        if self.hosts.len() > 1 {
-            let ensure = self.hosts.iter();
-            let ensure = ensure.map(|host| host.inventory().ensure_directory_ids());
-            join_all(ensure).await;
-        }
+        let failures = match self.hosts.len() {
+            0 | 1 => HashMap::new(),
+            _ => self.ensure_ids().await,
+        };
         let scans = self.hosts.iter().map(|host| host.inventory().scan());
         let scans = join_all(scans).await;
         for (host, scan) in self.hosts.iter().zip(&scans) {
@@ -149,6 +150,10 @@ impl SharingHosts {
         let merge = |(index, own): (usize, &Result<HostInventory>)| {
             let host = &self.hosts[index];
             let merged = own.clone().map(|mut merged| {
+                let is_single = self.hosts.len() == 1;
+                let unknown = missing_id_error(host, &merged, &failures).filter(|_| !is_single);
+                let text = |error: Error| format!("other hosts ({error})");
+                merged.unresolved_chains.extend(unknown.map(text));
                 let others = self.hosts.iter().zip(&scans).enumerate();
                 for (_, (other, scan)) in others.filter(|(other, _)| *other != index) {
                     match (scan, own) {
@@ -180,7 +185,7 @@ impl SharingHosts {
         if others.is_empty() {
             return Ok(Vec::new());
         }
-        self.ensure_ids(host).await?;
+        self.ensure_ids().await;
         let reads = others.iter().map(|other| other.inventory().directory_ids());
         let (own, reads) = join(host.inventory().directory_ids(), join_all(reads)).await;
         let own = own?;
@@ -205,20 +210,13 @@ impl SharingHosts {
         Ok(found)
     }
 
-    /// Creates the ids of the directories of all hosts; only those of `host` must be there. The scans of other hosts report
-    /// the others.
-    async fn ensure_ids(&self, host: &Host) -> Result<()> {
-        let others = self.others(host);
-        let others = others.map(|other| other.inventory().ensure_directory_ids());
-        let (own, _) = join(host.inventory().ensure_directory_ids(), join_all(others)).await;
-        match own {
-            Err(error) if error.kind() != Kind::Unreachable => {
-                // For example a read-only directory, from which nothing can be removed either.
-                tracing::warn!("{error}");
-                Ok(())
-            }
-            result => result,
-        }
+    /// Creates the ids of the directories of all hosts; returns why one could not.
+    async fn ensure_ids(&self) -> HashMap<HostName, Error> {
+        let ensure = self.hosts.iter().map(async |host| {
+            let result = host.inventory().ensure_directory_ids().await;
+            result.err().map(|error| (host.name().clone(), error))
+        });
+        join_all(ensure).await.into_iter().flatten().collect()
     }
 
     fn others(&self, host: &Host) -> impl Iterator<Item = &Host> {
@@ -263,7 +261,7 @@ impl SharingHosts {
     }
 
     fn remember(&self, host: &Host, inventory: &HostInventory) {
-        if !inventory.directories.have_ids() {
+        if inventory.directories.without_id().is_some() {
             return;
         }
         let entry = KnownHost {
@@ -298,6 +296,35 @@ impl SharingHosts {
             tracing::debug!("cannot write {}: {error}", file.display());
         }
     }
+}
+
+/// Returns an error if a directory of the host has no valid id: then nothing tells which hosts share it.
+///
+/// A read-only directory needs none: nothing in it can be removed.
+fn missing_id_error(
+    host: &Host,
+    inventory: &HostInventory,
+    failures: &HashMap<HostName, Error>,
+) -> Option<Error> {
+    let dir = inventory.directories.without_id()?.display();
+    let failure = failures.get(host.name()).map(Error::message);
+    if failure
+        .as_deref()
+        .is_some_and(|text| text.contains("Read-only file system"))
+    {
+        return None;
+    }
+    let summary = format!(
+        "cannot determine which hosts share {dir} of host {}",
+        host.name()
+    );
+    let invalid = || format!("{dir}/.snapdeck-directory-id is not valid");
+    let error = Error::new(Kind::Conflict, summary)
+        .with_cause(failure.map_or_else(invalid, |text| text.to_string()))
+        .hint(format!(
+            "free space in {dir}, or remove .snapdeck-directory-id there if it is damaged: a new one is created"
+        ));
+    Some(error)
 }
 
 fn directory_paths(host: &Host) -> Vec<String> {

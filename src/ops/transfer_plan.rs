@@ -74,6 +74,15 @@ impl TransferPlan {
         plan
     }
 
+    /// Returns the bytes that the file will take in addition, at least. Blocks at the same offset of another snapshot may
+    /// share its extents. Others are counted: a manifest can demand any number of copies of one block.
+    pub(crate) fn needed_bytes(&self) -> u64 {
+        let copies = self.copies.iter().flat_map(|(_, blocks)| blocks);
+        let moved = copies.filter(|block| block.source != block.target);
+        let moved_bytes: u64 = moved.map(|block| block.size_bytes).sum();
+        self.to_fetch.bytes() + moved_bytes
+    }
+
     /// Plans an image of `size_bytes` with the digests `expected`; if they are unknown, nothing can be copied.
     ///
     /// A block is copied from the first of the `copy_sources` that has it, at any offset.
@@ -270,5 +279,14 @@ mod tests {
         assert_eq!(plan.present, recorded);
         assert!(plan.copies.is_empty());
         assert_eq!(blocks(&plan.to_fetch), [0, 2]);
+    }
+
+    #[test]
+    fn copies_of_one_block_take_space() {
+        let source = manifest("source", &[1, 2, 9]);
+        let image = manifest("image", &[1, 1, 1, 1, 7]);
+        let plan = plan(&image, &[], &[&source]);
+        // One block at its place, three copies of it, and the last byte, which is downloaded.
+        assert_eq!(plan.needed_bytes(), 3 * BLOCK_BYTES + 1);
     }
 }

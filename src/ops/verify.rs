@@ -59,7 +59,11 @@ pub async fn verify_snapshot(
         ));
         ctx.enter_phase(Phase::Verifying)?;
         refuse_unusable(&file, &path)?;
-        if let Some(warning) = host.images().check(&path, &ctx.cancel).await? {
+        if let Some(warning) = host
+            .images()
+            .check(&path, file.allocated_bytes, &ctx.cancel)
+            .await?
+        {
             ctx.warn(warning);
         }
         return Ok(outcome(false, Vec::new(), 0, file.size_bytes));

@@ -310,6 +310,20 @@ fn build_settings(layer: &Layer) -> Result<Settings> {
 }
 
 fn build_host(host: &HostTable) -> Result<HostSettings> {
+    // What is removed with a sandbox would be a snapshot's.
+    let snapshots: String = required(&host.snapshots_dir)?;
+    for (key, other) in [
+        ("sandboxes_dir", &host.sandboxes_dir),
+        ("nvram_dir", &host.nvram_dir),
+    ] {
+        let dir: String = required(other)?;
+        if Path::new(&dir) == Path::new(&snapshots) {
+            let cause =
+                format!("{key} is also snapshots_dir: snapshots need a directory of their own");
+            let origin = other.as_ref().map(|setting| &setting.entry.origin);
+            return Err(invalid_setting(origin.unwrap_or(&Origin::Default), cause));
+        }
+    }
     Ok(HostSettings {
         name: required(&host.name)?,
         uri: required(&host.uri)?,

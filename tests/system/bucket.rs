@@ -1,4 +1,5 @@
 //! The bucket on real S3 servers: s3s-fs in this process, and the lab's SeaweedFS.
+mod hostile;
 mod manifest;
 mod multipart;
 mod overload;

@@ -4,6 +4,7 @@ mod crashed;
 mod file_system;
 mod files;
 mod frozen;
+mod limits;
 mod login;
 mod paused;
 mod transfers;

@@ -5,6 +5,7 @@ mod create;
 mod errors;
 mod events;
 mod foreign_files;
+mod hostile_store;
 mod incomplete;
 mod interrupted;
 mod invalid_objects;

@@ -26,6 +26,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OnceCell;
 
 use super::Store;
+use super::bounds::LimitResponses;
 use crate::meter::ByteCounter;
 use crate::retry::StoreRetry;
 use snapdeck_model::settings::BucketSettings;
@@ -173,10 +174,14 @@ impl LazyClient {
         let headers = ResponseHeaders::default();
         let config = Builder::from(&config)
             .force_path_style(config.endpoint_url().is_some())
-            .interceptor(headers.clone())
-            .build();
+            .interceptor(headers.clone());
+        let limited = |has_objects| {
+            let config = config.clone().interceptor(LimitResponses { has_objects });
+            aws_sdk_s3::Client::from_conf(config.build())
+        };
         Ok(Store {
-            client: aws_sdk_s3::Client::from_conf(config),
+            client: limited(false),
+            reader: limited(true),
             bucket,
             endpoint,
             headers,

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::Store;
+use super::bounds::{ResponseTooLong, printable};
 use snapdeck_model::{Error, Kind};
 
 const ENDPOINT_HINT: &str =
@@ -139,6 +140,9 @@ where
             .hint(ENDPOINT_HINT)
             .retryable(),
         SdkError::ServiceError(_) => service_error(store, summary, error),
+        SdkError::ResponseError(_) if is_too_long(error) => Error::new(Kind::Failed, summary)
+            .with_cause(format!("{endpoint} is not trusted: {ResponseTooLong}"))
+            .hint(ENDPOINT_HINT),
         SdkError::ResponseError(_) => not_s3_error(endpoint, summary),
         // Dispatch failures, and requests that could not be signed without credentials.
         other => {
@@ -152,11 +156,20 @@ where
             }
             let innermost = causes.last().map_or("no connection", String::as_str);
             Error::new(Kind::Unreachable, summary)
-                .with_cause(format!("cannot connect to {endpoint}: {innermost}"))
+                .with_cause(format!(
+                    "cannot connect to {endpoint}: {}",
+                    printable(innermost)
+                ))
                 .hint(ENDPOINT_HINT)
                 .retryable()
         }
     }
+}
+
+/// Returns whether the response was longer than it may be.
+fn is_too_long(error: &(dyn StdError + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |&cause| cause.source());
+    causes.any(|cause| cause.is::<ResponseTooLong>())
 }
 
 /// The store returned an error.
@@ -174,6 +187,7 @@ fn service_error<E: ProvideErrorMetadata>(
         (code, None) => code.to_owned(),
         (code, Some(message)) => format!("{code}: {message}"),
     };
+    let response = printable(&response);
     let lower = response.to_lowercase();
     let endpoint = &store.endpoint;
     if status == 507

@@ -2,6 +2,7 @@
 //!
 //! Only this module uses the SDK: another backend would implement the functions of [`Store`].
 
+mod bounds;
 mod client;
 mod errors;
 
@@ -24,10 +25,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::capabilities::Capabilities;
 use super::meter::ByteCounter;
 use super::retry::StoreRetry;
+use bounds::MAX_KEY_BYTES;
 use client::{CountingInterceptor, ResponseHeaders, no_sdk_retry};
 use snapdeck_model::{Error, ExpectedVariables, Kind, Object, Result, SnapshotName, SnapshotParts};
 use snapdeck_ownership::OwnershipRecords;
 
+pub(crate) use bounds::printable;
 pub(crate) use client::LazyClient;
 pub(crate) use errors::{Reason, StoreError};
 
@@ -39,8 +42,9 @@ const PUT_TIMEOUT: Duration = Duration::from_secs(120);
 const PART_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Timeout of an attempt to complete an upload: some stores write the object only then.
 const COMPLETE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Pages of up to 1,000 entries of one listing of uploads or parts: more than a bucket or an upload has.
-const MAX_PAGES: usize = 100;
+/// Pages of up to 1,000 entries of one listing of uploads or parts. An upload has at most 10,000 parts (S3 user guide,
+/// "Amazon S3 multipart upload limits").
+const MAX_PAGES: usize = 20;
 /// Key of the metadata that identifies the upload of an object.
 const UPLOAD_TAG_KEY: &str = "snapdeck-upload";
 /// Keys of the metadata of an image that say what belongs to it.
@@ -58,6 +62,8 @@ const COPY_SOURCE_SET: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Clone)]
 pub(crate) struct Store {
     client: Client,
+    /// For GetObject.
+    reader: Client,
     bucket: String,
     endpoint: String,
     headers: ResponseHeaders,
@@ -220,9 +226,13 @@ impl Store {
 
     /// Returns the store with calls that are attempted once, for at most `timeout` each.
     pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
-        let config = no_sdk_retry(self.client.config().to_builder(), timeout);
+        let with_timeout = |client: &Client| {
+            let config = no_sdk_retry(client.config().to_builder(), timeout);
+            Client::from_conf(config.build())
+        };
         Self {
-            client: Client::from_conf(config.build()),
+            client: with_timeout(&self.client),
+            reader: with_timeout(&self.reader),
             timeout: Some(timeout),
             retry: StoreRetry::none(),
             ..self.clone()
@@ -259,8 +269,9 @@ impl Store {
         prefix: &str,
         token: Option<String>,
     ) -> Result<ListPage, StoreError> {
+        let list = self.retry.call(|| self.try_list(prefix, token.clone()));
         self.retry
-            .call(|| self.try_list(prefix, token.clone()))
+            .until_cancelled("the listing", Box::pin(list))
             .await
     }
 
@@ -279,10 +290,10 @@ impl Store {
         let objects = page.contents.unwrap_or_default().into_iter();
         let objects = objects.filter_map(|object| {
             Some(ObjectInfo {
-                key: object.key?,
-                size_bytes: parse_size(object.size),
+                key: object.key.filter(|key| key.len() <= MAX_KEY_BYTES)?,
+                size_bytes: bounds::size(object.size),
                 modified: object.last_modified.as_ref().and_then(to_timestamp),
-                etag: object.e_tag,
+                etag: bounds::token(object.e_tag),
                 upload_tag: None,
                 parts: None,
             })
@@ -290,13 +301,16 @@ impl Store {
         Ok(ListPage {
             objects: objects.collect(),
             is_last: page.is_truncated != Some(true),
-            next_token: page.next_continuation_token,
+            next_token: bounds::token(page.next_continuation_token),
         })
     }
 
     /// Looks an object up; `NotFound` if the bucket itself is missing.
     pub(crate) async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
-        self.retry.call(|| self.try_head(key)).await
+        let head = self.retry.call(|| self.try_head(key));
+        self.retry
+            .until_cancelled("the lookup", Box::pin(head))
+            .await
     }
 
     async fn try_head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
@@ -306,9 +320,9 @@ impl Store {
                 let mut metadata = object.metadata.unwrap_or_default();
                 Ok(Some(ObjectInfo {
                     key: key.to_owned(),
-                    size_bytes: parse_size(object.content_length),
+                    size_bytes: bounds::size(object.content_length),
                     modified: object.last_modified.as_ref().and_then(to_timestamp),
-                    etag: object.e_tag,
+                    etag: bounds::token(object.e_tag),
                     parts: parse_parts(&metadata),
                     upload_tag: metadata.remove(UPLOAD_TAG_KEY),
                 }))
@@ -359,7 +373,7 @@ impl Store {
         if_match: Option<String>,
     ) -> Result<ObjectBody, StoreError> {
         let response = self
-            .client
+            .reader
             .get_object()
             .bucket(&self.bucket)
             .key(key)
@@ -371,7 +385,7 @@ impl Store {
             .await
             .map_err(|error| self.error("download", key, &error))?;
         Ok(ObjectBody {
-            etag: response.e_tag,
+            etag: bounds::token(response.e_tag),
             content_range: response.content_range,
             content_length: response.content_length,
             stream: response.body,
@@ -400,9 +414,14 @@ impl Store {
         };
         let config = self.single_attempt(PUT_TIMEOUT);
         let config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
-        let written = call.customize().config_override(config).send().await;
-        written.map_err(|error| self.error("write", key, &error))?;
-        Ok(())
+        let write = async {
+            let written = call.customize().config_override(config).send().await;
+            written.map_err(|error| self.error("write", key, &error))?;
+            Ok(())
+        };
+        self.retry
+            .until_cancelled("the write", Box::pin(write))
+            .await
     }
 
     /// Deletes an object, if it still has this entity tag. Succeeds if it does not exist. Not every store honours the
@@ -427,13 +446,18 @@ impl Store {
     async fn try_delete(&self, key: &str, etag: Option<&str>) -> Result<(), StoreError> {
         let call = self.client.delete_object().bucket(&self.bucket).key(key);
         let call = call.set_if_match(etag.map(str::to_owned));
-        match call.send().await {
-            Ok(_) => Ok(()),
-            Err(error) => match self.error("delete", key, &error) {
-                error if error.reason == Reason::NotFound => Ok(()),
-                error => Err(error),
-            },
-        }
+        let delete = async {
+            match call.send().await {
+                Ok(_) => Ok(()),
+                Err(error) => match self.error("delete", key, &error) {
+                    error if error.reason == Reason::NotFound => Ok(()),
+                    error => Err(error),
+                },
+            }
+        };
+        self.retry
+            .until_cancelled("the deletion", Box::pin(delete))
+            .await
     }
 
     /// Begins a multipart upload, with `checksums` if the store supports them.
@@ -473,8 +497,12 @@ impl Store {
             response => (response, checksums),
         };
         let response = response.map_err(|error| self.error("upload", key, &error))?;
-        let Some(id) = response.upload_id else {
-            return Err(self.invalid_response("upload", key, "the store returned no upload ID"));
+        let Some(id) = bounds::token(response.upload_id) else {
+            return Err(self.invalid_response(
+                "upload",
+                key,
+                "the store returned no valid upload ID",
+            ));
         };
         self.records.record(&self.location(), key, &id);
         Ok(UploadHandle {
@@ -613,7 +641,10 @@ impl Store {
         &self,
         prefix: &str,
     ) -> Result<Vec<PendingUpload>, StoreError> {
-        self.retry.call(|| self.try_list_uploads(prefix)).await
+        let list = self.retry.call(|| self.try_list_uploads(prefix));
+        self.retry
+            .until_cancelled("the listing", Box::pin(list))
+            .await
     }
 
     async fn try_list_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {
@@ -633,8 +664,8 @@ impl Store {
             let listed = page.uploads.unwrap_or_default().into_iter();
             uploads.extend(listed.filter_map(|upload| {
                 Some(PendingUpload {
-                    key: upload.key?,
-                    id: upload.upload_id?,
+                    key: upload.key.filter(|key| key.len() <= MAX_KEY_BYTES)?,
+                    id: bounds::token(upload.upload_id)?,
                     initiated: upload.initiated.as_ref().and_then(to_timestamp),
                     initiator: upload
                         .initiator
@@ -655,7 +686,10 @@ impl Store {
         key: &str,
         id: &str,
     ) -> Result<Vec<PartInfo>, StoreError> {
-        self.retry.call(|| self.try_list_parts(key, id)).await
+        let list = self.retry.call(|| self.try_list_parts(key, id));
+        self.retry
+            .until_cancelled("the listing", Box::pin(list))
+            .await
     }
 
     async fn try_list_parts(&self, key: &str, id: &str) -> Result<Vec<PartInfo>, StoreError> {
@@ -668,7 +702,7 @@ impl Store {
                 .await
                 .map_err(|error| self.error("list the parts of the upload to", key, &error))?;
             parts.extend(page.parts().iter().map(|part| PartInfo {
-                size_bytes: parse_size(part.size),
+                size_bytes: bounds::size(part.size),
                 modified: part.last_modified().and_then(to_timestamp),
             }));
             marker = page.next_part_number_marker;
@@ -710,11 +744,6 @@ fn part_number(index: u64) -> i32 {
 /// Both ends are part of an HTTP range.
 fn format_range(range: Range<u64>) -> String {
     format!("bytes={}-{}", range.start, range.end - 1)
-}
-
-/// A negative length is invalid and counts as 0.
-fn parse_size(length: Option<i64>) -> u64 {
-    length.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
 }
 
 fn to_timestamp(time: &DateTime) -> Option<Timestamp> {

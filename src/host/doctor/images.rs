@@ -9,17 +9,22 @@ use super::access::ownership_fix;
 use crate::command::CommandRunner;
 use crate::inventory::scan::HostInventory;
 use crate::quote::quote_words;
+use crate::supervisor::Limits;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{ChainLink, Check, Sandbox, SandboxState, Snapshot};
 
 /// For `qemu-img check` of all snapshots.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
-/// Checks each file with its own timeout, so that one that hangs hides no other. Prints exit status (124 after a
+const LIMITS: Limits = Limits {
+    cpu_time: Duration::from_secs(10),
+};
+/// Checks each file with its own timeout, so that one that hangs hides no other; in the foreground, so that all of them
+/// are in the group of the script, which is killed as a whole. Prints exit status (124 after a
 /// timeout), index and last line of output.
 const SCRIPT: &str = r#"
 index=0
 for file do
-  output=$(timeout 10 qemu-img check -q -f qcow2 -- "$file" 2>&1)
+  output=$(timeout --foreground 10 qemu-img check -q -f qcow2 -- "$file" 2>&1)
   printf '%s %s %s\n' "$?" "$index" "$(printf %s "$output" | tail -n 1)"
   index=$((index + 1))
 done
@@ -55,7 +60,7 @@ pub(super) async fn check_images(
         .chain(paths.iter().copied())
         .collect();
     match runner
-        .run(&argv, CHECK_TIMEOUT, &CancellationToken::new())
+        .run_limited(&argv, LIMITS, CHECK_TIMEOUT, &CancellationToken::new())
         .await
     {
         Ok(output) => parse_check_output(&output.stdout, &paths),

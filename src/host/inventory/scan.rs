@@ -22,9 +22,6 @@ use snapdeck_model::{
     Snapshot, SnapshotName,
 };
 
-/// Directory of the UEFI variables that libvirt creates if a definition names no file.
-const LIBVIRT_NVRAM_DIR: &str = "/var/lib/libvirt/qemu/nvram";
-
 /// Inventory of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostInventory {
@@ -186,6 +183,11 @@ fn build_inventory(
     scanner.collect_overlay_users();
     scanner.warn_of_double_endings();
     scanner.read_directory_ids();
+    if scanner.snapshots.path == scanner.sandboxes.path {
+        let dir = settings.snapshots_dir.clone();
+        let text = format!("all files in {dir}, which is also the sandboxes directory");
+        scanner.inventory.unresolved_chains.push(text);
+    }
     let mut inventory = scanner.inventory;
     inventory.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
     inventory.foreign_domains.sort_by(|a, b| a.id.cmp(&b.id));
@@ -316,7 +318,7 @@ impl Scanner<'_> {
         }
         if files.has_default_nvram {
             let name = format!("{}_VARS.fd", domain.name);
-            for dir in [LIBVIRT_NVRAM_DIR, &self.settings.nvram_dir] {
+            for dir in [crate::sandbox::LIBVIRT_NVRAM_DIR, &self.settings.nvram_dir] {
                 self.add_user(&Path::new(dir).join(&name), user);
             }
         }

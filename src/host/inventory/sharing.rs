@@ -69,9 +69,11 @@ impl Directories {
         self.ids.values().cloned().collect()
     }
 
-    /// Returns whether the directories of the settings have ids, as far as they exist.
-    pub fn have_ids(&self) -> bool {
-        self.existing.iter().all(|dir| self.id(dir).is_some())
+    /// Returns the first directory of the settings that exists and has no valid id.
+    pub fn without_id(&self) -> Option<&Path> {
+        let mut existing = self.existing.iter();
+        let dir = existing.find(|dir| self.id(dir).is_none());
+        dir.map(PathBuf::as_path)
     }
 
     /// Returns the id of a directory.

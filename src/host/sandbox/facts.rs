@@ -1,5 +1,7 @@
 //! Facts of a sandbox's domain that scans do not need: its identity, why it is shut off, and all its disks.
 
+use std::collections::BTreeMap;
+
 use roxmltree::{Document, Node};
 use virt::domain::{Domain, DomainShutoffReason, DomainStateReason, DomainStateReasonEnum};
 use virt::error::Error as VirtError;
@@ -8,6 +10,9 @@ use super::Sandboxes;
 use crate::CALL_TIMEOUT;
 use crate::domain::{self, child};
 use snapdeck_model::{Result, SandboxId, SandboxState};
+
+/// Backing files of a disk; longer chains are refused.
+const MAX_BACKING_FILES: usize = 200;
 
 /// Facts of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub struct DomainFacts {
     pub was_shut_down: bool,
     /// Disks with a file or a block device, in boot order; without removable media.
     pub disks: Vec<DomainDisk>,
+    /// Backing files of these disks as the definition names them, by the path of the disk; see [`named_backing_files`].
+    pub backing_files: BTreeMap<String, Vec<Option<String>>>,
 }
 
 /// A disk of a domain.
@@ -56,6 +63,7 @@ impl Sandboxes<'_> {
 fn read_facts(domain: &Domain) -> std::result::Result<DomainFacts, VirtError> {
     let state = domain::state(domain)?;
     let (_, reason) = domain.state()?;
+    let xml = domain.xml_desc(0)?;
     Ok(DomainFacts {
         uuid: domain.uuid()?.to_string(),
         state,
@@ -66,7 +74,8 @@ fn read_facts(domain: &Domain) -> std::result::Result<DomainFacts, VirtError> {
                 DomainStateReasonEnum::Known(DomainStateReason::Shutoff(reason))
                     if reason.is(DomainShutoffReason::Shutdown)
             ),
-        disks: parse_disks(&domain.xml_desc(0)?),
+        disks: parse_disks(&xml),
+        backing_files: parse_backing_files(&xml),
     })
 }
 
@@ -98,6 +107,36 @@ fn parse_disks(xml: &str) -> Vec<DomainDisk> {
         })
     };
     nodes.into_iter().filter_map(disk).collect()
+}
+
+/// Returns the backing files that the definition names for each disk, by its path.
+fn parse_backing_files(xml: &str) -> BTreeMap<String, Vec<Option<String>>> {
+    let Ok(document) = Document::parse(xml) else {
+        return BTreeMap::new();
+    };
+    let disks = child(document.root_element(), "devices").into_iter();
+    let disks = disks.flat_map(|devices| devices.children());
+    let disks = disks.filter(|node| node.has_tag_name("disk"));
+    disks
+        .filter_map(|disk| Some((source_path(disk)?.to_owned(), named_backing_files(disk))))
+        .collect()
+}
+
+fn source_path<'a>(node: Node<'a, '_>) -> Option<&'a str> {
+    let source = child(node, "source")?;
+    source.attribute("file").or(source.attribute("dev"))
+}
+
+/// Returns the files of the `<backingStore>` elements below a disk, which QEMU opens whatever the headers say. `None` is
+/// the end of the chain, or a source that is not a file; beyond the last element libvirt follows the headers.
+fn named_backing_files(disk: Node<'_, '_>) -> Vec<Option<String>> {
+    let elements = std::iter::successors(child(disk, "backingStore"), |node| {
+        child(*node, "backingStore")
+    });
+    elements
+        .take(MAX_BACKING_FILES)
+        .map(|node| source_path(node).map(str::to_owned))
+        .collect()
 }
 
 /// Returns the key by which disks boot: by `<boot order>`, then by the letters of the target, `vda` before `vdb`, `vdz`

@@ -9,7 +9,7 @@ use crate::domain::child;
 use snapdeck_model::{Result, SandboxId};
 
 /// Directory in which libvirt creates the variables of a domain whose XML does not name a file.
-const LIBVIRT_NVRAM_DIR: &str = "/var/lib/libvirt/qemu/nvram";
+pub(crate) const LIBVIRT_NVRAM_DIR: &str = "/var/lib/libvirt/qemu/nvram";
 
 /// The firmware of a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use crate::inventory::scan::Scope;
 use crate::{CALL_TIMEOUT, Host};
 pub(crate) use facts::boot_rank;
 pub use facts::{DomainDisk, DomainFacts};
+pub(crate) use firmware::LIBVIRT_NVRAM_DIR;
 pub use firmware::SandboxFirmware;
 pub use quiesce::FsState;
 pub use vnc_tunnel::VncTunnel;

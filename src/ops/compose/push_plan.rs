@@ -1,5 +1,7 @@
 //! Predicts what a push would do, without transferring anything.
 
+use tokio_util::sync::CancellationToken;
+
 use snapdeck_bucket::{Bucket, part_size};
 use snapdeck_host::Host;
 use snapdeck_model::{Method, PushPlan, Result, SandboxId};
@@ -49,7 +51,10 @@ pub async fn plan_push(
         Ok(plan) => Ok(plan),
         Err(ComposeAbort::Unsupported(reason) | ComposeAbort::MethodUnavailable(reason)) => {
             let is_shared = source.state.is_active();
-            let size_bytes = host.images().measure(&source.images, is_shared).await?;
+            let size_bytes = host
+                .images()
+                .measure(&source.images, is_shared, &CancellationToken::new())
+                .await?;
             Ok(PushPlan {
                 reason,
                 size_bytes,

@@ -92,6 +92,59 @@ fn the_next_start_resumes_the_pull_of_a_killed_server() {
     assert_eq!(journal_entries(&world), 0);
 }
 
+/// Waits until the only job in the journal has begun after `crashes` crashes.
+fn wait_until_begun(world: &World, crashes: u64) {
+    wait_until("the job has begun", || {
+        let entries = world.journal_entries();
+        matches!(&entries[..], [entry] if entry["crashes"] == crashes + 1)
+    });
+}
+
+#[test]
+fn a_job_in_which_the_server_has_crashed_twice_is_not_resumed() {
+    let world = with_object();
+    let gate = world.gate("check");
+    for crashes in 0..2 {
+        let api = Api::start(&world);
+        if crashes == 0 {
+            api.begin("/snapshots/pull", &json!({"snapshot": "app"}));
+        }
+        wait_until_begun(&world, crashes);
+        api.signal("KILL");
+        api.wait_for_exit();
+    }
+    gate.open();
+    let api = Api::start(&world);
+    assert_eq!(api.get("/jobs").expect_status(200), json!([]));
+    assert_eq!(journal_entries(&world), 0);
+    // An operator can repeat it.
+    let job = api.begin("/snapshots/pull", &json!({"snapshot": "app"}));
+    wait_until("the job is finished", || api.state(job) == "finished");
+}
+
+#[test]
+fn a_job_that_was_stopped_in_order_is_resumed_any_number_of_times() {
+    let world = with_object();
+    let gate = world.gate("check");
+    for count in 0..3 {
+        let api = Api::start(&world);
+        if count == 0 {
+            api.begin("/snapshots/pull", &json!({"snapshot": "app"}));
+        }
+        wait_until_begun(&world, 0);
+        api.signal("TERM");
+        api.wait_for_exit();
+        let entries = world.journal_entries();
+        assert!(
+            matches!(&entries[..], [entry] if entry["crashes"].is_null()),
+            "{entries:?}"
+        );
+    }
+    gate.open();
+    let api = Api::start(&world);
+    wait_until("the job is finished", || api.state(1) == "finished");
+}
+
 #[test]
 fn a_cancelled_job_is_not_resumed() {
     let world = with_object();

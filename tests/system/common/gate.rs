@@ -93,6 +93,12 @@ impl Gate {
         std::fs::write(&self.release_file, "").unwrap();
     }
 
+    /// Makes the next call wait again.
+    pub(crate) fn reset(self) {
+        std::fs::remove_file(&self.pid_file).unwrap();
+        let _ = std::fs::remove_file(&self.release_file);
+    }
+
     /// Returns whether the qemu-img that waited has ended.
     pub(crate) fn has_ended(&self) -> bool {
         let pid = std::fs::read_to_string(&self.pid_file).unwrap();

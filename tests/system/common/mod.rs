@@ -13,6 +13,7 @@ mod files;
 mod gate;
 mod guest;
 mod host;
+pub(crate) mod hostile;
 mod link;
 mod opener;
 mod preload;

@@ -228,6 +228,57 @@ fn a_transient_domain_and_its_explicit_backing_chain_keep_a_base() {
 }
 
 #[test]
+fn a_disk_whose_definition_names_another_chain_is_not_published() {
+    let world = World::new();
+    let (header, other) = (world.snapshot("header", 0), world.snapshot("other", 0));
+    let disk = world.disk("a");
+    overlay(&disk, &header);
+    for (chain, named) in [
+        (
+            format!(
+                "<backingStore type='file'><format type='qcow2'/><source file='{other}'/></backingStore>"
+            ),
+            &*other,
+        ),
+        ("<backingStore/>".to_owned(), "no backing file"),
+    ] {
+        let id = define(
+            &world,
+            "a",
+            &format!(
+                "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/>{chain}\
+                 <target dev='vda' bus='virtio'/></disk>"
+            ),
+        );
+        for verb in ["push", "create"] {
+            world
+                .snapdeck(&[verb, &id, "app"])
+                .failed(4, &[named, &header, "virsh edit"]);
+        }
+        world.virsh(&["start", &id]);
+        world
+            .snapdeck(&["create", &id, "app"])
+            .failed(4, &[named, &header]);
+        world.virsh(&["destroy", &id]);
+        assert!(!world.is_in_bucket("app"));
+        world.virsh(&["undefine", &id]);
+    }
+    // The same chain by another path.
+    let link = world.path("scratch/link.qcow2");
+    std::os::unix::fs::symlink(&header, &link).unwrap();
+    let id = define(
+        &world,
+        "a",
+        &format!(
+            "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/>\
+             <backingStore type='file'><format type='qcow2'/><source file='{link}'/><backingStore/></backingStore>\
+             <target dev='vda' bus='virtio'/></disk>"
+        ),
+    );
+    world.snapdeck(&["push", &id, "app"]).ok();
+}
+
+#[test]
 fn the_target_of_a_running_block_job_is_kept() {
     let (world, id) = World::with_sandbox(State::Running);
     let target = world.snapshot("target", 0);

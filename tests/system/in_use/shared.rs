@@ -144,6 +144,65 @@ fn a_known_host_without_shared_directories_does_not_block_others() {
 }
 
 #[test]
+fn a_directory_without_a_valid_id_may_be_shared() {
+    let world = sharing_world(false);
+    let base = world.snapshot("base", 0);
+    world.snapshot("other", 0);
+    world.hosts[1].sandbox("b", "base", State::Off);
+    let id = world.path("snapshots/.snapdeck-directory-id");
+    for text in ["", "\n", "snapdeck-directory-id zz\n"] {
+        std::fs::write(&id, text).unwrap();
+        world
+            .snapdeck(&["remove", "base", "--local", "--host", "alpha"])
+            .failed(4, &["which hosts share", ".snapdeck-directory-id"]);
+        let prune = ["prune", "--unused", "--local", "--yes", "--json"];
+        world.snapdeck(&prune);
+        assert!(exists(&base) && exists(&world.snapshot_path("other")));
+    }
+    std::fs::remove_file(&id).unwrap();
+    std::os::unix::fs::symlink("/nonexistent", &id).unwrap();
+    world
+        .snapdeck(&["remove", "base", "--local", "--host", "alpha"])
+        .failed(4, &["which hosts share"]);
+    std::fs::remove_file(&id).unwrap();
+    world
+        .snapdeck(&["remove", "base", "--local", "--host", "alpha"])
+        .failed(4, &["on host beta"]);
+    world
+        .snapdeck(&["remove", "other", "--local", "--host", "alpha"])
+        .ok();
+    assert!(exists(&base));
+}
+
+#[test]
+fn a_full_disk_does_not_hide_that_a_directory_is_shared() {
+    let world = World::hosts(2);
+    let (alpha, beta) = (&world.hosts[0], &world.hosts[1]);
+    let Some(_disk) = alpha.small_disk("snapshots", "4M") else {
+        return;
+    };
+    let base = world.snapshot("base", 0);
+    std::fs::remove_dir(beta.path("snapshots")).unwrap();
+    std::os::unix::fs::symlink(alpha.path_on_host("snapshots"), beta.path("snapshots")).unwrap();
+    beta.sandbox("b", "base", State::Off);
+    let _ = std::fs::remove_file(alpha.path("snapshots/.snapdeck-directory-id"));
+    let rest = format!("{}/rest", alpha.path_on_host("snapshots").display());
+    // Fails once the file system is full.
+    let _ = std::process::Command::new("dd")
+        .args([
+            "if=/dev/zero",
+            &format!("of={rest}"),
+            "bs=4096",
+            "status=none",
+        ])
+        .output();
+    world
+        .snapdeck(&["remove", "base", "--local", "--host", "alpha"])
+        .failed(4, &["which hosts share", "No space left on device"]);
+    assert!(exists(&base));
+}
+
+#[test]
 fn a_copied_directory_is_not_shared() {
     let world = World::hosts(2);
     let beta = &world.hosts[1];

@@ -4,7 +4,9 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
-use crate::common::{CommandOutput, State, World, is_root, run, sha256, stamp, wait_for_exit};
+use crate::common::{
+    CommandOutput, State, World, exists, is_root, run, sha256, stamp, wait_for_exit,
+};
 use crate::operations::assert_no_temporary_files;
 
 /// Creates an environment with an object `app`; also returns the file it was uploaded from.
@@ -103,6 +105,7 @@ fn damage(path: &str, offset: u64) {
 fn a_damaged_copy_is_replaced() {
     let (world, image) = with_object();
     let path = world.snapshot_path("app");
+    world.snapdeck(&["pull", "app"]).ok();
     for (what, breakage) in breakages() {
         std::fs::copy(&image, &path).unwrap();
         breakage(&path);
@@ -114,6 +117,53 @@ fn a_damaged_copy_is_replaced() {
         );
         assert_pulled(&world, &image);
     }
+}
+
+#[test]
+fn a_file_that_may_be_another_programs_is_replaced_only_with_overwrite() {
+    let (world, image) = with_object();
+    let path = world.snapshot_path("app");
+    for (what, breakage) in breakages() {
+        std::fs::copy(&image, &path).unwrap();
+        breakage(&path);
+        let before = sha256(&path);
+        world
+            .snapdeck(&["pull", "app"])
+            .failed(4, &["it has no manifest", "--overwrite"]);
+        assert_eq!(sha256(&path), before, "{what}");
+    }
+    world.snapdeck(&["pull", "app", "--overwrite"]).ok();
+    assert_pulled(&world, &image);
+}
+
+#[test]
+fn a_renamed_object_does_not_change_the_snapshot_of_its_former_name() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    for (short, name) in [("a", "one"), ("b", "two")] {
+        let id = world.sandbox(short, "base", State::Off);
+        world.scribble(&world.disk(short), 1, 1);
+        world.snapdeck(&["push", &id, name]).ok();
+    }
+    world.snapdeck(&["pull", "one"]).ok();
+    let manifest = world.path("snapshots/one.json");
+    let before = sha256(&manifest);
+    for suffix in ["qcow2", "json"] {
+        let (from, to) = (format!("{{}}/two.{suffix}"), format!("{{}}/three.{suffix}"));
+        // As if "two" had once been called "one".
+        let moved = world.s5cmd(&["mv", &from, &to]);
+        assert!(moved.status.success(), "{moved:?}");
+    }
+    let json = world.manifest("three").to_string();
+    let file = world.path("scratch/three.json");
+    std::fs::write(&file, json.replace("\"name\":\"two\"", "\"name\":\"one\"")).unwrap();
+    let put = world.s5cmd(&["cp", &file, "{}/three.json"]);
+    assert!(put.status.success(), "{put:?}");
+    world.snapdeck(&["pull", "three"]).ok();
+    assert_eq!(sha256(&manifest), before);
+    assert!(exists(&world.path("snapshots/three.json")));
+    world.snapdeck(&["verify", "one"]).ok();
+    world.snapdeck(&["verify", "three"]).ok();
 }
 
 #[test]

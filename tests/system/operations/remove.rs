@@ -5,6 +5,25 @@ use serde_json::json;
 use crate::common::{State, World, exists, run};
 
 #[test]
+fn refused_if_an_overlay_was_based_on_it_meanwhile() {
+    let world = World::new();
+    let base = world.snapshot("base", 0);
+    let overlay = world.path("sandboxes/new.qcow2");
+    // When the processes that have the file open are looked for.
+    world.fake(
+        "find",
+        &format!(
+            "case \"$*\" in *-samefile*) /usr/bin/qemu-img create -q -f qcow2 -F qcow2 -b {base} {overlay} >&2 ;; esac\n\
+             exec /usr/bin/find \"$@\""
+        ),
+    );
+    world
+        .snapdeck(&["remove", "base", "--local"])
+        .failed(4, &["in use by", &overlay]);
+    assert!(exists(&base));
+}
+
+#[test]
 fn refused_with_the_names_of_dependent_sandboxes() {
     for state in [State::Running, State::Paused, State::Saved, State::Off] {
         let world = World::new();

@@ -273,6 +273,6 @@ fn a_pinned_snapshot_is_not_overwritten() {
     world.snapdeck(&pull).failed(4, &refused);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "damaged");
     world.snapdeck(&["unpin", "app", "--local"]).ok();
-    world.snapdeck(&["pull", "app"]).ok();
+    world.snapdeck(&pull).ok();
     assert_eq!(sha256(&file), sha256(&image));
 }

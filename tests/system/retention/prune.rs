@@ -288,7 +288,7 @@ fn an_unreachable_host_keeps_all_objects() {
     }
     let world = World::hosts(2);
     let base = world.snapshot("base", 0);
-    world.put(&base, "base");
+    put(&world, &base, "base", 0);
     let socket = world.path("scratch/socket");
     std::os::unix::fs::symlink(world.hosts[1].libvirt_socket(), &socket).unwrap();
     world.reconfigure(&world.hosts[1].libvirt_socket(), &socket);
@@ -325,6 +325,20 @@ fn an_unreachable_host_keeps_all_objects() {
 }
 
 #[test]
+fn files_and_objects_that_are_not_snapshots_are_kept() {
+    let world = World::new();
+    world.snapshot("old", 0);
+    let text = world.snapshot_path("notes");
+    std::fs::write(&text, "not an image").unwrap();
+    let put = world.s5cmd(&["cp", &text, "{}/other.qcow2"]);
+    assert!(put.status.success(), "{put:?}");
+    world.snapdeck(&["prune", "--unused", "--yes"]).ok();
+    assert!(!exists(&world.snapshot_path("old")));
+    assert!(exists(&text));
+    assert!(world.is_in_bucket("other"));
+}
+
+#[test]
 fn a_rule_is_needed() {
     let world = World::new();
     world.snapdeck(&["prune", "--yes"]).failed(2, &["--keep"]);
@@ -346,13 +360,13 @@ fn snapshots_changed_since_the_listing_are_kept() {
     world.image(&other, 1);
     for name in ["kept", "extra", "replaced", "pinned", "used"] {
         world.snapshot(name, 0);
-        world.put(&base, name);
+        put(&world, &base, name, 0);
     }
     let prune = ["prune", "--unused", "--host", "alpha", "--bucket"];
     let mut screen = Screen::open(&world.command(&prune));
     screen.wait(&["replaced", "Type yes to remove"]);
 
-    world.put(&other, "replaced");
+    put(&world, &other, "replaced", 0);
     run("cp", &[&other, &world.snapshot_path("replaced")]);
     world.snapdeck(&["pin", "pinned"]).ok();
     world.sandbox("a", "used", State::Off);
@@ -373,7 +387,7 @@ fn snapshots_changed_since_the_listing_are_kept() {
 fn the_removal_checks_the_image_again() {
     let world = World::new();
     let base = world.snapshot("base", 0);
-    world.put(&base, "base");
+    put(&world, &base, "base", 0);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let engine = runtime.block_on(world.engine());
     let request = PruneRequest {
@@ -389,7 +403,7 @@ fn the_removal_checks_the_image_again() {
     let plan = runtime.block_on(engine.prune_plan(&request)).unwrap();
     assert_eq!(plan.to_remove.len(), 2);
     world.image(&base, 1);
-    world.put(&base, "base");
+    put(&world, &base, "base", 0);
     for operation in plan.operations() {
         let mut views = engine.watch();
         let ended = async {

@@ -163,6 +163,26 @@ fn a_guest_paused_by_a_killed_snapdeck_is_resumed_within_5_seconds() {
 }
 
 #[test]
+fn a_guest_paused_by_a_stopped_snapdeck_is_resumed() {
+    let busy = BusyGuest::new();
+    let world = &busy.world;
+    world.reconfigure("owner = ", "running = \"copy\"\nowner = ");
+    let release = world.path("scratch/release");
+    let wait = format!("while [ ! -e {release} ]; do sleep 0.1; done");
+    world.fake("cp", &format!("{wait}; exec /bin/cp \"$@\""));
+    let child = world.start(&["create", &busy.id, "app"]);
+    wait_until("the guest is paused", || world.state(&busy.id) == "paused");
+    signal(&child, "STOP");
+    wait_until("the guest runs", || world.state(&busy.id) == "running");
+    std::fs::write(&release, "").unwrap();
+    signal(&child, "CONT");
+    // What it has read may be torn: it begins again.
+    let ran = wait_for_exit(child).ok();
+    assert!(ran.stderr.contains("reading the disk again"), "{ran:?}");
+    busy.assert_intact();
+}
+
+#[test]
 fn a_connection_lost_during_the_pause_resumes_the_guest() {
     for fault in [Fault::Closed, Fault::Frozen] {
         let busy = BusyGuest::in_world(World::over_ssh(1));

@@ -67,6 +67,39 @@ fn a_foreign_domain_is_not_destroyed() {
 }
 
 #[test]
+fn a_disk_that_got_another_domain_meanwhile_is_kept() {
+    let (world, id) = World::with_sandbox(State::Off);
+    let (disk, twin) = (world.disk("a"), world.id("twin"));
+    let xml = world.path("scratch/twin.xml");
+    std::fs::write(
+        &xml,
+        format!(
+            "<domain type='qemu'><name>{twin}</name><memory unit='MiB'>64</memory>\
+             <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
+             <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/>\
+             <target dev='vda' bus='virtio'/></disk></devices></domain>"
+        ),
+    )
+    .unwrap();
+    // Once the sandbox is undefined, right before its disk would be removed.
+    let virsh = format!(
+        "/usr/bin/virsh -q -c 'qemu:///system?socket={}'",
+        world.libvirt_socket()
+    );
+    world.fake(
+        "find",
+        &format!(
+            "{virsh} dominfo {id} >/dev/null 2>&1 || {virsh} dominfo {twin} >/dev/null 2>&1 || {virsh} define {xml} >&2\n\
+             exec /usr/bin/find \"$@\""
+        ),
+    );
+    world
+        .snapdeck(&["sandbox", "destroy", &id, "--yes"])
+        .failed(4, &[&disk, "is in use by", &twin]);
+    assert!(exists(&disk));
+}
+
+#[test]
 fn a_disk_in_use_is_kept_and_its_dependents_are_named() {
     let (world, id) = World::with_sandbox(State::Off);
     let disk = world.disk("a");

@@ -199,6 +199,27 @@ fn destroy_keeps_the_variables_of_a_renamed_guest() {
 }
 
 #[test]
+fn destroy_keeps_variables_outside_the_directories_for_them() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    for place in ["snapshots/base_VARS.fd", "scratch/own.fd"] {
+        let variables = world.path(place);
+        write_random(&variables);
+        let sum = sha256(&variables);
+        let id = world.sandbox("a", "base", State::Off);
+        undefine(&world, &id);
+        define_with_variables(&world, &id, &world.disk("a"), &variables);
+        let ran = world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
+        assert!(
+            ran.stderr.contains(&format!("keeping {variables}")),
+            "{ran:?}"
+        );
+        assert!(!exists(&world.disk("a")));
+        assert_eq!(sha256(&variables), sum);
+    }
+}
+
+#[test]
 fn variables_that_another_domain_refers_to_under_another_path_stay() {
     let world = World::new();
     world.snapshot("base", 0);
