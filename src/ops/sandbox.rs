@@ -40,6 +40,10 @@ pub async fn sandbox(
         state = host.sandboxes().owned_state(id).await?;
     }
     let is_transient = !host.sandboxes().facts(id).await?.is_persistent;
+    if is_transient {
+        // Its domain ends with its process: then nothing else shows that the disk is a sandbox's.
+        host.created_files().record(&host.disk_path(id)).await?;
+    }
     let changed = match verb.applicability(state) {
         Applicability::Possible => {
             apply(host, id, verb, state, stop_timeout, ctx)
