@@ -88,7 +88,7 @@ impl ScratchDirs<'_> {
             let made = self
                 .run_in(&action, "make_overlay", &dir, &args, CREATE_TIMEOUT)
                 .await?;
-            // Recorded first: from then on it can be told from a file of another program.
+            // Recorded first: from then on it is known not to be a file of another program.
             let identity = String::from_utf8_lossy(&made.stdout).trim().to_owned();
             let created = self.host.created_files();
             created.record_identity(target, &identity);
@@ -130,8 +130,8 @@ impl ScratchDirs<'_> {
         Ok(path)
     }
 
-    /// Returns inode and time of birth of a file, by which it is told from a later one of its name; `None` for anything but
-    /// a regular file.
+    /// Returns inode and time of birth of a file, which a later file of its name does not have; `None` for anything but a
+    /// regular file.
     ///
     /// # Errors
     /// `Unreachable`.

@@ -16,7 +16,7 @@ BLOCK = 8 * MIB
 # For the watchdog of a killed snapdeck, and for its processes on a host over SSH.
 SETTLE_DEADLINE = 90
 
-# Written by whoever looks for the hosts that share the directory, and kept.
+# Created to find the hosts that share the directory, and kept.
 DIRECTORY_ID = ".snapdeck-directory-id"
 
 
