@@ -6,7 +6,7 @@ code=0
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
 cargo test --locked --workspace --no-fail-fast || code=$?
 SNAPDECK_TEST_HOST=remote cargo test --locked --workspace --no-fail-fast --test system -- \
-  operations:: sandboxes:: doctor:: console:: push_composed:: pull_delta:: || code=$?
+  operations:: sandboxes:: doctor:: console:: push_composed:: pull_delta:: security:: || code=$?
 # A short part of `make faults`: a kill of each command, a try of each other fault as long as there is time.
 FAULTS_SEED=${FAULTS_SEED:-20} FAULTS_KILLS=1 FAULTS_TRIES=1 FAULTS_SECONDS=${FAULTS_SECONDS:-120} FAULTS_MIXED=1 \
   python3 tests/faults/faults.py || code=$?
