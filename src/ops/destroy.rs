@@ -47,15 +47,18 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     for file in &files {
         host.images().refuse_if_open(file, "remove", owner).await?;
     }
-    let inode_of = async |file: &str| -> Result<Option<u64>> {
-        let file = host.fs().image_file(file).await?;
-        Ok(file.map(|file| file.stamp.inode))
+    let refuse_other = async |file: &str, cause: &str| -> Result<()> {
+        if !host.fs().has_file(file).await? || host.created_files().is_own(file).await? {
+            return Ok(());
+        }
+        let summary = format!("cannot remove {file} on host {}", host.name());
+        Err(Error::new(Kind::Conflict, summary).with_cause(cause))
     };
-    let disk_inode = inode_of(&disk).await?;
     if facts.is_some() {
         // Without the domain nothing else proves that they are its files, should this be interrupted.
         for file in &files {
             host.created_files().record(file).await?;
+            refuse_other(file, "it is not a regular file").await?;
         }
     }
     match &facts {
@@ -95,13 +98,7 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
             let inventory = ctx.sharing.scan(host).await?;
             refuse_if_overlay_in_use(host, &inventory, id, file)?;
         }
-        if file == &disk && inode_of(file).await? != disk_inode {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("cannot remove {file} on host {}", host.name()),
-            )
-            .with_cause("another file was put in its place meanwhile"));
-        }
+        refuse_other(file, "another file was put in its place meanwhile").await?;
         if host.fs().remove_file(file).await? {
             ctx.info(format!("removed {file}"));
         }

@@ -68,7 +68,7 @@ pub(super) fn check_programs(probe: &Probe, is_remote: bool) -> Vec<Check> {
             false => Check::failed(
                 "system tools",
                 format!("missing: {}", missing.join(", ")),
-                installer.command("util-linux coreutils findutils"),
+                installer.command("util-linux coreutils findutils diffutils gawk grep"),
             ),
         });
     }
@@ -151,7 +151,7 @@ mod tests {
                 "qemu-img: dnf install qemu-img",
                 "qemu-io: dnf install qemu-img",
                 "qemu-nbd: dnf install qemu-img",
-                "system tools: dnf install util-linux coreutils findutils",
+                "system tools: dnf install util-linux coreutils findutils diffutils gawk grep",
                 "virsh: dnf install libvirt-client",
                 "swtpm: dnf install swtpm",
             ]
