@@ -20,6 +20,7 @@ mod inventory;
 mod leftovers;
 mod libvirt;
 mod lock;
+mod peer_uid;
 mod quote;
 mod reconnect;
 mod sandbox;
@@ -27,6 +28,7 @@ mod scratch;
 mod sftp;
 mod snapshots;
 mod ssh;
+mod ssh_login;
 mod supervisor;
 mod watchdog;
 
