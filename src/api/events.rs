@@ -17,6 +17,7 @@ use super::jobs::{self, Job, JobProgress};
 use super::problem::{CommonErrors, ErrorBody, Problem};
 use super::request::NoQuery;
 use snapdeck_engine::JobId;
+use snapdeck_model::escape_json;
 
 /// Nothing is sent while nothing changes.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
@@ -135,7 +136,7 @@ impl JobFollower {
 fn sse_event(name: &str, data: &impl Serialize) -> Event {
     // Serializing these types cannot fail, and compact JSON has no line breaks.
     let text = serde_json::to_string(data).unwrap_or_default();
-    Event::default().event(name).data(text)
+    Event::default().event(name).data(escape_json(&text))
 }
 
 /// The byte counts of the last [`RATE_WINDOW`].

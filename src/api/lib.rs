@@ -34,7 +34,7 @@ use idempotency::IdempotencyKeys;
 use metrics::Metrics;
 use problem::Problem;
 use snapdeck_engine::Engine;
-use snapdeck_model::{Error, HostName, Kind, Result};
+use snapdeck_model::{Error, HostName, Kind, Result, escape_json};
 
 pub use access::{Access, Token};
 pub use server::serve;
@@ -136,9 +136,11 @@ fn router(app: App) -> Router {
 }
 
 fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
+    match serde_json::to_string(body) {
         Ok(text) => {
             let content_type = HeaderValue::from_static("application/json");
+            // Clients print it on terminals.
+            let text = escape_json(&text).into_owned();
             (status, [(header::CONTENT_TYPE, content_type)], text).into_response()
         }
         Err(error) => {

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::app::Command;
 use super::dialog::PullTarget;
 use super::lineage::LineageQuery;
+use super::osc;
 use super::perform::READ_ONLY;
 use super::picture::EncodedImage;
 use super::queries::apply_prune;
@@ -188,8 +189,8 @@ impl Screen {
     }
 
     fn copy(&self, terminal: &mut Terminal, text: &str) -> bool {
-        let sequence = viewer::clipboard_sequence(text, env_var("TMUX").is_some());
-        terminal.send(&sequence).is_ok()
+        let sequence = osc::clipboard(text, env_var("TMUX").is_some());
+        sequence.is_some_and(|sequence| terminal.send(&sequence).is_ok())
     }
 
     /// Encodes the pending picture in the background, once.
@@ -284,18 +285,14 @@ impl Screen {
         method: NotificationMethod,
     ) {
         let message = std::mem::take(&mut self.app.notifications).join("; ");
+        let in_tmux = env_var("TMUX").is_some();
         if message.is_empty() {
             return;
         }
         let sequence = match method {
             NotificationMethod::Off => return,
-            NotificationMethod::Bell => "\x07".to_owned(),
-            NotificationMethod::Notification => {
-                let text: String = message.chars().filter(|c| !c.is_control()).collect();
-                let osc = format!("\x1b]9;{text}\x1b\\");
-                let osc = viewer::wrap_for_tmux(&osc, env_var("TMUX").is_some());
-                format!("{osc}\x07")
-            }
+            NotificationMethod::Bell => osc::bell(),
+            NotificationMethod::Notification => osc::notification(&message, in_tmux),
         };
         // The next frame reports a write error.
         let _ = terminal.send(&sequence);

@@ -10,17 +10,18 @@ use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::address::SshAddress;
 use super::command::read_bounded;
 use super::control_dir::{ControlDir, socket_parent};
+use super::login_queue;
 use super::quote::quote_words;
 use super::ssh_login::{LoginError, log_in};
 use snapdeck_model::{Error, HostName, Kind, Result, Vnc};
 use snapdeck_process::tool_command;
 
-/// For the whole log-in, also when another task is doing it.
+/// For the whole log-in, once it has a place in the queue.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(12);
 /// Sessions at once on one connection (sshd_config, `MaxSessions`, default 10).
 const MAX_SESSIONS: usize = 10;
@@ -34,6 +35,8 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(3);
 const SHELL_TIMEOUT: Duration = Duration::from_secs(6);
 /// Bytes that are shown of what the login shell prints.
 const MAX_BANNER: usize = 80;
+/// Bytes of ssh's messages that are read.
+const MAX_MESSAGE: usize = 4096;
 /// Callers within this time share the error of the last attempt.
 const FAILURE_TTL: Duration = Duration::from_millis(500);
 
@@ -54,9 +57,6 @@ struct MasterSlot {
     masters: Vec<Arc<Master>>,
     last_failure: Option<(Instant, Error)>,
 }
-
-/// Bytes of ssh's messages that are read.
-const MAX_MESSAGE: usize = 4096;
 
 /// A multiplexed connection.
 pub(crate) struct Master {
@@ -86,7 +86,7 @@ impl Ssh {
     /// Returns a connection, opening one if there is none.
     ///
     /// # Errors
-    /// `Unreachable` with ssh's message, within 12 s; retryable unless the host refused the log-in.
+    /// `Unreachable` with ssh's message, within 12 s after its turn; retryable unless the host refused the log-in.
     pub(crate) async fn acquire_master(&self) -> Result<Arc<Master>> {
         self.find_or_open(|_| true, 1)
             .await?
@@ -134,8 +134,8 @@ impl Ssh {
         is_usable: impl Fn(&Master) -> bool,
         max_masters: usize,
     ) -> Result<Option<Arc<Master>>> {
-        let deadline = Instant::now() + OPEN_TIMEOUT;
-        let Ok(mut slot) = timeout_at(deadline, self.inner.slot.lock()).await else {
+        let limit = OPEN_TIMEOUT + login_queue::MAX_WAIT;
+        let Ok(mut slot) = timeout(limit, self.inner.slot.lock()).await else {
             return Err(self.timeout_error());
         };
         slot.masters.retain(|master| master.is_up());
@@ -150,7 +150,8 @@ impl Ssh {
         {
             return Err(error.clone());
         }
-        let opened = timeout_at(deadline, self.open()).await;
+        let place = login_queue::enter().await;
+        let opened = timeout(OPEN_TIMEOUT, place.run(self.open())).await;
         match opened.unwrap_or_else(|_| Err(self.timeout_error())) {
             Ok(master) => {
                 let master = Arc::new(master);

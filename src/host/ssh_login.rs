@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::process::Command;
 
 use super::address::SshAddress;
@@ -16,6 +17,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// After so long without a session the connection closes, also when snapdeck was killed.
 const IDLE_TIME: Duration = Duration::from_secs(60);
+/// First delay, and number, of further attempts after a connection was refused because of too many others.
+const REFUSED_BACKOFF: Duration = Duration::from_millis(300);
+const REFUSED_RETRIES: usize = 4;
 /// Bytes of ssh's log that are read.
 const MAX_LOG_BYTES: u64 = 16 * 1024;
 
@@ -36,10 +40,45 @@ pub(super) enum LoginError {
     Refused(String),
 }
 
-/// Logs in, with files in the private directory `dir`, and returns the control socket.
+/// Logs in, with files in the private directory `dir`, and returns the control socket; again if the server, or a jump host,
+/// refuses the connection because of too many others.
 pub(super) async fn log_in(address: &SshAddress, dir: &Path) -> Result<PathBuf, LoginError> {
+    let mut delays = ExponentialBuilder::default()
+        .with_min_delay(REFUSED_BACKOFF)
+        .with_max_times(REFUSED_RETRIES)
+        .with_jitter()
+        .build();
+    loop {
+        let error = match try_log_in(address, dir).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => error,
+        };
+        match delays.next().filter(|_| is_refused_for_now(&error)) {
+            Some(delay) => tokio::time::sleep(delay).await,
+            None => return Err(error),
+        }
+    }
+}
+
+/// Returns whether sshd has closed the connection before the log-in, as it does beyond `MaxStartups`.
+fn is_refused_for_now(error: &LoginError) -> bool {
+    let LoginError::Refused(message) = error else {
+        return false;
+    };
+    [
+        "kex_exchange_identification",
+        "Connection reset by",
+        "Not allowed at this time",
+    ]
+    .iter()
+    .any(|text| message.contains(text))
+}
+
+async fn try_log_in(address: &SshAddress, dir: &Path) -> Result<PathBuf, LoginError> {
     let [config, log, socket] = ["config", "log", "master"].map(|name| dir.join(name));
     std::fs::write(&config, SSH_CONFIG).map_err(LoginError::NotStarted)?;
+    // ssh appends to it.
+    let _ = std::fs::remove_file(&log);
     let mut command = Command::from(tool_command("ssh"));
     // With -f it goes to the background as soon as it is logged in.
     command.arg("-E").arg(&log).arg("-S").arg(&socket);

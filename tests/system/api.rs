@@ -6,7 +6,7 @@ mod jobs;
 mod locks;
 mod openapi;
 mod restart;
-mod server;
+pub(crate) mod server;
 mod spec;
 mod targets;
 
