@@ -13,6 +13,8 @@ mod domain;
 mod domain_files;
 mod domain_xml;
 mod fs;
+#[cfg(test)]
+mod fuzz_samples;
 mod image;
 mod image_file;
 mod image_lock;
@@ -30,6 +32,7 @@ mod snapshots;
 mod ssh;
 mod supervisor;
 mod watchdog;
+mod xml;
 
 use std::sync::Arc;
 use std::time::Duration;
