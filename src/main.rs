@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     escape_panic_messages();
     snapdeck_host::keep_new_files_private();
     snapdeck_host::set_mmap_threshold();
+    snapdeck_host::raise_open_files_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     // Before parsing, so that usage errors are JSON, too.
     let json = args

@@ -269,15 +269,17 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             size_bytes,
             host,
             skipped,
+            differs,
             repaired,
             fetched_bytes,
             copied_bytes,
             resumed_bytes,
         } => {
-            let verb = match (skipped, repaired) {
-                (true, _) => "up to date:",
-                (false, true) => "repaired",
-                (false, false) => "pulled",
+            let verb = match (skipped, differs, repaired) {
+                (true, true, _) => "kept another image:",
+                (true, false, _) => "already present:",
+                (false, _, true) => "repaired",
+                (false, _, false) => "pulled",
             };
             // Omitted if all bytes were downloaded.
             let sources = [

@@ -69,7 +69,8 @@ make)
   if message=$(mkdir -m 700 -- "$1" 2>&1); then
     enter "$1" && [ "$(stat -c '%u %a' .)" = "$(id -u) 700" ] && [ -z "$(ls -A)" ] ||
       fail "Device or resource busy: $1 was replaced while it was created"
-    (set -C && printf '%s' "$3" >"./$mark") &&
+    # On the disk first: after a failure of the file system an empty mark would prove nothing.
+    (set -C && printf '%s' "$3" >"./$mark") && sync -- "./$mark" &&
       { [ -z "$2" ] || { mkdir -m 700 ./run && chown -- "$2" ./run; }; } && chmod "$mode" . || {
       rm -rf -- "./$mark" ./run
       cd / && rmdir -- "$1"

@@ -57,19 +57,22 @@ impl<'a> Snapshots<'a> {
         Ok(names)
     }
 
-    /// Removes a snapshot and, after it, its manifest, but not another program's file in its place; returns whether the
-    /// snapshot existed.
+    /// Removes a snapshot and, after it, its manifest and record of damage, but not another program's files in their
+    /// places.
     ///
     /// # Errors
     /// An I/O error; `Unreachable`.
-    pub async fn remove(self, name: &SnapshotName) -> Result<bool> {
-        let fs = self.host.fs();
-        let existed = fs.remove_file(&self.host.snapshot_path(name)).await?;
+    pub async fn remove(self, name: &SnapshotName) -> Result<()> {
+        let mut paths = vec![self.host.snapshot_path(name)];
         if self.foreign_manifest(name).await?.is_none() {
-            fs.remove_file(&self.manifest_path(name)).await?;
+            paths.push(self.manifest_path(name));
         }
-        self.record_damage(name, None).await?;
-        Ok(existed)
+        if self.damage(name).await?.is_some() {
+            paths.push(self.damage_path(name));
+        }
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        self.host.fs().remove_files(&paths).await?;
+        Ok(())
     }
 
     /// Returns the path of the file in the place of a snapshot's manifest if it is another program's.

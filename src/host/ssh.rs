@@ -8,20 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder, Socket};
 use tokio::process::Command;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::address::SshAddress;
 use super::command::read_bounded;
 use super::control_dir::{ControlDir, socket_parent};
+use super::login_queue;
 use super::quote::quote_words;
 use snapdeck_model::{Error, HostName, Kind, Result, Vnc};
 
 /// For the TCP connection and the server's greeting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
-/// For the whole log-in, also when another task is doing it.
+/// For the whole log-in, once it has a place in the queue.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(12);
 /// Between keepalive messages; the third without an answer ends the connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -39,6 +41,9 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(3);
 const SHELL_TIMEOUT: Duration = Duration::from_secs(6);
 /// Bytes that are shown of what the login shell prints.
 const MAX_BANNER: usize = 80;
+/// First delay, and number, of further attempts after a connection was refused because of too many others.
+const REFUSED_BACKOFF: Duration = Duration::from_millis(300);
+const REFUSED_RETRIES: usize = 4;
 /// Callers within this time share the error of the last attempt.
 const FAILURE_TTL: Duration = Duration::from_millis(500);
 
@@ -97,7 +102,7 @@ impl Ssh {
     /// Returns a connection, opening one if there is none.
     ///
     /// # Errors
-    /// `Unreachable` with ssh's message, within 12 s; retryable unless the host refused the log-in.
+    /// `Unreachable` with ssh's message, within 12 s after its turn; retryable unless the host refused the log-in.
     pub(crate) async fn acquire_master(&self) -> Result<Arc<Master>> {
         self.find_or_open(|_| true, 1)
             .await?
@@ -145,8 +150,8 @@ impl Ssh {
         is_usable: impl Fn(&Master) -> bool,
         max_masters: usize,
     ) -> Result<Option<Arc<Master>>> {
-        let deadline = Instant::now() + OPEN_TIMEOUT;
-        let Ok(mut slot) = timeout_at(deadline, self.inner.slot.lock()).await else {
+        let limit = OPEN_TIMEOUT + login_queue::MAX_WAIT;
+        let Ok(mut slot) = timeout(limit, self.inner.slot.lock()).await else {
             return Err(self.timeout_error());
         };
         slot.masters.retain(|master| master.is_up());
@@ -161,7 +166,8 @@ impl Ssh {
         {
             return Err(error.clone());
         }
-        let opened = timeout_at(deadline, self.open()).await;
+        let place = login_queue::enter().await;
+        let opened = timeout(OPEN_TIMEOUT, place.run(self.open())).await;
         match opened.unwrap_or_else(|_| Err(self.timeout_error())) {
             Ok(master) => {
                 let master = Arc::new(master);
@@ -208,8 +214,7 @@ impl Ssh {
             // The option is a list, separated by spaces.
             builder.user_known_hosts_file(format!("\"{file}\""));
         }
-        let session = builder
-            .connect(&address.host)
+        let session = log_in(&builder, &address.host)
             .await
             .map_err(|error| explain(summary.clone(), address, &error))?;
         let master = Master {
@@ -422,6 +427,40 @@ impl Master {
 pub(crate) struct SocketForward {
     pub local_path: PathBuf,
     remote_path: String,
+}
+
+/// Connects; again if the server, or a jump host, refuses the connection because of too many others.
+async fn log_in(builder: &SessionBuilder, host: &str) -> Result<Session, openssh::Error> {
+    let mut delays = ExponentialBuilder::default()
+        .with_min_delay(REFUSED_BACKOFF)
+        .with_max_times(REFUSED_RETRIES)
+        .with_jitter()
+        .build();
+    loop {
+        let error = match builder.connect(host).await {
+            Ok(session) => return Ok(session),
+            Err(error) => error,
+        };
+        match delays.next().filter(|_| is_refused_for_now(&error)) {
+            Some(delay) => tokio::time::sleep(delay).await,
+            None => return Err(error),
+        }
+    }
+}
+
+/// Returns whether sshd has closed the connection before the log-in, as it does beyond `MaxStartups`.
+fn is_refused_for_now(error: &openssh::Error) -> bool {
+    let message = match error {
+        openssh::Error::Connect(error) | openssh::Error::Master(error) => error.to_string(),
+        _ => return false,
+    };
+    [
+        "kex_exchange_identification",
+        "Connection reset by",
+        "Not allowed at this time",
+    ]
+    .iter()
+    .any(|text| message.contains(text))
 }
 
 /// Returns the error for a failed log-in, with a hint.

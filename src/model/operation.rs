@@ -308,6 +308,8 @@ pub enum Outcome {
         host: HostName,
         /// Whether the host already had a valid copy and nothing was fetched.
         skipped: bool,
+        /// Whether the copy that was kept is known to be another image than the object.
+        differs: bool,
         /// Whether a damaged copy was replaced.
         repaired: bool,
         /// Bytes downloaded from the bucket.

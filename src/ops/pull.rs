@@ -28,7 +28,7 @@ enum LocalCopy {
 
 /// Pulls `name` to `host`.
 ///
-/// A valid local copy is kept unless `overwrite` is set. A damaged one is replaced once the new one is verified, unless
+/// A valid local copy is kept unless `overwrite` is set, and compared with the object by what is known of both. A damaged one is replaced once the new one is verified, unless
 /// it was, or may have been, another image; if other images are based on it, its bad blocks are repaired in place with those of the very
 /// image that it was. An interrupted pull of the same object is resumed.
 ///
@@ -57,12 +57,14 @@ pub async fn pull(
             "a valid copy of {name} is already on host {}",
             host.name()
         ));
+        let differs = differs_from_object(host, bucket, name, *stamp, ctx).await?;
         return Ok(Outcome::Pulled {
             snapshot_name: name.clone(),
             snapshot_path: path,
             size_bytes: stamp.size_bytes,
             host: host.name().clone(),
             skipped: true,
+            differs,
             repaired: false,
             fetched_bytes: 0,
             copied_bytes: 0,
@@ -128,11 +130,61 @@ pub async fn pull(
         size_bytes: source.object.size_bytes,
         host: host.name().clone(),
         skipped: false,
+        differs: false,
         repaired: existing.is_damaged(),
         fetched_bytes: progress.fetched_bytes,
         copied_bytes: progress.copied_bytes,
         resumed_bytes: progress.resumed_bytes,
     })
+}
+
+/// Returns whether the valid copy with `stamp` is known to be another image than the object, and warns then.
+///
+/// No block is read: lengths and recorded digests are compared. The copy is valid without its object, so a bucket that
+/// does not answer is no error.
+///
+/// # Errors
+/// `Cancelled`; those of the host.
+async fn differs_from_object(
+    host: &Host,
+    bucket: &Bucket,
+    name: &SnapshotName,
+    stamp: FileStamp,
+    ctx: &Context,
+) -> Result<bool> {
+    let source = match RemoteObject::find(bucket, name, ctx).await {
+        Ok(source) => source,
+        Err(error) if error.kind() == Kind::Cancelled => return Err(error),
+        Err(error) => {
+            ctx.info(format!("the copy is not compared: {error}"));
+            return Ok(false);
+        }
+    };
+    let (key, object_bytes) = (&source.object.key, source.object.size_bytes);
+    let manifest = host.snapshots().stored_manifest(name).await?;
+    let manifest = manifest.filter(|stored| stored.is_verified);
+    let manifest = manifest.map(|stored| stored.manifest);
+    let reason = match (&manifest, &source.manifest) {
+        // Exact lengths, since a few bytes may make the difference.
+        _ if stamp.size_bytes != object_bytes => format!(
+            "it has {} bytes, the object has {object_bytes}",
+            stamp.size_bytes
+        ),
+        (Some(local), _) if is_same_image(local, &source) => return Ok(false),
+        (Some(_), Some(_)) => "their manifests differ".to_owned(),
+        (None, _) | (_, None) => {
+            ctx.info(format!(
+                "nothing proves that {name} on host {} is {key}: `snapdeck verify {name}` reads it",
+                host.name()
+            ));
+            return Ok(false);
+        }
+    };
+    ctx.warn(format!(
+        "{name} on host {} is kept, but is another image than {key}: {reason}; pass --overwrite to replace it",
+        host.name()
+    ));
+    Ok(true)
 }
 
 /// Decides whether a damaged file may be replaced by `source`: under other images, and unasked, only by the very image

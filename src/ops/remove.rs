@@ -112,19 +112,34 @@ pub async fn remove(
     })
 }
 
-/// Returns whether the host has the image, or variables without an image; fails if a chain needs the image.
+/// Returns whether the host has the image, or a manifest or variables that a removal left without it; fails if a chain
+/// needs the image.
 async fn is_on_host(host: &Host, name: &SnapshotName, ctx: &Context) -> Result<bool> {
     let inventory = ctx.sharing.scan(host).await?;
     let mut snapshots = inventory.snapshots.iter();
-    let has_image = snapshots.any(|snapshot| snapshot.name == *name);
-    if has_image {
+    if snapshots.any(|snapshot| snapshot.name == *name) {
         refuse_if_in_use(host, &inventory, name, "remove", |_| true)?;
+        return Ok(true);
     }
-    Ok(has_image
-        || host
-            .fs()
-            .has_file(&host.snapshot_variables_path(name))
-            .await?)
+    if host.snapshots().recorded_manifest(name).await?.is_some() {
+        let path = host.snapshot_path(name);
+        let users = file_users(host, &path, None, ctx).await?;
+        if users.is_empty() {
+            return Ok(true);
+        }
+        // The manifest proves which image the missing one was.
+        return Err(Error::new(
+            Kind::Conflict,
+            format!("cannot remove {name} from host {}", host.name()),
+        )
+        .with_cause(format!(
+            "{path} is missing, and {} is based on it",
+            users.join(", ")
+        ))
+        .hint(format!("run `snapdeck pull {name}` to restore it")));
+    }
+    let variables = host.snapshot_variables_path(name);
+    host.fs().has_file(&variables).await
 }
 
 /// Removes the UEFI variables of a snapshot, unless a domain refers to them.

@@ -223,6 +223,8 @@ def leftover_violations(world, after, documented=False):
         if version is None:
             if place[0] == "bucket" and documented:
                 objects |= {world.key(f"{place[1]}.json"), *s3.keys(world.key(f"{place[1]}_VARS"))}
+            if place[0] == "host" and documented:
+                files |= {hosts[place[1]].path("snapshots", f"{place[2]}{end}") for end in (".json", "_VARS.fd")}
             continue
         if place[0] == "bucket":
             objects |= {world.key(f"{place[1]}{end}") for end in (".qcow2", ".json")}

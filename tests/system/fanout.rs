@@ -253,7 +253,7 @@ fn a_failed_host_does_not_stop_the_others() {
     let ran = fan.world.snapdeck(&args);
     assert_eq!(ran.code, Some(4));
     assert!(
-        ran.stdout.starts_with("up to date: app on gamma"),
+        ran.stdout.starts_with("already present: app on gamma"),
         "{ran:?}"
     );
     assert_eq!(ran.stdout.lines().count(), 1);

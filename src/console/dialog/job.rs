@@ -137,6 +137,7 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
                 transfer_summary(transfer, size)
             )
         }
+        Outcome::Pulled { differs: true, .. } => "kept: another image than the object".to_owned(),
         Outcome::Pulled { skipped: true, .. } => "already present and valid".to_owned(),
         Outcome::Pulled {
             snapshot_path,

@@ -237,6 +237,7 @@ fn a_pull_to_an_unreachable_host_is_shown_as_pulled() {
             size_bytes: 3 << 30,
             host: "gamma".parse().unwrap(),
             skipped: false,
+            differs: false,
             repaired: false,
             fetched_bytes: 0,
             copied_bytes: 0,

@@ -111,12 +111,19 @@ impl HostFs for LocalFs {
         self.hash(path, blocks, results, cancel).await
     }
 
-    async fn remove_file(&self, path: &str) -> Result<bool> {
-        let file = PathBuf::from(path);
-        self.run(format!("remove {path}"), CALL_TIMEOUT, move || {
-            let removed = ignore_not_found(std::fs::remove_file(&file))?;
-            sync_parent_dir(&file)?;
-            Ok(removed)
+    async fn remove_files(&self, paths: &[&str]) -> Result<bool> {
+        let files: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+        let action = format!("remove {}", paths.join(", "));
+        self.run(action, CALL_TIMEOUT, move || {
+            let Some((first, others)) = files.split_first() else {
+                return Ok(false);
+            };
+            let existed = ignore_not_found(std::fs::remove_file(first))?;
+            for other in others {
+                ignore_not_found(std::fs::remove_file(other))?;
+            }
+            sync_parent_dir(first)?;
+            Ok(existed)
         })
         .await
     }

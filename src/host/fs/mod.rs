@@ -99,7 +99,16 @@ pub trait HostFs: Send + Sync {
     ///
     /// # Errors
     /// An I/O error.
-    async fn remove_file(&self, path: &str) -> Result<bool>;
+    async fn remove_file(&self, path: &str) -> Result<bool> {
+        self.remove_files(&[path]).await
+    }
+
+    /// Removes files of one directory in this order, so that a kill in between is unlikely; returns whether the first one
+    /// existed.
+    ///
+    /// # Errors
+    /// An I/O error.
+    async fn remove_files(&self, paths: &[&str]) -> Result<bool>;
 
     /// Removes the partial name, and the resume log, of a file that has its final name, too: its publication was killed in
     /// between, and what is published must not be written. Does nothing to other files, and none without a resume log.

@@ -196,10 +196,10 @@ impl HostFs for RemoteFs {
         self.hash(path, blocks, results, cancel).await
     }
 
-    async fn remove_file(&self, path: &str) -> Result<bool> {
-        let action = format!("remove {path}");
+    async fn remove_files(&self, paths: &[&str]) -> Result<bool> {
+        let action = format!("remove {}", paths.join(", "));
         let reply = self
-            .call_line(&action, "remove_file", &[path], SYNC_TIMEOUT)
+            .call_line(&action, "remove_files", paths, SYNC_TIMEOUT)
             .await?;
         Ok(reply == "removed")
     }

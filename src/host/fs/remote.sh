@@ -80,12 +80,13 @@ read_headers)
   timeout 25 head -c "$length" -v -- "$@" || :
   ;;
 
-remove_file)
-  if [ -e "$1" ] || [ -L "$1" ]; then
-    rm -f -- "$1" || exit 1
-    echo removed
-    sync -- "${1%/*}/"
-  fi
+# remove_files FILE...: of one directory; says "removed" if the first one existed.
+remove_files)
+  existed=
+  if [ -e "$1" ] || [ -L "$1" ]; then existed=removed; fi
+  rm -f -- "$@" || exit 1
+  echo "$existed"
+  sync -- "${1%/*}/"
   ;;
 
 # remove_second_name PARTIAL: removes the partial name and the resume log of a file that has its final name, too.

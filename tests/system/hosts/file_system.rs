@@ -60,6 +60,16 @@ async fn whole_files_are_written_read_copied_and_removed() {
             assert_eq!(fs.remove_file(&path).await.unwrap(), existed);
         }
         assert_eq!(world.names("snapshots"), ["copy"]);
+
+        // Missing ones are no error.
+        for (first, existed) in [("copy", true), ("other", false)] {
+            let paths =
+                [first, "missing", "next"].map(|name| world.path(&format!("snapshots/{name}")));
+            fs.write_file(&paths[2], "next".into()).await.unwrap();
+            let paths = paths.each_ref().map(String::as_str);
+            assert_eq!(fs.remove_files(&paths).await.unwrap(), existed);
+        }
+        assert!(world.names("snapshots").is_empty());
     })
     .await;
 }

@@ -75,6 +75,52 @@ fn a_valid_copy_is_kept_and_needs_no_object() {
     world.snapdeck(&["pull", "app"]).ok();
 }
 
+/// Asserts that a pull of `app` keeps the snapshot, which differs from the object, with a warning that says `why`.
+#[track_caller]
+fn assert_kept_as_another_image(world: &World, why: &str) {
+    let path = world.snapshot_path("app");
+    let before = (stamp(&path), sha256(&path));
+    let ran = world.snapdeck(&["pull", "app"]).ok();
+    assert!(
+        ran.stdout.starts_with("kept another image: app on"),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains("another image than"), "{ran:?}");
+    assert!(ran.stderr.contains(why), "{ran:?}");
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(
+        (&result["skipped"], &result["differs"]),
+        (&json!(true), &json!(true))
+    );
+    assert_eq!((stamp(&path), sha256(&path)), before);
+}
+
+#[test]
+fn a_valid_image_of_another_program_is_kept_with_a_warning() {
+    let (world, _) = with_object();
+    world.image(&world.snapshot_path("app"), 5);
+    assert_kept_as_another_image(&world, "bytes, the object has");
+}
+
+#[test]
+fn a_snapshot_whose_object_was_replaced_is_kept_with_a_warning() {
+    let (world, id) = World::with_sandbox(State::Off);
+    // The same clusters, and so the same length.
+    for overwrite in [None, Some("--overwrite")] {
+        world.scribble(&world.disk("a"), 10, 1);
+        let arguments = ["push", &id, "app"].into_iter().chain(overwrite);
+        world.snapdeck(&arguments.collect::<Vec<_>>()).ok();
+        world.snapdeck(&["pull", "app"]).ok();
+    }
+    assert_kept_as_another_image(&world, "their manifests differ");
+    world.snapdeck(&["pull", "app", "--overwrite"]).ok();
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(
+        (&result["skipped"], &result["differs"]),
+        (&json!(true), &json!(false))
+    );
+}
+
 /// The name of a damage, and a function that does it to a file.
 type Breakage = (&'static str, fn(&str));
 

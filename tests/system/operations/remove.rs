@@ -250,3 +250,25 @@ fn a_socket_among_the_overlays_blocks_nothing() {
     world.snapdeck(&["remove", "app", "--local"]).ok();
     drop(listener);
 }
+
+#[test]
+fn a_manifest_whose_image_is_gone_is_removed_unless_it_proves_a_missing_base() {
+    let (world, id) = World::with_sandbox(State::Off);
+    world.snapdeck(&["push", &id, "app"]).ok();
+    world.snapdeck(&["pull", "app"]).ok();
+    let (image, manifest) = (world.snapshot_path("app"), world.path("snapshots/app.json"));
+    let based = world.sandbox("b", "app", State::Off);
+    std::fs::remove_file(&image).unwrap();
+    world
+        .snapdeck(&["remove", "app", "--local"])
+        .failed(4, &["cannot remove app", "is missing", &based]);
+    assert!(exists(&manifest));
+    world
+        .snapdeck(&["sandbox", "destroy", &based, "--yes"])
+        .ok();
+    world.snapdeck(&["remove", "app", "--local"]).ok();
+    assert!(!exists(&manifest));
+    world
+        .snapdeck(&["remove", "app", "--local"])
+        .failed(3, &["app is not on host"]);
+}
