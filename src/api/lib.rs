@@ -1,6 +1,8 @@
 //! The HTTP API of one host.
 
 mod access;
+mod browser;
+mod connections;
 mod events;
 mod health;
 mod idempotency;
@@ -23,6 +25,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -72,8 +75,12 @@ struct AppState {
     engine: Engine,
     host: HostName,
     access: Access,
+    /// The address listened on.
+    address: SocketAddr,
     idempotency_keys: Mutex<IdempotencyKeys>,
     metrics: Metrics,
+    /// Calls that may wait for jobs or follow them at the same time.
+    waits: Arc<Semaphore>,
     /// Fires when no more jobs are accepted.
     shutdown: CancellationToken,
 }

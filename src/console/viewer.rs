@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use snapdeck_process::desktop_command;
+
 /// Viewers tried if the settings name none, with their arguments.
 const KNOWN_VIEWERS: &[&str] = &[
     "remote-viewer {url}",
@@ -44,13 +46,16 @@ pub(crate) fn command(
     Ok(line.split_whitespace().map(fill).collect())
 }
 
-/// Starts a viewer in the background.
+/// Starts a viewer in the background; `on_exit` is called when it has ended.
 ///
 /// # Errors
 /// If the program cannot be started.
-pub(crate) fn start(argv: &[String]) -> Result<(), String> {
+pub(crate) fn start(
+    argv: &[String],
+    on_exit: impl FnOnce() + Send + 'static,
+) -> Result<(), String> {
     let (program, args) = argv.split_first().ok_or("the viewer's command is empty")?;
-    let child = tokio::process::Command::new(program)
+    let child = tokio::process::Command::from(desktop_command(program))
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -59,7 +64,10 @@ pub(crate) fn start(argv: &[String]) -> Result<(), String> {
         .process_group(0)
         .spawn();
     let mut child = child.map_err(|error| format!("cannot start {program}: {error}"))?;
-    tokio::spawn(async move { child.wait().await });
+    tokio::spawn(async move {
+        let _ = child.wait().await;
+        on_exit();
+    });
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP API: a real server in the lab, called with curl.
 mod access;
+mod connections;
 mod errors;
 mod jobs;
 mod locks;
