@@ -1,4 +1,4 @@
-//! Counters of branches that the compiler has put into the crates under test, if `make fuzz` has told it to
+//! Counters of branches, which the compiler adds to the crates under test for `make fuzz`
 //! (LLVM, "SanitizerCoverage", "Inline 8bit-counters").
 
 use std::sync::{Mutex, PoisonError};

@@ -18,6 +18,8 @@ enter() { [ ! -L "$1" ] && cd -P -- "$1" 2>/dev/null && [ "$(identity .)" = "$(i
 is_private() {
   case $(stat -c '%u %a' -- "$1") in "$(id -u) 700" | "$(id -u) 2700") ;; *) return 1 ;; esac
 }
+# QEMU's user cannot be the owner if only root may choose that: QEMU is in the group.
+share_run() { [ "$(id -u)" = 0 ] || chmod 770 ./run; }
 # has_mark_id ID: the mark in the working directory has this id.
 has_mark_id() { [ -n "$1" ] && is_file "./$mark" && head -c 1000 -- "./$mark" | grep -qF "\"id\":\"$1\""; }
 # enter_own DIR ID: enters the directory with this mark if only this user can change what is in it.
@@ -75,7 +77,7 @@ make)
       fail "Device or resource busy: $1 was replaced while it was created"
     # On the disk first: after a failure of the file system an empty mark would prove nothing.
     (set -C && printf '%s' "$3" >"./$mark") && sync -- "./$mark" &&
-      { [ -z "$2" ] || { mkdir -m 700 ./run && chown -- "$2" ./run; }; } && chmod "$mode" . || {
+      { [ -z "$2" ] || { mkdir -m 700 ./run && chown -- "$2" ./run && share_run; }; } && chmod "$mode" . || {
       rm -rf -- "./$mark" ./run
       cd / && rmdir -- "$1"
       exit 1

@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn fuzz_probe_output() {
         snapdeck_fuzz::Target::new("output of the doctor's script")
-            .seed("time\01700000000.5\0owner\0root:root\0snapshots.owner\00 755\0snapshots.free\012 4096\0")
+            .seed("time\x001700000000.5\0owner\0root:root\0snapshots.owner\x000 755\0snapshots.free\x0012 4096\0")
             .words(&["time\0", "1e308", "-1e308", "NaN"])
             .memory(1 << 20, 64)
             .run(|output| {

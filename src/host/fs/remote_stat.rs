@@ -370,13 +370,13 @@ mod tests {
     #[test]
     fn fuzz_stat_output() {
         let paths = [PathBuf::from("/a/b.qcow2"), PathBuf::from("/a/c.qcow2")];
-        let stat = "/a/b.qcow2\0/a/c.qcow2\0/a/b.qcow2\01024\08\077\01700000000.123456789\0regular file\064769\0\
+        let stat = "/a/b.qcow2\0/a/c.qcow2\0/a/b.qcow2\x001024\x008\x0077\x001700000000.123456789\0regular file\x0064769\0\
                     1700000000.5\0";
         snapdeck_fuzz::Target::new("output of stat")
             .seed(stat)
             .seed(stat.replace("1700000000.5", "170141183460469231731687303715884105727.5"))
             .seed(format!(
-                "{stat}/a/c.qcow2\00\00\01\01.0\0regular empty file\01\01.0\0"
+                "{stat}/a/c.qcow2\x000\x000\x001\x001.0\0regular empty file\x001\x001.0\0"
             ))
             .run(|output| {
                 let stderr = snapdeck_fuzz::text(output);
