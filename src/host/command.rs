@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, Lines, Take};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -450,7 +450,27 @@ pub(crate) async fn read_bounded(stream: Option<impl AsyncRead + Unpin>, limit: 
     bytes
 }
 
+/// Returns the lines of a program on a host, which is not trusted, up to `limit` bytes in all.
+pub(crate) fn bounded_lines<S: AsyncRead + Unpin>(stream: S, limit: u64) -> BoundedLines<S> {
+    BufReader::new(stream.take(limit)).lines()
+}
+
+pub(crate) type BoundedLines<S> = Lines<BufReader<Take<S>>>;
+
 /// As [`read_bounded`], for text.
 pub(crate) async fn read_text(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&read_bounded(stream, MAX_OUTPUT_BYTES).await).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_without_an_end_takes_no_memory() {
+        let mut lines = bounded_lines(tokio::io::repeat(b'x'), 1000);
+        let line = lines.next_line().await.unwrap();
+        assert_eq!(line.map(|line| line.len()), Some(1000));
+        assert_eq!(lines.next_line().await.unwrap(), None);
+    }
 }

@@ -6,13 +6,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::oneshot;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::command::{CommandRunner, Input, RunningCommand};
+use super::command::{BoundedLines, CommandRunner, Input, RunningCommand, bounded_lines};
 use super::fs::system_error;
 use super::image::{ImageChain, Images};
 use snapdeck_model::{Error, Kind, Result, printable_within};
@@ -31,6 +31,7 @@ const MAX_OUTPUT_BYTES: usize = 1 << 20;
 const MAX_HOLD_LINES: usize = 20;
 /// Length in characters of each text about a process.
 const MAX_USER_CHARS: usize = 100;
+const MAX_HOLD_BYTES: u64 = 64 << 10;
 /// First characters of the line by which qemu-io reports that it has opened a disk.
 const PROMPT: &str = "qemu-io> ";
 const CLOSED: &str = "closed";
@@ -297,7 +298,7 @@ impl HoldProcess {
             return Err(Error::new(Kind::Failed, summary()));
         };
         let mut process = Self { stdin, command };
-        let mut lines = BufReader::new(stdout).lines();
+        let mut lines = bounded_lines(stdout, MAX_HOLD_BYTES);
         let message = match timeout(HOLD_TIMEOUT, read_reply(&mut lines)).await {
             Ok(None) => return Ok(process),
             Ok(Some(message)) => message,
@@ -332,7 +333,7 @@ impl HoldProcess {
 }
 
 /// Reads up to the line that says that the disk is open; returns the lines before the end if it cannot be opened.
-async fn read_reply(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<String> {
+async fn read_reply(lines: &mut BoundedLines<ChildStdout>) -> Option<String> {
     let mut message = Vec::new();
     while let Ok(Some(line)) = lines.next_line().await {
         if line.starts_with(PROMPT) && message.is_empty() {
@@ -428,5 +429,21 @@ mod tests {
         );
         let none = parse_users(b"some\x00", 1).unwrap();
         assert_eq!((none.by_file, none.is_complete), (vec![Vec::new()], false));
+    }
+
+    #[test]
+    fn fuzz_users() {
+        snapdeck_fuzz::Target::new("list of open files")
+            .seed("1\x004711\0write\0lock\0qemu-system-x86\0box\0uuid\0all\0")
+            .seed("1\0\0read\0\0\0\0\x002\x007\0read\0\0cp\0\0\0some\0")
+            .max_bytes(MAX_OUTPUT_BYTES)
+            .memory(1 << 20, 64)
+            .run(|output| {
+                if let Some(users) = parse_users(output, 2) {
+                    assert_eq!(users.by_file.len(), 2);
+                    let text = join(&users.by_file.concat());
+                    assert!(!text.contains(char::is_control));
+                }
+            });
     }
 }

@@ -13,6 +13,8 @@ mod domain;
 mod domain_files;
 mod domain_xml;
 mod fs;
+#[cfg(test)]
+mod fuzz_samples;
 mod image;
 mod image_file;
 mod image_lock;
@@ -32,6 +34,7 @@ mod ssh;
 mod ssh_login;
 mod supervisor;
 mod watchdog;
+mod xml;
 
 use std::sync::Arc;
 use std::time::Duration;

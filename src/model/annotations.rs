@@ -409,4 +409,43 @@ mod tests {
         assert_eq!(parse_label("a/b=c=d"), Ok(("a/b".into(), "c=d".into())));
         assert!(parse_label("ab").is_err() && parse_label("=x").is_err());
     }
+
+    #[test]
+    fn fuzz_annotations() {
+        let name: SnapshotName = "app".parse().unwrap();
+        let patch = AnnotationsPatch {
+            new_note: Some("a note".into()),
+            set_labels: vec![("os".into(), "windows".into())],
+            ..AnnotationsPatch::default()
+        };
+        let (json, _) = patch.apply(None, &name, Map::new).unwrap();
+        snapdeck_fuzz::Target::new("annotations")
+            .seed(json)
+            .words(&[
+                "\"notes\":\"",
+                "\"labels\":{",
+                "\"pinned\":true",
+                "\"format\":1",
+            ])
+            .max_bytes(1 << 20)
+            .memory(4 << 20, 16)
+            .run(|json| {
+                if let Ok(annotations) = Annotations::from_manifest_json(json) {
+                    let texts = annotations
+                        .labels
+                        .iter()
+                        .flat_map(|(key, value)| [key, value]);
+                    let mut texts = texts.chain(&annotations.notes);
+                    assert!(
+                        !texts.any(|text| text.contains(|c: char| c.is_control() && c != '\n'))
+                    );
+                }
+                if let Ok((written, annotations)) = patch.apply(Some(json), &name, Map::new) {
+                    assert_eq!(
+                        Annotations::from_manifest_json(&written).unwrap(),
+                        annotations
+                    );
+                }
+            });
+    }
 }

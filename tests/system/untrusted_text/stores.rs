@@ -68,11 +68,7 @@ fn an_error() {
         checked(&api, api.get("/jobs"));
         checked(&api, api.get("/jobs/1/events"));
 
-        let mut screen = open(&world, &world.command(&[]), true);
-        screen.wait(&[&id]);
-        screen.press("papp\r");
-        screen.wait(&["✗ push"]);
-        screen.press("\t\t");
+        let screen = open(&world, &world.command(&[]), true);
         screen.wait(&["denied access", SHOWN]);
         quit(&world, screen);
     }
