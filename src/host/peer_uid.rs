@@ -12,7 +12,7 @@ const ESTABLISHED: &str = "01";
 
 /// Returns the user whose process holds the other end `peer` of a connection to `local`; `None` if no process does.
 ///
-/// A socket that its process has closed belongs to nobody, and the kernel shows it as root's.
+/// The kernel shows a socket that its process has closed as root's; it has no user.
 ///
 /// # Errors
 /// An I/O error.
@@ -103,7 +103,7 @@ mod tests {
             let (server, peer) = listener.accept().unwrap();
             let local = server.local_addr().unwrap();
             assert_eq!(peer_uid(local, peer).unwrap(), Some(own), "{connect}");
-            // Closed by its process: nobody's, though the kernel shows user 0.
+            // Closed by its process: no user's, though the kernel shows user 0.
             drop(client);
             assert_eq!(peer_uid(local, peer).unwrap(), None, "{connect}");
         }

@@ -227,7 +227,7 @@ async fn relay_connections(
     }
 }
 
-/// Returns whether a process of one of the users has connected. What cannot be found out is refused.
+/// Returns whether a process of one of the users has connected. An unknown user is refused.
 async fn is_allowed(stream: &TcpStream, peer: SocketAddr, users: &[u32]) -> bool {
     let Ok(local) = stream.local_addr() else {
         return false;
@@ -240,7 +240,7 @@ async fn is_allowed(stream: &TcpStream, peer: SocketAddr, users: &[u32]) -> bool
         }
         Ok(Ok(None)) => tracing::debug!("a connection to a VNC tunnel has ended at once"),
         Ok(Err(error)) => {
-            tracing::warn!("cannot find out who connects to a VNC tunnel: {error}");
+            tracing::warn!("cannot read the user of a connection to a VNC tunnel: {error}");
         }
         Err(error) => tracing::warn!("{error}"),
     }
