@@ -14,6 +14,7 @@ use super::quote::quote_words;
 use super::ssh::{Master, Ssh};
 use super::supervisor::{Limits, SUPERVISE};
 use snapdeck_model::{Error, HostName, Kind, Result};
+use snapdeck_process::tool_command;
 
 /// Limit of a command's output, unless the caller sets another.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
@@ -160,7 +161,7 @@ impl CommandRunner {
         let supervisor = if is_supervised { &supervisor[..] } else { &[] };
         let mut words = supervisor.iter().chain(argv).copied();
         let Some(ssh) = &self.ssh else {
-            let mut command = Command::new(words.next().unwrap_or_default());
+            let mut command = Command::from(tool_command(words.next().unwrap_or_default()));
             command.args(words);
             return self.spawn(program, command, (input, is_supervised), None);
         };

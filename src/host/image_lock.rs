@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::{BoundedLines, CommandRunner, Input, RunningCommand, bounded_lines};
 use super::fs::system_error;
 use super::image::{ImageChain, Images};
-use snapdeck_model::{Error, Kind, Result};
+use snapdeck_model::{Error, Kind, Result, printable_within};
 
 const SCRIPT: &str = include_str!("image_lock.sh");
 /// For searching all open files of a host.
@@ -29,6 +29,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// Lines of a failed hold that are read at most.
 const MAX_HOLD_LINES: usize = 20;
+/// Length in characters of each text about a process.
+const MAX_USER_CHARS: usize = 100;
 const MAX_HOLD_BYTES: u64 = 64 << 10;
 /// First characters of the line by which qemu-io reports that it has opened a disk.
 const PROMPT: &str = "qemu-io> ";
@@ -53,10 +55,7 @@ pub struct ImageUser {
 
 impl ImageUser {
     fn parse([pid, access, lock, command, guest, uuid]: [&str; 6]) -> Self {
-        let plain = |text: &str| -> String {
-            let plain = text.chars().filter(|c| !c.is_control());
-            plain.take(100).collect()
-        };
+        let plain = |text: &str| printable_within(text, MAX_USER_CHARS);
         let optional = |text: &str| Some(plain(text)).filter(|text| !text.is_empty());
         Self {
             pid: pid.parse().ok(),
@@ -350,7 +349,7 @@ async fn read_reply(lines: &mut BoundedLines<ChildStdout>) -> Option<String> {
 
 fn first_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or("qemu-io exited at once");
-    line.chars().filter(|c| !c.is_control()).take(500).collect()
+    printable_within(line, 500)
 }
 
 /// Keeps the disk open until it is released or the hold is dropped.
@@ -415,7 +414,7 @@ mod tests {
         assert!(users[0][0].writes && users[0][0].has_lock);
         assert_eq!(users[0][0].uuid.as_deref(), Some("aa-bb"));
         assert_eq!(names(1), "");
-        assert_eq!(names(2), "an unknown process, cat (process 7)");
+        assert_eq!(names(2), "an unknown process, c\\u{1b}at (process 7)");
         assert!(users[2][0].needs_file() && !users[2][1].needs_file());
     }
 

@@ -12,7 +12,7 @@ use crate::CALL_TIMEOUT;
 use crate::domain::child;
 use crate::xml::parse_xml;
 use snapdeck_libvirt::{TypedParams, Value};
-use snapdeck_model::{AgentChannel, Guest, GuestAccess, Result, SandboxId, Vnc};
+use snapdeck_model::{AgentChannel, Guest, GuestAccess, Result, SandboxId, Vnc, printable_within};
 
 /// For three agent commands, each with libvirt's timeout of 5 s.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(16);
@@ -151,10 +151,8 @@ fn query_guest_info(domain: &Domain) -> Result<Guest, VirtError> {
 
 fn parse_guest_info(fields: &TypedParams) -> Guest {
     let text = |name: &str| match fields.get(name) {
-        // The text is shown on a terminal.
         Some(Value::Text(text)) => {
-            let plain = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT);
-            Some(plain.collect::<String>()).filter(|text| !text.is_empty())
+            Some(printable_within(text, MAX_TEXT)).filter(|text| !text.is_empty())
         }
         _ => None,
     };
@@ -255,7 +253,7 @@ mod tests {
             ("if.0.addr.3.addr".into(), text("no address")),
         ]);
         let guest = parse_guest_info(&info);
-        assert_eq!(guest.os.as_deref(), Some("Windows[2J Server"));
+        assert_eq!(guest.os.as_deref(), Some("Windows\\u{1b}[2J Server"));
         assert_eq!(guest.hostname, None);
         assert_eq!(guest.addresses, ["192.168.122.7"]);
     }
