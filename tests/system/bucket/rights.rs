@@ -106,7 +106,7 @@ fn the_documented_policy_has_the_actions_of_all_commands_and_no_others() {
     world.snapdeck(&["pull", "app"]).ok();
     world.snapdeck(&["verify", "app"]).ok();
     world.snapdeck(&["doctor", "--json"]);
-    world.snapdeck(&["remove", "app", "--bucket", "--yes"]).ok();
+    world.snapdeck(&["remove", "app", "--bucket"]).ok();
 
     let requests = faults.requests.lock().unwrap().clone();
     assert!(requests.len() > 20, "{requests:?}");
