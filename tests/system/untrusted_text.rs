@@ -16,9 +16,9 @@ const EVIL: &str = "\u{1b}]0;PWNED\u{7}\u{1b}[31mRED\u{1b}]52;c;ZXZpbA==\u{7}\u{
                     \u{9b}31m\u{9d}0;PWNED\u{9c}\u{7f}\u{8}\u{200b}\u{ad}\u{feff}\u{2066}\u{e0041}";
 /// The part of it that XML allows.
 const EVIL_XML: &str = "\u{202e}gpj.exe\u{202c}\u{9b}31m\u{9d}0;PWNED\u{9c}\u{200b}\u{ad}\u{2066}";
-/// How the start of [`EVIL_XML`] is shown.
+/// Start of [`EVIL_XML`] as it is shown.
 const SHOWN_XML: &str = "\\u{202e}gpj.exe\\u{202c}\\u{9b}31m";
-/// How the start of [`EVIL`] is shown.
+/// Start of [`EVIL`] as it is shown.
 const SHOWN: &str = "\\u{1b}]0;PWNED\\u{7}\\u{1b}[31mRED";
 
 /// Returns whether no terminal acts on the character.
