@@ -4,6 +4,7 @@ mod attacker;
 mod chains;
 mod races;
 mod reading;
+mod rights;
 mod state;
 
 use attacker::{Attacker, QEMU_USER, as_qemu_user};
