@@ -14,9 +14,11 @@
 #                    television if they are in .lab/peers/bin: cargo install --locked --root .lab/peers bottom
 # make faults    attack the program on real parts: kill it, break store, link, disk, clock, and run two operators at once;
 #                prints a table, exit code 1 if a row is below 100 % (FAULTS_KILLS=40 FAULTS_TRIES=2 for less)
+# make fuzz      fuzz each parser of outside bytes for five minutes; prints a table, exit code 1 if there is a finding
+#                (FUZZ_SECONDS=20 FUZZ_TARGET=manifest for less)
 # make pictures  create the pictures and the recording in assets/ from the running demo (needs tmux)
 .PHONY: demo test lint build install deb written tools-deb tools-deny audit lab bench-push bench-pull \
-  bench-remote bench-pause bench-console faults pictures
+  bench-remote bench-pause bench-console faults fuzz pictures
 
 target := $(or $(CARGO_TARGET_DIR),target)
 tools := .lab/tools
@@ -116,6 +118,10 @@ faults:
 	@tests/lab/packages.sh test
 	cargo build --locked
 	@tests/lab/run.sh python3 tests/faults/faults.py
+
+fuzz:
+	@tests/lab/packages.sh build
+	@tests/fuzz.py
 
 pictures:
 	@tests/lab/packages.sh demo

@@ -4,7 +4,6 @@
     clippy::disallowed_methods,
     reason = "the one place that reads the environment"
 )]
-#![expect(clippy::print_stderr, reason = "a front end")]
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, stdin, stdout};
@@ -21,7 +20,7 @@ use snapdeck_console as console;
 #[cfg(feature = "demo")]
 use snapdeck_demo as demo;
 use snapdeck_engine::Engine;
-use snapdeck_model::{Error, HostName, Kind, Result};
+use snapdeck_model::{Error, HostName, Kind, Result, is_unprintable, printable};
 use snapdeck_settings::{self as settings, LoadedSettings};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -30,8 +29,10 @@ use tracing_subscriber::EnvFilter;
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
+    escape_panic_messages();
     snapdeck_host::keep_new_files_private();
     snapdeck_host::set_mmap_threshold();
+    snapdeck_host::raise_open_files_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     // Before parsing, so that usage errors are JSON, too.
     let json = args
@@ -52,6 +53,22 @@ fn main() -> ExitCode {
         Err(error) => Err(cli::exit::usage_error(&error)),
     };
     ExitCode::from(cli::output::finish(result, json))
+}
+
+/// Prints panics whose message has unprintable characters with escapes. It may quote texts of hosts and stores.
+fn escape_panic_messages() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| match info.payload_as_str() {
+        Some(text) if text.contains(is_unprintable) => {
+            let place = info.location().map(ToString::to_string);
+            let text = printable(text);
+            cli::output::eprint_line(format_args!(
+                "internal error at {}: {text}",
+                place.unwrap_or_default()
+            ));
+        }
+        _ => default(info),
+    }));
 }
 
 fn run_front_end(cli: Cli) -> Result<CommandOutput> {
@@ -153,7 +170,7 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
             && let Err(error) = engine.open_journal(&state)
         {
             // Without a journal, only interrupted jobs cannot be resumed.
-            eprintln!("snapdeck: warning: {error}");
+            cli::output::eprint_line(format_args!("warning: {error}"));
         }
         console::run(engine, options).await.map_err(into_error)
     });
@@ -215,7 +232,7 @@ fn open_demo(flags: &ConsoleFlags) -> Result<CommandOutput> {
     color_eyre::install().map_err(into_error)?;
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
-        eprintln!("creating a host, a bucket, an image and three sandboxes ...");
+        cli::output::eprint_line("creating a host, a bucket, an image and three sandboxes ...");
         let demo = demo::DemoEnvironment::create().await?;
         let options = console::Options {
             log_file: Some(demo.dir().join("snapdeck.log")),
@@ -279,6 +296,7 @@ fn log_to_stderr(verbose: u8) {
     // Fails only if a subscriber is set.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
+        .fmt_fields(console::log_fields())
         .with_writer(std::io::stderr)
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())

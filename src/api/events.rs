@@ -8,13 +8,16 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use utoipa::ToSchema;
 
 use super::App;
 use super::jobs::{self, Job, JobProgress};
 use super::problem::{CommonErrors, ErrorBody, Problem};
+use super::request::NoQuery;
 use snapdeck_engine::JobId;
+use snapdeck_model::escape_json;
 
 /// Nothing is sent while nothing changes.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
@@ -50,36 +53,45 @@ pub(crate) struct JobMessage {
     responses(
         (status = 200, description = "The events", content_type = "text/event-stream", body = JobMessage),
         (status = 404, description = "Unknown job", body = ErrorBody),
+        (status = 503, description = "Too many calls wait for jobs", body = ErrorBody),
         CommonErrors,
     ),
 )]
 pub(crate) async fn follow_job(
     State(app): State<App>,
     Path(id): Path<String>,
+    _: NoQuery,
 ) -> Result<Response, Problem> {
     let id = jobs::parse_job_id(&id)?;
     if app.engine.view().job(id).is_none() {
         return Err(jobs::job_not_found(id));
     }
+    let wait = app.begin_wait()?;
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_INTERVAL);
-    Ok(Sse::new(event_stream(app, id))
+    Ok(Sse::new(event_stream(app, id, wait))
         .keep_alive(keep_alive)
         .into_response())
 }
 
 struct JobFollower {
     app: App,
+    _wait: OwnedSemaphorePermit,
     id: JobId,
     ticks: Interval,
     last_sent: Option<JobEvent>,
     rate: RateMeter,
 }
 
-fn event_stream(app: App, id: JobId) -> impl Stream<Item = Result<Event, Infallible>> {
+fn event_stream(
+    app: App,
+    id: JobId,
+    wait: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut ticks = interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let follower = JobFollower {
         app,
+        _wait: wait,
         id,
         ticks,
         last_sent: None,
@@ -124,7 +136,7 @@ impl JobFollower {
 fn sse_event(name: &str, data: &impl Serialize) -> Event {
     // Serializing these types cannot fail, and compact JSON has no line breaks.
     let text = serde_json::to_string(data).unwrap_or_default();
-    Event::default().event(name).data(text)
+    Event::default().event(name).data(escape_json(&text))
 }
 
 /// The byte counts of the last [`RATE_WINDOW`].

@@ -187,7 +187,7 @@ pub(crate) fn job_not_found(id: JobId) -> Problem {
 
 /// List all jobs, oldest first. The last 200 finished ones are kept.
 #[utoipa::path(get, path = "/jobs", tag = "jobs", responses((status = 200, body = Vec<Job>), CommonErrors))]
-pub(crate) async fn list_jobs(State(app): State<App>) -> Response {
+pub(crate) async fn list_jobs(State(app): State<App>, _: NoQuery) -> Response {
     let jobs: Vec<Job> = app
         .engine
         .view()
@@ -204,7 +204,11 @@ pub(crate) async fn list_jobs(State(app): State<App>) -> Response {
     params(("id" = u64, Path, description = "Job number")),
     responses((status = 200, body = Job), (status = 404, description = "Unknown job", body = ErrorBody), CommonErrors),
 )]
-pub(crate) async fn get_job(State(app): State<App>, Path(id): Path<String>) -> ApiResult {
+pub(crate) async fn get_job(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    _: NoQuery,
+) -> ApiResult {
     let id = parse_job_id(&id)?;
     let view = app.engine.view();
     let job = view.job(id).ok_or_else(|| job_not_found(id))?;

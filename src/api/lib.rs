@@ -1,6 +1,8 @@
 //! The HTTP API of one host.
 
 mod access;
+mod browser;
+mod connections;
 mod events;
 mod health;
 mod idempotency;
@@ -23,6 +25,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,7 +34,7 @@ use idempotency::IdempotencyKeys;
 use metrics::Metrics;
 use problem::Problem;
 use snapdeck_engine::Engine;
-use snapdeck_model::{Error, HostName, Kind, Result};
+use snapdeck_model::{Error, HostName, Kind, Result, escape_json};
 
 pub use access::{Access, Token};
 pub use server::serve;
@@ -72,8 +75,12 @@ struct AppState {
     engine: Engine,
     host: HostName,
     access: Access,
+    /// The address listened on.
+    address: SocketAddr,
     idempotency_keys: Mutex<IdempotencyKeys>,
     metrics: Metrics,
+    /// Calls that may wait for jobs or follow them at the same time.
+    waits: Arc<Semaphore>,
     /// Fires when no more jobs are accepted.
     shutdown: CancellationToken,
 }
@@ -129,9 +136,11 @@ fn router(app: App) -> Router {
 }
 
 fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
+    match serde_json::to_string(body) {
         Ok(text) => {
             let content_type = HeaderValue::from_static("application/json");
+            // Clients print it on terminals.
+            let text = escape_json(&text).into_owned();
             (status, [(header::CONTENT_TYPE, content_type)], text).into_response()
         }
         Err(error) => {

@@ -1,5 +1,7 @@
 //! Errors over HTTP: the mapping of kinds to statuses, and the body of all errors.
 
+use std::net::SocketAddr;
+
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -19,7 +21,7 @@ pub(crate) struct ErrorBody {
     #[schema(minimum = 400, maximum = 599)]
     status_code: u16,
     /// Error code: `invalidInput`, `unauthorized`, `forbidden`, `notFound`,
-    /// `methodNotAllowed`, `timeout`, `conflict`, `cancelled`, `tooLarge`, `keyReused`, `failed`, `unreachable`,
+    /// `misdirected`, `methodNotAllowed`, `timeout`, `conflict`, `cancelled`, `tooLarge`, `keyReused`, `failed`, `unreachable`,
     /// `damaged`, `shuttingDown`, `busy`, `noSpace`.
     code: String,
     /// Description with the cause.
@@ -94,6 +96,33 @@ impl Problem {
     pub(crate) fn origin_forbidden() -> Self {
         let message = "requests from web pages are refused when the server has no token";
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// The Host header is not a name of this server, which listens on `address`.
+    pub(crate) fn misdirected(address: SocketAddr) -> Self {
+        let message = "the Host header is not a name of this server, which has no token";
+        let hint = format!("call it as http://{address}, or start it with a token");
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message)
+            .hint(&hint)
+            .header(header::CONNECTION, "close")
+    }
+
+    pub(crate) fn token_in_url() -> Self {
+        Self::invalid_input("a token in the URL is refused: logs and proxies show it")
+            .hint("send the header Authorization: Bearer TOKEN, and make a new token")
+    }
+
+    pub(crate) fn too_many_connections() -> Self {
+        let message = "too many connections are in use";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+            .header(header::RETRY_AFTER, "10")
+    }
+
+    pub(crate) fn too_many_waits(waits: usize) -> Self {
+        let message = format!("{waits} calls already wait for jobs or follow them");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+            .hint("send Prefer: respond-async and ask for the job later")
+            .header(header::RETRY_AFTER, "60")
     }
 
     pub(crate) fn route_not_found() -> Self {
@@ -211,12 +240,18 @@ impl RequestInfo {
 #[derive(IntoResponses)]
 #[allow(dead_code)]
 pub(crate) enum CommonErrors {
+    /// A name, field or parameter is invalid; the message names it.
+    #[response(status = 400)]
+    InvalidInput(#[to_schema] ErrorBody),
     /// The token is missing or wrong.
     #[response(status = 401, headers(("WWW-Authenticate" = String, description = "`Bearer`")))]
     Unauthorized(#[to_schema] ErrorBody),
     /// A web page called a server without a token.
     #[response(status = 403)]
     Forbidden(#[to_schema] ErrorBody),
+    /// The Host header is not a name of a server without a token.
+    #[response(status = 421)]
+    Misdirected(#[to_schema] ErrorBody),
     /// Internal error.
     #[response(status = 500)]
     Failed(#[to_schema] ErrorBody),

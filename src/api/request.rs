@@ -65,12 +65,14 @@ impl<S: Sync> FromRequestParts<S> for NoQuery {
         let query = parts.uri.query().unwrap_or_default();
         match form_urlencoded::parse(query.as_bytes()).next() {
             None => Ok(Self),
-            Some((name, _)) => Err(Problem::invalid_input(format!(
-                "unknown parameter {:?}",
-                name.chars().take(MAX_SHOWN_CHARS).collect::<String>()
-            ))),
+            Some((name, _)) => Err(unknown_parameter(&name)),
         }
     }
+}
+
+fn unknown_parameter(name: &str) -> Problem {
+    let name: String = name.chars().take(MAX_SHOWN_CHARS).collect();
+    Problem::invalid_input(format!("unknown parameter {name:?}"))
 }
 
 async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
@@ -126,8 +128,11 @@ impl<S: Sync> FromRequestParts<S> for SnapshotQuery {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let query = parts.uri.query().unwrap_or_default();
-        let mut names =
-            form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "snapshot");
+        let parameters = || form_urlencoded::parse(query.as_bytes());
+        if let Some((name, _)) = parameters().find(|(name, _)| name != "snapshot") {
+            return Err(unknown_parameter(&name));
+        }
+        let mut names = parameters();
         match (names.next(), names.next()) {
             (Some((_, name)), None) => Ok(Self(name.parse()?)),
             (None, _) => Err(Problem::invalid_input(

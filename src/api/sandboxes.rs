@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::jobs::Job;
 use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
-use super::request::{JsonBody, NoFields, OptionalJsonBody, RequestOptions, default_true};
+use super::request::{JsonBody, NoFields, NoQuery, OptionalJsonBody, RequestOptions, default_true};
 use super::{App, json_response};
 use snapdeck_model::{Operation, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName};
 
@@ -106,7 +106,7 @@ fn check_range(
 
 /// List the sandboxes of the host.
 #[utoipa::path(get, path = "/sandboxes", tag = "sandboxes", responses((status = 200, body = Vec<Sandbox>), CommonErrors, QueryErrors))]
-pub(crate) async fn list_sandboxes(State(app): State<App>) -> ApiResult {
+pub(crate) async fn list_sandboxes(State(app): State<App>, _: NoQuery) -> ApiResult {
     let sandboxes = app.engine.sandboxes(&app.host).await?;
     Ok(json_response(StatusCode::OK, &sandboxes))
 }
@@ -121,7 +121,11 @@ pub(crate) async fn list_sandboxes(State(app): State<App>) -> ApiResult {
         CommonErrors, QueryErrors,
     ),
 )]
-pub(crate) async fn get_sandbox(State(app): State<App>, Path(id): Path<String>) -> ApiResult {
+pub(crate) async fn get_sandbox(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    _: NoQuery,
+) -> ApiResult {
     let sandbox = app.engine.sandbox(&app.host, &id.parse()?).await?;
     Ok(json_response(StatusCode::OK, &sandbox))
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -13,18 +14,21 @@ use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
+use super::connections::{Connection, Connections};
 use super::metrics::Metrics;
-use super::{App, AppState, Options, router};
+use super::{App, AppState, Options, router, submit};
 use snapdeck_engine::{Engine, Suspension};
 use snapdeck_model::{Error, HostName, Kind, Result};
 
-/// Further connections wait in the backlog of the socket.
-const MAX_CONNECTIONS: usize = 512;
+/// Bytes of a request's headers, and their number.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+const MAX_HEADERS: usize = 64;
 /// Limit of TLS handshakes and request headers; also ends idle connections.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Closes a connection whose peer acknowledges nothing (tcp(7)).
@@ -64,7 +68,9 @@ pub async fn serve(
         engine,
         host,
         access: options.access,
+        address,
         idempotency_keys: Mutex::default(),
+        waits: Arc::new(Semaphore::new(submit::MAX_WAITS)),
         metrics: Metrics::new(),
         shutdown: CancellationToken::new(),
     }));
@@ -84,7 +90,7 @@ pub async fn serve(
         tls,
     };
     let graceful = GracefulShutdown::new();
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Connections::default();
     let scheme = if options.tls.is_some() {
         "https"
     } else {
@@ -124,21 +130,25 @@ impl ConnectionHandler {
     async fn accept_connections(
         &self,
         listener: &TcpListener,
-        connections: &Arc<Semaphore>,
+        connections: &Connections,
         graceful: &GracefulShutdown,
     ) {
         loop {
-            let Ok(permit) = connections.clone().acquire_owned().await else {
-                return;
-            };
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let watcher = graceful.watcher();
                     let handler = self.clone();
-                    tokio::spawn(handler.handle_connection(stream, peer, watcher, permit));
+                    let connection = connections.admit(peer.ip());
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = handler.handle_connection(stream, peer, watcher, &connection) => {}
+                            () = connection.closed() => tracing::debug!("{peer}: closed"),
+                        }
+                    });
                 }
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}");
+                    connections.make_room();
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
@@ -146,20 +156,20 @@ impl ConnectionHandler {
     }
 
     async fn handle_connection(
-        self,
+        &self,
         stream: TcpStream,
         peer: SocketAddr,
         watcher: Watcher,
-        _permit: OwnedSemaphorePermit,
+        connection: &Arc<Connection>,
     ) {
         if let Err(error) = set_socket_options(&stream) {
             tracing::debug!("{peer}: {error}");
         }
         let Some(tls) = &self.tls else {
-            return self.serve_http(stream, peer, watcher).await;
+            return self.serve_http(stream, peer, watcher, connection).await;
         };
         match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.serve_http(stream, peer, watcher).await,
+            Ok(Ok(stream)) => self.serve_http(stream, peer, watcher, connection).await,
             Ok(Err(error)) => tracing::debug!("{peer}: {error}"),
             Err(_) => tracing::debug!("{peer}: TLS handshake timed out"),
         }
@@ -170,15 +180,25 @@ impl ConnectionHandler {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: SocketAddr,
         watcher: Watcher,
+        connection: &Arc<Connection>,
     ) {
         let mut server = Builder::new(TokioExecutor::new()).http1_only();
         server
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HANDSHAKE_TIMEOUT);
-        let service = TowerToHyperService::new(self.router.clone());
+            .header_read_timeout(HANDSHAKE_TIMEOUT)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .max_headers(MAX_HEADERS);
+        let place = connection.clone();
+        let service = self
+            .router
+            .clone()
+            .map_request(move |mut request: Request<_>| {
+                request.extensions_mut().insert(place.clone());
+                request
+            });
         let connection = server
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
             .into_owned();
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!("{peer}: {error}");

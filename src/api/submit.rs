@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::problem::{ApiResult, Problem};
 use super::request::RequestOptions;
@@ -13,6 +14,8 @@ use snapdeck_engine::JobId;
 use snapdeck_model::{Kind, Operation, Outcome};
 
 const MAX_ACTIVE_JOBS: usize = 256;
+/// Fewer than there are places for authorized connections: others are still served.
+pub(crate) const MAX_WAITS: usize = 256;
 
 impl App {
     /// Runs an operation as a job; waits for its outcome as long as `options` demand. The job continues if the caller
@@ -22,6 +25,11 @@ impl App {
         options: RequestOptions,
         operation: Operation,
     ) -> ApiResult {
+        // Before the job is submitted, so that a refused call changes nothing.
+        let _wait = match options.wait {
+            Some(Duration::ZERO) => None,
+            _ => Some(self.begin_wait()?),
+        };
         let id = self.submit_job(options.key, operation)?;
         let result = match options.wait {
             None => Some(self.engine.wait(id).await),
@@ -46,6 +54,12 @@ impl App {
             Some(Err(error)) => Err(error.into()),
             None => self.accepted_response(id),
         }
+    }
+
+    /// Returns a permit to wait for a job, to be held meanwhile.
+    pub(crate) fn begin_wait(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let permit = self.waits.clone().try_acquire_owned();
+        permit.map_err(|_| Problem::too_many_waits(MAX_WAITS))
     }
 
     fn submit_job(&self, key: Option<String>, operation: Operation) -> Result<JobId, Problem> {

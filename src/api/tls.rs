@@ -10,6 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
 use snapdeck_model::{Error, Kind, Result};
+use snapdeck_settings::{read_public_file, read_secret_file};
 
 /// Certificate and key files in PEM format.
 #[derive(Debug, Clone)]
@@ -24,17 +25,19 @@ impl TlsFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// `InvalidInput` if a file cannot be read, or the key does not match the certificate.
+    /// `InvalidInput` if a file cannot be read, other users can read or replace the key, or it does not match the certificate.
     pub fn read(&self) -> Result<TlsAcceptor> {
-        let cannot_read = |object: &str, path: &PathBuf, error: pem::Error| {
+        let cannot_parse = |object: &str, path: &PathBuf, error: pem::Error| {
             let message = format!("cannot read the {object} from {}", path.display());
             Error::new(Kind::InvalidInput, message).with_cause(error)
         };
-        let chain = CertificateDer::pem_file_iter(&self.cert)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| cannot_read("TLS certificate", &self.cert, error))?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|error| cannot_read("TLS key", &self.key, error))?;
+        let cert = read_public_file("cannot read the TLS certificate", &self.cert)?;
+        let chain = CertificateDer::pem_slice_iter(&cert)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| cannot_parse("TLS certificate", &self.cert, error))?;
+        let key = read_secret_file("cannot read the TLS key", &self.key)?;
+        let key = PrivateKeyDer::from_pem_slice(&key)
+            .map_err(|error| cannot_parse("TLS key", &self.key, error))?;
         let cannot_use = |error: rustls::Error| {
             let (cert, key) = (self.cert.display(), self.key.display());
             let message = format!("cannot use {cert} and {key} for TLS");

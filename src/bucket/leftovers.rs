@@ -82,7 +82,9 @@ async fn check_stale(store: &Store, upload: &PendingUpload) -> Result<Option<Lef
         path: upload.key.clone(),
         name: None,
         upload_id: Some(upload.id.clone()),
-        size_bytes: parts.iter().map(|part| part.size_bytes).sum(),
+        size_bytes: parts
+            .iter()
+            .fold(0, |sum, part| sum.saturating_add(part.size_bytes)),
         modified: Some(last_sent),
         is_own: store.is_own_upload(&upload.key, &upload.id),
         creator: upload.initiator.as_deref().map(printable),

@@ -214,7 +214,7 @@ pub(super) async fn write(
     manifest: &Manifest,
 ) -> Result<()> {
     update(store, key, |existing| async move {
-        let annotations = existing.and_then(|json| Annotations::from_manifest_json(&json).ok());
+        let annotations = existing.and_then(|json| Annotations::parse(&json).ok());
         let image = store.head(image_key).await?;
         let upload_tag = image.as_ref().and_then(|image| image.upload_tag.clone());
         let mut manifest = manifest

@@ -7,9 +7,7 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
 use super::exit;
-use snapdeck_model::{
-    Error, Kind, Result, escape_unprintable, escape_unprintable_lines, is_unprintable,
-};
+use snapdeck_model::{Error, Kind, Result, escape_json, escape_unprintable_lines, printable};
 
 /// The output of a command, as JSON and as text.
 #[derive(Debug, Clone)]
@@ -64,18 +62,8 @@ pub fn finish(result: Result<CommandOutput>, json: bool) -> u8 {
     }
 }
 
-/// Prints a document. Characters that a terminal acts on can only be in its strings, where JSON has an escape for them
-/// (RFC 8259, section 7).
 fn print_json(document: &Value) -> io::Result<()> {
-    let text = format!("{document:#}\n");
-    let escaped = text.chars().fold(String::new(), |mut escaped, c| {
-        match c != '\n' && is_unprintable(c) {
-            true => escaped += &format!("\\u{:04x}", u32::from(c)),
-            false => escaped.push(c),
-        }
-        escaped
-    });
-    print(&escaped)
+    print(&escape_json(&format!("{document:#}\n")))
 }
 
 fn print(text: &str) -> io::Result<()> {
@@ -128,14 +116,11 @@ pub fn prompt(question: &str) -> Result<String> {
 
 /// Formats a table with two spaces between columns. A column whose heading starts with `>` is right-aligned.
 ///
-/// Unprintable characters of cells are escaped, newlines too.
+/// Cells are made printable, for they may have the names and paths of others.
 pub fn format_table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let escape_row = |row: &Vec<String>| -> Vec<String> {
-        row.iter()
-            .map(|cell| escape_unprintable(cell).into_owned())
-            .collect()
-    };
-    let rows: Vec<Vec<String>> = rows.iter().map(escape_row).collect();
+    let printable_row =
+        |row: &Vec<String>| -> Vec<String> { row.iter().map(|cell| printable(cell)).collect() };
+    let rows: Vec<Vec<String>> = rows.iter().map(printable_row).collect();
     let mut widths: Vec<usize> = headings
         .iter()
         .map(|heading| heading.trim_start_matches('>').width())
@@ -165,6 +150,11 @@ pub fn format_table(headings: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Formats a line of details: the key in `width` columns, and the value, which is made printable.
+pub(crate) fn format_field(key: &str, width: usize, value: &str) -> String {
+    format!("  {key:<width$} {}\n", printable(value))
+}
+
 /// Returns a size such as `9.77 GiB`.
 pub fn format_size(bytes: u64) -> String {
     humansize::format_size(bytes, humansize::BINARY)
@@ -185,6 +175,17 @@ pub fn format_time(time: Option<jiff::Timestamp>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_others_stay_in_their_cell_and_field() {
+        let name = "a\u{1b}[2J\nfake  row\u{202e}";
+        let table = format_table(&["NAME", ">SIZE"], &[vec![name.into(), "1 B".into()]]);
+        let shown = "a\\u{1b}[2J\\u{a}fake  row\\u{202e}";
+        assert_eq!(table.lines().nth(1), Some(&*format!("{shown}   1 B")));
+        assert_eq!(table.lines().count(), 2);
+        let field = format_field("path", 6, name);
+        assert_eq!(field, format!("  path   {shown}\n"));
+    }
 
     #[test]
     fn columns_are_aligned() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::eprint_line;
-use snapdeck_model::{Phase, Progress};
+use snapdeck_model::{Phase, Progress, printable};
 
 /// Spec, "Pull Snapshot", features.
 const LINE_STEP_BYTES: u64 = 100_000_000;
@@ -105,7 +105,7 @@ fn add_bar(bars: &MultiProgress, label: &str) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.set_prefix(label.to_owned());
+    bar.set_prefix(printable(label));
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }

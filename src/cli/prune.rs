@@ -12,7 +12,9 @@ use super::output::{
 use super::{CommandPlan, exit, job};
 use snapdeck_engine::{Engine, PruneRequest, leftover_label};
 use snapdeck_model::settings::Settings;
-use snapdeck_model::{Candidate, Error, HostName, Kind, Leftover, PrunePlan, PruneRule, Result};
+use snapdeck_model::{
+    Candidate, Error, HostName, Kind, Leftover, PrunePlan, PruneRule, Result, printable,
+};
 
 /// `snapdeck prune`.
 #[derive(Debug, Clone, Args)]
@@ -149,7 +151,7 @@ pub(super) async fn run(
     let plan = engine.recheck_prune(request, plan).await?;
     for candidate in plan.kept.iter().skip(kept_before) {
         let reasons = candidate.keep_reasons.join("; ");
-        text += &format!("kept: {}: {reasons}\n", candidate.name);
+        text += &format!("kept: {}: {}\n", candidate.name, printable(&reasons));
     }
     document["toRemove"] = json!(plan.to_remove);
     document["kept"] = json!(plan.kept);
@@ -188,7 +190,7 @@ pub(super) async fn run(
                 text += &format!(
                     "{verb} {} {}\n",
                     leftover_label(leftover.kind),
-                    leftover.path
+                    printable(&leftover.path)
                 );
                 results.push(json!({"leftover": leftover, "removed": removed}));
             }

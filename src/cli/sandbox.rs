@@ -1,6 +1,5 @@
 //! `snapdeck sandbox`: creates, runs and destroys sandboxes.
 
-use std::fmt::Write as _;
 use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::CommandPlan;
-use super::output::{CommandOutput, format_size, prompt};
+use super::output::{CommandOutput, format_field, format_size, prompt};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
     Error, HostName, Kind, Operation, Result, Sandbox, SandboxId, SandboxSpec, SandboxVerb,
@@ -251,10 +250,7 @@ pub(super) async fn show(
 
 fn describe_sandbox(host: &HostName, sandbox: &Sandbox) -> String {
     let mut text = format!("{}\n", sandbox.id);
-    // Writing to a String does not fail.
-    let mut line = |key: &str, value: &str| {
-        let _ = writeln!(text, "  {key:<13} {value}");
-    };
+    let mut line = |key: &str, value: &str| text += &format_field(key, 13, value);
     line("host", host.as_str());
     line("state", sandbox.state.label());
     line("cpus", &sandbox.cpus.to_string());

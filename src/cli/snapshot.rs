@@ -1,11 +1,11 @@
 //! `snapdeck exists`, `info` and `push --plan`.
 
-use std::fmt::Write;
-
 use serde_json::json;
 
 use super::annotate;
-use super::output::{CommandOutput, eprint_line, format_error, format_size, format_time};
+use super::output::{
+    CommandOutput, eprint_line, format_error, format_field, format_size, format_time,
+};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
     Error, HostName, Kind, Lineage, Object, PullCost, Result, SandboxId, Snapshot, SnapshotName,
@@ -70,10 +70,7 @@ pub(crate) async fn show_push_plan(
 ) -> Result<CommandOutput> {
     let plan = engine.plan_push(host, sandbox, name, compact).await?;
     let mut text = format!("{name} from {sandbox} on {host}\n");
-    let mut line = |key: &str, value: String| {
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "  {key:<11} {value}");
-    };
+    let mut line = |key: &str, value: String| text += &format_field(key, 11, &value);
     let (method, reason) = (plan.method.as_str(), &plan.reason);
     line("method", format!("{method}: {reason}"));
     let base = plan
@@ -162,10 +159,7 @@ const MAX_SHARES: usize = 5;
 /// Describes parents and children, shared data, the cost of a pull, and annotations.
 fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
     let mut text = String::new();
-    let mut line = |key: &str, value: &str| {
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "  {key:<13} {value}");
-    };
+    let mut line = |key: &str, value: &str| text += &format_field(key, 13, value);
     if !lineage.parents.is_empty() {
         let parents: Vec<String> = lineage
             .parents
@@ -232,10 +226,7 @@ fn describe_snapshot(
     object: Option<&Object>,
 ) -> String {
     let mut text = format!("{name}\n");
-    // Writing to a String does not fail.
-    let mut line = |key: &str, value: &str| {
-        let _ = writeln!(text, "  {key:<13} {value}");
-    };
+    let mut line = |key: &str, value: &str| text += &format_field(key, 13, value);
     match snapshot {
         None => line("host", &format!("not on {host}")),
         Some(snapshot) => {

@@ -5,7 +5,6 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 
 use super::theme::is_light;
 
-pub(crate) const BACKGROUND_QUERY: &str = "\x1b]11;?\x1b\\";
 /// crossterm does not parse OSC: it reads ESC ] as alt-], and the rest of the response as typed letters.
 const RESPONSE_PREFIX: &str = "11;rgb";
 const MAX_RESPONSE: usize = 40;

@@ -1,6 +1,7 @@
 //! Executes commands: in the engine, in the terminal, or in a task of its own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -8,6 +9,7 @@ use tokio::time::timeout;
 use super::app::Command;
 use super::dialog::PullTarget;
 use super::lineage::LineageQuery;
+use super::osc;
 use super::perform::READ_ONLY;
 use super::picture::EncodedImage;
 use super::queries::apply_prune;
@@ -15,7 +17,7 @@ use super::run::{ExitMode, Screen, env_var};
 use super::terminal::Terminal;
 use super::tree::TreeInputs;
 use super::viewer;
-use snapdeck_engine::{CachedInventory, Engine, ImageLocation, Parents, PruneRequest};
+use snapdeck_engine::{CachedInventory, Engine, ImageLocation, Parents, PruneRequest, VncTunnel};
 use snapdeck_model::settings::NotificationMethod;
 use snapdeck_model::{Lineage, Operation, PrunePlan, PullCost};
 
@@ -41,8 +43,8 @@ pub(crate) enum TaskResult {
     /// The message for success, and the result.
     Annotated(String, snapdeck_model::Result<()>),
     Viewer {
-        /// The URL, and whether it leads through an SSH tunnel.
-        url: snapdeck_model::Result<(String, bool)>,
+        /// The address of the screen.
+        tunnel: snapdeck_model::Result<Arc<VncTunnel>>,
         /// Start a viewer.
         open: bool,
     },
@@ -167,8 +169,9 @@ impl Screen {
                 let engine = engine.clone();
                 self.app.show_notice("locating the VNC server…", false);
                 self.tasks.spawn(async move {
-                    let url = engine.viewer_url(&host, &sandbox).await;
-                    TaskResult::Viewer { url, open }
+                    let sudo_uid = env_var("SUDO_UID").and_then(|uid| uid.parse().ok());
+                    let tunnel = engine.open_screen(&host, &sandbox, sudo_uid).await;
+                    TaskResult::Viewer { tunnel, open }
                 });
             }
             Command::RunChecks => engine.run_all_health_checks(),
@@ -186,8 +189,8 @@ impl Screen {
     }
 
     fn copy(&self, terminal: &mut Terminal, text: &str) -> bool {
-        let sequence = viewer::clipboard_sequence(text, env_var("TMUX").is_some());
-        terminal.send(&sequence).is_ok()
+        let sequence = osc::clipboard(text, env_var("TMUX").is_some());
+        sequence.is_some_and(|sequence| terminal.send(&sequence).is_ok())
     }
 
     /// Encodes the pending picture in the background, once.
@@ -210,7 +213,7 @@ impl Screen {
         terminal: &mut Terminal,
         engine: &Engine,
     ) {
-        let (url, is_tunnel, open) = match result {
+        let (tunnel, open) = match result {
             TaskResult::Picture(picture) => return self.app.on_picture(picture),
             TaskResult::SavedInventory(inventory) => {
                 return inventory
@@ -225,24 +228,25 @@ impl Screen {
             | TaskResult::PruneApplied(..)
             | TaskResult::Annotated(..)) => return self.on_query_result(other, engine),
             TaskResult::Viewer {
-                url: Err(error), ..
+                tunnel: Err(error), ..
             } => return self.show_error(&error),
             TaskResult::Viewer {
-                url: Ok((url, is_tunnel)),
+                tunnel: Ok(tunnel),
                 open,
-            } => (url, is_tunnel, open),
+            } => (tunnel, open),
         };
+        let url = tunnel.url();
         let mut message = match self.copy(terminal, &url) {
             true => format!("copied {url}"),
             false => url.clone(),
         };
-        if is_tunnel {
-            message.push_str("; the SSH tunnel stays open until snapdeck exits");
+        if tunnel.is_tunnel() {
+            message.push_str("; the tunnel serves only this user and closes after the viewer");
         }
         let configured = engine.settings().console.viewer.as_deref();
         let viewer = open.then(|| {
             viewer::command(configured, &url, env_var).and_then(|argv| {
-                viewer::start(&argv)?;
+                viewer::start(&argv, move || tunnel.close_after_viewer())?;
                 Ok(argv.join(" "))
             })
         });
@@ -281,18 +285,14 @@ impl Screen {
         method: NotificationMethod,
     ) {
         let message = std::mem::take(&mut self.app.notifications).join("; ");
+        let in_tmux = env_var("TMUX").is_some();
         if message.is_empty() {
             return;
         }
         let sequence = match method {
             NotificationMethod::Off => return,
-            NotificationMethod::Bell => "\x07".to_owned(),
-            NotificationMethod::Notification => {
-                let text: String = message.chars().filter(|c| !c.is_control()).collect();
-                let osc = format!("\x1b]9;{text}\x1b\\");
-                let osc = viewer::wrap_for_tmux(&osc, env_var("TMUX").is_some());
-                format!("{osc}\x07")
-            }
+            NotificationMethod::Bell => osc::bell(),
+            NotificationMethod::Notification => osc::notification(&message, in_tmux),
         };
         // The next frame reports a write error.
         let _ = terminal.send(&sequence);

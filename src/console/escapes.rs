@@ -122,4 +122,16 @@ mod tests {
             "an unterminated sequence is passed on: {many:?}"
         );
     }
+
+    #[test]
+    fn fuzz_escape_sequences() {
+        snapdeck_fuzz::Target::new("escape sequences of a terminal")
+            .seed("[1;5D")
+            .seed("[200~dd")
+            .seed("[<65;100;10M")
+            .run(|letters| {
+                let keys = after_escape(&snapdeck_fuzz::text(letters));
+                assert!(keys[0] == KeyCode::Esc && keys.len() <= MAX_SEQUENCE + 1);
+            });
+    }
 }

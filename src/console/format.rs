@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-use snapdeck_model::SharedBytes;
+use snapdeck_model::{SharedBytes, escape_unprintable};
 
 /// Returns a size: `812 MiB`, `9.8 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -86,6 +86,8 @@ pub(crate) fn timestamp(time: Timestamp) -> String {
 
 /// Returns `text` cut to `width` columns, with `…` at the cut.
 pub(crate) fn clip(text: &str, width: usize) -> String {
+    // Here, where the width is measured; the drawing would do it as well.
+    let text = &*escape_unprintable(text);
     if text.width() <= width {
         return text.to_owned();
     }
@@ -119,6 +121,7 @@ pub(crate) fn fit(text: &str, width: usize) -> String {
 
 /// Returns `text` in lines of at most `width` columns, broken between words if possible.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let text = &*escape_unprintable(text);
     let width = width.max(1);
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -202,8 +205,15 @@ mod tests {
 
     #[test]
     fn a_variation_selector_counts() {
-        assert_eq!(clip("*\u{fe0f} a0aa", 2), "…");
-        assert_eq!(clip("*\u{fe0f} a0aa", 3), "*\u{fe0f}…");
+        assert_eq!(clip("⚠\u{fe0f} a0aa", 2), "…");
+        assert_eq!(clip("⚠\u{fe0f} a0aa", 3), "⚠\u{fe0f}…");
+    }
+
+    #[test]
+    fn texts_of_others_are_measured_as_they_are_shown() {
+        assert_eq!(clip("a\u{1b}b", 7), "a\\u{1b…");
+        assert_eq!(fit("\u{202e}", 10), "\\u{202e}  ");
+        assert_eq!(wrap("a \u{9b}\nb", 12), ["a", "\\u{9b}\\u{a}b"]);
     }
 
     proptest! {

@@ -25,6 +25,7 @@ mod lookup;
 mod matrix;
 mod mouse;
 mod notifications;
+mod osc;
 mod perform;
 mod picture;
 mod queries;
@@ -43,5 +44,6 @@ mod tree;
 mod verbs;
 mod viewer;
 
+pub use logging::log_fields;
 pub use reference::{Reference, keymap_file, keys};
 pub use run::{Options, run};

@@ -1,5 +1,6 @@
 //! Logging to the log pane (tui-logger) and to a file.
 
+use std::fmt::Debug;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -7,8 +8,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use color_eyre::Result;
 use color_eyre::eyre::WrapErr;
+use snapdeck_model::printable;
 use tokio::sync::Notify;
+use tracing::field::Field;
 use tracing::{Event, Subscriber};
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::format::{self, FormatFields, Writer};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
@@ -45,7 +50,10 @@ pub(crate) fn start(file: Option<&Path>, directives: Option<&str>) -> Result<Arc
     )?;
     let file = file.map(open).transpose()?;
     let file = file.map(|file| {
-        let plain = fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
+        let plain = fmt::layer()
+            .fmt_fields(log_fields())
+            .with_ansi(false)
+            .with_writer(Mutex::new(file));
         plain.with_filter(file_filter)
     });
     let pane = TuiTracingSubscriberLayer.and_then(WakeLayer(notify.clone()));
@@ -55,6 +63,19 @@ pub(crate) fn start(file: Option<&Path>, directives: Option<&str>) -> Result<Arc
         .try_init()
         .wrap_err("cannot start logging")?;
     Ok(STARTED.get_or_init(|| notify).clone())
+}
+
+/// Returns a formatter of log lines that makes their texts printable: each event is one line, and has no sequences for a
+/// terminal but those of the level's colour.
+pub fn log_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+    let write = |out: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
+        let text = printable(&format!("{value:?}"));
+        match field.name() {
+            "message" => write!(out, "{text}"),
+            name => write!(out, "{name}={text}"),
+        }
+    };
+    format::debug_fn(write).delimited(" ")
 }
 
 fn open(path: &Path) -> Result<std::fs::File> {

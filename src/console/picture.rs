@@ -239,4 +239,38 @@ mod tests {
         let blocks = Canvas::detect(PictureStyle::Blocks, |_| None, None);
         assert!(blocks.encode(&truncated, Size::new(8, 3)).is_none());
     }
+
+    #[test]
+    fn fuzz_picture() {
+        snapdeck_fuzz::Target::new("picture of a screen")
+            .seed([0, 9, 0, 7, 0, 40, 0, 20, 10, 20])
+            .seed([0, 1, 32, 0, 1, 1, 0, 1, 1, 1])
+            .max_bytes(16)
+            .memory(64 << 20, 0)
+            .run(|sizes| {
+                let number = |index: usize| {
+                    let byte = |index| u16::from(sizes.get(index).copied().unwrap_or_default());
+                    byte(index) << 8 | byte(index + 1)
+                };
+                let (width, height) = (u32::from(number(0) % 1024), u32::from(number(2) % 64));
+                let picture = Picture {
+                    width,
+                    height,
+                    rgb: vec![7; (width * height * 3) as usize].into(),
+                    fingerprint: 1,
+                };
+                let room = Size::new(number(4) % 400, number(6) % 400);
+                let cell = (number(7) % 24, number(8) % 48);
+                for style in [
+                    PictureStyle::Blocks,
+                    PictureStyle::Sixel,
+                    PictureStyle::Kitty,
+                ] {
+                    let canvas = Canvas::detect(style, |_| None, Some(cell));
+                    if let Some(image) = canvas.encode(&picture, room) {
+                        assert!(image.size.width <= room.width && image.size.height <= room.height);
+                    }
+                }
+            });
+    }
 }

@@ -24,6 +24,7 @@ use super::draw::draw;
 use super::events::Events;
 use super::keymap::Keymap;
 use super::lineage::LineageQuery;
+use super::osc;
 use super::picture::Canvas;
 use super::session::{self, Session};
 use super::terminal::{Terminal, report_panics};
@@ -136,7 +137,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     };
     screen.draw(&mut terminal)?;
     if theme.is_none() && background::can_query(env_var) {
-        terminal.send(background::BACKGROUND_QUERY)?;
+        terminal.send(&osc::background_query())?;
         screen.background_probe.mark_query_sent();
     }
     if let Some(dir) = options.state_dir.clone() {

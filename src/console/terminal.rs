@@ -23,6 +23,9 @@ use crossterm::{execute, queue};
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Frame, TerminalOptions, Viewport};
+use snapdeck_model::escape_unprintable_lines;
+
+use super::osc::ControlSequence;
 
 /// Reports button presses and the wheel (1000) in SGR form (1006). crossterm's own command also enables 1003, which
 /// reports every motion of the mouse and so wakes the console all the time.
@@ -132,8 +135,8 @@ impl Terminal {
     }
 
     /// Sends a control sequence that draws nothing.
-    pub(crate) fn send(&mut self, sequence: &str) -> io::Result<()> {
-        self.output.write_all(sequence.as_bytes())?;
+    pub(crate) fn send(&mut self, sequence: &ControlSequence) -> io::Result<()> {
+        self.output.write_all(sequence.as_str().as_bytes())?;
         self.output.send()
     }
 }
@@ -183,6 +186,8 @@ pub(crate) fn report_panics(log_file: Option<&Path>) {
             Some(Ok(path)) => format!("the report is in {}", path.display()),
             _ => report,
         };
+        // It may quote texts of hosts and stores.
+        let text = escape_unprintable_lines(&text);
         let draws = DRAW_THREAD
             .get()
             .is_none_or(|id| *id == thread::current().id());

@@ -1,9 +1,8 @@
-//! Copies text to the clipboard, and starts VNC viewers.
+//! Starts VNC viewers.
 
 use std::process::Stdio;
 
-use crossterm::Command as _;
-use crossterm::clipboard::CopyToClipboard;
+use snapdeck_process::desktop_command;
 
 /// Viewers tried if the settings name none, with their arguments.
 const KNOWN_VIEWERS: &[&str] = &[
@@ -11,28 +10,6 @@ const KNOWN_VIEWERS: &[&str] = &[
     "vncviewer {host}::{port}",
     "gvncviewer {host}:{display}",
 ];
-
-/// Returns the sequence that copies `text` to the terminal's clipboard (OSC 52).
-///
-/// For tmux it is sent plain and wrapped: depending on its settings tmux handles the first (`set-clipboard`) or passes on
-/// the second (`allow-passthrough`).
-pub(crate) fn clipboard_sequence(text: &str, in_tmux: bool) -> String {
-    let mut plain = String::new();
-    // Writing to a string cannot fail.
-    let _ = CopyToClipboard::to_clipboard_from(text).write_ansi(&mut plain);
-    match in_tmux {
-        true => format!("{plain}{}", wrap_for_tmux(&plain, true)),
-        false => plain,
-    }
-}
-
-/// Wraps `sequence` so that tmux passes it on to its terminal.
-pub(crate) fn wrap_for_tmux(sequence: &str, in_tmux: bool) -> String {
-    match in_tmux {
-        true => format!("\x1bPtmux;{}\x1b\\", sequence.replace('\x1b', "\x1b\x1b")),
-        false => sequence.to_owned(),
-    }
-}
 
 /// Returns the command that shows `url` (`vnc://HOST:PORT`) in the `configured` viewer, else in the first installed one.
 ///
@@ -69,13 +46,16 @@ pub(crate) fn command(
     Ok(line.split_whitespace().map(fill).collect())
 }
 
-/// Starts a viewer in the background.
+/// Starts a viewer in the background; `on_exit` is called when it has ended.
 ///
 /// # Errors
 /// If the program cannot be started.
-pub(crate) fn start(argv: &[String]) -> Result<(), String> {
+pub(crate) fn start(
+    argv: &[String],
+    on_exit: impl FnOnce() + Send + 'static,
+) -> Result<(), String> {
     let (program, args) = argv.split_first().ok_or("the viewer's command is empty")?;
-    let child = tokio::process::Command::new(program)
+    let child = tokio::process::Command::from(desktop_command(program))
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -84,7 +64,10 @@ pub(crate) fn start(argv: &[String]) -> Result<(), String> {
         .process_group(0)
         .spawn();
     let mut child = child.map_err(|error| format!("cannot start {program}: {error}"))?;
-    tokio::spawn(async move { child.wait().await });
+    tokio::spawn(async move {
+        let _ = child.wait().await;
+        on_exit();
+    });
     Ok(())
 }
 
@@ -92,19 +75,6 @@ pub(crate) fn start(argv: &[String]) -> Result<(), String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn the_clipboard_sequence_is_also_wrapped_for_tmux() {
-        // base64 of vnc://127.0.0.1:5901
-        let plain = "\x1b]52;c;dm5jOi8vMTI3LjAuMC4xOjU5MDE=";
-        let direct = clipboard_sequence("vnc://127.0.0.1:5901", false);
-        assert!(direct.starts_with(plain), "{direct:?}");
-        let both = clipboard_sequence("vnc://127.0.0.1:5901", true);
-        assert!(both.starts_with(&direct), "{both:?}");
-        let wrapped = format!("\x1bPtmux;\x1b{plain}");
-        assert!(both.contains(&wrapped), "{both:?}");
-        assert!(both.ends_with("\x1b\\"), "{both:?}");
-    }
 
     #[test]
     fn the_configured_or_first_installed_viewer_is_used() {

@@ -21,6 +21,7 @@ use snapdeck_model::settings::{
 use snapdeck_model::{
     BufferPool, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName,
 };
+use snapdeck_process::tool_command;
 use snapdeck_settings::DEFAULT_DOMAIN_XML;
 
 /// Programs and their Debian packages.
@@ -257,7 +258,7 @@ fn short_temp_dir() -> PathBuf {
 fn spawn_cleaner(dir: &Path) -> Result<Child> {
     use std::io::Write;
     let spawn = || -> std::io::Result<Child> {
-        let mut child = Command::new("sh")
+        let mut child = tool_command("sh")
             .args(["-c", CLEANER_SCRIPT, "snapdeck-demo-cleaner"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -387,7 +388,7 @@ async fn create_image(dir: &Path, path: &str, bytes: u64) -> Result<()> {
 }
 
 async fn run_qemu_img(args: &[&str]) -> Result<()> {
-    let mut command = tokio::process::Command::new("qemu-img");
+    let mut command = tokio::process::Command::from(tool_command("qemu-img"));
     command.args(args).kill_on_drop(true).stdin(Stdio::null());
     let output = tokio::time::timeout(Duration::from_secs(120), command.output()).await;
     match output {

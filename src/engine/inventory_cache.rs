@@ -174,4 +174,18 @@ mod tests {
         assert_eq!(answered.hosts[0].last_scan, Some(now));
         assert_eq!(answered.bucket.last_listing, None);
     }
+
+    #[test]
+    fn fuzz_cached_inventory() {
+        let (start, clock) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let cached = inventory(&view(Some(start)), start, clock);
+        snapdeck_fuzz::Target::new("inventory of the last run")
+            .seed(serde_json::to_vec(&cached).unwrap())
+            .memory(1 << 20, 64)
+            .run(|json| {
+                if let Ok(cached) = serde_json::from_slice::<CachedInventory>(json) {
+                    restore(&mut view(None), cached, start, clock);
+                }
+            });
+    }
 }

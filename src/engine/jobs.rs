@@ -18,7 +18,7 @@ use super::view::{JobId, JobState, JobView, LogLine, View};
 use super::wording::operation_title;
 use snapdeck_bucket::StoreRetry;
 use snapdeck_host::{Host, RetryPolicy};
-use snapdeck_model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result};
+use snapdeck_model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, printable};
 use snapdeck_ops::FetchHandle;
 
 /// Limit of the wait of a job for a store that is overloaded or unreachable, from its latest successful call.
@@ -595,10 +595,11 @@ fn edit(jobs: &mut [Arc<JobView>], id: JobId, change: impl FnOnce(&mut JobView))
     }
 }
 
-/// Returns the log of a job; its lines also go to the program's log.
+/// Returns the log of a job; its lines also go to the program's log. They may quote hosts and the store.
 fn job_log(inner: &Arc<Inner>, id: JobId) -> Arc<snapdeck_ops::LogFn> {
     let inner = inner.clone();
     Arc::new(move |is_warning, text| {
+        let text = printable(&text);
         if is_warning {
             tracing::warn!(job = id.0, "{text}");
         } else {

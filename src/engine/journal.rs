@@ -563,4 +563,23 @@ mod tests {
         let old: JournalEntry = serde_json::from_value(json).unwrap();
         assert_eq!(old.crashes, 0);
     }
+
+    #[test]
+    fn fuzz_journal_entry() {
+        let mut entry = entry("a").in_chain("c".into(), 1);
+        entry.begin();
+        snapdeck_fuzz::Target::new("journal entry")
+            .seed(serde_json::to_vec(&entry).unwrap())
+            .memory(1 << 20, 64)
+            .run(|json| {
+                let Ok(mut entry) = serde_json::from_slice::<JournalEntry>(json) else {
+                    return;
+                };
+                let again = serde_json::to_vec(&entry).unwrap();
+                assert!(serde_json::from_slice::<JournalEntry>(&again).is_ok());
+                entry.begin();
+                entry.resumes_unattended();
+                crate::operation_title(&entry.operation);
+            });
+    }
 }

@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use self::state::Inner;
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
+pub use snapdeck_host::VncTunnel;
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{HostName, Result};
 use snapdeck_ops::SharingHosts;

@@ -1,24 +1,31 @@
 //! VNC tunnels to the screens of sandboxes.
 
+use std::sync::Arc;
+
 use super::state::Engine;
+use snapdeck_host::VncTunnel;
 use snapdeck_model::{HostName, Result, SandboxId};
 
 impl Engine {
-    /// Returns a URL for a VNC viewer on this machine, `vnc://ADDRESS:PORT`, and whether it leads through a tunnel. The
-    /// tunnel stays open until the engine ends.
+    /// Returns the address of a sandbox's screen for a VNC viewer of this user, or of the one who ran `sudo`, on this
+    /// machine. A tunnel closes some time after its last connection.
     ///
     /// # Errors
-    /// `Conflict` if the sandbox has no reachable VNC server; `NotFound`; `Unreachable`.
-    pub async fn viewer_url(&self, host: &HostName, sandbox: &SandboxId) -> Result<(String, bool)> {
+    /// `Conflict` if the sandbox has no VNC server; `NotFound`; `Unreachable`.
+    pub async fn open_screen(
+        &self,
+        host: &HostName,
+        sandbox: &SandboxId,
+        sudo_uid: Option<u32>,
+    ) -> Result<Arc<VncTunnel>> {
         let key = (host.clone(), sandbox.clone());
         let existing = self.inner.tunnels().get(&key).cloned();
         let tunnel = self
             .host(host)?
             .sandboxes()
-            .open_tunnel(sandbox, existing)
+            .open_tunnel(sandbox, existing, sudo_uid)
             .await?;
-        let url = (tunnel.url(), tunnel.is_forwarded());
-        self.inner.tunnels().insert(key, tunnel);
-        Ok(url)
+        self.inner.tunnels().insert(key, tunnel.clone());
+        Ok(tunnel)
     }
 }

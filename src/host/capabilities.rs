@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roxmltree::Document;
 use virt::connect::Connect;
 use virt::error::{Error as VirtError, ErrorNumber};
 
 use super::domain_xml::HYPERV;
 use super::libvirt::Libvirt;
 use super::{CALL_TIMEOUT, backup};
+use crate::xml::parse_xml;
 use snapdeck_model::settings::Accel;
 use snapdeck_model::{Result, SandboxId};
 
@@ -71,8 +71,11 @@ impl Libvirt {
             stat.map_or(0, |(_, kib)| *kib)
         };
         Ok(HostMemory {
-            total_bytes: total_kib << 10,
-            available_bytes: (kib("free") + kib("buffers") + kib("cached")) << 10,
+            total_bytes: total_kib.saturating_mul(1024),
+            available_bytes: ["free", "buffers", "cached"]
+                .into_iter()
+                .fold(0, |sum: u64, field| sum.saturating_add(kib(field)))
+                .saturating_mul(1024),
         })
     }
 
@@ -181,7 +184,7 @@ const PROBE_XML: &str = "<domain type='kvm'><name>{id}</name><memory unit='MiB'>
 
 /// Reads libvirt's domain capabilities (libvirt, "Domain capabilities XML format").
 fn parse_capabilities(xml: &str) -> HostCapabilities {
-    let document = Document::parse(xml).ok();
+    let document = parse_xml(xml).ok();
     let has = |element: &str, list: &str, value: &str| {
         document.as_ref().is_some_and(|document| {
             document.descendants().any(|node| {
@@ -231,5 +234,16 @@ mod tests {
         ] {
             assert_eq!(parse_capabilities(&xml), expected, "{xml}");
         }
+    }
+
+    #[test]
+    fn fuzz_capabilities() {
+        crate::fuzz_samples::target("domain capabilities")
+            .seed(crate::fuzz_samples::CAPABILITIES)
+            .run(|xml| {
+                let xml = snapdeck_fuzz::text(xml);
+                parse_capabilities(&xml);
+                backup::offers_backup(&xml);
+            });
     }
 }

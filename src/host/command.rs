@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, Lines, Take};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use super::quote::quote_words;
 use super::ssh::{Master, Ssh};
 use super::supervisor::{Limits, supervisor_argv};
 use snapdeck_model::{Error, HostName, Kind, Result};
+use snapdeck_process::tool_command;
 
 /// Limit of a command's output, unless the caller sets another.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
@@ -162,7 +163,7 @@ impl CommandRunner {
         let supervisor = supervisor.iter().map(String::as_str);
         let mut words = supervisor.chain(argv.iter().copied());
         let Some(ssh) = &self.ssh else {
-            let mut command = Command::new(words.next().unwrap_or_default());
+            let mut command = Command::from(tool_command(words.next().unwrap_or_default()));
             command.args(words);
             return self.spawn(program, command, (input, is_supervised), None);
         };
@@ -463,7 +464,27 @@ pub(crate) async fn read_bounded(stream: Option<impl AsyncRead + Unpin>, limit: 
     bytes
 }
 
+/// Returns the lines of a program on a host, which is not trusted, up to `limit` bytes in all.
+pub(crate) fn bounded_lines<S: AsyncRead + Unpin>(stream: S, limit: u64) -> BoundedLines<S> {
+    BufReader::new(stream.take(limit)).lines()
+}
+
+pub(crate) type BoundedLines<S> = Lines<BufReader<Take<S>>>;
+
 /// As [`read_bounded`], for text.
 pub(crate) async fn read_text(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&read_bounded(stream, MAX_OUTPUT_BYTES).await).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_without_an_end_takes_no_memory() {
+        let mut lines = bounded_lines(tokio::io::repeat(b'x'), 1000);
+        let line = lines.next_line().await.unwrap();
+        assert_eq!(line.map(|line| line.len()), Some(1000));
+        assert_eq!(lines.next_line().await.unwrap(), None);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 use virt::connect::Connect;
 use virt::domain::{
     Domain, DomainInfo, DomainPausedReason, DomainState, DomainStateReason, DomainStateReasonEnum,
@@ -11,6 +11,7 @@ use virt::error::{Error, ErrorNumber};
 use virt_sys::{VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT, VIR_DOMAIN_XML_INACTIVE};
 
 use crate::domain_files::{DomainFiles, UnresolvedVolume};
+use crate::xml::parse_xml;
 use snapdeck_model::SandboxState;
 
 /// Snapshots of a domain that are read at most.
@@ -70,7 +71,7 @@ fn summarize_with(
         name: domain.name()?,
         state: map_state(domain, &info)?,
         cpus: info.nr_virt_cpu,
-        memory_bytes: info.max_mem * 1024,
+        memory_bytes: info.max_mem.saturating_mul(1024),
         files,
     })
 }
@@ -151,7 +152,12 @@ fn volume_path(connect: &Connect, pool: &str, volume: &str) -> Result<Option<Str
         return Ok(Some(path));
     }
     let xml = pool.xml_desc(0).map_err(explain)?;
-    let document = Document::parse(&xml).map_err(|error| error.to_string())?;
+    volume_path_in(&xml, volume)
+}
+
+/// Returns the path of a volume that follows from the definition of its pool; `None` if it is not on this host.
+fn volume_path_in(pool_xml: &str, volume: &str) -> Result<Option<String>, String> {
+    let document = parse_xml(pool_xml)?;
     let root = document.root_element();
     let target = child(root, "target").and_then(|target| child(target, "path")?.text());
     match (root.attribute("type"), target) {
@@ -212,4 +218,18 @@ pub(crate) fn is_starting_up(domain: &Domain) -> Result<bool, Error> {
 /// Returns the first child element with this tag.
 pub(crate) fn child<'a, 'xml>(node: Node<'a, 'xml>, tag: &str) -> Option<Node<'a, 'xml>> {
     node.children().find(|child| child.has_tag_name(tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_pool() {
+        crate::fuzz_samples::target("storage pool XML")
+            .seed(crate::fuzz_samples::POOL)
+            .run(|xml| {
+                let _ = volume_path_in(&snapdeck_fuzz::text(xml), "b.img");
+            });
+    }
 }

@@ -1,12 +1,13 @@
 //! The files that a definition of a domain refers to.
 
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 
 use crate::domain::child;
 use crate::sandbox::boot_rank;
+use crate::xml::parse_xml;
 
-/// Maximum length of a definition that is read; libvirt's own limit is 4 MiB, too.
-const MAX_XML_BYTES: usize = 4 << 20;
+/// Files of a domain that are looked at.
+const MAX_FILES: usize = 4_000;
 
 /// The files of all definitions of a domain: the live and the persistent one, its saved state and its snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,13 +67,12 @@ impl DomainFiles {
         is_first: bool,
         resolve_volume: &mut ResolveVolume<'_>,
     ) {
-        if xml.len() > MAX_XML_BYTES {
-            let unknown = UnresolvedVolume::any_file("its definition is longer than 4 MiB");
-            return self.unresolved.push(unknown);
-        }
-        let Ok(document) = Document::parse(xml) else {
-            let unknown = UnresolvedVolume::any_file("its definition cannot be parsed");
-            return self.unresolved.push(unknown);
+        let document = match parse_xml(xml) {
+            Ok(document) => document,
+            Err(cause) => {
+                let reason = format!("its definition cannot be parsed: {cause}");
+                return self.unresolved.push(UnresolvedVolume::any_file(reason));
+            }
         };
         let root = document.root_element();
         if is_first {
@@ -86,6 +86,9 @@ impl DomainFiles {
             disk.map(boot_rank)
         });
         for node in nodes {
+            if self.is_full() {
+                break;
+            }
             match node.tag_name().name() {
                 "os" => self.has_default_nvram |= leaves_nvram_to_libvirt(node),
                 "source" if is_in_disk(node) => self.add_source(node, is_first, resolve_volume),
@@ -96,6 +99,15 @@ impl DomainFiles {
             }
             self.add_paths(node);
         }
+        if self.is_full() {
+            let reason = format!("its definitions name more than {MAX_FILES} files");
+            self.unresolved.push(UnresolvedVolume::any_file(reason));
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let lists = [&self.disks, &self.images, &self.others];
+        lists.iter().map(|files| files.len()).sum::<usize>() + self.unresolved.len() > MAX_FILES
     }
 
     /// Adds the `<source>` of a disk, of a backing file, or of the target of a block job.
@@ -149,6 +161,9 @@ impl DomainFiles {
     fn add_argument(&mut self, value: &str) {
         let is_separator = |c: char| matches!(c, ',' | '=' | ':' | '"' | '\'' | ' ');
         for path in value.split(is_separator).filter(|part| is_path(part)) {
+            if self.is_full() {
+                return;
+            }
             let (path, format) = (path.to_owned(), None);
             push_new(&mut self.others, DomainFile { path, format });
         }
@@ -159,6 +174,9 @@ impl DomainFiles {
         let attributes = node.attributes().map(|attribute| attribute.value());
         let texts = attributes.chain(node.text().map(str::trim));
         for path in texts.filter(|text| is_path(text)) {
+            if self.is_full() {
+                return;
+            }
             let file = DomainFile {
                 path: path.to_owned(),
                 format: Some("raw".to_owned()),
@@ -225,6 +243,7 @@ fn leaves_nvram_to_libvirt(os: Node<'_, '_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz_samples;
 
     fn parse(xml: &str) -> DomainFiles {
         let mut files = DomainFiles::default();
@@ -312,6 +331,35 @@ mod tests {
     #[test]
     fn an_invalid_definition_may_use_any_file() {
         assert_eq!(parse("no xml").unresolved.len(), 1);
-        assert_eq!(parse(&" ".repeat(MAX_XML_BYTES + 1)).unresolved.len(), 1);
+        assert_eq!(parse(&" ".repeat(5 << 20)).unresolved.len(), 1);
+    }
+
+    #[test]
+    fn fuzz_domain_files() {
+        fuzz_samples::target("domain XML: files")
+            .seed(fuzz_samples::DOMAIN)
+            .seed(fuzz_samples::SNAPSHOT)
+            .memory(4 << 20, 256)
+            .run(|xml| {
+                let xml = snapdeck_fuzz::text(xml);
+                let mut files = DomainFiles::default();
+                for is_first in [true, false] {
+                    files.add_definition(&xml, is_first, &mut |_, volume| match volume {
+                        "b.img" => Ok(Some("/images/b.img".into())),
+                        other => Err(other.to_owned()),
+                    });
+                }
+            });
+    }
+
+    #[test]
+    fn a_domain_with_too_many_files_keeps_all_files() {
+        let paths: String = (0..10_000)
+            .map(|index| format!("<a>/x/{index}</a>"))
+            .collect();
+        let files = parse(&format!("<domain>{paths}</domain>"));
+        assert!(files.others.len() <= MAX_FILES + 1);
+        let reason = &files.unresolved[0].reason;
+        assert!(reason.contains("more than 4000 files"), "{reason}");
     }
 }

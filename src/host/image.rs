@@ -237,10 +237,6 @@ async fn measure(
     images: ImageAccess<'_>,
     cancel: &CancellationToken,
 ) -> Result<u64> {
-    #[derive(Deserialize)]
-    struct MeasureOutput {
-        required: u64,
-    }
     let summary = || format!("cannot measure {} on host {}", disk.path(), runner.host());
     let mut argv = vec!["qemu-img", "measure", "--output=json", "-O", "qcow2"];
     argv.extend(share_flags(shared));
@@ -252,12 +248,18 @@ async fn measure(
     if !output.status.success() {
         return Err(explain(summary(), output.status, &output.stderr, limits));
     }
-    serde_json::from_str(&output.stdout)
-        .map(|measured: MeasureOutput| measured.required)
-        .map_err(|error| {
-            Error::new(Kind::Failed, summary())
-                .with_cause(format!("qemu-img measure printed invalid JSON: {error}"))
-        })
+    parse_required_bytes(&output.stdout).map_err(|error| {
+        Error::new(Kind::Failed, summary())
+            .with_cause(format!("qemu-img measure printed invalid JSON: {error}"))
+    })
+}
+
+fn parse_required_bytes(json: &str) -> serde_json::Result<u64> {
+    #[derive(Deserialize)]
+    struct MeasureOutput {
+        required: u64,
+    }
+    serde_json::from_str(json).map(|measured: MeasureOutput| measured.required)
 }
 
 async fn check(
@@ -436,5 +438,29 @@ mod tests {
         let mut percent = PercentParser::default();
         let output = b"(x) 12/100% ((..) (123456789123456789";
         assert!(output.iter().all(|byte| percent.push_byte(*byte).is_none()));
+    }
+
+    #[test]
+    fn fuzz_qemu_img_output() {
+        snapdeck_fuzz::Target::new("output of qemu-img")
+            .seed("{\"required\": 327680, \"fully-allocated\": 1074135040}")
+            .seed("    (12.34/100%)\r    (100.00/100%)\r")
+            .seed("ERROR cluster 3 refcount=1 reference=2\n\n1 errors were found on the image.\n")
+            .run(|output| {
+                let mut percent = PercentParser::default();
+                for byte in output {
+                    let fraction = percent.push_byte(*byte);
+                    assert!(fraction.is_none_or(|fraction| (0.0..=1.0).contains(&fraction)));
+                }
+                let text = snapdeck_fuzz::text(output);
+                let _ = parse_required_bytes(&text);
+                is_access_error(&text);
+                let output = TextOutput {
+                    status: ExitStatus::default(),
+                    stdout: text.clone().into_owned(),
+                    stderr: text.into_owned(),
+                };
+                assert!(!find_error_line(&output).contains('\n'));
+            });
     }
 }

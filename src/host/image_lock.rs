@@ -6,16 +6,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::oneshot;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::command::{CommandRunner, Input, RunningCommand};
+use super::command::{BoundedLines, CommandRunner, Input, RunningCommand, bounded_lines};
 use super::fs::system_error;
 use super::image::{ImageChain, Images};
-use snapdeck_model::{Error, Kind, Result};
+use snapdeck_model::{Error, Kind, Result, printable_within};
 
 const SCRIPT: &str = concat!(
     include_str!("least_rights.sh"),
@@ -32,6 +32,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// Lines of a failed hold that are read at most.
 const MAX_HOLD_LINES: usize = 20;
+/// Length in characters of each text about a process.
+const MAX_USER_CHARS: usize = 100;
+const MAX_HOLD_BYTES: u64 = 64 << 10;
 /// First characters of the line by which qemu-io reports that it has opened a disk.
 const PROMPT: &str = "qemu-io> ";
 const CLOSED: &str = "closed";
@@ -55,10 +58,7 @@ pub struct ImageUser {
 
 impl ImageUser {
     fn parse([pid, access, lock, command, guest, uuid]: [&str; 6]) -> Self {
-        let plain = |text: &str| -> String {
-            let plain = text.chars().filter(|c| !c.is_control());
-            plain.take(100).collect()
-        };
+        let plain = |text: &str| printable_within(text, MAX_USER_CHARS);
         let optional = |text: &str| Some(plain(text)).filter(|text| !text.is_empty());
         Self {
             pid: pid.parse().ok(),
@@ -303,7 +303,7 @@ impl HoldProcess {
             return Err(Error::new(Kind::Failed, summary()));
         };
         let mut process = Self { stdin, command };
-        let mut lines = BufReader::new(stdout).lines();
+        let mut lines = bounded_lines(stdout, MAX_HOLD_BYTES);
         let message = match timeout(HOLD_TIMEOUT, read_reply(&mut lines)).await {
             Ok(None) => return Ok(process),
             Ok(Some(message)) => message,
@@ -338,7 +338,7 @@ impl HoldProcess {
 }
 
 /// Reads up to the line that says that the disk is open; returns the lines before the end if it cannot be opened.
-async fn read_reply(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<String> {
+async fn read_reply(lines: &mut BoundedLines<ChildStdout>) -> Option<String> {
     let mut message = Vec::new();
     while let Ok(Some(line)) = lines.next_line().await {
         if line.starts_with(PROMPT) && message.is_empty() {
@@ -354,7 +354,7 @@ async fn read_reply(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<String>
 
 fn first_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or("qemu-io exited at once");
-    line.chars().filter(|c| !c.is_control()).take(500).collect()
+    printable_within(line, 500)
 }
 
 /// Keeps the disk open until it is released or the hold is dropped.
@@ -419,7 +419,7 @@ mod tests {
         assert!(users[0][0].writes && users[0][0].has_lock);
         assert_eq!(users[0][0].uuid.as_deref(), Some("aa-bb"));
         assert_eq!(names(1), "");
-        assert_eq!(names(2), "an unknown process, cat (process 7)");
+        assert_eq!(names(2), "an unknown process, c\\u{1b}at (process 7)");
         assert!(users[2][0].needs_file() && !users[2][1].needs_file());
     }
 
@@ -434,5 +434,21 @@ mod tests {
         );
         let none = parse_users(b"some\x00", 1).unwrap();
         assert_eq!((none.by_file, none.is_complete), (vec![Vec::new()], false));
+    }
+
+    #[test]
+    fn fuzz_users() {
+        snapdeck_fuzz::Target::new("list of open files")
+            .seed("1\x004711\0write\0lock\0qemu-system-x86\0box\0uuid\0all\0")
+            .seed("1\0\0read\0\0\0\0\x002\x007\0read\0\0cp\0\0\0some\0")
+            .max_bytes(MAX_OUTPUT_BYTES)
+            .memory(1 << 20, 64)
+            .run(|output| {
+                if let Some(users) = parse_users(output, 2) {
+                    assert_eq!(users.by_file.len(), 2);
+                    let text = join(&users.by_file.concat());
+                    assert!(!text.contains(char::is_control));
+                }
+            });
     }
 }

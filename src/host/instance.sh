@@ -27,11 +27,12 @@ cpu_time() {
   printf %s "$cpu"
 }
 
-# has_run "PID START CPU": the guest has run since these were printed, or that process has ended.
+# has_run "PID START CPU" [NANOSECONDS]: the guest has run since these were printed, for longer than that, or that process has
+# ended.
 has_run() {
-  set -- $1
-  [ "$(start_time "$1")" = "$2" ] || return 0
   # Virtual CPUs may be woken up for a moment while they are paused.
-  [ $(($(cpu_time "$1") - $3)) -gt 200000 ]
+  set -- $1 "${2:-200000}"
+  [ "$(start_time "$1")" = "$2" ] || return 0
+  [ $(($(cpu_time "$1") - $3)) -gt "$4" ]
 }
 

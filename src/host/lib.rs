@@ -13,6 +13,8 @@ mod domain;
 mod domain_files;
 mod domain_xml;
 mod fs;
+#[cfg(test)]
+mod fuzz_samples;
 mod image;
 mod image_file;
 mod image_lock;
@@ -20,6 +22,8 @@ mod inventory;
 mod leftovers;
 mod libvirt;
 mod lock;
+mod login_queue;
+mod peer_uid;
 mod quote;
 mod reconnect;
 mod sandbox;
@@ -27,8 +31,10 @@ mod scratch;
 mod sftp;
 mod snapshots;
 mod ssh;
+mod ssh_login;
 mod supervisor;
 mod watchdog;
+mod xml;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +78,22 @@ pub use watchdog::{Watchdog, Watchdogs};
 pub fn keep_new_files_private() {
     nix::sys::stat::umask(nix::sys::stat::Mode::S_IRWXG | nix::sys::stat::Mode::S_IRWXO);
 }
+
+/// Raises the limit of open files to what the system allows, 16,384 at most: each host takes some.
+pub fn raise_open_files_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    let wanted = hard.min(MAX_OPEN_FILES);
+    if soft < wanted {
+        // Without it, few hosts work, too.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+    }
+}
+
+/// Enough for hundreds of hosts; programs that close all descriptors one by one stay quick.
+const MAX_OPEN_FILES: u64 = 16 * 1024;
 
 /// For one libvirt call that reads or changes state.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);

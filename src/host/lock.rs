@@ -139,13 +139,7 @@ impl LockGuard {
 }
 
 fn conflict_error(request: &LockRequest, holder: &str) -> Error {
-    let holder: String = holder
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect();
+    let holder = holder.lines().next().unwrap_or_default();
     let summary = format!(
         "another snapdeck process is working on {}",
         request.description

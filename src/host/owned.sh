@@ -14,6 +14,12 @@ identity() { stat -c %d:%i -- "$1" 2>/dev/null; }
 # enter DIR: makes DIR itself, not the target of a link, the working directory. What follows acts on that directory, even
 # if another one gets its name.
 enter() { [ ! -L "$1" ] && cd -P -- "$1" 2>/dev/null && [ "$(identity .)" = "$(identity "$1")" ]; }
+# A directory in one with the setgid bit has it, too.
+is_private() {
+  case $(stat -c '%u %a' -- "$1") in "$(id -u) 700" | "$(id -u) 2700") ;; *) return 1 ;; esac
+}
+# QEMU's user cannot be the owner if only root may choose that: QEMU is in the group.
+share_run() { [ "$(id -u)" = 0 ] || chmod 770 ./run; }
 # has_mark_id ID: the mark in the working directory has this id.
 has_mark_id() { [ -n "$1" ] && is_file "./$mark" && head -c 1000 -- "./$mark" | grep -qF "\"id\":\"$1\""; }
 # enter_own DIR ID: enters the directory with this mark if only this user can change what is in it.
@@ -67,10 +73,11 @@ case $verb in
 make)
   [ -n "$2" ] && mode=711 || mode=700
   if message=$(mkdir -m 700 -- "$1" 2>&1); then
-    enter "$1" && [ "$(stat -c '%u %a' .)" = "$(id -u) 700" ] && [ -z "$(ls -A)" ] ||
+    enter "$1" && is_private . && [ -z "$(ls -A)" ] ||
       fail "Device or resource busy: $1 was replaced while it was created"
-    (set -C && printf '%s' "$3" >"./$mark") &&
-      { [ -z "$2" ] || { mkdir -m 700 ./run && chown -- "$2" ./run; }; } && chmod "$mode" . || {
+    # On the disk first: after a failure of the file system an empty mark would prove nothing.
+    (set -C && printf '%s' "$3" >"./$mark") && sync -- "./$mark" &&
+      { [ -z "$2" ] || { mkdir -m 700 ./run && chown -- "$2" ./run && share_run; }; } && chmod "$mode" . || {
       rm -rf -- "./$mark" ./run
       cd / && rmdir -- "$1"
       exit 1

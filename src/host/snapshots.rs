@@ -184,7 +184,9 @@ impl<'a> Snapshots<'a> {
     pub async fn write_manifest(self, manifest: Manifest) -> Result<()> {
         self.refuse_foreign_manifest(&manifest.name).await?;
         let path = self.manifest_path(&manifest.name);
-        let existing = self.annotations(&manifest.name).await?.unwrap_or_default();
+        let existing = self.manifest_json(&manifest.name).await?;
+        let existing = existing.and_then(|json| Annotations::parse(&json).ok());
+        let existing = existing.unwrap_or_default();
         let json = manifest.with_existing_annotations(existing).write()?;
         self.host.fs().write_file(&path, json).await
     }

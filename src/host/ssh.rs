@@ -2,31 +2,27 @@
 //! all sessions of the first are in use. It is the user's own ssh: settings, agent, jump hosts and known host keys are
 //! as on the command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use openssh::{ControlPersist, ForwardType, KnownHosts, Session, SessionBuilder, Socket};
 use tokio::process::Command;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::address::SshAddress;
 use super::command::read_bounded;
 use super::control_dir::{ControlDir, socket_parent};
+use super::login_queue;
 use super::quote::quote_words;
+use super::ssh_login::{LoginError, log_in};
 use snapdeck_model::{Error, HostName, Kind, Result, Vnc};
+use snapdeck_process::tool_command;
 
-/// For the TCP connection and the server's greeting.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
-/// For the whole log-in, also when another task is doing it.
+/// For the whole log-in, once it has a place in the queue.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(12);
-/// Between keepalive messages; the third without an answer ends the connection.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// After so long without a session the connection closes, also when snapdeck was killed.
-const IDLE_SECS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(59);
 /// Sessions at once on one connection (sshd_config, `MaxSessions`, default 10).
 const MAX_SESSIONS: usize = 10;
 /// Connections to one host, at most.
@@ -39,17 +35,10 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(3);
 const SHELL_TIMEOUT: Duration = Duration::from_secs(6);
 /// Bytes that are shown of what the login shell prints.
 const MAX_BANNER: usize = 80;
+/// Bytes of ssh's messages that are read.
+const MAX_MESSAGE: usize = 4096;
 /// Callers within this time share the error of the last attempt.
 const FAILURE_TTL: Duration = Duration::from_millis(500);
-
-/// Includes the settings of user and machine, of which the first value is used (ssh_config(5)); by default AES-GCM is
-/// preferred, as in OpenSSH 10. Earlier versions prefer ChaCha20, which costs 1.6 times the CPU time per byte.
-const SSH_CONFIG: &str = "\
-Include ~/.ssh/config
-Include /etc/ssh/ssh_config
-Host *
-  Ciphers ^aes128-gcm@openssh.com,aes256-gcm@openssh.com
-";
 
 /// The SSH connections to one host.
 #[derive(Clone)]
@@ -71,7 +60,7 @@ struct MasterSlot {
 
 /// A multiplexed connection.
 pub(crate) struct Master {
-    session: Session,
+    control_socket: PathBuf,
     sessions: Arc<Semaphore>,
     is_dead: AtomicBool,
     next_forward_id: AtomicU32,
@@ -97,7 +86,7 @@ impl Ssh {
     /// Returns a connection, opening one if there is none.
     ///
     /// # Errors
-    /// `Unreachable` with ssh's message, within 12 s; retryable unless the host refused the log-in.
+    /// `Unreachable` with ssh's message, within 12 s after its turn; retryable unless the host refused the log-in.
     pub(crate) async fn acquire_master(&self) -> Result<Arc<Master>> {
         self.find_or_open(|_| true, 1)
             .await?
@@ -145,8 +134,8 @@ impl Ssh {
         is_usable: impl Fn(&Master) -> bool,
         max_masters: usize,
     ) -> Result<Option<Arc<Master>>> {
-        let deadline = Instant::now() + OPEN_TIMEOUT;
-        let Ok(mut slot) = timeout_at(deadline, self.inner.slot.lock()).await else {
+        let limit = OPEN_TIMEOUT + login_queue::MAX_WAIT;
+        let Ok(mut slot) = timeout(limit, self.inner.slot.lock()).await else {
             return Err(self.timeout_error());
         };
         slot.masters.retain(|master| master.is_up());
@@ -161,7 +150,8 @@ impl Ssh {
         {
             return Err(error.clone());
         }
-        let opened = timeout_at(deadline, self.open()).await;
+        let place = login_queue::enter().await;
+        let opened = timeout(OPEN_TIMEOUT, place.run(self.open())).await;
         match opened.unwrap_or_else(|_| Err(self.timeout_error())) {
             Ok(master) => {
                 let master = Arc::new(master);
@@ -181,39 +171,11 @@ impl Ssh {
         let summary = format!("cannot reach host {host} over SSH");
         let dir = ControlDir::create(&socket_parent())
             .map_err(|error| Error::new(Kind::Failed, &*summary).with_cause(error))?;
-        let config = dir.path().join("config");
-        std::fs::write(&config, SSH_CONFIG)
-            .map_err(|error| Error::new(Kind::Failed, &*summary).with_cause(error))?;
-        let mut builder = SessionBuilder::default();
-        builder
-            .config_file(config)
-            .known_hosts_check(match address.no_verify {
-                true => KnownHosts::Accept,
-                false => KnownHosts::Strict,
-            })
-            .connect_timeout(CONNECT_TIMEOUT)
-            .server_alive_interval(KEEPALIVE_INTERVAL)
-            .control_directory(dir.path())
-            .control_persist(ControlPersist::IdleFor(IDLE_SECS));
-        if let Some(user) = &address.user {
-            builder.user(user.clone());
-        }
-        if let Some(port) = address.port {
-            builder.port(port);
-        }
-        if let Some(keyfile) = &address.keyfile {
-            builder.keyfile(keyfile);
-        }
-        if let Some(file) = &address.known_hosts {
-            // The option is a list, separated by spaces.
-            builder.user_known_hosts_file(format!("\"{file}\""));
-        }
-        let session = builder
-            .connect(&address.host)
+        let control_socket = log_in(address, dir.path())
             .await
             .map_err(|error| explain(summary.clone(), address, &error))?;
         let master = Master {
-            session,
+            control_socket,
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             is_dead: AtomicBool::new(false),
             next_forward_id: AtomicU32::new(0),
@@ -225,10 +187,7 @@ impl Ssh {
 
     /// Checks whether `master` is still connected, after something on it failed.
     pub(crate) async fn check_alive(&self, master: &Master) {
-        let is_alive = matches!(
-            timeout(CONTROL_TIMEOUT, master.session.check()).await,
-            Ok(Ok(()))
-        );
+        let is_alive = master.control(&["-O", "check"]).await.is_ok();
         master.is_dead.fetch_or(!is_alive, Relaxed);
     }
 
@@ -239,13 +198,8 @@ impl Ssh {
         };
         for master in std::mem::take(&mut slot.masters) {
             master.is_dead.store(true, Relaxed);
-            let mut exit = master.ssh_command();
-            exit.args(["-O", "exit", "none"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .kill_on_drop(true);
             // If this fails, it closes a minute after its last use.
-            let _ = timeout(CONTROL_TIMEOUT, exit.status()).await;
+            let _ = master.control(&["-O", "exit"]).await;
             let _ = std::fs::remove_dir_all(master.dir.path());
         }
     }
@@ -270,13 +224,36 @@ impl Master {
 
     /// Returns an ssh that uses this connection and never opens one.
     fn ssh_command(&self) -> Command {
-        let mut command = Command::new("ssh");
+        let mut command = Command::from(tool_command("ssh"));
         command
             .arg("-S")
-            .arg(self.session.control_socket())
+            .arg(&self.control_socket)
             .args(["-T", "-o", "BatchMode=yes", "-o", "ControlMaster=no"])
             .args(["-o", "ProxyCommand=false", "-p", "9"]);
         command
+    }
+
+    /// Runs a control command of the local ssh; the error is its message.
+    async fn control(&self, args: &[&str]) -> std::result::Result<(), String> {
+        let run = async {
+            let mut command = self.ssh_command();
+            command
+                .args(args)
+                .arg("none")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .kill_on_drop(true);
+            let mut child = command.spawn().map_err(|error| error.to_string())?;
+            let message = read_bounded(child.stderr.take(), MAX_MESSAGE).await;
+            match child.wait().await {
+                Ok(status) if status.success() => Ok(()),
+                Ok(_) => Err(String::from_utf8_lossy(&message).trim().to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let result = timeout(CONTROL_TIMEOUT, run).await;
+        result.unwrap_or_else(|_| Err("ssh does not respond".to_owned()))
     }
 
     /// Returns a command that runs `line` in the user's login shell on the host.
@@ -338,7 +315,7 @@ impl Master {
         if path.exists() {
             return Ok(path);
         }
-        let socket = self.session.control_socket().to_string_lossy().into_owned();
+        let socket = self.control_socket.to_string_lossy();
         let socket = quote_words([&*socket]);
         std::fs::write(
             &new,
@@ -356,79 +333,86 @@ impl Master {
     /// # Errors
     /// `Unreachable` with ssh's message. A host that forbids forwarding shows it only on connect.
     pub(crate) async fn forward_socket(&self, remote_path: &str) -> Result<SocketForward> {
-        let number = self.next_forward_id.fetch_add(1, Relaxed);
-        let local_path = self.dir.path().join(format!("f{number}"));
-        let (local, remote) = ((&*local_path).into(), Path::new(remote_path).into());
-        self.forward(local, remote, remote_path).await?;
-        Ok(SocketForward {
-            local_path,
-            remote_path: remote_path.to_owned(),
-        })
+        self.forward(escape_path(remote_path), remote_path).await
     }
 
-    /// Forwards `port` of the loopback address to a VNC server, as long as the connection lasts.
+    /// Forwards a new private local socket to a VNC server, as long as the connection lasts.
     ///
     /// # Errors
     /// As [`Master::forward_socket`].
-    pub(crate) async fn forward_port(&self, port: u16, vnc: &Vnc) -> Result<()> {
-        let local = Socket::TcpSocket {
-            host: "127.0.0.1".into(),
-            port,
-        };
+    pub(crate) async fn forward_vnc(&self, vnc: &Vnc) -> Result<SocketForward> {
         let remote = match vnc {
-            Vnc::Tcp { address, port } => Socket::TcpSocket {
-                // ssh splits address and port at the last colon.
-                host: match address.contains(':') {
-                    true => format!("[{address}]").into(),
-                    false => address.as_str().into(),
-                },
-                port: *port,
-            },
-            Vnc::Socket(path) => Path::new(path).into(),
+            // ssh splits address and port at the last colon.
+            Vnc::Tcp { address, port } if address.contains(':') => format!("[{address}]:{port}"),
+            Vnc::Tcp { address, port } => format!("{address}:{port}"),
+            Vnc::Socket(path) => escape_path(path),
         };
-        self.forward(local, remote, vnc).await
+        self.forward(remote, vnc).await
     }
 
-    async fn forward(
-        &self,
-        local: Socket<'_>,
-        remote: Socket<'_>,
-        name: impl std::fmt::Display,
-    ) -> Result<()> {
-        let request = self
-            .session
-            .request_port_forward(ForwardType::Local, local, remote);
-        let failed = || Error::new(Kind::Unreachable, format!("cannot forward {name}"));
-        match timeout(CONTROL_TIMEOUT, request).await {
-            Ok(result) => result.map_err(|error| failed().with_cause(error)),
-            Err(_) => Err(failed().with_cause("ssh does not respond")),
+    /// `remote` as in the option `-L` (ssh(1)).
+    async fn forward(&self, remote: String, name: impl std::fmt::Display) -> Result<SocketForward> {
+        let number = self.next_forward_id.fetch_add(1, Relaxed);
+        let local_path = self.dir.path().join(format!("f{number}"));
+        let forward = SocketForward { local_path, remote };
+        match self
+            .control(&["-O", "forward", "-L", &forward.option()])
+            .await
+        {
+            Ok(()) => Ok(forward),
+            Err(cause) => Err(
+                Error::new(Kind::Unreachable, format!("cannot forward {name}")).with_cause(cause),
+            ),
         }
     }
 
     /// Ends a forwarding; open connections over it stay.
     pub(crate) async fn close_forward(&self, forward: &SocketForward) {
-        let request = self.session.close_port_forward(
-            ForwardType::Local,
-            &*forward.local_path,
-            Path::new(&forward.remote_path),
-        );
         // If this fails, it ends with the connection.
-        let _ = timeout(CONTROL_TIMEOUT, request).await;
+        let _ = self
+            .control(&["-O", "cancel", "-L", &forward.option()])
+            .await;
         let _ = std::fs::remove_file(&forward.local_path);
     }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        if !self.control_socket.exists() {
+            return;
+        }
+        let mut exit = tool_command("ssh");
+        exit.arg("-S").arg(&self.control_socket);
+        exit.args(["-o", "BatchMode=yes", "-O", "exit", "none"]);
+        let exit = exit.stdin(Stdio::null()).stdout(Stdio::null());
+        // If this fails, it closes a minute after its last use.
+        let _ = exit.stderr(Stdio::null()).status();
+    }
+}
+
+/// Escapes the separator in a path of the option `-L`.
+fn escape_path(path: &str) -> String {
+    path.replace(':', "\\:")
 }
 
 /// A local socket that is forwarded to one on the host.
 pub(crate) struct SocketForward {
     pub local_path: PathBuf,
-    remote_path: String,
+    remote: String,
+}
+
+impl SocketForward {
+    fn option(&self) -> String {
+        // The path has no colon (`socket_parent`).
+        format!("{}:{}", self.local_path.display(), self.remote)
+    }
 }
 
 /// Returns the error for a failed log-in, with a hint.
-fn explain(summary: String, address: &SshAddress, error: &openssh::Error) -> Error {
+fn explain(summary: String, address: &SshAddress, error: &LoginError) -> Error {
     let message = match error {
-        openssh::Error::Connect(error) | openssh::Error::Master(error) => error.to_string(),
-        other => other.to_string(),
+        LoginError::Refused(message) => message.clone(),
+        LoginError::NotStarted(error) => error.to_string(),
     };
     let login = match &address.user {
         Some(user) => format!("{user}@{}", address.host),
@@ -459,7 +443,7 @@ fn explain(summary: String, address: &SshAddress, error: &openssh::Error) -> Err
             .with_cause(&message)
             .hint("check the host's uri in the settings");
     }
-    if let openssh::Error::Connect(error) = error
+    if let LoginError::NotStarted(error) = error
         && error.kind() == std::io::ErrorKind::NotFound
     {
         return failed

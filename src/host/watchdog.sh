@@ -61,8 +61,14 @@ while read_command; do
     echo ok
     ;;
   pausing)
-    # If this process is killed, too, the next snapdeck resumes the sandbox, provided that the guest has not run since.
-    case $flags in ?*) echo "$uuid" >./paused || continue ;; esac
+    # If this process is killed, too, the next snapdeck resumes the sandbox, provided that the guest has not run since; until
+    # the pause, which follows at once, it runs a little.
+    case $flags in ?*)
+      [ -z "$process" ] || instance="$process $(cpu_time "${process% *}")"
+      echo "$uuid $instance pausing" >./paused || continue
+      instance=
+      ;;
+    esac
     paused=yes
     echo ok
     ;;

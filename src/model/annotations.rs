@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::json_bounds::is_bounded;
+use super::text::{
+    escape_unprintable, escape_unprintable_lines, printable_lines_within, printable_within,
+};
 use super::{Error, Kind, Result, SnapshotName};
 
 /// Maximum length of a note in bytes.
@@ -54,31 +57,41 @@ pub struct AnnotationsPatch {
 }
 
 impl Annotations {
-    /// Parses the annotations of a manifest and nothing else of it. Control characters, which a terminal would
-    /// execute, become spaces.
+    /// Parses the annotations of a manifest and nothing else of it, to be shown: other programs may have written
+    /// unprintable characters, or longer texts.
     ///
     /// # Errors
     /// `Damaged` if it is not a JSON object or an annotation has the wrong type.
     pub fn from_manifest_json(json: &[u8]) -> Result<Self> {
+        Ok(Self::parse(json)?.into_printable())
+    }
+
+    /// Parses the annotations of a manifest, to be written into one.
+    ///
+    /// # Errors
+    /// As [`Annotations::from_manifest_json`].
+    pub fn parse(json: &[u8]) -> Result<Self> {
         let invalid = |error| Error::new(Kind::Damaged, "invalid annotations").with_cause(error);
         if !is_bounded(json) {
             return Err(Error::new(Kind::Damaged, "invalid annotations")
                 .with_cause("there are more values or longer texts than in a manifest"));
         }
-        let mut annotations: Self = serde_json::from_slice(json).map_err(invalid)?;
-        let plain = |text: &str| text.replace(|c: char| c.is_control() && c != '\n', " ");
-        annotations.notes = annotations.notes.map(|notes| plain(&notes));
-        annotations.labels = annotations
-            .labels
-            .iter()
-            .map(|(key, value)| {
-                (
-                    plain(key).replace('\n', " "),
-                    plain(value).replace('\n', " "),
-                )
-            })
-            .collect();
-        Ok(annotations)
+        serde_json::from_slice(json).map_err(invalid)
+    }
+
+    fn into_printable(self) -> Self {
+        let note = |text: String| printable_lines_within(&text, MAX_NOTE_BYTES);
+        let label = |(key, value): (String, String)| {
+            (
+                printable_within(&key, MAX_LABEL_VALUE_BYTES),
+                printable_within(&value, MAX_LABEL_VALUE_BYTES),
+            )
+        };
+        Self {
+            notes: self.notes.map(note),
+            labels: self.labels.into_iter().map(label).collect(),
+            pinned: self.pinned,
+        }
     }
 
     /// Returns whether there are none.
@@ -116,7 +129,7 @@ impl AnnotationsPatch {
     /// manifest with the annotations, the name and `image` (length and identity of the image).
     ///
     /// # Errors
-    /// `InvalidInput` for a note or label that is too long or has control characters; `Conflict` if `json` is not a
+    /// `InvalidInput` for a note or label that is too long or has unprintable characters; `Conflict` if `json` is not a
     /// manifest of this format.
     pub fn apply(
         &self,
@@ -159,7 +172,7 @@ impl AnnotationsPatch {
             );
         }
         let mut annotations = match json {
-            Some(json) => Annotations::from_manifest_json(json)?,
+            Some(json) => Annotations::parse(json)?,
             None => Annotations::default(),
         };
         if let Some(note) = &self.new_note {
@@ -192,7 +205,7 @@ impl AnnotationsPatch {
             }
         }
         let json = serde_json::to_vec(&manifest).map_err(failed)?;
-        Ok((json, annotations))
+        Ok((json, annotations.into_printable()))
     }
 
     fn validate(&self) -> Result<()> {
@@ -203,15 +216,18 @@ impl AnnotationsPatch {
                     note.len()
                 )));
             }
-            if note.chars().any(|c| c.is_control() && c != '\n') {
-                return Err(invalid_input("a note must not contain control characters"));
+            if escape_unprintable_lines(note) != *note {
+                return Err(invalid_input(
+                    "a note must not contain control characters or invisible ones",
+                ));
             }
         }
         for (key, value) in &self.set_labels {
             validate_label_key(key)?;
-            if value.len() > MAX_LABEL_VALUE_BYTES || value.chars().any(char::is_control) {
+            if value.len() > MAX_LABEL_VALUE_BYTES || escape_unprintable(value) != *value {
                 return Err(invalid_input(format!(
-                    "the value of label {key} is longer than {MAX_LABEL_VALUE_BYTES} bytes, or has control characters"
+                    "the value of label {key} is longer than {MAX_LABEL_VALUE_BYTES} bytes, or has control characters \
+                     or invisible ones"
                 )));
             }
         }
@@ -345,6 +361,19 @@ mod tests {
     }
 
     #[test]
+    fn texts_of_another_program_are_shown_escaped_and_kept_as_they_are() {
+        let json = json!({"format": 1, "notes": "a\u{1b}b", "labels": {"k\u{9b}": "\u{7}"}});
+        let pin = AnnotationsPatch::with_pinned(true);
+        let json = pin.apply(Some(json.to_string().as_bytes()), &name(), no_image);
+        let (json, shown) = json.unwrap();
+        assert_eq!(shown.notes.as_deref(), Some("a\\u{1b}b"));
+        assert_eq!(shown.labels["k\\u{9b}"], "\\u{7}");
+        let written: Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(written["notes"], "a\u{1b}b");
+        assert_eq!(written["labels"]["k\u{9b}"], "\u{7}");
+    }
+
+    #[test]
     fn control_characters_are_rejected_and_not_shown() {
         let label = |key: &str, value: &str| AnnotationsPatch {
             set_labels: vec![(key.into(), value.into())],
@@ -353,21 +382,70 @@ mod tests {
         let long = "x".repeat(MAX_NOTE_BYTES + 1);
         for change in [
             note("a\x1b[2J"),
+            note("a\u{202e}b"),
+            note("a\u{200b}"),
             note(&long),
             label("a b", "c"),
             label("", "c"),
             label("a", "\n"),
+            label("a", "\u{2066}"),
         ] {
             let result = change.apply(None, &name(), Map::new);
             assert_eq!(result.unwrap_err().kind(), Kind::InvalidInput, "{change:?}");
         }
         let annotations = Annotations::from_manifest_json(
-            br#"{"notes":"a\u001b[2J\nb","labels":{"k\n":"\u0007"}}"#,
+            br#"{"notes":"a\u001b[2J\nb\u202e","labels":{"k\n":"\u0007"}}"#,
         )
         .unwrap();
-        assert_eq!(annotations.notes.as_deref(), Some("a [2J\nb"));
-        assert_eq!(annotations.labels["k "], " ");
+        assert_eq!(
+            annotations.notes.as_deref(),
+            Some("a\\u{1b}[2J\nb\\u{202e}")
+        );
+        assert_eq!(annotations.labels["k\\u{a}"], "\\u{7}");
+        let long = json!({"notes": "n".repeat(9000), "labels": {"k": "v".repeat(9000)}});
+        let annotations = Annotations::from_manifest_json(long.to_string().as_bytes()).unwrap();
+        assert!(annotations.labels["k"].chars().count() <= MAX_LABEL_VALUE_BYTES);
+        assert!(annotations.notes.unwrap().chars().count() <= MAX_NOTE_BYTES);
         assert_eq!(parse_label("a/b=c=d"), Ok(("a/b".into(), "c=d".into())));
         assert!(parse_label("ab").is_err() && parse_label("=x").is_err());
+    }
+
+    #[test]
+    fn fuzz_annotations() {
+        let name: SnapshotName = "app".parse().unwrap();
+        let patch = AnnotationsPatch {
+            new_note: Some("a note".into()),
+            set_labels: vec![("os".into(), "windows".into())],
+            ..AnnotationsPatch::default()
+        };
+        let (json, _) = patch.apply(None, &name, Map::new).unwrap();
+        snapdeck_fuzz::Target::new("annotations")
+            .seed(json)
+            .words(&[
+                "\"notes\":\"",
+                "\"labels\":{",
+                "\"pinned\":true",
+                "\"format\":1",
+            ])
+            .max_bytes(1 << 20)
+            .memory(4 << 20, 16)
+            .run(|json| {
+                if let Ok(annotations) = Annotations::from_manifest_json(json) {
+                    let texts = annotations
+                        .labels
+                        .iter()
+                        .flat_map(|(key, value)| [key, value]);
+                    let mut texts = texts.chain(&annotations.notes);
+                    assert!(
+                        !texts.any(|text| text.contains(|c: char| c.is_control() && c != '\n'))
+                    );
+                }
+                if let Ok((written, annotations)) = patch.apply(Some(json), &name, Map::new) {
+                    assert_eq!(
+                        Annotations::from_manifest_json(&written).unwrap(),
+                        annotations
+                    );
+                }
+            });
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::HostName;
+use super::text::{escape_unprintable, printable};
 
 /// Verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -36,7 +37,7 @@ impl Check {
         Self {
             name: name.to_owned(),
             verdict: Verdict::Passed,
-            finding: finding.into(),
+            finding: printable(&finding.into()),
             fix: None,
         }
     }
@@ -45,7 +46,8 @@ impl Check {
     pub fn warning(name: &str, finding: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             verdict: Verdict::Warning,
-            fix: Some(fix.into()),
+            // Not cut: a part of a command is another command.
+            fix: Some(escape_unprintable(&fix.into()).into_owned()),
             ..Self::passed(name, finding)
         }
     }

@@ -1,7 +1,11 @@
 //! The error type of all crates: summary, cause, hint, and whether a retry may help. Front ends map [`Kind`] to an exit
 //! code or an HTTP status and parse nothing else.
+//!
+//! Its texts are made printable when they are set, so that messages of hosts, guests and stores can be shown anywhere.
 
 use std::fmt;
+
+use super::text::printable;
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -42,7 +46,7 @@ impl Error {
     pub fn new(kind: Kind, summary: impl Into<String>) -> Self {
         Self {
             kind,
-            summary: summary.into(),
+            summary: printable(&summary.into()),
             cause: None,
             hint: None,
             retryable: false,
@@ -53,13 +57,14 @@ impl Error {
     pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
         let cause = cause.to_string();
         let line = cause.split_whitespace().collect::<Vec<_>>().join(" ");
-        self.cause = Some(line.trim_end_matches(['.', ';']).to_owned()).filter(|c| !c.is_empty());
+        let line = printable(line.trim_end_matches(['.', ';']));
+        self.cause = Some(line).filter(|cause| !cause.is_empty());
         self
     }
 
     /// Sets what the operator can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(printable(&hint.into()));
         self
     }
 
@@ -75,7 +80,7 @@ impl Error {
             Some(cause) => format!("{}: {cause}", self.summary),
             None => std::mem::take(&mut self.summary),
         };
-        self.summary = summary.into();
+        self.summary = printable(&summary.into());
         self.cause = Some(inner);
         self
     }
@@ -138,6 +143,26 @@ mod tests {
             "cannot convert the disk of config-vm on host alpha: qemu-img: error while writing: \
              No space left; free space in /tmp"
         );
+    }
+
+    #[test]
+    fn texts_from_outside_are_printable_in_every_part() {
+        let outside = "a\u{1b}]0;b\u{7}\n\u{202e}c";
+        let shown = "a\\u{1b}]0;b\\u{7}\\u{a}\\u{202e}c";
+        let error = Error::new(Kind::Failed, outside)
+            .context(outside)
+            .hint(outside);
+        assert_eq!(error.to_string(), format!("{shown}: {shown}; {shown}"));
+        let error = Error::new(Kind::Failed, "x").with_cause(outside);
+        assert_eq!(
+            error.to_string(),
+            "x: a\\u{1b}]0;b\\u{7} \\u{202e}c",
+            "lines are joined"
+        );
+        let cancelled = Error::cancelled(outside).to_string();
+        assert_eq!(cancelled, format!("{shown} was cancelled"));
+        let long = Error::new(Kind::Failed, "x").with_cause("y".repeat(1 << 20));
+        assert!(long.message().len() < 5000 && long.message().ends_with("more bytes)"));
     }
 
     #[test]

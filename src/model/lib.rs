@@ -45,5 +45,8 @@ pub use retention::{
     Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, find_matching,
     find_removable,
 };
-pub use text::{escape_unprintable, escape_unprintable_lines, is_unprintable};
+pub use text::{
+    escape_json, escape_unprintable, escape_unprintable_lines, is_unprintable, printable,
+    printable_lines_within, printable_within,
+};
 pub use verb::{Applicability, Danger, SandboxVerb};

@@ -541,4 +541,41 @@ mod tests {
         weak.etag = Some("W/\"abc-2\"".into());
         assert!(!weak.matches_object(&object(size, Some("W/\"abc-2\""))));
     }
+
+    #[test]
+    fn fuzz_manifest() {
+        let mut annotated = manifest();
+        annotated.notes = Some("a \"note\"".into());
+        annotated.labels.insert("os".into(), "windows".into());
+        annotated.parent = Some(Parent {
+            name: "base".parse().unwrap(),
+            etag: Some("\"1\"".into()),
+        });
+        annotated.created = Some(Timestamp::UNIX_EPOCH);
+        snapdeck_fuzz::Target::new("manifest")
+            .seed(manifest().write().unwrap())
+            .seed(annotated.write().unwrap())
+            .words(&[
+                "\"blocks\":",
+                "\"sizeBytes\":",
+                "\"labels\":{",
+                "\"file\":{",
+                "\"extra\":",
+            ])
+            .max_bytes(1 << 20)
+            .memory(4 << 20, 16)
+            .run(|json| {
+                let Ok(manifest) = Manifest::read(json) else {
+                    Manifest::is_manifest(json);
+                    return;
+                };
+                assert_eq!(
+                    manifest.blocks.len() as u64,
+                    block_count(manifest.size_bytes)
+                );
+                let written = manifest.write().unwrap();
+                assert_eq!(Manifest::read(&written).unwrap(), manifest);
+                assert!(Manifest::is_manifest(&written));
+            });
+    }
 }

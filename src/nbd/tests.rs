@@ -426,3 +426,42 @@ proptest! {
         prop_assert_eq!(wire::decode_reply(header).is_ok(), is_reply);
     }
 }
+
+/// Answers to a client of an export of 4096 bytes: the negotiation, and a reply to the first request.
+fn answers() -> Vec<u8> {
+    let mut bytes = greeting();
+    bytes.extend(SIMPLE_REPLY.to_be_bytes());
+    bytes.extend(0u32.to_be_bytes());
+    bytes.extend(1u64.to_be_bytes());
+    bytes.extend([7; 4096]);
+    bytes
+}
+
+#[test]
+fn fuzz_nbd_server() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    snapdeck_fuzz::Target::new("NBD server")
+        .seed(greeting())
+        .seed(answers())
+        .memory(8 << 20, 4)
+        .run(|answers| {
+            runtime.block_on(async {
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                // The buffer of a socket has more than the inputs.
+                theirs.write_all(answers).await.unwrap();
+                theirs.shutdown().await.unwrap();
+                let Ok(nbd) = Nbd::open(ours, "disk", TEST_TIMEOUT).await else {
+                    return;
+                };
+                assert!((1..=wire::MAX_PAYLOAD).contains(&nbd.export.max_payload));
+                let length = nbd.export.size_bytes.min(4096) as usize;
+                let read = timeout(TEST_TIMEOUT, nbd.read(&BUFFERS, 0, length))
+                    .await
+                    .unwrap();
+                assert!(read.is_err() || read.is_ok_and(|bytes| bytes.len() == length));
+            });
+        });
+}

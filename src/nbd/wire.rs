@@ -6,6 +6,7 @@
 use std::io;
 
 use bytes::{Buf, BufMut};
+use snapdeck_model::printable;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// `NBDMAGIC`, which the server sends first ("Newstyle negotiation").
@@ -199,7 +200,7 @@ pub(crate) async fn negotiate(
                 }
             }
             kind if kind & REP_ERROR != 0 => {
-                let message = String::from_utf8_lossy(&data).replace(char::is_control, " ");
+                let message = printable(&String::from_utf8_lossy(&data));
                 let number = kind & !REP_ERROR;
                 return Err(io::Error::other(format!(
                     "qemu-nbd refused the export (error {number}): {message}"

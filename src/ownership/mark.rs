@@ -131,4 +131,16 @@ mod tests {
         let read = OwnerMark::parse(mark.to_text().as_bytes()).unwrap();
         assert_eq!(read.creator, "root[2J on a");
     }
+
+    #[test]
+    fn fuzz_mark() {
+        snapdeck_fuzz::Target::new("owner mark")
+            .seed(OwnerMark::new().to_text())
+            .run(|text| {
+                if let Some(mark) = OwnerMark::parse(text) {
+                    assert!(!mark.creator.contains(char::is_control));
+                    assert_eq!(mark.clone().validated(), Some(mark));
+                }
+            });
+    }
 }

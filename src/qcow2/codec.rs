@@ -181,4 +181,30 @@ mod tests {
             decoder.decode(Compression::Zstd, &framed, 4096);
         }
     }
+
+    #[test]
+    fn fuzz_compressed_clusters() {
+        let mut encoder = Encoder::new().unwrap();
+        let cluster = text(65536);
+        let frame = encoder.encode(&cluster).unwrap().to_vec();
+        let mut deflate = flate2::Compress::new(flate2::Compression::default(), false);
+        let mut deflated = Vec::with_capacity(65536);
+        deflate
+            .compress_vec(&cluster, &mut deflated, flate2::FlushCompress::Finish)
+            .unwrap();
+        snapdeck_fuzz::Target::new("qcow2 compressed clusters")
+            .seed(frame)
+            .seed(deflated)
+            // The window of a frame.
+            .memory(32 << 20, 0)
+            .run(|stored| {
+                for kind in [Compression::Zlib, Compression::Zstd, Compression::Unknown] {
+                    let mut decoder = Decoder::default();
+                    if let Some(decoded) = decoder.decode(kind, stored, 65536) {
+                        assert_eq!(decoded.plain.len(), 65536);
+                        assert!(decoded.compressed_bytes.unwrap_or(0) <= stored.len());
+                    }
+                }
+            });
+    }
 }

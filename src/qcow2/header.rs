@@ -418,4 +418,33 @@ mod tests {
             read_other_references(&bytes);
         }
     }
+
+    #[test]
+    fn fuzz_header() {
+        let mut with_name = backed(512, 9);
+        with_name[512..521].copy_from_slice(b"/a/b.raw\xff");
+        snapdeck_fuzz::Target::new("qcow2 header")
+            .seed(plain())
+            .seed(with_name)
+            .seed(with_extensions(
+                3,
+                b"\xe2\x79\x2a\xca\0\0\0\x05qcow2\0\0\0DATA\0\0\0\x02/x",
+            ))
+            .seed([&b"QED\0"[..], &[1; 60]].concat())
+            .run(|start| {
+                read_backing_format(start);
+                read_other_references(start);
+                match read_header(start) {
+                    Ok(facts) => {
+                        assert!(facts.cluster_size.is_power_of_two());
+                        assert!((512..=2 << 20).contains(&facts.cluster_size));
+                        assert!(facts.backing_file.is_none_or(|name| name.len() <= 3 * 1023));
+                    }
+                    Err(HeaderError::Incomplete { needed_bytes }) => {
+                        assert!((start.len()..=2 << 20).contains(&needed_bytes));
+                    }
+                    Err(HeaderError::Invalid(_)) => {}
+                }
+            });
+    }
 }

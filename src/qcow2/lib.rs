@@ -17,6 +17,9 @@ mod layer_header;
 mod refcounts;
 mod tables;
 
+#[cfg(test)]
+mod tests;
+
 pub use compose::{Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest};
 pub use error::ComposeError;
 pub use flatten::flatten;

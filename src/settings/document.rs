@@ -114,3 +114,22 @@ fn key_of_line(text: &str, at: usize) -> Option<&str> {
             .all(|c| c.is_ascii_alphanumeric() || b"_-.".contains(&c));
     is_key.then_some(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_settings() {
+        snapdeck_fuzz::Target::new("settings")
+            .seed(include_str!("../../config/default.toml"))
+            .seed("[[hosts]]\nname = \"a\"\nuri = \"qemu+ssh://root@a:22/system?keyfile=/k\"\nowner = \"0:0\"\n")
+            .words(&["[bucket]\n", "[[hosts]]\n", "endpoint = \"http://", "owner = \"", "uri = \"qemu+ssh://"])
+            // The tree of TOML with its positions.
+            .memory(4 << 20, 512)
+            .run(|text| {
+                let origin = |_: usize| Origin::Default;
+                let _ = read(&snapdeck_fuzz::text(text), &origin);
+            });
+    }
+}

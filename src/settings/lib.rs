@@ -6,6 +6,7 @@ mod document;
 mod environment;
 mod layer;
 mod report;
+mod secret_file;
 mod text;
 mod value;
 
@@ -19,6 +20,7 @@ use toml::Spanned;
 
 pub use layer::Origin;
 pub use report::Report;
+pub use secret_file::{read_public_file, read_secret_file};
 pub use text::SourceText;
 
 use layer::{BucketTable, HostTable, Layer, Setting, invalid_setting};
@@ -87,13 +89,20 @@ pub fn state_dir() -> Option<PathBuf> {
 /// Returns the token of the API from `file`, else from `SNAPDECK_API_TOKEN`, if any.
 ///
 /// # Errors
-/// `InvalidInput` if it cannot be read.
+/// `InvalidInput` if it cannot be read, or if other users can read or replace the file.
 pub fn read_api_token(
     file: Option<&Path>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Option<String>> {
     match file {
-        Some(path) => read_file("cannot read the API token", path, true),
+        Some(path) => {
+            let summary = "cannot read the API token";
+            let bytes = read_secret_file(summary, path)?;
+            String::from_utf8(bytes).map(Some).map_err(|_| {
+                Error::new(Kind::InvalidInput, format!("{summary}: {}", path.display()))
+                    .with_cause("it is not UTF-8")
+            })
+        }
         None => environment::read_text(env, "SNAPDECK_API_TOKEN"),
     }
 }

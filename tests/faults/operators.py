@@ -114,7 +114,7 @@ class PushRemove(PushPushOverwrite):
         return ("remove", "new", "--bucket", "--host", "alpha")
 
 
-class PullRemove(PullOverwrite):
+class PullRemove(Concurrent, PullOverwrite):
     name = "pull --overwrite and remove --local"
     after = {NEW: "v2+vars", ON_HOST: (None, "v1+vars", "v2+vars")}
     proven = ()

@@ -1,11 +1,12 @@
 //! The HTTP API: a real server in the lab, called with curl.
 mod access;
+mod connections;
 mod errors;
 mod jobs;
 mod locks;
 mod openapi;
 mod restart;
-mod server;
+pub(crate) mod server;
 mod spec;
 mod targets;
 

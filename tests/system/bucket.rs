@@ -3,6 +3,7 @@ mod hostile;
 mod manifest;
 mod multipart;
 mod overload;
+mod rights;
 
 use std::sync::Arc;
 use std::sync::Mutex;

@@ -24,3 +24,4 @@ mod retention;
 mod running;
 mod sandboxes;
 mod security;
+mod untrusted_text;

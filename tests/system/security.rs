@@ -5,6 +5,7 @@ mod chains;
 mod races;
 mod reading;
 mod rights;
+mod secrets;
 mod state;
 
 use attacker::{Attacker, QEMU_USER, as_qemu_user};

@@ -5,6 +5,8 @@
 mod bounds;
 mod client;
 mod errors;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::io;

@@ -11,7 +11,7 @@ use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 use super::{Content, DialogReply};
 use crate::app::Command;
 use crate::theme::Theme;
-use snapdeck_model::{AnnotationsPatch, MAX_NOTE_BYTES};
+use snapdeck_model::{AnnotationsPatch, MAX_NOTE_BYTES, is_unprintable};
 
 /// Visible lines of the note.
 const EDITOR_HEIGHT: u16 = 10;
@@ -85,6 +85,8 @@ impl NoteDialog {
     pub(crate) fn paste(&mut self, text: &str) {
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let plain = text.replace(|c: char| c.is_control() && c != '\n', " ");
+        // Texts of web pages often have invisible spaces.
+        let plain = plain.replace(|c| !matches!(c, '\n' | '\u{fe0f}') && is_unprintable(c), "");
         // Text beyond the limit is dropped, so that it does not have to be deleted by hand.
         let room = MAX_NOTE_BYTES.saturating_sub(self.note().len());
         let end = plain.floor_char_boundary(room);

@@ -1,6 +1,7 @@
 //! A text field of one line.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use snapdeck_model::is_unprintable;
 use tui_input::{Input, InputRequest};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -44,10 +45,10 @@ impl TextInput {
         true
     }
 
-    /// Inserts pasted text without line ends and other control characters.
+    /// Inserts pasted text without line ends and other unprintable characters.
     pub(crate) fn paste(&mut self, text: &str) {
         let room = Self::MAX.saturating_sub(self.text().chars().count());
-        for c in text.chars().filter(|c| !c.is_control()).take(room) {
+        for c in text.chars().filter(|c| !is_unprintable(*c)).take(room) {
             self.0.handle(InputRequest::InsertChar(c));
         }
     }

@@ -82,6 +82,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
         footer::draw_chord(app, frame, plan.footer);
     }
     dialogs::draw(app, frame, area, &mut areas);
+    text::remove_unprintable(frame.buffer_mut());
     if app.ascii || app.plain {
         ascii::translate(frame.buffer_mut());
     }

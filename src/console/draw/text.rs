@@ -7,6 +7,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
+use snapdeck_model::{escape_unprintable, is_unprintable};
 use unicode_width::UnicodeWidthStr;
 
 /// Draws the lines from the top left of `area` on; what does not fit is cut off.
@@ -27,15 +28,32 @@ fn draw_line(line: &Line, row: Rect, buffer: &mut Buffer) {
         let width = match span.content.chars().all(is_plain) {
             true => draw_plain(&span.content, style, rest, buffer),
             false => {
-                Span::styled(span.content.as_ref(), style).render(rest, buffer);
-                // Graphemes omit control characters, which the span's own width counts.
-                let graphemes = span.styled_graphemes(style);
+                // ratatui would omit some of them, and send others.
+                let text = Span::styled(escape_unprintable(&span.content), style);
+                (&text).render(rest, buffer);
+                let graphemes = text.styled_graphemes(style);
                 graphemes.map(|grapheme| grapheme.symbol.width()).sum()
             }
         };
         let width = u16::try_from(width).unwrap_or(u16::MAX).min(rest.width);
         rest.x += width;
         rest.width -= width;
+    }
+}
+
+/// Removes unprintable characters that are still in a frame: those joined to a character before them in a text that was
+/// not drawn by [`draw_lines`].
+pub(super) fn remove_unprintable(buffer: &mut Buffer) {
+    for cell in &mut buffer.content {
+        let symbol = cell.symbol();
+        // ratatui draws no control characters: such a cell has the pixels of a picture.
+        if symbol.is_ascii() || symbol.starts_with('\u{1b}') {
+            continue;
+        }
+        if escape_unprintable(symbol) != symbol {
+            let shown: String = symbol.chars().filter(|c| !is_unprintable(*c)).collect();
+            cell.set_symbol(if shown.is_empty() { "?" } else { &shown });
+        }
     }
 }
 
@@ -82,11 +100,38 @@ mod tests {
         assert_eq!(buffer, Buffer::empty(buffer.area));
     }
 
+    /// Returns the texts of the cells of a line.
+    fn cells(buffer: &Buffer) -> String {
+        buffer.content.iter().map(|cell| cell.symbol()).collect()
+    }
+
+    #[test]
+    fn texts_of_others_are_shown_and_not_sent() {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, 60, 1));
+        let name = "a\u{1b}]0;x\u{7}\n\u{202e}b\u{200d}\u{9b}31m";
+        draw_line(&Line::from(Span::raw(name)), buffer.area, &mut buffer);
+        let shown = "a\\u{1b}]0;x\\u{7}\\u{a}\\u{202e}b\\u{200d}\\u{9b}31m";
+        assert_eq!(cells(&buffer).trim_end(), shown);
+    }
+
+    #[test]
+    fn a_frame_has_no_unprintable_characters() {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, 20, 1));
+        let name = "a\u{200d}\u{1b}\u{202e}b\u{fe0f}\u{e0041}⚠\u{fe0f}日";
+        Line::raw(name).render(buffer.area, &mut buffer);
+        remove_unprintable(&mut buffer);
+        assert_eq!(cells(&buffer).trim_end(), "ab⚠\u{fe0f} 日");
+        let pixels = "\u{1b}_Gq=2;AAAA\u{1b}\\\u{10eeee}\u{fe0f}";
+        buffer.content[0].set_symbol(pixels);
+        remove_unprintable(&mut buffer);
+        assert_eq!(buffer.content[0].symbol(), pixels);
+    }
+
     proptest! {
         #[test]
         fn lines_are_drawn_like_a_paragraph(
             texts in proptest::collection::vec(
-                (proptest::collection::vec(("[ -~]{0,9}|(a|·|…|●|▸|日|e\u{301}|👍🏽|\t){0,5}", any::<bool>()), 0..4), any::<bool>()),
+                (proptest::collection::vec(("[ -~]{0,9}|(a|·|…|●|▸|日|e\u{301}|👍🏽|⚠\u{fe0f}){0,5}", any::<bool>()), 0..4), any::<bool>()),
                 0..5,
             ),
             // In a narrower area a paragraph continues after a character that is too wide.

@@ -13,8 +13,12 @@ use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState};
 /// Prints "same" if the guest has not run since.
 const HAS_RUN_SCRIPT: &str = concat!(
     include_str!("../instance.sh"),
-    r#"[ "$(find_process "$1")" = "${2% *}" ] && ! has_run "$2" && echo same"#
+    r#"[ "$(find_process "$1")" = "${2% *}" ] && ! has_run "$2" "$3" && echo same"#
 );
+/// CPU time of a guest in nanoseconds that shows that it has run since its pause. Virtual CPUs may be woken up for a moment.
+const RUN_SINCE_PAUSE: u64 = 200_000;
+/// The same since right before its pause, until which it runs: if it was paused later, another client has done that.
+const RUN_SINCE_NOTE: u64 = 500_000_000;
 /// Maximum length of a watchdog's note of a pause.
 const MAX_NOTE_BYTES: u64 = 500;
 const END_TIMEOUT: Duration = Duration::from_secs(20);
@@ -99,9 +103,13 @@ impl Backups<'_> {
             _ => return Ok(String::new()),
         };
         let note = String::from_utf8_lossy(&note).trim().to_owned();
+        let (note, limit) = match note.strip_suffix(" pausing") {
+            Some(note) => (note, RUN_SINCE_NOTE),
+            None => (&*note, RUN_SINCE_PAUSE),
+        };
         let is_same = match note.split_once(' ') {
             Some((uuid, instance)) if uuid == facts.uuid && is_instance(instance) => {
-                !self.has_run(uuid, instance).await?
+                !self.has_run(uuid, instance, limit).await?
             }
             _ => false,
         };
@@ -115,9 +123,11 @@ impl Backups<'_> {
         ))
     }
 
-    /// Returns whether the guest of a domain has run since its `instance` was noted.
-    async fn has_run(self, uuid: &str, instance: &str) -> Result<bool> {
-        let argv = ["sh", "-c", HAS_RUN_SCRIPT, "snapdeck", uuid, instance];
+    /// Returns whether the guest of a domain has used more than `limit` nanoseconds of CPU time since its `instance` was noted.
+    async fn has_run(self, uuid: &str, instance: &str, limit: u64) -> Result<bool> {
+        let limit = limit.to_string();
+        let script = ["sh", "-c", HAS_RUN_SCRIPT, "snapdeck"];
+        let argv = [&script[..], &[uuid, instance, &limit]].concat();
         let never = CancellationToken::new();
         let output = self.host.runner.run(&argv, CALL_TIMEOUT, &never).await?;
         Ok(output.stdout.trim() != "same")

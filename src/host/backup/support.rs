@@ -1,6 +1,5 @@
 //! Support for backup jobs by a host's libvirt and QEMU.
 
-use roxmltree::Document;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
@@ -8,6 +7,7 @@ use super::Backups;
 use crate::CALL_TIMEOUT;
 use crate::capabilities::{CAPABILITIES_TIMEOUT, READ_CAPABILITIES};
 use crate::domain::child;
+use crate::xml::parse_xml;
 use snapdeck_model::{Kind, Result, SandboxId};
 
 impl Backups<'_> {
@@ -67,7 +67,7 @@ struct BackupTarget {
 
 impl BackupTarget {
     fn parse(xml: &str, disk: &str) -> Option<Self> {
-        let document = Document::parse(xml).ok()?;
+        let document = parse_xml(xml).ok()?;
         let root = document.root_element();
         let devices = child(root, "devices")?;
         let target = devices
@@ -97,7 +97,7 @@ impl BackupTarget {
 
 /// `<backup supported='yes'/>` among the features (libvirt, "Domain capabilities").
 pub(crate) fn offers_backup(capabilities: &str) -> bool {
-    let Ok(document) = Document::parse(capabilities) else {
+    let Ok(document) = parse_xml(capabilities) else {
         return false;
     };
     child(document.root_element(), "features")
@@ -138,5 +138,14 @@ mod tests {
             assert!(!offers_backup(&capabilities(no)), "{no}");
         }
         assert!(!offers_backup("no xml"));
+    }
+
+    #[test]
+    fn fuzz_backup_target() {
+        crate::fuzz_samples::target("domain XML: backup")
+            .seed(crate::fuzz_samples::DOMAIN)
+            .run(|xml| {
+                BackupTarget::parse(&snapdeck_fuzz::text(xml), "/sandboxes/box.qcow2");
+            });
     }
 }

@@ -1,11 +1,12 @@
 //! Checks of libvirt, QEMU, acceleration and UEFI firmware.
 
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 use virt::connect::Connect;
 
 use super::probe::Probe;
 use super::programs::Installer;
 use crate::domain::child;
+use crate::xml::parse_xml;
 use snapdeck_model::settings::Accel;
 use snapdeck_model::{Check, Error};
 
@@ -42,7 +43,7 @@ impl GuestCapabilities {
     }
 
     fn parse(has_kvm: bool, xml: &str) -> Self {
-        let document = Document::parse(xml).ok();
+        let document = parse_xml(xml).ok();
         let os = document
             .as_ref()
             .and_then(|document| child(document.root_element(), "os"));
@@ -214,5 +215,14 @@ mod tests {
     fn formats_version_numbers() {
         assert_eq!(format_version(9_000_000), "9.0.0");
         assert_eq!(format_version(7_002_022), "7.2.22");
+    }
+
+    #[test]
+    fn fuzz_guest_capabilities() {
+        crate::fuzz_samples::target("domain capabilities: firmware")
+            .seed(crate::fuzz_samples::CAPABILITIES)
+            .run(|xml| {
+                GuestCapabilities::parse(true, &snapdeck_fuzz::text(xml));
+            });
     }
 }

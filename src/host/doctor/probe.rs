@@ -229,4 +229,18 @@ mod tests {
         assert_eq!(probe.get_all("end").count(), 3);
         assert_eq!(std::fs::read_dir(path).unwrap().count(), 1);
     }
+
+    #[test]
+    fn fuzz_probe_output() {
+        snapdeck_fuzz::Target::new("output of the doctor's script")
+            .seed("time\x001700000000.5\0owner\0root:root\0snapshots.owner\x000 755\0snapshots.free\x0012 4096\0")
+            .words(&["time\0", "1e308", "-1e308", "NaN"])
+            .memory(1 << 20, 64)
+            .run(|output| {
+                let now = Timestamp::now();
+                let probe = Probe::parse(output, (now, now));
+                probe.skew();
+                probe.get_all("owner").count();
+            });
+    }
 }

@@ -36,6 +36,10 @@ for pair in libvirt-qemu:kvm qemu:qemu; do
   if id -u "${pair%:*}" >/dev/null 2>&1 && getent group "${pair#*:}" >/dev/null; then emit usual_owner "$pair"; fi
 done
 
+# A directory in one with the setgid bit has it, too.
+is_private() {
+  case $(stat -c '%u %a' -- "$1") in "$(id -u) 700" | "$(id -u) 2700") ;; *) return 1 ;; esac
+}
 # fill FILE: little data, but too much for a full disk.
 fill() { head -c 65536 /dev/zero >"$1"; }
 identity() { stat -c %d:%i -- "$1" 2>/dev/null; }
@@ -53,7 +57,7 @@ for kind in temp nvram sandboxes snapshots; do
     (
       # Another directory may have its name since.
       cd -P -- "$probe" 2>/dev/null && [ "$(identity .)" = "$(identity "$probe")" ] && [ -z "$(ls -A)" ] &&
-        [ "$(stat -c '%u %a' .)" = "$(id -u) 700" ] || {
+        is_private . || {
         emit "$kind.write" "$dir: another process replaces files in it"
         exit
       }

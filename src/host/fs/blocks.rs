@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use super::checked_open::open_regular;
 use super::errors::system_error;
 use super::local::LocalFs;
 use super::remote::{RemoteFs, script_argv};
-use crate::command::{Input, read_text};
+use crate::command::{Input, bounded_lines, read_text};
 use crate::digest::BlockHasher;
 use crate::image_file::file_stamp;
 use snapdeck_libvirt::{begin_sync, clone_range};
@@ -35,6 +34,8 @@ const CHUNK_BYTES: u64 = 1 << 20;
 const CONCURRENCY: usize = 4;
 /// Blocks in one command, whose length is limited (128 KiB; Linux, execve(2)).
 const MAX_BLOCKS_PER_COMMAND: usize = 1000;
+/// Bytes of the line for a block: a digest, and a name.
+const MAX_LINE_BYTES: u64 = 1024;
 
 /// A block to hash, or to copy to another file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,7 +331,7 @@ impl RemoteFs {
         let Some(stdout) = running.stdout() else {
             return Err(Error::new(Kind::Failed, summary));
         };
-        let mut lines = BufReader::new(stdout).lines();
+        let mut lines = bounded_lines(stdout, MAX_LINE_BYTES * (remaining.len() as u64 + 1));
         let mut remaining = remaining.iter();
         let timeout_error = |_| {
             Error::new(Kind::Unreachable, summary)

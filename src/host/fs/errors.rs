@@ -106,4 +106,15 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(error.to_string(), "cannot create /x: Permission denied");
     }
+
+    #[test]
+    fn fuzz_error_messages() {
+        snapdeck_fuzz::Target::new("messages of programs on a host")
+            .seed("sh: 3: cannot create /x: No space left on device\n")
+            .seed("stat: cannot statx '/a': Permission denied")
+            .run(|message| {
+                let error = parse_system_error(&snapdeck_fuzz::text(message));
+                assert!(!error.to_string().contains('\n'));
+            });
+    }
 }

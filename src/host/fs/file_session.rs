@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::Mutex;
@@ -20,8 +20,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::errors::{explain, system_error};
 use super::partial_owner::PartialOwner;
 use super::remote::script_argv;
-use super::resume_log::{Content, ResumeLog, ResumeState, SEPARATOR};
-use crate::command::{CommandRunner, Input, RunningCommand, read_text};
+use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState, SEPARATOR};
+use crate::command::{
+    BoundedLines, CommandRunner, Input, RunningCommand, bounded_lines, read_text,
+};
 use crate::sftp::{Access, SftpFile};
 use crate::ssh::Master;
 use snapdeck_model::{BufferPool, Error, Kind, Result};
@@ -36,6 +38,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 /// The process on the host exits after 20 s without a byte.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// Bytes of all replies beside the resume log.
+const MAX_REPLY_BYTES: u64 = 1 << 20;
 
 /// The inode of a file that does not exist.
 const MISSING_INODE: &str = "0";
@@ -150,7 +154,7 @@ pub(super) struct FileSession {
     _process: RunningCommand,
 }
 
-type Replies = Lines<BufReader<ChildStdout>>;
+type Replies = BoundedLines<ChildStdout>;
 
 impl FileSession {
     /// Opens the file; `first` is its metadata when it was first opened, if it was.
@@ -177,7 +181,7 @@ impl FileSession {
         let (Some(mut stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
             return Err(Error::new(Kind::Failed, summary));
         };
-        let mut replies = BufReader::new(stdout).lines();
+        let mut replies = bounded_lines(stdout, MAX_LOG_BYTES + MAX_REPLY_BYTES);
         let handshake = handshake(&mut stdin, &mut replies, mode, first);
         let open_info = match timeout(COMMAND_TIMEOUT, handshake).await {
             Ok(Ok(open_info)) => open_info,

@@ -22,6 +22,9 @@ const CHANGED_WHILE_READ: io::ErrorKind = io::ErrorKind::InvalidData;
 /// Maximum length of a header that is read; QEMU's own is within the first cluster.
 const MAX_HEADER_BYTES: usize = 2 << 20;
 
+/// Maximum length of a file, far above those of file systems in use: the sum of many does not overflow.
+const MAX_FILE_BYTES: u64 = 1 << 48;
+
 /// Headers by path, valid as long as the file's stamp.
 pub(super) type HeaderCache = Arc<Mutex<HashMap<PathBuf, ImageFile>>>;
 
@@ -39,32 +42,7 @@ impl RemoteFs {
         let output = self
             .call(&action, "list_images", dirs, CALL_TIMEOUT)
             .await?;
-        let mut fields = output.stdout.split(|byte| *byte == 0).map(path_from_bytes);
-        let mut listings = Vec::new();
-        for _ in dirs {
-            let dir = fields.next().unwrap_or_default();
-            let names: Vec<PathBuf> = fields
-                .by_ref()
-                .take_while(|name| !name.as_os_str().is_empty())
-                .collect();
-            let is_present = names.first().is_none_or(|name| name != Path::new("/"));
-            let mut damages = Vec::new();
-            while let Some(name) = fields.next().filter(|name| !name.as_os_str().is_empty()) {
-                let json = fields.next().unwrap_or_default();
-                let name = name.to_string_lossy();
-                damages.extend(parse_damage(&dir, &name, json.as_os_str().as_bytes()));
-            }
-            let names = if is_present { names } else { Vec::new() };
-            let mut listing = DirListing {
-                dir,
-                is_present,
-                damages,
-                ..DirListing::default()
-            };
-            names.iter().for_each(|name| listing.add_file(name));
-            listings.push(listing);
-        }
-        Ok(listings)
+        Ok(parse_listings(&output.stdout, dirs.len()))
     }
 
     /// Returns the canonical path, the metadata and the header of each of `paths`, in their order.
@@ -197,6 +175,36 @@ pub(super) fn path_from_bytes(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }
 
+/// Parses the output of the verb `list_images` for `count` directories.
+fn parse_listings(output: &[u8], count: usize) -> Vec<DirListing> {
+    let mut fields = output.split(|byte| *byte == 0).map(path_from_bytes);
+    let mut listings = Vec::new();
+    for _ in 0..count {
+        let dir = fields.next().unwrap_or_default();
+        let names: Vec<PathBuf> = fields
+            .by_ref()
+            .take_while(|name| !name.as_os_str().is_empty())
+            .collect();
+        let is_present = names.first().is_none_or(|name| name != Path::new("/"));
+        let mut damages = Vec::new();
+        while let Some(name) = fields.next().filter(|name| !name.as_os_str().is_empty()) {
+            let json = fields.next().unwrap_or_default();
+            let name = name.to_string_lossy();
+            damages.extend(parse_damage(&dir, &name, json.as_os_str().as_bytes()));
+        }
+        let names = if is_present { names } else { Vec::new() };
+        let mut listing = DirListing {
+            dir,
+            is_present,
+            damages,
+            ..DirListing::default()
+        };
+        names.iter().for_each(|name| listing.add_file(name));
+        listings.push(listing);
+    }
+    listings
+}
+
 fn split_into_batches(paths: &[PathBuf]) -> Vec<&[PathBuf]> {
     let mut batches = Vec::new();
     let (mut start, mut bytes) = (0, 0);
@@ -254,14 +262,18 @@ fn parse_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
     }
     let time_ns = |index| {
         let (seconds, nanoseconds) = text(index)?.split_once('.')?;
-        let seconds: i128 = seconds.parse().ok()?;
-        Some(seconds * 1_000_000_000 + nanoseconds.parse::<i128>().ok()?)
+        // Numbers of 64 bits: their product fits.
+        let (seconds, nanoseconds): (i64, u32) = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
+        Some(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds))
     };
-    let size_bytes = text(0)?.parse().ok()?;
+    let size_bytes = text(0)?
+        .parse()
+        .ok()
+        .filter(|bytes| *bytes <= MAX_FILE_BYTES)?;
     let blocks: u64 = text(1)?.parse().ok()?;
     Some(Ok(ImageFile {
         size_bytes,
-        allocated_bytes: blocks.saturating_mul(512),
+        allocated_bytes: blocks.saturating_mul(512).min(MAX_FILE_BYTES),
         stamp: FileStamp {
             inode: text(2)?.parse().ok()?,
             modified_ns: time_ns(3)?,
@@ -353,5 +365,53 @@ mod tests {
         assert!(batches.len() > 1);
         assert_eq!(batches.concat(), paths);
         assert!(split_into_batches(&[]).is_empty());
+    }
+
+    #[test]
+    fn fuzz_stat_output() {
+        let paths = [PathBuf::from("/a/b.qcow2"), PathBuf::from("/a/c.qcow2")];
+        let stat = "/a/b.qcow2\0/a/c.qcow2\0/a/b.qcow2\x001024\x008\x0077\x001700000000.123456789\0regular file\x0064769\0\
+                    1700000000.5\0";
+        snapdeck_fuzz::Target::new("output of stat")
+            .seed(stat)
+            .seed(stat.replace("1700000000.5", "170141183460469231731687303715884105727.5"))
+            .seed(format!(
+                "{stat}/a/c.qcow2\x000\x000\x001\x001.0\0regular empty file\x001\x001.0\0"
+            ))
+            .run(|output| {
+                let stderr = snapdeck_fuzz::text(output);
+                let statuses = parse_stat_output(output, &stderr, &paths);
+                assert_eq!(statuses.len(), 2);
+                let files = statuses
+                    .iter()
+                    .filter_map(|status| status.file.as_ref().ok());
+                for file in files {
+                    assert!(file.stamp.size_bytes.max(file.allocated_bytes) <= MAX_FILE_BYTES);
+                }
+            });
+    }
+
+    #[test]
+    fn fuzz_headers_output() {
+        let path = Path::new("/a/b");
+        snapdeck_fuzz::Target::new("output of head")
+            .seed("==> /a/b <==\nQFI\n==> /a/b <==\n")
+            .run(|output| {
+                let mut rest = output;
+                while let Some(head) = split_head(&mut rest, path, 4, 3) {
+                    assert!(head.len() <= 3);
+                    let _ = ImageHeader::parse(head);
+                }
+            });
+    }
+
+    #[test]
+    fn fuzz_listings() {
+        snapdeck_fuzz::Target::new("list of images")
+            .seed("/snapshots\0a.qcow2\0.b.qcow2.damaged\0\0.b.qcow2.damaged\0{}\0\0/sandboxes\0/\0\0\0")
+            .memory(1 << 20, 64)
+            .run(|output| {
+                assert_eq!(parse_listings(output, 2).len(), 2);
+            });
     }
 }

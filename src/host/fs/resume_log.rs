@@ -195,4 +195,28 @@ mod tests {
         let text = old.header(&BTreeMap::new()) + &record + "\n" + &new.header(&verified);
         assert_eq!(parse(&text, &new, SIZE), (vec![2], true));
     }
+
+    #[test]
+    fn fuzz_resume_log() {
+        let log = ResumeLog {
+            content: Content {
+                version: Some("s3://b/a \"1\"".into()),
+                size_bytes: 3 * snapdeck_model::BLOCK_BYTES,
+            },
+            boot_id: "boot".into(),
+            owner: Some(OwnerMark::new()),
+        };
+        let blocks = BTreeMap::from([(0, Digest([1; 32])), (2, Digest([2; 32]))]);
+        snapdeck_fuzz::Target::new("resume log")
+            .seed(log.header(&blocks))
+            .seed(log.header(&BTreeMap::new()))
+            .max_bytes(1 << 20)
+            .memory(1 << 20, 64)
+            .run(|text| {
+                let state = log.parse(text, log.content.size_bytes);
+                assert!(state.blocks.keys().all(|block| *block < 3));
+                let owner = ResumeLog::last_header(text).and_then(|header| header.owner);
+                assert!(owner.is_none_or(|owner| owner.validated().is_some()));
+            });
+    }
 }

@@ -250,4 +250,22 @@ mod tests {
             assert_eq!(text(&reference), expected, "{json}");
         }
     }
+
+    #[test]
+    fn fuzz_references() {
+        snapdeck_fuzz::Target::new("names of backing files")
+            .seed("base.qcow2")
+            .seed("nbd+tcp://host/export")
+            .seed(r#"json:{"driver":"qcow2","file.driver":"file","file.filename":"/a","backing":{"file":{"filename":"/b"}}}"#)
+            .words(&["json:", "\"file.\":", "\"driver\":\"", "a.", ".b", "file:", "\"data-file\":"])
+            // A name in a header has at most 1023 bytes, three times that as text.
+            .max_bytes(3069)
+            .memory(4 << 20, 64)
+            .run(|name| {
+                let reference = resolve(Path::new("/a/b.qcow2"), &snapdeck_fuzz::text(name));
+                if reference.target == Target::Unknown {
+                    assert!(!reference.is_complete);
+                }
+            });
+    }
 }

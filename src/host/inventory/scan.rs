@@ -19,7 +19,7 @@ use crate::image_file::ImageFile;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{
     ChainLink, Damage, Error, ForeignDomain, Kind, Result, Sandbox, SandboxId, SandboxState,
-    Snapshot, SnapshotName,
+    Snapshot, SnapshotName, printable,
 };
 
 /// Inventory of a host.
@@ -462,7 +462,7 @@ impl Scanner<'_> {
                     facts: image.facts.as_ref().ok().cloned(),
                     problem: find_problem(image).or_else(|| {
                         let damage = damage.filter(|damage| damage.is_of(image.stamp))?;
-                        Some(damage.problem)
+                        Some(printable(&damage.problem))
                     }),
                     dependents,
                     file: Some(image.stamp),
@@ -476,7 +476,7 @@ impl Scanner<'_> {
                     allocated_bytes: 0,
                     modified: None,
                     facts: None,
-                    problem: Some(error.message.clone()),
+                    problem: Some(printable(&error.message)),
                     dependents,
                     file: None,
                 },

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 use virt::domain::{Domain, DomainShutoffReason, DomainStateReason, DomainStateReasonEnum};
 use virt::error::Error as VirtError;
 
 use super::Sandboxes;
 use crate::CALL_TIMEOUT;
 use crate::domain::{self, child};
+use crate::xml::parse_xml;
 use snapdeck_model::{Result, SandboxId, SandboxState};
 
 /// Backing files of a disk; longer chains are refused.
@@ -81,7 +82,7 @@ fn read_facts(domain: &Domain) -> std::result::Result<DomainFacts, VirtError> {
 
 /// Returns the disks in boot order: those with an `<boot order>` by that, the others by their target's letters.
 fn parse_disks(xml: &str) -> Vec<DomainDisk> {
-    let Ok(document) = Document::parse(xml) else {
+    let Ok(document) = parse_xml(xml) else {
         return Vec::new();
     };
     let Some(devices) = child(document.root_element(), "devices") else {
@@ -111,7 +112,7 @@ fn parse_disks(xml: &str) -> Vec<DomainDisk> {
 
 /// Returns the backing files that the definition names for each disk, by its path.
 fn parse_backing_files(xml: &str) -> BTreeMap<String, Vec<Option<String>>> {
-    let Ok(document) = Document::parse(xml) else {
+    let Ok(document) = parse_xml(xml) else {
         return BTreeMap::new();
     };
     let disks = child(document.root_element(), "devices").into_iter();
@@ -183,5 +184,17 @@ mod tests {
              <disk type='block' device='lun'><source dev='/dev/sdx'/><target dev='sdb'/></disk>";
         assert_eq!(targets(disks), ["sdb"]);
         assert!(parse_disks("no xml").is_empty());
+    }
+
+    #[test]
+    fn fuzz_disks() {
+        crate::fuzz_samples::target("domain XML: disks")
+            .seed(crate::fuzz_samples::DOMAIN)
+            .run(|xml| {
+                let xml = snapdeck_fuzz::text(xml);
+                parse_disks(&xml);
+                let mut chains = parse_backing_files(&xml).into_values();
+                assert!(chains.all(|chain| chain.len() <= MAX_BACKING_FILES));
+            });
     }
 }

@@ -1,11 +1,12 @@
 //! The state of a sandbox outside its disks: UEFI variables and a TPM.
 
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 use virt::domain::Domain;
 
 use super::Sandboxes;
 use crate::CALL_TIMEOUT;
 use crate::domain::child;
+use crate::xml::parse_xml;
 use snapdeck_model::{Result, SandboxId};
 
 /// Directory in which libvirt creates the variables of a domain whose XML does not name a file.
@@ -40,7 +41,7 @@ impl Sandboxes<'_> {
 
 /// Parses domain XML; the default for invalid XML.
 fn parse(xml: &str) -> SandboxFirmware {
-    let Ok(document) = Document::parse(xml) else {
+    let Ok(document) = parse_xml(xml) else {
         return SandboxFirmware::default();
     };
     let root = document.root_element();
@@ -136,5 +137,14 @@ mod tests {
         ));
         assert!(!has_tpm("<tpm><backend type='passthrough'/></tpm>"));
         assert!(!has_tpm(""));
+    }
+
+    #[test]
+    fn fuzz_firmware() {
+        crate::fuzz_samples::target("domain XML: firmware")
+            .seed(crate::fuzz_samples::DOMAIN)
+            .run(|xml| {
+                parse(&snapdeck_fuzz::text(xml));
+            });
     }
 }

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use roxmltree::Document;
 use tokio_util::sync::CancellationToken;
 use virt::domain::Domain;
 use virt::error::{Error as VirtError, ErrorNumber};
@@ -11,8 +10,9 @@ use virt::error::{Error as VirtError, ErrorNumber};
 use super::Sandboxes;
 use crate::CALL_TIMEOUT;
 use crate::domain::child;
+use crate::xml::parse_xml;
 use snapdeck_libvirt::{TypedParams, Value};
-use snapdeck_model::{AgentChannel, Guest, GuestAccess, Result, SandboxId, Vnc};
+use snapdeck_model::{AgentChannel, Guest, GuestAccess, Result, SandboxId, Vnc, printable_within};
 
 /// For three agent commands, each with libvirt's timeout of 5 s.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(16);
@@ -93,7 +93,7 @@ fn default_run_dir(path: &str, socket: Option<&str>) -> Option<String> {
 }
 
 fn parse_guest_access(xml: &str) -> GuestAccess {
-    let Ok(document) = Document::parse(xml) else {
+    let Ok(document) = parse_xml(xml) else {
         return GuestAccess::default();
     };
     let Some(devices) = child(document.root_element(), "devices") else {
@@ -151,10 +151,8 @@ fn query_guest_info(domain: &Domain) -> Result<Guest, VirtError> {
 
 fn parse_guest_info(fields: &TypedParams) -> Guest {
     let text = |name: &str| match fields.get(name) {
-        // The text is shown on a terminal.
         Some(Value::Text(text)) => {
-            let plain = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT);
-            Some(plain.collect::<String>()).filter(|text| !text.is_empty())
+            Some(printable_within(text, MAX_TEXT)).filter(|text| !text.is_empty())
         }
         _ => None,
     };
@@ -181,6 +179,7 @@ fn parse_guest_info(fields: &TypedParams) -> Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz_samples;
 
     fn vnc(graphics: &str) -> Option<String> {
         let xml = format!("<domain><devices>{graphics}</devices></domain>");
@@ -254,7 +253,7 @@ mod tests {
             ("if.0.addr.3.addr".into(), text("no address")),
         ]);
         let guest = parse_guest_info(&info);
-        assert_eq!(guest.os.as_deref(), Some("Windows[2J Server"));
+        assert_eq!(guest.os.as_deref(), Some("Windows\\u{1b}[2J Server"));
         assert_eq!(guest.hostname, None);
         assert_eq!(guest.addresses, ["192.168.122.7"]);
     }
@@ -269,5 +268,29 @@ mod tests {
             Some("/l/run/libvirt/qemu")
         );
         assert_eq!(dir("/session", None), None);
+    }
+
+    #[test]
+    fn fuzz_guest_access() {
+        fuzz_samples::target("domain XML: VNC and agent")
+            .seed(fuzz_samples::DOMAIN)
+            .run(|xml| {
+                parse_guest_access(&snapdeck_fuzz::text(xml));
+            });
+    }
+
+    #[test]
+    fn fuzz_guest_info() {
+        snapdeck_fuzz::Target::new("answers of the guest agent")
+            .seed("if.count=3\nif.0.addr.count=2\nif.0.addr.0.addr=:10.0.0.5\nos.name=:Windows\nhostname=:a")
+            .words(&["if.count=", "if.0.addr.count=", "if.0.addr.0.addr=:", "os.pretty-name=:", "hostname=:"])
+            .run(|fields| {
+                let guest = parse_guest_info(&fuzz_samples::typed_params(fields));
+                let texts = guest.addresses.iter().chain(&guest.os).chain(&guest.hostname);
+                let is_short = |text: &String| {
+                    text.chars().count() <= MAX_TEXT && !text.contains(char::is_control)
+                };
+                assert!(texts.into_iter().all(is_short));
+            });
     }
 }

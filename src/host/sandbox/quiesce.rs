@@ -48,18 +48,11 @@ impl Sandboxes<'_> {
         ];
         let never = CancellationToken::new();
         let output = self.host.runner.run(&argv, AGENT_TIMEOUT, &never).await?;
-        let answer: Option<Value> = serde_json::from_str(&output.stdout).ok();
-        let state = answer
-            .as_ref()
-            .and_then(|answer| answer.get("return")?.as_str());
-        Ok(match state {
-            Some("thawed") => FsState::Thawed,
-            Some("frozen") => FsState::Frozen,
-            _ => {
-                tracing::debug!("guest-fsfreeze-status of {uuid}: {}", output.stderr.trim());
-                FsState::Unknown
-            }
-        })
+        let state = parse_fs_state(&output.stdout);
+        if state == FsState::Unknown {
+            tracing::debug!("guest-fsfreeze-status of {uuid}: {}", output.stderr.trim());
+        }
+        Ok(state)
     }
 
     /// Returns whether the guest agent's channel is connected.
@@ -125,5 +118,39 @@ impl Sandboxes<'_> {
             snapdeck_libvirt::thaw,
         )
         .await
+    }
+}
+
+/// Parses the agent's answer to `guest-fsfreeze-status`.
+fn parse_fs_state(json: &str) -> FsState {
+    let answer: Option<Value> = serde_json::from_str(json).ok();
+    match answer
+        .as_ref()
+        .and_then(|answer| answer.get("return")?.as_str())
+    {
+        Some("thawed") => FsState::Thawed,
+        Some("frozen") => FsState::Frozen,
+        _ => FsState::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_fs_state() {
+        snapdeck_fuzz::Target::new("guest-fsfreeze-status")
+            .seed(r#"{"return":"thawed"}"#)
+            .seed(r#"{"return":"frozen"}"#)
+            .seed(r#"{"error":{"class":"CommandNotFound","desc":"a"}}"#)
+            // Of an array of numbers.
+            .memory(1 << 20, 64)
+            .run(|json| {
+                let text = snapdeck_fuzz::text(json);
+                if parse_fs_state(&text) != FsState::Unknown {
+                    assert!(text.contains("return"));
+                }
+            });
     }
 }

@@ -19,6 +19,8 @@ const SCREENSHOT_TIMEOUT: Duration = Duration::from_secs(8);
 const MAX_BYTES: usize = 64 << 20;
 /// Maximum length of a side, in pixels.
 const MAX_SIDE: u32 = 8192;
+/// Bound of the pixels in memory: a small PNG may have many. A screen of 7680 x 4320 pixels takes 100 MB.
+const MAX_DECODED_BYTES: u64 = 128 << 20;
 
 impl Sandboxes<'_> {
     /// Returns the guest's screen; `previous` itself if it has not changed.
@@ -85,6 +87,7 @@ fn decode(bytes: &[u8], previous: Option<Arc<Picture>>) -> DecodeResult {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_DECODED_BYTES);
     reader.limits(limits);
     let image = reader.decode()?.into_rgb8();
     let (width, height) = image.dimensions();
@@ -126,5 +129,38 @@ mod tests {
         for bytes in [b"".as_slice(), b"GIF89a", b"P6\n2 2\n255\n\x01", huge] {
             assert!(decode(bytes, None).is_err(), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn fuzz_screenshot() {
+        let mut png = Vec::new();
+        let image = image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([x as u8, y as u8, 7]));
+        image
+            .write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
+            .unwrap();
+        snapdeck_fuzz::Target::new("screenshot")
+            .seed(png)
+            .seed(b"P6\n2 1\n255\n\x01\x02\x03\xff\xfe\xfd")
+            .seed(b"P3\n# a\n2 1\n15\n1 2 3 15 14 13\n")
+            .words(&[
+                "P4\n",
+                "P5\n",
+                "P7\nWIDTH 2\nHEIGHT 1\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n",
+                "8192 8192",
+                "IHDR",
+                "IDAT",
+                "tRNS",
+                "PLTE",
+                "acTL",
+                "zTXt",
+                "iCCP",
+            ])
+            .memory(2 * MAX_DECODED_BYTES as usize, 8)
+            .run(|bytes| {
+                if let Ok(picture) = decode(bytes, None) {
+                    let (width, height) = (picture.width as usize, picture.height as usize);
+                    assert_eq!(picture.rgb.len(), width * height * 3);
+                }
+            });
     }
 }

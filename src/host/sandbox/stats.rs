@@ -57,12 +57,13 @@ fn parse_stats(id: SandboxId, fields: &TypedParams) -> Stats {
     let sum = |kind: &str, field: &str| {
         devices(kind)
             .filter_map(|index| number(&format!("{kind}.{index}.{field}")))
-            .sum()
+            .fold(0, u64::saturating_add)
     };
     let cpus = number("vcpu.current").unwrap_or(1);
     // Without the cgroup controller for CPU time libvirt reports only the times of the virtual CPUs' threads.
-    let threads = (0..cpus.min(1024)).map(|index| number(&format!("vcpu.{index}.time")));
-    let cpu_time = number("cpu.time").or_else(|| threads.sum());
+    let mut threads = (0..cpus.min(1024)).map(|index| number(&format!("vcpu.{index}.time")));
+    let add = |sum: u64, time: Option<u64>| Some(sum.saturating_add(time?));
+    let cpu_time = number("cpu.time").or_else(|| threads.try_fold(0, add));
     let disks = devices("block").filter_map(|index| {
         let Some(Value::Text(path)) = fields.get(&format!("block.{index}.path")) else {
             return None;
@@ -91,6 +92,7 @@ fn parse_stats(id: SandboxId, fields: &TypedParams) -> Stats {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::fuzz_samples;
 
     fn fields(numbers: &[(&str, u64)]) -> TypedParams {
         let value = |(name, number): &(&str, u64)| ((*name).to_owned(), Value::Number(*number));
@@ -134,5 +136,18 @@ mod tests {
         assert!(stats.disks.is_empty());
         let many = parse_stats("vm".parse().unwrap(), &fields(&[("block.count", u64::MAX)]));
         assert!(many.disks.is_empty());
+    }
+
+    #[test]
+    fn fuzz_stats() {
+        snapdeck_fuzz::Target::new("statistics of a domain")
+            .seed("block.count=2\nblock.0.rd.bytes=7\nblock.1.rd.bytes=18446744073709551615")
+            .seed("vcpu.current=2\nvcpu.0.time=9\nvcpu.1.time=18446744073709551615")
+            .seed("block.count=2\nblock.0.rd.bytes=7\nblock.1.rd.bytes=8\nblock.0.path=:/a\nvcpu.current=2\ncpu.time=9")
+            .words(&["net.count=2\n", "net.0.rx.bytes=", "net.1.rx.bytes=", "vcpu.0.time=", "vcpu.1.time=", "balloon.rss="])
+            .run(|fields| {
+                let id: SandboxId = "box".parse().unwrap();
+                assert!(parse_stats(id, &fuzz_samples::typed_params(fields)).disks.len() <= MAX_DEVICES as usize);
+            });
     }
 }

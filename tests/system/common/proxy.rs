@@ -52,6 +52,8 @@ pub(crate) struct Faults {
     pub hold_request: Mutex<Option<String>>,
     /// Open connections.
     pub open: AtomicU64,
+    /// Request lines and headers, as they came.
+    pub requests: Mutex<Vec<String>>,
 }
 
 impl Faults {
@@ -120,6 +122,9 @@ async fn forward_requests(
             .iter()
             .any(|method| head.starts_with(method));
         let line = head.lines().next().unwrap_or_default();
+        if is_request {
+            faults.requests.lock().unwrap().push(head.to_string());
+        }
         if is_request && faults.holds(line) {
             faults.held.fetch_add(1, SeqCst);
             while faults.holds(line) {

@@ -68,10 +68,14 @@ impl Screen {
         self.parser.lock().unwrap().screen().contents()
     }
 
+    /// Returns all that was written to the terminal.
+    pub(crate) fn written(&self) -> String {
+        String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned()
+    }
+
     /// Returns whether `sequence` was written to the terminal, visible or not.
     pub(crate) fn was_sent(&self, sequence: &str) -> bool {
-        let written = self.written.lock().unwrap();
-        String::from_utf8_lossy(&written).contains(sequence)
+        self.written().contains(sequence)
     }
 
     /// Waits until `sequence` was written to the terminal.

@@ -1,13 +1,13 @@
 //! The SSH server of a host. Its configuration is in the test's directory and is read for each connection, so a
 //! change takes effect with the next one.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use super::host::Host;
 use super::link::Link;
-use super::process::{is_root, run};
+use super::process::{is_root, run, wait_until};
 
 const SSHD: &str = "/usr/sbin/sshd";
 /// Without these capabilities file permissions apply to root too.
@@ -127,7 +127,43 @@ pub(super) fn write_authorized(host: &Host) {
     std::fs::rename(format!("{keys}.new"), keys).unwrap();
 }
 
+/// An sshd that accepts connections itself, so that its limits apply; killed on drop.
+pub(crate) struct SshServer {
+    child: Child,
+    pub address: SocketAddrV4,
+}
+
+impl Drop for SshServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Host {
+    /// Starts another sshd with these lines of sshd_config(5), and makes its key known.
+    pub(crate) fn start_sshd(&self, settings: &str) -> SshServer {
+        write_config(self, settings);
+        // Free after this statement; nothing else takes ports of this address.
+        let free = TcpListener::bind((ip(self), 0)).unwrap().local_addr();
+        let address = SocketAddrV4::new(ip(self), free.unwrap().port());
+        let words = enter(self);
+        let child = Command::new(&words[0])
+            .args(&words[1..])
+            .args(["setpriv", "--pdeathsig=KILL", SSHD, "-D", "-f"])
+            .arg(self.tool("sshd_config"))
+            .args(["-o", &format!("ListenAddress={address}"), "-E"])
+            .arg(self.tool("log"))
+            .spawn()
+            .unwrap();
+        wait_until("sshd listens", || TcpStream::connect(address).is_ok());
+        let known = std::fs::read_to_string(self.known_hosts()).unwrap();
+        let key = known.split_once(' ').unwrap().1;
+        let line = format!("[{}]:{} {key}", address.ip(), address.port());
+        std::fs::write(self.known_hosts(), line).unwrap();
+        SshServer { child, address }
+    }
+
     /// Sets lines of its sshd_config(5).
     pub(crate) fn set_sshd(&self, setting: &str) {
         write_config(self, setting);

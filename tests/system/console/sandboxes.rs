@@ -2,13 +2,14 @@
 
 use std::io::Read;
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use crossterm::Command as _;
 use crossterm::clipboard::CopyToClipboard;
 
 use crate::common::screen::Screen;
-use crate::common::{State, World, exists, wait_until};
+use crate::common::{State, World, exists, is_root, output, run, wait_until};
 
 /// Adds a running sandbox whose firmware draws on its screen.
 fn with_screen(world: World) -> (World, String) {
@@ -164,7 +165,7 @@ fn the_vnc_url_of_a_remote_host_leads_through_an_ssh_tunnel() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[&id, "running", "VNC", "up 0:"]);
     screen.press("v");
-    screen.wait(&["the SSH tunnel stays open"]);
+    screen.wait(&["the tunnel serves only this user"]);
     let address = connect_to_copied_url(&screen);
     // The tunnel is reused.
     screen.press("v");
@@ -174,6 +175,76 @@ fn the_vnc_url_of_a_remote_host_leads_through_an_ssh_tunnel() {
     wait_until("the tunnel is closed", || {
         TcpStream::connect(&address).is_err()
     });
+}
+
+/// Connects as another user or as this one, with an address of IPv4 or the same one in IPv6; prints what the server sends.
+fn connect_as(user: &str, address: &str, port: &str) -> String {
+    let script = "import socket, sys\n\
+        s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)\n\
+        s.settimeout(20)\n\
+        print(s.recv(4).decode())";
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid",
+        user,
+        "--clear-groups",
+        "--",
+        "python3",
+        "-S",
+        "-c",
+    ]);
+    let ran = output(command.args([script, address, port]));
+    String::from_utf8_lossy(&ran.stdout).trim().to_owned()
+}
+
+#[test]
+fn a_tunnel_serves_only_its_user_and_closes_with_the_viewer() {
+    if !is_root() {
+        eprintln!("skipped: only root can be another user");
+        return;
+    }
+    let (world, id) = with_screen(World::over_ssh(1));
+    let (viewer, ended) = (world.path("scratch/viewer"), world.path("scratch/ended"));
+    let text = format!(
+        "#!/bin/bash\nenv >{viewer}.env\nexec 3<>/dev/tcp/$1/$2\nhead -c 4 <&3 >{viewer}.sent\n\
+         echo $2 >{viewer}.new && mv {viewer}.new {viewer}.port\n\
+         until [ -e {ended} ] || [ ! -e {viewer} ]; do sleep 0.05; done\n"
+    );
+    std::fs::write(world.path("scratch/text"), text).unwrap();
+    run(
+        "install",
+        &["-m", "755", &world.path("scratch/text"), &viewer],
+    );
+    let setting = format!("[console]\nviewer = \"{viewer} {{host}} {{port}}\"\n[sandbox]\n");
+    world.reconfigure("[sandbox]\n", &setting);
+    let mut command = world.command(&[]);
+    command.env("DISPLAY", ":99");
+    command.env("SNAPDECK_API_TOKEN", "never-in-a-viewer");
+    command.env("DB_PASSWORD", "never-in-a-viewer");
+    let mut screen = Screen::open(&command);
+    screen.wait(&[&id, "running", "VNC", "up 0:"]);
+    screen.press("V");
+    wait_until("the viewer is connected", || {
+        exists(&format!("{viewer}.port"))
+    });
+    let read = |suffix: &str| std::fs::read_to_string(format!("{viewer}.{suffix}")).unwrap();
+    assert_eq!(read("sent"), "RFB ");
+    let variables = read("env");
+    assert!(variables.contains("DISPLAY=:99"), "{variables}");
+    assert!(!variables.contains("never-in-a-viewer"), "{variables}");
+    let port = read("port").trim().to_owned();
+    for address in ["127.0.0.1", "::ffff:127.0.0.1"] {
+        assert_eq!(connect_as("root", address, &port), "RFB", "{address}");
+        for user in ["nobody", "libvirt-qemu"] {
+            assert_eq!(connect_as(user, address, &port), "", "{user} {address}");
+        }
+    }
+    let is_open = || TcpStream::connect(format!("127.0.0.1:{port}")).is_ok();
+    assert!(is_open());
+    std::fs::write(&ended, "").unwrap();
+    wait_until("the tunnel is closed", || !is_open());
+    screen.press("q");
+    assert_eq!(screen.wait_for_exit(), 0);
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use snapdeck_host::Host;
+
 use crate::common::{Fault, State, World, output, same_disk, wait_for_exit_within};
 
 /// A login times out after 12 s; the rest is for a slow machine.
@@ -142,5 +145,26 @@ fn the_directory_for_temporary_files_may_have_any_name() {
         let mut command = world.command(&["exists", "base"]);
         let ran = output(command.env("TMPDIR", dir));
         assert!(ran.status.success(), "{name}: {ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_hosts_behind_one_server_are_all_reached() {
+    let world = World::over_ssh(1);
+    let server = world.start_sshd("MaxStartups 10:100:10");
+    let (before, after) = (world.link().address, server.address);
+    let mut settings = world.settings().hosts[0].clone();
+    settings.uri = settings
+        .uri
+        .replace(&before.to_string(), &after.to_string());
+    let hosts: Vec<Host> = (0..40)
+        .map(|_| Host::new(settings.clone()).unwrap())
+        .collect();
+    let asked = hosts.iter().map(|host| host.fs().has_file("/missing"));
+    for answer in join_all(asked).await {
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+    for host in &hosts {
+        host.disconnect().await;
     }
 }

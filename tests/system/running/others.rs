@@ -126,6 +126,31 @@ fn a_stale_note_of_a_pause_resumes_nothing() {
 }
 
 #[test]
+fn a_guest_is_resumed_if_all_was_killed_right_after_its_pause() {
+    if only_local("the watchdog runs on the host, not as a child") {
+        return;
+    }
+    // The CPU time of the guest between the note and the pause in nanoseconds: more of it shows that another client has
+    // paused the guest, later.
+    for (used, state) in [(10_000_000, "running"), (10_000_000_000, "paused")] {
+        let busy = BusyGuest::new();
+        let world = &busy.world;
+        kill_with_watchdogs(start_to_copy(&busy));
+        // The note as it was until snapdeck knew that the guest is paused.
+        let dirs = backups(world);
+        let note = world.path(&format!("sandboxes/{}/paused", dirs[0]));
+        let text = std::fs::read_to_string(&note).unwrap();
+        let (start, cpu) = text.trim().rsplit_once(' ').unwrap();
+        let before = cpu.parse::<u64>().unwrap().saturating_sub(used);
+        std::fs::write(&note, format!("{start} {before} pausing\n")).unwrap();
+        std::fs::write(world.path("scratch/release"), "").unwrap();
+        world.snapdeck(&["create", &busy.id, "app"]).ok();
+        assert_eq!(world.state(&busy.id), state, "{used}");
+        busy.assert_cleaned_up();
+    }
+}
+
+#[test]
 fn a_note_of_another_process_of_the_guest_resumes_nothing() {
     if only_local("the watchdog runs on the host, not as a child") {
         return;

@@ -11,6 +11,23 @@ use crate::common::{
 use crate::sandboxes::assert_no_sandbox;
 
 #[test]
+fn directories_of_a_group_can_have_the_setgid_bit() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    for dir in ["snapshots", "sandboxes", "nvram"] {
+        run("chmod", &["2775", &world.path(dir)]);
+    }
+    let id = world.id("a");
+    world.snapdeck(&["sandbox", "new", &id, "base"]).ok();
+    world.snapdeck(&["push", &id, "app"]).ok();
+    world.snapdeck(&["pull", "app"]).ok();
+    let checks = world.snapdeck(&["doctor", "--json"]).json().to_string();
+    assert!(!checks.contains("replaces files"), "{checks}");
+    world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
+    assert_no_sandbox(&world, &id);
+}
+
+#[test]
 fn a_new_sandbox_is_as_requested_and_its_base_unchanged() {
     let world = World::new();
     let base = world.snapshot("base", 1);
