@@ -17,9 +17,9 @@ use snapdeck_model::{
     Error, ImageIdentity, Kind, Object, Phase, ProgressCell, Result, SnapshotName, SnapshotParts,
 };
 
-/// Time that a cancelled upload waits for the response while it begins or completes: the response shows whether there is
-/// anything to abort.
-const CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// Time that a cancelled upload waits for the response while it begins or completes. After it, the request continues
+/// without the job, and its response shows whether there is anything to abort.
+const CANCEL_GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
 pub(super) struct UploadOptions {

@@ -13,9 +13,10 @@ use snapdeck_model::{Error, Kind, Result, SnapshotParts};
 /// Requests to abort an upload that still has parts.
 const MAX_ABORTS: usize = 3;
 
-/// For aborting an upload: a store that does not answer must not hold up a job that was cancelled. What remains is
-/// recorded as a leftover.
+/// For aborting an upload: a store that does not answer must not hold up a job. What remains is recorded as a leftover.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time of it that the operator waits who has cancelled the job.
+const CANCEL_GRACE: Duration = Duration::from_millis(800);
 
 pub(super) struct MultipartUpload {
     pub(super) store: Store,
@@ -123,16 +124,36 @@ impl MultipartUpload {
         self.store.forget_upload(key, id);
     }
 
-    /// Removes the parts from the store. A failure is only logged: the caller already has an error to return.
+    /// Removes the parts from the store; in the background if the job is cancelled and the store is slow. A failure is only
+    /// logged: the caller already has an error to return.
     pub(super) async fn abort(&mut self) {
-        if timeout(ABORT_TIMEOUT, self.remove_parts()).await.is_err() {
-            let UploadHandle { key, id, .. } = &self.handle;
-            let address = self.store.address(key);
-            tracing::warn!(
-                "cannot abort the upload to {address} (upload {id}): the store does not answer"
-            );
-        }
+        let retry = self.store.retry.clone();
+        let address = self.store.address(&self.handle.key);
+        let upload = Self {
+            store: self.store.clone(),
+            handle: self.handle.clone(),
+            upload_tag: String::new(),
+            // Nothing is left to a second task if the runtime ends.
+            is_open: false,
+        };
         self.is_open = false;
+        let warn = |id: &str, problem: &str| {
+            tracing::warn!(
+                "cannot abort the upload to {address} (upload {id}): {problem}; `snapdeck prune --leftovers` removes it"
+            );
+        };
+        let removal =
+            tokio::spawn(
+                async move { timeout(ABORT_TIMEOUT, upload.remove_parts()).await.is_ok() },
+            );
+        tokio::select! {
+            removed = removal => {
+                if !removed.unwrap_or(false) {
+                    warn(&self.handle.id, "the store does not answer");
+                }
+            }
+            () = retry.cancelled(CANCEL_GRACE) => warn(&self.handle.id, "the store has not answered yet"),
+        }
     }
 
     async fn remove_parts(&self) {

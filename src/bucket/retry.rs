@@ -158,14 +158,16 @@ impl StoreRetry {
         activity: &str,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let expired = async {
-            self.cancel.cancelled().await;
-            sleep(CANCEL_GRACE).await;
-        };
         tokio::select! {
             result = work => result,
-            () = expired => Err(Error::cancelled(activity).into()),
+            () = self.cancelled(CANCEL_GRACE) => Err(Error::cancelled(activity).into()),
         }
+    }
+
+    /// Returns when `grace` is over after the job was cancelled.
+    pub(crate) async fn cancelled(&self, grace: Duration) {
+        self.cancel.cancelled().await;
+        sleep(grace).await;
     }
 
     /// Waits before the next attempt.

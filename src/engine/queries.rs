@@ -14,7 +14,7 @@ impl Engine {
     /// Returns what a push would do. Uploads nothing.
     ///
     /// # Errors
-    /// `Conflict` if the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`.
+    /// `Conflict` if the sandbox is neither stopped nor paused; `NotFound`; `Unreachable`; `Cancelled` when the engine stops.
     pub async fn plan_push(
         &self,
         host: &HostName,
@@ -25,7 +25,8 @@ impl Engine {
         let inner = &self.inner;
         let request = SnapshotRequest::new(name, false, compact);
         let zstd = inner.settings.push.zstd_enabled;
-        snapdeck_ops::plan_push(self.host(host)?, &inner.bucket, sandbox, &request, zstd).await
+        let (host, bucket, stop) = (self.host(host)?, &inner.bucket, &inner.stop);
+        snapdeck_ops::plan_push(host, bucket, sandbox, &request, zstd, stop).await
     }
 
     /// Returns the sandboxes of a host.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, Lines, Take};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::quote::quote_words;
 use super::ssh::{Master, Ssh};
-use super::supervisor::{Limits, SUPERVISE};
+use super::supervisor::{Limits, supervisor_argv};
 use snapdeck_model::{Error, HostName, Kind, Result};
 use snapdeck_process::tool_command;
 
@@ -88,7 +88,7 @@ pub(crate) struct RunningCommand {
     child: Child,
     /// The input until it is taken; its end kills a supervised command.
     stdin: Option<ChildStdin>,
-    /// Whether [`SUPERVISE`] runs it.
+    /// Whether a supervisor runs it.
     is_supervised: bool,
     session: Option<RemoteSession>,
 }
@@ -140,7 +140,7 @@ impl CommandRunner {
     pub(crate) async fn start_limited(
         &self,
         argv: &[&str],
-        limits: Limits,
+        limits: Limits<'_>,
     ) -> Result<RunningCommand> {
         self.start_with(argv, Input::None, Some(limits)).await
     }
@@ -149,17 +149,19 @@ impl CommandRunner {
         &self,
         argv: &[&str],
         input: Input,
-        limits: Option<Limits>,
+        limits: Option<Limits<'_>>,
     ) -> Result<RunningCommand> {
         let program = argv.first().copied().unwrap_or_default();
         let is_supervised = match &self.ssh {
             Some(_) => input == Input::None,
             None => limits.is_some(),
         };
-        let [cpu_time, address_space] = Limits::args(limits);
-        let supervisor = ["sh", "-c", SUPERVISE, "snapdeck", &cpu_time, &address_space];
-        let supervisor = if is_supervised { &supervisor[..] } else { &[] };
-        let mut words = supervisor.iter().chain(argv).copied();
+        let supervisor = match is_supervised {
+            true => supervisor_argv(limits),
+            false => Vec::new(),
+        };
+        let supervisor = supervisor.iter().map(String::as_str);
+        let mut words = supervisor.chain(argv.iter().copied());
         let Some(ssh) = &self.ssh else {
             let mut command = Command::from(tool_command(words.next().unwrap_or_default()));
             command.args(words);
@@ -281,15 +283,27 @@ impl CommandRunner {
     pub(crate) async fn run_limited(
         &self,
         argv: &[&str],
-        limits: Limits,
+        limits: Limits<'_>,
         deadline: Duration,
         cancel: &CancellationToken,
     ) -> Result<TextOutput> {
         let start = self.start_limited(argv, limits);
+        let started = Instant::now();
         let output = self
             .exchange(argv, start, None, MAX_OUTPUT_BYTES, (deadline, cancel))
-            .await?;
-        Ok(output.into_text())
+            .await;
+        match output {
+            // Once more it would take as long. A lost connection is noticed earlier, by ssh.
+            Err(error) if started.elapsed() >= deadline && error.kind() == Kind::Unreachable => {
+                Err(self
+                    .run_error(Kind::Failed, argv.first().copied().unwrap_or_default())
+                    .with_cause(format!("it did not finish within {} s", deadline.as_secs()))
+                    .hint(
+                        "do not trust the image, unless the host is overloaded: then retry later",
+                    ))
+            }
+            output => output.map(Output::into_text),
+        }
     }
 
     /// Runs `argv` with `input`; the command has to check that it is complete.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Host;
 use super::command::{CommandRunner, TextOutput, read_text};
 use super::reconnect::RetryPolicy;
-use super::supervisor::{Limits, killed_by};
+use super::supervisor::{ImageAccess, Limits, TARGET, killed_by};
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result};
 
 /// Reads the image's tables only, however large the disk.
@@ -41,8 +41,8 @@ pub enum ImageFormat {
 /// A disk with all its backing files, as QEMU is to open them: it follows no name in a header, and probes no format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageChain {
-    /// Path of the disk.
-    path: String,
+    /// Paths of the files, the disk first.
+    files: Vec<String>,
     /// Name for QEMU's programs: `json:` and the options of all files.
     name: String,
 }
@@ -57,16 +57,19 @@ impl ImageChain {
                 ImageFormat::Raw => json!({"driver": "raw", "file": file}),
             })
         };
-        let (path, _) = files.first()?;
         let options = files.iter().rev().fold(None, node)?;
         Some(Self {
-            path: (*path).to_owned(),
+            files: files.iter().map(|(path, _)| (*path).to_owned()).collect(),
             name: format!("json:{options}"),
         })
     }
 
     pub(crate) fn path(&self) -> &str {
-        &self.path
+        self.files.first().map_or("", String::as_str)
+    }
+
+    pub(crate) fn files(&self) -> Vec<&str> {
+        self.files.iter().map(String::as_str).collect()
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -79,6 +82,8 @@ impl ImageChain {
 pub struct Images<'a> {
     pub(super) runner: &'a CommandRunner,
     pub(super) retry_policy: &'a RetryPolicy,
+    /// Owner of the host's files: QEMU's user.
+    pub(super) owner: &'a str,
 }
 
 impl<'a> Images<'a> {
@@ -86,6 +91,7 @@ impl<'a> Images<'a> {
         Self {
             runner: &host.runner,
             retry_policy: &host.retry_policy,
+            owner: &host.settings.owner,
         }
     }
 
@@ -100,8 +106,10 @@ impl<'a> Images<'a> {
         shared: bool,
         cancel: &CancellationToken,
     ) -> Result<u64> {
+        let files = disk.files();
+        let images = self.reads(&files);
         self.retry_policy
-            .call(|| measure(self.runner, disk, shared, cancel))
+            .call(|| measure(self.runner, disk, shared, images, cancel))
             .await
     }
 
@@ -123,9 +131,14 @@ impl<'a> Images<'a> {
         let summary = || format!("cannot convert {} on host {}", disk.path(), runner.host());
         let mut argv = vec!["qemu-img", "convert", "-p", "-O", "qcow2"];
         argv.extend(share_flags(shared));
-        argv.extend([disk.name(), target]);
+        argv.extend([disk.name(), TARGET]);
         progress.enter(Phase::Converting, expected_bytes);
-        let limits = limits(CONVERT_CPU_TIME_PER_GIB, expected_bytes);
+        let files = disk.files();
+        let images = ImageAccess {
+            target: Some(target),
+            ..self.reads(&files)
+        };
+        let limits = limits(CONVERT_CPU_TIME_PER_GIB, expected_bytes, images);
         let mut child = runner.start_limited(&argv, limits).await?;
         let (mut stdout, stderr) = (child.stdout(), child.stderr());
 
@@ -183,18 +196,32 @@ impl<'a> Images<'a> {
         allocated_bytes: u64,
         cancel: &CancellationToken,
     ) -> Result<Option<String>> {
-        let limits = limits(CHECK_CPU_TIME_PER_GIB, allocated_bytes);
+        let files = [path];
+        let images = self.reads(&files);
+        let limits = limits(CHECK_CPU_TIME_PER_GIB, allocated_bytes, images);
         self.retry_policy
             .call(|| check(self.runner, path, limits, cancel))
             .await
     }
+
+    fn reads<'b>(self, files: &'b [&'b str]) -> ImageAccess<'b>
+    where
+        'a: 'b,
+    {
+        ImageAccess {
+            owner: self.owner,
+            files,
+            target: None,
+        }
+    }
 }
 
 /// Returns the limits of a qemu-img that reads or writes `bytes`.
-fn limits(seconds_per_gib: u64, bytes: u64) -> Limits {
+fn limits(seconds_per_gib: u64, bytes: u64, images: ImageAccess<'_>) -> Limits<'_> {
     let seconds = seconds_per_gib.saturating_mul(bytes >> 30);
     Limits {
         cpu_time: BASE_CPU_TIME + Duration::from_secs(seconds),
+        images: Some(images),
     }
 }
 
@@ -207,13 +234,14 @@ async fn measure(
     runner: &CommandRunner,
     disk: &ImageChain,
     shared: bool,
+    images: ImageAccess<'_>,
     cancel: &CancellationToken,
 ) -> Result<u64> {
     let summary = || format!("cannot measure {} on host {}", disk.path(), runner.host());
     let mut argv = vec!["qemu-img", "measure", "--output=json", "-O", "qcow2"];
     argv.extend(share_flags(shared));
     argv.push(disk.name());
-    let limits = limits(0, 0);
+    let limits = limits(0, 0, images);
     let output = runner
         .run_limited(&argv, limits, MEASURE_TIMEOUT, cancel)
         .await?;
@@ -237,7 +265,7 @@ fn parse_required_bytes(json: &str) -> serde_json::Result<u64> {
 async fn check(
     runner: &CommandRunner,
     path: &str,
-    limits: Limits,
+    limits: Limits<'_>,
     cancel: &CancellationToken,
 ) -> Result<Option<String>> {
     let summary = || format!("cannot check {path} on host {}", runner.host());
@@ -316,7 +344,7 @@ fn last_line(text: &str) -> &str {
         .unwrap_or("no error message")
 }
 
-fn explain(summary: String, status: ExitStatus, stderr: &str, limits: Limits) -> Error {
+fn explain(summary: String, status: ExitStatus, stderr: &str, limits: Limits<'_>) -> Error {
     if stderr.contains("No space left") || stderr.contains("Disk quota exceeded") {
         return Error::new(Kind::NoSpace, summary)
             .with_cause(last_line(stderr))

@@ -17,7 +17,10 @@ use super::fs::system_error;
 use super::image::{ImageChain, Images};
 use snapdeck_model::{Error, Kind, Result, printable_within};
 
-const SCRIPT: &str = include_str!("image_lock.sh");
+const SCRIPT: &str = concat!(
+    include_str!("least_rights.sh"),
+    include_str!("image_lock.sh")
+);
 /// For searching all open files of a host.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// For opening a disk and its backing files, and for closing them.
@@ -240,15 +243,15 @@ impl Images<'_> {
     /// # Errors
     /// `Conflict` if a process writes one of them; `Failed` if it is not a qcow2 image; `Unreachable`.
     pub async fn hold(self, disk: &ImageChain) -> Result<ImageHold> {
-        let runner = self.runner.clone();
+        let (runner, owner) = (self.runner.clone(), self.owner.to_owned());
         let process = self
             .retry_policy
-            .call(|| HoldProcess::start(&runner, disk))
+            .call(|| HoldProcess::start(&runner, &owner, disk))
             .await?;
         let lost = Arc::new(Mutex::new(None));
         let (release, released) = oneshot::channel();
         tokio::spawn(maintain(
-            runner,
+            (runner, owner),
             disk.clone(),
             process,
             released,
@@ -290,9 +293,11 @@ struct HoldProcess {
 }
 
 impl HoldProcess {
-    async fn start(runner: &CommandRunner, disk: &ImageChain) -> Result<Self> {
+    async fn start(runner: &CommandRunner, owner: &str, disk: &ImageChain) -> Result<Self> {
         let summary = || format!("cannot open {} on host {}", disk.path(), runner.host());
-        let argv = ["sh", "-c", SCRIPT, "snapdeck", "hold", disk.name()];
+        let (files, script) = (disk.files(), ["sh", "-c", SCRIPT, "snapdeck", "hold"]);
+        let count = files.len().to_string();
+        let argv = [&script[..], &[disk.name(), owner, &*count], &*files].concat();
         let mut command = runner.start(&argv, Input::Piped).await?;
         let (Some(stdin), Some(stdout)) = (command.stdin(), command.stdout()) else {
             return Err(Error::new(Kind::Failed, summary()));
@@ -354,7 +359,7 @@ fn first_line(message: &str) -> String {
 
 /// Keeps the disk open until it is released or the hold is dropped.
 async fn maintain(
-    runner: CommandRunner,
+    (runner, owner): (CommandRunner, String),
     disk: ImageChain,
     process: HoldProcess,
     mut released: oneshot::Receiver<oneshot::Sender<()>>,
@@ -382,7 +387,7 @@ async fn maintain(
             continue;
         }
         process = None;
-        match HoldProcess::start(&runner, &disk).await {
+        match HoldProcess::start(&runner, &owner, &disk).await {
             Ok(started) => process = Some(started),
             Err(error) if error.kind() != Kind::Unreachable => {
                 *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);

@@ -85,15 +85,18 @@ users)
   if [ "$(id -u)" = 0 ]; then printf 'all\0'; else printf 'some\0'; fi
   ;;
 
-# hold NAME: keeps a disk and its backing files open as a reader that allows no writer, until stdin ends or is silent for
-# 20 s. The first line is "qemu-io> ..." as soon as they are open; "closed" is the last one.
+# hold NAME OWNER COUNT FILE...: keeps a disk and its backing files open as a reader that allows no writer, until stdin ends
+# or is silent for 20 s. The first line is "qemu-io> ..." as soon as they are open; "closed" is the last one.
 hold)
   trap '' HUP PIPE
+  name=$1 owner=$2
+  shift 2
+  choose_reader "$owner" '' "$@" 2>&1 || exit 1
   {
     echo length
     while byte=$(timeout 20 head -c 1) && [ -n "$byte" ]; do :; done
   } | {
-    qemu-io -r -- "$1" 2>&1
+    $reader qemu-io -r -- "$name" 2>&1
     echo closed
   }
   ;;

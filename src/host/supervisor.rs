@@ -8,48 +8,57 @@ use std::time::Duration;
 /// 64 KiB, and its caches and threads. An image can claim any number of clusters. The resident set cannot be limited.
 const MAX_ADDRESS_SPACE_KIB: u64 = 4 << 20;
 
-/// Runs a command under its limits (CPU time in seconds, address space in KiB; `-`: none) and kills it, with all processes
-/// that it has started, at the end of stdin: snapdeck has closed it, was killed, or the connection is lost.
+/// Runs a command under its limits and kills it, with all processes that it has started, at the end of stdin.
 ///
 /// Unlike a parent death signal this works over SSH, too, and does not depend on the thread that has started the command.
-pub(super) const SUPERVISE: &str = r#"
-exec 3<&0 </dev/null
-new_session=$(command -v setsid)
-(
-  if [ "$1" != - ]; then
-    # Exceeding the soft limit shows in the exit status.
-    ulimit -S -t "$1"; ulimit -v "$2"
-    # Each arena of malloc takes address space.
-    export MALLOC_ARENA_MAX=2
-  fi
-  shift 2
-  exec $new_session "$@" 3<&-
-) & command=$!
-{ cat <&3; kill -9 "-$command" || kill -9 "$command"; } >/dev/null 2>&1 & killer=$!
-exec 3<&-
-wait "$command"; code=$?
-kill "$killer" 2>/dev/null
-exit "$code"
-"#;
+const SCRIPT: &str = concat!(
+    include_str!("least_rights.sh"),
+    include_str!("supervisor.sh")
+);
 
 /// Limits of a command that reads what guests or stores have made. Its memory is limited, too.
 #[derive(Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct Limits<'a> {
     /// CPU time of each process.
     pub cpu_time: Duration,
+    /// The images that it opens; without any, it keeps the rights of this user.
+    pub images: Option<ImageAccess<'a>>,
 }
 
-impl Limits {
-    /// Returns the arguments of [`SUPERVISE`].
-    pub(super) fn args(limits: Option<Self>) -> [String; 2] {
-        match limits {
-            Some(limits) => [
-                limits.cpu_time.as_secs().max(1).to_string(),
-                MAX_ADDRESS_SPACE_KIB.to_string(),
-            ],
-            None => ["-", "-"].map(str::to_owned),
-        }
-    }
+/// Images that a command opens. It runs with the fewest rights that suffice for them (`least_rights.sh`).
+#[derive(Clone, Copy)]
+pub(crate) struct ImageAccess<'a> {
+    /// Owner of the host's files, USER:GROUP: QEMU's user.
+    pub owner: &'a str,
+    /// Files that it reads.
+    pub files: &'a [&'a str],
+    /// New image that it writes, in a private directory. Its name for the command is [`TARGET`].
+    pub target: Option<&'a str>,
+}
+
+/// Name of [`ImageAccess::target`] for the command.
+pub(crate) const TARGET: &str = "/proc/self/fd/9";
+
+/// Returns the words before those of a command that is supervised.
+pub(super) fn supervisor_argv(limits: Option<Limits<'_>>) -> Vec<String> {
+    let images = limits.and_then(|limits| limits.images);
+    let files = images.map_or(&[][..], |images| images.files);
+    let cpu_time = limits.map_or("-".to_owned(), |limits| {
+        limits.cpu_time.as_secs().max(1).to_string()
+    });
+    let words = ["sh", "-c", SCRIPT, "snapdeck"].map(str::to_owned);
+    let options = [
+        cpu_time,
+        MAX_ADDRESS_SPACE_KIB.to_string(),
+        images.map_or("", |images| images.owner).to_owned(),
+        images
+            .and_then(|images| images.target)
+            .unwrap_or_default()
+            .to_owned(),
+        files.len().to_string(),
+    ];
+    let files = files.iter().map(|file| (*file).to_owned());
+    words.into_iter().chain(options).chain(files).collect()
 }
 
 /// Returns the signal that has killed the command of a supervisor; shells report it as 128 + its number.

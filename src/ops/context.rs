@@ -42,6 +42,15 @@ impl Context {
         Ok(())
     }
 
+    /// Runs `work`, which changes nothing, until the operation is cancelled; then it is dropped.
+    pub(crate) async fn until_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let result = self.cancel.run_until_cancelled(work).await;
+        result.unwrap_or_else(|| Err(Error::cancelled("the operation")))
+    }
+
     pub(crate) fn info(&self, text: impl Into<String>) {
         (self.log)(false, text.into());
     }

@@ -29,9 +29,13 @@ pub async fn create(
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    let mut source = SandboxDisk::find(host, sandbox).await?;
-    request.refuse_existing(bucket).await?;
-    source.protect(host).await?;
+    let find = async {
+        let source = SandboxDisk::find(host, sandbox).await?;
+        request.refuse_existing(bucket).await?;
+        variables::refuse_missing(bucket, &source, request).await?;
+        source.protect(host).await
+    };
+    let source = ctx.until_cancelled(Box::pin(find)).await?;
     let mode = match (source.state, live) {
         (SandboxState::Running, false) => ConsistencyMode::PauseGuest,
         (SandboxState::Running, true) => {
@@ -42,7 +46,6 @@ pub async fn create(
         }
         _ => ConsistencyMode::AlreadyQuiet,
     };
-    variables::refuse_missing(bucket, &source, request).await?;
     source.warn_of_missing_data(ctx);
     source.warn_of_tpm(ctx);
     let job = SnapshotJob {

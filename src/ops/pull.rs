@@ -72,8 +72,10 @@ pub async fn pull(
         });
     }
     let inventory = match &local {
-        LocalCopy::Absent => host.inventory().scan().await?,
-        LocalCopy::Valid(_) | LocalCopy::Damaged { .. } => ctx.sharing.scan(host).await?,
+        LocalCopy::Absent => ctx.until_cancelled(host.inventory().scan()).await?,
+        LocalCopy::Valid(_) | LocalCopy::Damaged { .. } => {
+            ctx.until_cancelled(ctx.sharing.scan(host)).await?
+        }
     };
     match &local {
         LocalCopy::Absent => {}

@@ -25,10 +25,13 @@ pub async fn push(
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    let mut source = SandboxDisk::find_pushable(host, sandbox).await?;
-    request.refuse_existing(bucket).await?;
-    variables::refuse_missing(bucket, &source, request).await?;
-    source.protect(host).await?;
+    let find = async {
+        let source = SandboxDisk::find_pushable(host, sandbox).await?;
+        request.refuse_existing(bucket).await?;
+        variables::refuse_missing(bucket, &source, request).await?;
+        source.protect(host).await
+    };
+    let source = ctx.until_cancelled(Box::pin(find)).await?;
     source.warn_of_missing_data(ctx);
     source.warn_of_tpm(ctx);
     let job = SnapshotJob {

@@ -152,10 +152,10 @@ impl SandboxDisk {
     ///
     /// # Errors
     /// `Conflict`, which names the writers; `Unreachable`.
-    pub(crate) async fn protect(&mut self, host: &Host) -> Result<()> {
+    pub(crate) async fn protect(self, host: &Host) -> Result<Self> {
         self.refuse_other_writers(host).await?;
         if self.state.is_active() || self.chain.first().is_none_or(|link| link.facts.is_none()) {
-            return Ok(());
+            return Ok(self);
         }
         let hold = host.images().hold(&self.images).await.map_err(|error| {
             error.context(format!(
@@ -168,11 +168,10 @@ impl SandboxDisk {
         let current = Self::find(host, &self.id).await;
         match current {
             Ok(current) if current.disk_path == self.disk_path && !current.state.is_active() => {
-                *self = Self {
+                Ok(Self {
                     hold: Some(hold),
                     ..current
-                };
-                Ok(())
+                })
             }
             Ok(current) => {
                 hold.release().await;

@@ -14,7 +14,7 @@ use crate::common::proxy::proxy;
 use crate::common::stores::{TestStore, s3s_fs, stores, wait_until};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use snapdeck_bucket::Bucket;
+use snapdeck_bucket::{Bucket, StoreRetry};
 use snapdeck_model::settings::Credentials;
 use snapdeck_model::{BlockSet, Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
 use tokio_util::sync::CancellationToken;
@@ -273,6 +273,53 @@ async fn a_cancelled_upload_stops_at_once_and_leaves_no_parts() {
         );
         store.clean().await;
         assert_eq!(store.get("image.qcow2").await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_is_cancelled_within_a_second_in_each_phase() {
+    for store in stores().await {
+        for request in ["uploads", "POST /", "DELETE "] {
+            let (address, faults) = proxy(store.address()).await;
+            let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
+            let limit = Duration::from_secs(300);
+            let policy = StoreRetry::new(limit, cancel.clone(), Arc::new(|_, _| {}));
+            let bucket = store.bucket_at(address).await.with_retry(policy);
+            // The request to begin is a POST, too.
+            let (held, started) = (&faults, &std::sync::OnceLock::new());
+            let read = async |_, length| {
+                held.hold_requests(Some(request));
+                if request == "DELETE " {
+                    cancel.cancel();
+                    let _ = started.set(Instant::now());
+                }
+                Ok(Bytes::from(vec![7; length]))
+            };
+            if request == "uploads" {
+                held.hold_requests(Some(request));
+            }
+            let read = |offset, length| read(offset, length);
+            let to = name("image");
+            let upload = bucket.upload(&to, 20 << 20, read, false, &progress, &cancel);
+            let watch = async {
+                if request != "DELETE " {
+                    wait_until(async || held.held.load(SeqCst) > 0, "the request is held").await;
+                    cancel.cancel();
+                    let _ = started.set(Instant::now());
+                }
+            };
+            let (result, ()) = tokio::join!(upload, watch);
+            let elapsed = started.get().unwrap().elapsed();
+            assert_error(&result.unwrap_err(), Kind::Cancelled, &["was cancelled"]);
+            assert!(
+                elapsed < Duration::from_millis(1500),
+                "{request}: {elapsed:?}"
+            );
+            // What was held fails, and the cleanup continues.
+            held.hold_requests(None);
+            store.clean().await;
+            assert_eq!(store.get("image.qcow2").await, None, "{request}");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod attacker;
 mod chains;
 mod races;
 mod reading;
+mod rights;
 mod secrets;
 mod state;
 

@@ -15,20 +15,25 @@ use snapdeck_model::{ChainLink, Check, Sandbox, SandboxState, Snapshot};
 
 /// For `qemu-img check` of all snapshots.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
-const LIMITS: Limits = Limits {
+const LIMITS: Limits<'_> = Limits {
     cpu_time: Duration::from_secs(10),
+    images: None,
 };
 /// Checks each file with its own timeout, so that one that hangs hides no other; in the foreground, so that all of them
 /// are in the group of the script, which is killed as a whole. Prints exit status (124 after a
 /// timeout), index and last line of output.
-const SCRIPT: &str = r#"
-index=0
+const SCRIPT: &str = concat!(
+    include_str!("../least_rights.sh"),
+    r#"
+owner=$1 index=0
+shift
 for file do
-  output=$(timeout --foreground 10 qemu-img check -q -f qcow2 -- "$file" 2>&1)
+  output=$(choose_reader "$owner" '' 1 "$file" && timeout --foreground 10 $reader qemu-img check -q -f qcow2 -- "$file" 2>&1)
   printf '%s %s %s\n' "$?" "$index" "$(printf %s "$output" | tail -n 1)"
   index=$((index + 1))
 done
-"#;
+"#
+);
 /// Snapshots that are checked, in one command.
 const MAX_CHECKED: usize = 300;
 
@@ -43,6 +48,7 @@ pub(super) struct ImageCheckResults {
 /// Checks the snapshots that have no other problem, as many as are finished before the timeout.
 pub(super) async fn check_images(
     runner: &CommandRunner,
+    owner: &str,
     inventory: &HostInventory,
 ) -> ImageCheckResults {
     let paths: Vec<&str> = inventory
@@ -55,7 +61,7 @@ pub(super) async fn check_images(
     if paths.is_empty() {
         return ImageCheckResults::default();
     }
-    let argv: Vec<&str> = ["sh", "-c", SCRIPT, "snapdeck"]
+    let argv: Vec<&str> = ["sh", "-c", SCRIPT, "snapdeck", owner]
         .into_iter()
         .chain(paths.iter().copied())
         .collect();

@@ -181,7 +181,8 @@ impl Doctor<'_> {
                 return;
             }
         };
-        let results = images::check_images(&self.host.runner, &inventory).await;
+        let results =
+            images::check_images(&self.host.runner, &self.host.settings.owner, &inventory).await;
         checks.extend(disk_space::check_space(
             &probe,
             settings,

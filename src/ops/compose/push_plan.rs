@@ -15,13 +15,14 @@ use crate::sandbox_disk::SandboxDisk;
 /// Reads the tables of the disk's chain and looks up the base in the bucket.
 ///
 /// # Errors
-/// Those of a push before it begins to upload; that the object exists is not an error.
+/// `Cancelled` while it measures the disk; those of a push before it begins to upload; that the object exists is not an error.
 pub async fn plan_push(
     host: &Host,
     bucket: &Bucket,
     sandbox: &SandboxId,
     request: &SnapshotRequest,
     zstd_enabled: bool,
+    cancel: &CancellationToken,
 ) -> Result<PushPlan> {
     let source = SandboxDisk::find_pushable(host, sandbox).await?;
     let object_exists = bucket.head(&request.name).await?.is_some();
@@ -53,7 +54,7 @@ pub async fn plan_push(
             let is_shared = source.state.is_active();
             let size_bytes = host
                 .images()
-                .measure(&source.images, is_shared, &CancellationToken::new())
+                .measure(&source.images, is_shared, cancel)
                 .await?;
             Ok(PushPlan {
                 reason,
