@@ -159,7 +159,8 @@ def bench(name, disk, base, limit):
     """Pushes to the current store; returns the number of exceeded limits."""
     run(S5CMD, "cp", base, f"s3://{BUCKET}/bench/base.qcow2")
     os.remove(base)
-    snapdeck("pull", "base")
+    # The disk that is based on it is a reason to ask.
+    snapdeck("pull", "base", "--overwrite")
     data, tables = overlay_data(disk)
     print(f"{name}: base of {BASE_MIB} MiB, overlay of {data / MIB:.0f} MiB", flush=True)
     result, push = snapdeck("push", "bench-vm", "pushed")
