@@ -1,5 +1,6 @@
 //! Jobs: submitted operations, which wait in the queue, run, and stay in the view until they are dismissed.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::job_target::{JobDelay, JobTarget, TargetFinder};
@@ -23,6 +25,8 @@ use snapdeck_ops::FetchHandle;
 
 /// Limit of the wait of a job for a store that is overloaded or unreachable, from its latest successful call.
 const STORE_RETRY_LIMIT: Duration = Duration::from_secs(300);
+/// Time that a cancelled job has to end by itself while it checks, and to release its locks.
+const CANCEL_GRACE: Duration = Duration::from_millis(400);
 /// Limit of the look at the target of a job when it is requested.
 const TARGET_TIMEOUT: Duration = Duration::from_secs(10);
 /// Further finished jobs are dismissed, oldest first.
@@ -458,10 +462,10 @@ async fn run_operation(
         Some(host) => {
             ctx.progress.enter(Phase::Checking, 0);
             let requests = resource_locks::host_locks(operation, host);
-            let lock = host
-                .locks()
-                .acquire(requests, &title, lock_lost.clone())
-                .await;
+            let lock = tokio::select! {
+                lock = host.locks().acquire(requests, &title, lock_lost.clone()) => lock,
+                () = cancelled_in_checks(ctx) => Err(Error::cancelled("the operation")),
+            };
             Some(lock.map_err(cannot)?)
         }
         None => None,
@@ -487,11 +491,27 @@ async fn run_operation(
                 cannot(Error::new(Kind::Conflict, "another snapdeck process took its lock while the host was unreachable"))
             })
         }
+        () = cancelled_in_checks(ctx) => Err(Error::cancelled("the operation")),
     };
     if let Some(lock) = lock {
-        lock.release().await;
+        let release = lock.release();
+        match ctx.cancel.is_cancelled() {
+            // A host that does not answer releases it by itself.
+            true => drop(timeout(CANCEL_GRACE, release).await),
+            false => release.await,
+        }
     }
     result
+}
+
+/// Completes if the job is cancelled and is still checking a moment later: it waits for a host or a store that does not
+/// answer, and has changed nothing, so that it can be dropped.
+async fn cancelled_in_checks(ctx: &snapdeck_ops::Context) {
+    ctx.cancel.cancelled().await;
+    sleep(CANCEL_GRACE).await;
+    if ctx.progress.sample().phase != Phase::Checking {
+        pending().await
+    }
 }
 
 /// Returns the host with the retry policy of a job: it waits while the host is unreachable.

@@ -54,7 +54,12 @@ users)
       print_user "$number" "$pid" "${use%% *}" "$lock" "$command" "${guest#* }" "${guest%% *}"
     done 2>/dev/null
     # Processes that this user may not inspect, and those of other PID namespaces, are known by their locks only.
-    if [ -z "$seen" ] && exec 3<"$file"; then
+    if [ -z "$seen" ]; then
+      # Opening a file with a lease would wait.
+      message=$(dd if="$file" iflag=nonblock count=0 status=none 2>&1 </dev/null) && exec 3<"$file" || {
+        printf '%s\n' "$message" >&2
+        exit 1
+      }
       device=$(awk '
         FNR == NR { if ($1 == "mnt_id:") mount = $2; next }
         $1 == mount { split($3, part, ":"); printf "%02x:%02x", part[1], part[2] }' /proc/self/fdinfo/3 /proc/self/mountinfo)

@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -183,7 +183,7 @@ fn lock_file(request: &LockRequest, holder: &str) -> io::Result<Result<Option<Lo
     for _ in 0..MAX_LOCK_ATTEMPTS {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
-        let mut file = match open_no_follow(options.mode(0o644), &path) {
+        let mut file = match open_no_follow(options.mode(0o600), &path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
             Err(error) => {
@@ -209,8 +209,8 @@ fn lock_file(request: &LockRequest, holder: &str) -> io::Result<Result<Option<Lo
         }
         // Between open and lock, its last holder may have removed it. A file with another name is not a lock.
         if is_only_name(&file, &path)? {
-            // Whatever the umask: another user, too, shows who holds it.
-            let _ = file.set_permissions(Permissions::from_mode(0o644));
+            // Whatever the umask, and whoever has created it.
+            let _ = file.set_permissions(Permissions::from_mode(lock_mode(&path)));
             // Errors are ignored, since a full disk must not prevent removals: the text is for operators only.
             let _ = file
                 .set_len(0)
@@ -226,6 +226,16 @@ fn lock_file(request: &LockRequest, holder: &str) -> io::Result<Result<Option<Lo
             request.path
         ),
     ))
+}
+
+/// Returns the mode of a lock file. Who can read it can lock it: other users get access only if they can write to its
+/// directory, and so are operators, too.
+fn lock_mode(path: &Path) -> u32 {
+    let dir = path.parent().and_then(|dir| dir.metadata().ok());
+    match dir.is_some_and(|dir| dir.permissions().mode() & 0o022 != 0) {
+        true => 0o644,
+        false => 0o600,
+    }
 }
 
 struct RemoteLock {
@@ -358,7 +368,6 @@ async fn maintain(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::path::Path;
     use std::process::{Command, Stdio};
 
     fn request(dir: &Path, exclusive: bool) -> LockRequest {

@@ -2,13 +2,22 @@
 # "exclusive", and prints "acquired", or "conflict" and the holder of one. Holds them until stdin ends or is silent for
 # 20 s.
 set -u
-umask 022
+umask 077
 trap '' HUP PIPE
 holder=$1
 shift
 
 # is_only_name FD PATH: PATH is the only name of the open file.
 is_only_name() { [ "$(stat -L -c '%d:%i 1' "/proc/self/fd/$1")" = "$(stat -c '%d:%i %h' -- "$2" 2>/dev/null)" ]; }
+
+# lock_mode PATH: prints the mode of a lock file. Who can read it can lock it: other users get access only if they can write
+# to its directory, and so are operators, too.
+lock_mode() {
+  case $(stat -L -c %a -- "${1%/*}") in
+  *[2367]? | *[2367]) echo 644 ;;
+  *) echo 600 ;;
+  esac
+}
 
 # acquire FD MODE PATH
 acquire() {
@@ -24,6 +33,8 @@ acquire() {
       [ -e "$3" ] || [ -L "$3" ] || continue
       busy "$3 is not a regular file"
     fi
+    # Its last holder may have removed it.
+    (refuse_blocking "$3") 2>/dev/null || [ ! -e "$3" ] || refuse_blocking "$3"
     eval "command exec $1<\"\$3\"" 2>/dev/null || continue
     eval "command exec $1<>/proc/self/fd/$1" || exit 1
     if ! flock -n "--$2" "$1"; then
@@ -32,6 +43,7 @@ acquire() {
     fi
     # Between open and lock, its last holder may have removed it. A file with another name is not a lock.
     if is_only_name "$1" "$3"; then
+      chmod "$(lock_mode "$3")" "/proc/self/fd/$1" 2>/dev/null
       truncate -s 0 "/proc/self/fd/$1" && printf '%s\n' "$holder" >"/proc/self/fd/$1"
       return
     fi

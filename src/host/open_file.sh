@@ -2,6 +2,15 @@
 fail() { printf '%s\n' "$1" >&2; exit 1; }
 busy() { fail "Device or resource busy: $1"; }
 is_file() { [ -f "$1" ] && [ ! -L "$1" ]; }
+# refuse_blocking PATH: fails for a file whose opening would wait: one with a lease (fcntl(2)), which its owner can take, and
+# a FIFO that got the name just now.
+refuse_blocking() {
+  message=$(dd if="$1" iflag=nofollow,nonblock count=0 status=none 2>&1 </dev/null) && return
+  case $message in
+  *'temporarily unavailable'*) busy "another process has a lease on $1" ;;
+  *) fail "$message" ;;
+  esac
+}
 # owner_uid: the user of the host's owner (USER:GROUP), a number.
 owner_uid() {
   case ${owner%%:*} in
@@ -15,6 +24,7 @@ owner_uid() {
 open_file() {
   [ -e "$1" ] || [ -L "$1" ] || stat -- "$1" >/dev/null || exit 1
   is_file "$1" || busy "$1 is not a regular file"
+  refuse_blocking "$1"
   command exec 8<"$1" || exit 1
   # One stat(1) of the name for all: it may change between two.
   set -- "$1" "${2:-}" "$(stat -L -c %d:%i /proc/self/fd/8)" $(stat -c '%d:%i %h %u %a' -- "$1" 2>/dev/null)

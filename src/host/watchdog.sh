@@ -88,8 +88,10 @@ exec >/dev/null
 # Another client has resumed the guest, and may have paused it again.
 if [ -n "$paused" ] && [ -n "$instance" ] && has_run "$instance"; then paused=; fi
 
-for file in $(printf '%s' "$dir" | grep -alsF -f - /proc/[0-9]*/cmdline); do
-  pid=${file#/proc/} pid=${pid%/cmdline} comm=
+# By a name in its arguments, or by a descriptor, which the result of a conversion is.
+for file in $(printf '%s' "$dir" | grep -alsF -f - /proc/[0-9]*/cmdline) \
+  $(find /proc/[0-9]*/fd -lname "$(pwd -P)/*" -print); do
+  pid=${file#/proc/} pid=${pid%%/*} comm=
   read -r comm <"/proc/$pid/comm" && [ "$comm" = qemu-img ] && kill -9 "$pid"
 done
 

@@ -1,5 +1,6 @@
 //! Faults of hosts, of libvirt and of SSH connections: each ends in success or in one clear error within its deadline,
 //! and leaves no files. `make test` starts the lab.
+mod cancelled;
 mod crashed;
 mod file_system;
 mod files;

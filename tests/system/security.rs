@@ -2,6 +2,7 @@
 //! sandboxes and NVRAM directories, and can create, rename and link there at any moment.
 mod attacker;
 mod chains;
+mod leases;
 mod races;
 mod reading;
 mod rights;

@@ -18,7 +18,7 @@ const HAS_RUN_SCRIPT: &str = concat!(
 /// CPU time of a guest in nanoseconds that shows that it has run since its pause. Virtual CPUs may be woken up for a moment.
 const RUN_SINCE_PAUSE: u64 = 200_000;
 /// The same since right before its pause, until which it runs: if it was paused later, another client has done that.
-const RUN_SINCE_NOTE: u64 = 500_000_000;
+const RUN_SINCE_NOTE: u64 = 200_000_000;
 /// Maximum length of a watchdog's note of a pause.
 const MAX_NOTE_BYTES: u64 = 500;
 const END_TIMEOUT: Duration = Duration::from_secs(20);

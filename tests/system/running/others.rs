@@ -20,6 +20,13 @@ fn start_to_copy(busy: &BusyGuest) -> Child {
     );
     let child = world.start(&["create", &busy.id, "app"]);
     wait_until("the guest is paused", || world.state(&busy.id) == "paused");
+    wait_until("the watchdog knows it", || {
+        let notes = backups(world).into_iter();
+        let notes = notes.map(|dir| world.path(&format!("sandboxes/{dir}/paused")));
+        notes
+            .filter_map(|note| std::fs::read_to_string(note).ok())
+            .any(|note| !note.is_empty() && !note.contains("pausing"))
+    });
     child
 }
 

@@ -6,7 +6,7 @@ use crate::common::output;
 
 pub(super) const QEMU_USER: &str = "libvirt-qemu:kvm";
 
-fn command(program: &str) -> Command {
+pub(super) fn command(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     let user = [
         "--reuid",
