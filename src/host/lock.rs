@@ -209,7 +209,7 @@ fn lock_file(request: &LockRequest, holder: &str) -> io::Result<Result<Option<Lo
         }
         // Between open and lock, its last holder may have removed it. A file with another name is not a lock.
         if is_only_name(&file, &path)? {
-            // Whatever the umask, and whoever has created it.
+            // With any umask, and also of a file that another user has created.
             let _ = file.set_permissions(Permissions::from_mode(lock_mode(&path)));
             // Errors are ignored, since a full disk must not prevent removals: the text is for operators only.
             let _ = file
