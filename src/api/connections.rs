@@ -23,10 +23,10 @@ pub(super) struct Connections(Arc<Mutex<Table>>);
 struct Table {
     next_id: u64,
     /// By id, which grows.
-    entries: HashMap<u64, Entry>,
+    entries: HashMap<u64, ConnectionEntry>,
 }
 
-struct Entry {
+struct ConnectionEntry {
     network: IpAddr,
     is_authorized: bool,
     /// Authorized requests in progress.
@@ -57,7 +57,7 @@ impl Connections {
         let evicted = CancellationToken::new();
         let id = table.next_id;
         table.next_id += 1;
-        let entry = Entry {
+        let entry = ConnectionEntry {
             network: network(peer),
             is_authorized: false,
             requests: 0,

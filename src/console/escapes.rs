@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn fuzz_escape_sequences() {
-        snapdeck_fuzz::Target::new("escape sequences of a terminal")
+        snapdeck_fuzz::FuzzTarget::new("escape sequences of a terminal")
             .seed("[1;5D")
             .seed("[200~dd")
             .seed("[<65;100;10M")

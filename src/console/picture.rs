@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn fuzz_picture() {
-        snapdeck_fuzz::Target::new("picture of a screen")
+        snapdeck_fuzz::FuzzTarget::new("picture of a screen")
             .seed([0, 9, 0, 7, 0, 40, 0, 20, 10, 20])
             .seed([0, 1, 32, 0, 1, 1, 0, 1, 1, 1])
             .max_bytes(16)

@@ -179,7 +179,7 @@ mod tests {
     fn fuzz_cached_inventory() {
         let (start, clock) = (Instant::now(), Timestamp::UNIX_EPOCH);
         let cached = inventory(&view(Some(start)), start, clock);
-        snapdeck_fuzz::Target::new("inventory of the last run")
+        snapdeck_fuzz::FuzzTarget::new("inventory of the last run")
             .seed(serde_json::to_vec(&cached).unwrap())
             .memory(1 << 20, 64)
             .run(|json| {

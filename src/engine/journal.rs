@@ -568,7 +568,7 @@ mod tests {
     fn fuzz_journal_entry() {
         let mut entry = entry("a").in_chain("c".into(), 1);
         entry.begin();
-        snapdeck_fuzz::Target::new("journal entry")
+        snapdeck_fuzz::FuzzTarget::new("journal entry")
             .seed(serde_json::to_vec(&entry).unwrap())
             .memory(1 << 20, 64)
             .run(|json| {

@@ -6,10 +6,10 @@ use std::cell::Cell;
 /// A larger request fails, as on a machine without so much memory.
 const MAX_REQUEST_BYTES: usize = 4 << 30;
 
-struct Counting;
+struct CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 thread_local! {
     static LIVE_BYTES: Cell<usize> = const { Cell::new(0) };
@@ -41,7 +41,7 @@ fn subtract(bytes: usize) {
 }
 
 // SAFETY: all calls are passed to the system's allocator, with the layouts as they came.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() > MAX_REQUEST_BYTES {
             return std::ptr::null_mut();

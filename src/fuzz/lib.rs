@@ -34,7 +34,7 @@ const MAX_CORPUS: usize = 4_000;
 const MAX_KEPT_BYTES: usize = 64 << 10;
 
 /// A parser to fuzz.
-pub struct Target {
+pub struct FuzzTarget {
     name: &'static str,
     seeds: Vec<Vec<u8>>,
     words: Vec<Vec<u8>>,
@@ -42,7 +42,7 @@ pub struct Target {
     memory: (usize, usize),
 }
 
-impl Target {
+impl FuzzTarget {
     /// Returns a target with the empty input, for inputs of up to 64 KiB.
     pub fn new(name: &'static str) -> Self {
         Self {

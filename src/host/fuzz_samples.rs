@@ -1,6 +1,6 @@
 //! Documents and answers of libvirt, for fuzzing their parsers.
 
-use snapdeck_fuzz::Target;
+use snapdeck_fuzz::FuzzTarget;
 use snapdeck_libvirt::{TypedParams, Value};
 
 /// A running domain with all that the parsers look for.
@@ -39,8 +39,8 @@ pub(crate) const CAPABILITIES: &str = "<domainCapabilities><path>/usr/bin/qemu</
     <value>emulator</value></enum></tpm></devices><features><backup supported='yes'/></features></domainCapabilities>";
 
 /// Returns a target for documents as long as libvirt's longest.
-pub(crate) fn target(name: &'static str) -> Target {
-    Target::new(name)
+pub(crate) fn target(name: &'static str) -> FuzzTarget {
+    FuzzTarget::new(name)
         .words(&[
             "<disk>",
             "<source file='/a'/>",

@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn fuzz_qemu_img_output() {
-        snapdeck_fuzz::Target::new("output of qemu-img")
+        snapdeck_fuzz::FuzzTarget::new("output of qemu-img")
             .seed("{\"required\": 327680, \"fully-allocated\": 1074135040}")
             .seed("    (12.34/100%)\r    (100.00/100%)\r")
             .seed("ERROR cluster 3 refcount=1 reference=2\n\n1 errors were found on the image.\n")

@@ -438,7 +438,7 @@ mod tests {
 
     #[test]
     fn fuzz_users() {
-        snapdeck_fuzz::Target::new("list of open files")
+        snapdeck_fuzz::FuzzTarget::new("list of open files")
             .seed("1\x004711\0write\0lock\0qemu-system-x86\0box\0uuid\0all\0")
             .seed("1\0\0read\0\0\0\0\x002\x007\0read\0\0cp\0\0\0some\0")
             .max_bytes(MAX_OUTPUT_BYTES)

@@ -64,12 +64,12 @@ impl<'a> Snapshots<'a> {
     /// An I/O error; `Unreachable`.
     pub async fn remove(self, name: &SnapshotName) -> Result<()> {
         let mut paths = vec![self.host.snapshot_path(name)];
+        let has_damage = self.damage(name).await?.is_some();
+        // Last: another program may have written it meanwhile.
         if self.foreign_manifest(name).await?.is_none() {
             paths.push(self.manifest_path(name));
         }
-        if self.damage(name).await?.is_some() {
-            paths.push(self.damage_path(name));
-        }
+        paths.extend(has_damage.then(|| self.damage_path(name)));
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
         self.host.fs().remove_files(&paths).await?;
         Ok(())

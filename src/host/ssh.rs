@@ -381,8 +381,9 @@ impl Drop for Master {
         if !self.control_socket.exists() {
             return;
         }
-        let mut exit = tool_command("ssh");
-        exit.arg("-S").arg(&self.control_socket);
+        // The process of the connection may hang.
+        let mut exit = tool_command("timeout");
+        exit.args(["3", "ssh", "-S"]).arg(&self.control_socket);
         exit.args(["-o", "BatchMode=yes", "-O", "exit", "none"]);
         let exit = exit.stdin(Stdio::null()).stdout(Stdio::null());
         // If this fails, it closes a minute after its last use.

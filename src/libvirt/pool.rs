@@ -279,7 +279,9 @@ impl ConnectionPool {
             .find_map(|uri| match Connect::open(Some(uri)) {
                 Ok(connect) => Some(connect),
                 Err(error) => {
-                    tracing::debug!("{}: {uri}: {}", self.name, error.message());
+                    // Messages of ssh have several lines.
+                    let words: Vec<&str> = error.message().split_whitespace().collect();
+                    tracing::debug!("{}: {uri}: {}", self.name, words.join(" "));
                     first_error.get_or_insert(error);
                     None
                 }

@@ -419,7 +419,7 @@ mod tests {
             ..AnnotationsPatch::default()
         };
         let (json, _) = patch.apply(None, &name, Map::new).unwrap();
-        snapdeck_fuzz::Target::new("annotations")
+        snapdeck_fuzz::FuzzTarget::new("annotations")
             .seed(json)
             .words(&[
                 "\"notes\":\"",

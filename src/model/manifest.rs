@@ -552,7 +552,7 @@ mod tests {
             etag: Some("\"1\"".into()),
         });
         annotated.created = Some(Timestamp::UNIX_EPOCH);
-        snapdeck_fuzz::Target::new("manifest")
+        snapdeck_fuzz::FuzzTarget::new("manifest")
             .seed(manifest().write().unwrap())
             .seed(annotated.write().unwrap())
             .words(&[

@@ -443,7 +443,7 @@ fn fuzz_nbd_server() {
         .enable_all()
         .build()
         .unwrap();
-    snapdeck_fuzz::Target::new("NBD server")
+    snapdeck_fuzz::FuzzTarget::new("NBD server")
         .seed(greeting())
         .seed(answers())
         .memory(8 << 20, 4)

@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn fuzz_mark() {
-        snapdeck_fuzz::Target::new("owner mark")
+        snapdeck_fuzz::FuzzTarget::new("owner mark")
             .seed(OwnerMark::new().to_text())
             .run(|text| {
                 if let Some(mark) = OwnerMark::parse(text) {

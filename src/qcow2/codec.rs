@@ -192,7 +192,7 @@ mod tests {
         deflate
             .compress_vec(&cluster, &mut deflated, flate2::FlushCompress::Finish)
             .unwrap();
-        snapdeck_fuzz::Target::new("qcow2 compressed clusters")
+        snapdeck_fuzz::FuzzTarget::new("qcow2 compressed clusters")
             .seed(frame)
             .seed(deflated)
             // The window of a frame.

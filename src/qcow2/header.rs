@@ -423,7 +423,7 @@ mod tests {
     fn fuzz_header() {
         let mut with_name = backed(512, 9);
         with_name[512..521].copy_from_slice(b"/a/b.raw\xff");
-        snapdeck_fuzz::Target::new("qcow2 header")
+        snapdeck_fuzz::FuzzTarget::new("qcow2 header")
             .seed(plain())
             .seed(with_name)
             .seed(with_extensions(

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::BytesMut;
-use snapdeck_fuzz::Target;
+use snapdeck_fuzz::FuzzTarget;
 
 use super::*;
 
@@ -91,7 +91,7 @@ fn compose(base: &[u8], overlay: &[u8], layout: Layout, options: Options) -> Opt
 
 #[test]
 fn fuzz_tables() {
-    Target::new("qcow2 tables")
+    FuzzTarget::new("qcow2 tables")
         .seed(image(b""))
         .seed(image(b"/base.qcow2"))
         .memory(8 << 20, 128)
@@ -104,7 +104,7 @@ fn fuzz_tables() {
 #[test]
 fn fuzz_composing() {
     let overlay = image(b"/base.qcow2");
-    Target::new("qcow2 composing")
+    FuzzTarget::new("qcow2 composing")
         .seed([image(b""), overlay.clone()].concat())
         .memory(64 << 20, 1024)
         .run(|input| {

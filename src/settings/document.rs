@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn fuzz_settings() {
-        snapdeck_fuzz::Target::new("settings")
+        snapdeck_fuzz::FuzzTarget::new("settings")
             .seed(include_str!("../../config/default.toml"))
             .seed("[[hosts]]\nname = \"a\"\nuri = \"qemu+ssh://root@a:22/system?keyfile=/k\"\nowner = \"0:0\"\n")
             .words(&["[bucket]\n", "[[hosts]]\n", "endpoint = \"http://", "owner = \"", "uri = \"qemu+ssh://"])

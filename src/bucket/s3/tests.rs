@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use snapdeck_fuzz::Target;
+use snapdeck_fuzz::FuzzTarget;
 
 use super::bounds::LimitResponses;
 use super::*;
@@ -119,8 +119,8 @@ fn store(answers: &Answers) -> Store {
     }
 }
 
-fn target(name: &'static str) -> Target {
-    Target::new(name)
+fn target(name: &'static str) -> FuzzTarget {
+    FuzzTarget::new(name)
         .words(&[
             "<Contents>",
             "<Key>",
@@ -138,7 +138,7 @@ fn target(name: &'static str) -> Target {
         .memory(16 << 20, 256)
 }
 
-fn run(target: Target, call: impl AsyncFn(&Store)) {
+fn run(target: FuzzTarget, call: impl AsyncFn(&Store)) {
     let answers = Answers::default();
     let store = store(&answers);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn fuzz_check_output() {
-        snapdeck_fuzz::Target::new("output of the image checks")
+        snapdeck_fuzz::FuzzTarget::new("output of the image checks")
             .seed("0 0\n2 1 1 errors were found on the image.\n3 0 leaked\n1 1 x\n")
             .memory(1 << 20, 64)
             .run(|output| {

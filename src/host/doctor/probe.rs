@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn fuzz_probe_output() {
-        snapdeck_fuzz::Target::new("output of the doctor's script")
+        snapdeck_fuzz::FuzzTarget::new("output of the doctor's script")
             .seed("time\x001700000000.5\0owner\0root:root\0snapshots.owner\x000 755\0snapshots.free\x0012 4096\0")
             .words(&["time\0", "1e308", "-1e308", "NaN"])
             .memory(1 << 20, 64)

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn fuzz_error_messages() {
-        snapdeck_fuzz::Target::new("messages of programs on a host")
+        snapdeck_fuzz::FuzzTarget::new("messages of programs on a host")
             .seed("sh: 3: cannot create /x: No space left on device\n")
             .seed("stat: cannot statx '/a': Permission denied")
             .run(|message| {

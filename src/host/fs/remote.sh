@@ -98,7 +98,7 @@ remove_files)
   if [ -e "$1" ] || [ -L "$1" ]; then existed=removed; fi
   rm -f -- "$@" || exit 1
   echo "$existed"
-  sync -- "${1%/*}/"
+  [ ! -d "${1%/*}" ] || sync -- "${1%/*}/"
   ;;
 
 # remove_second_name PARTIAL: removes the partial name and the resume log of a file that has its final name, too.

@@ -384,7 +384,7 @@ mod tests {
         let paths = [PathBuf::from("/a/b.qcow2"), PathBuf::from("/a/c.qcow2")];
         let stat = "/a/b.qcow2\0/a/c.qcow2\0/a/b.qcow2\x001024\x008\x0077\x001700000000.123456789\0regular file\x0064769\0\
                     1700000000.5\0";
-        snapdeck_fuzz::Target::new("output of stat")
+        snapdeck_fuzz::FuzzTarget::new("output of stat")
             .seed(stat)
             .seed(stat.replace("1700000000.5", "170141183460469231731687303715884105727.5"))
             .seed(format!(
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn fuzz_headers_output() {
         let path = Path::new("/a/b");
-        snapdeck_fuzz::Target::new("output of head")
+        snapdeck_fuzz::FuzzTarget::new("output of head")
             .seed("==> /a/b <==\nQFI\n==> /a/b <==\n")
             .run(|output| {
                 let mut rest = output;
@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn fuzz_listings() {
-        snapdeck_fuzz::Target::new("list of images")
+        snapdeck_fuzz::FuzzTarget::new("list of images")
             .seed("/snapshots\0a.qcow2\0.b.qcow2.damaged\0\0.b.qcow2.damaged\0{}\0\0/sandboxes\0/\0\0\0")
             .memory(1 << 20, 64)
             .run(|output| {

@@ -207,7 +207,7 @@ mod tests {
             owner: Some(OwnerMark::new()),
         };
         let blocks = BTreeMap::from([(0, Digest([1; 32])), (2, Digest([2; 32]))]);
-        snapdeck_fuzz::Target::new("resume log")
+        snapdeck_fuzz::FuzzTarget::new("resume log")
             .seed(log.header(&blocks))
             .seed(log.header(&BTreeMap::new()))
             .max_bytes(1 << 20)

@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn fuzz_references() {
-        snapdeck_fuzz::Target::new("names of backing files")
+        snapdeck_fuzz::FuzzTarget::new("names of backing files")
             .seed("base.qcow2")
             .seed("nbd+tcp://host/export")
             .seed(r#"json:{"driver":"qcow2","file.driver":"file","file.filename":"/a","backing":{"file":{"filename":"/b"}}}"#)

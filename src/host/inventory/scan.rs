@@ -418,12 +418,8 @@ impl Scanner<'_> {
                         references.unknown.is_some() && !self.snapshots.images.contains(&file);
                     has_backing || references.data_file.is_some() || is_unknown
                 }
-                // An overlay that cannot be read may have any backing file; a socket or a directory is not one.
-                Err(error) => {
-                    !error.is_missing()
-                        && error.kind != io::ErrorKind::InvalidInput
-                        && !self.snapshots.contains(&file)
-                }
+                // An image that cannot be read may have any backing file; a socket or a directory is not one.
+                Err(error) => !error.is_missing() && error.kind != io::ErrorKind::InvalidInput,
             };
             if !needs_others {
                 continue;

@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn fuzz_guest_info() {
-        snapdeck_fuzz::Target::new("answers of the guest agent")
+        snapdeck_fuzz::FuzzTarget::new("answers of the guest agent")
             .seed("if.count=3\nif.0.addr.count=2\nif.0.addr.0.addr=:10.0.0.5\nos.name=:Windows\nhostname=:a")
             .words(&["if.count=", "if.0.addr.count=", "if.0.addr.0.addr=:", "os.pretty-name=:", "hostname=:"])
             .run(|fields| {

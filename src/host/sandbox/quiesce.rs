@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn fuzz_fs_state() {
-        snapdeck_fuzz::Target::new("guest-fsfreeze-status")
+        snapdeck_fuzz::FuzzTarget::new("guest-fsfreeze-status")
             .seed(r#"{"return":"thawed"}"#)
             .seed(r#"{"return":"frozen"}"#)
             .seed(r#"{"error":{"class":"CommandNotFound","desc":"a"}}"#)

@@ -138,7 +138,7 @@ mod tests {
         image
             .write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
             .unwrap();
-        snapdeck_fuzz::Target::new("screenshot")
+        snapdeck_fuzz::FuzzTarget::new("screenshot")
             .seed(png)
             .seed(b"P6\n2 1\n255\n\x01\x02\x03\xff\xfe\xfd")
             .seed(b"P3\n# a\n2 1\n15\n1 2 3 15 14 13\n")

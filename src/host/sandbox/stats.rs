@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn fuzz_stats() {
-        snapdeck_fuzz::Target::new("statistics of a domain")
+        snapdeck_fuzz::FuzzTarget::new("statistics of a domain")
             .seed("block.count=2\nblock.0.rd.bytes=7\nblock.1.rd.bytes=18446744073709551615")
             .seed("vcpu.current=2\nvcpu.0.time=9\nvcpu.1.time=18446744073709551615")
             .seed("block.count=2\nblock.0.rd.bytes=7\nblock.1.rd.bytes=8\nblock.0.path=:/a\nvcpu.current=2\ncpu.time=9")
