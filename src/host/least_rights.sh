@@ -22,13 +22,14 @@ can_read() {
 }
 # choose_reader OWNER TARGET COUNT FILE...: sets reader to the start of a command that runs as nobody or else as QEMU's user,
 # OWNER (USER:GROUP), who can read the first COUNT files. With a TARGET, an image to write, it is OWNER. reader is empty if
-# this user is not root or QEMU's is, without setpriv, and for images of others.
+# this user is not root or QEMU's is, without setpriv, where root may not change its user, and for images of others.
 choose_reader() {
   reader= qemu=$1 target=$2 count=$3
   shift 3
   [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null || return 0
   uid=$(id -u -- "${qemu%%:*}" 2>/dev/null) || uid=${qemu%%:*}
   case $uid in 0 | '' | *[!0-9]*) return 0 ;; esac
+  as_user "$qemu" true 2>/dev/null || return 0
   nobody=nobody:$(id -g nobody 2>/dev/null)
   [ -z "$target" ] || nobody=$qemu
   for candidate in "$nobody" "$qemu"; do

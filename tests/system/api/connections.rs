@@ -26,7 +26,8 @@ fn is_served(api: &Api) {
     let start = Instant::now();
     api.get("/jobs").expect_status(200);
     let took = start.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    // Without places for it, it would wait for those of others to be closed, after 15 s and more.
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 /// Reads one response with a body of known length.

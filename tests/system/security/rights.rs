@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::{SECRET, Target, as_qemu_user};
-use crate::common::{State, World, exists, find_program, output, run, same_disk};
+use crate::common::{State, World, exists, find_program, only_local, output, run, same_disk};
 
 /// Makes a program note the user that runs it before it runs; returns the path of the notes.
 fn note_users(world: &World, program: &str) -> String {
@@ -208,4 +208,37 @@ fn special_and_endless_files_in_place_of_others_hold_up_nothing() {
     }
     assert!(exists(&world.snapshot_path("app")));
     target.assert_untouched();
+}
+
+#[test]
+fn a_service_with_few_capabilities_reads_images() {
+    // The host's commands are children of snapdeck.
+    if only_local("sshd starts them with all capabilities") {
+        return;
+    }
+    // Those of the unit; and without those that are needed for another user.
+    let own = "-all,+chown,+dac_override,+fowner,+kill";
+    for (capabilities, user) in [
+        (format!("{own},+setgid,+setuid"), "libvirt-qemu"),
+        (own.to_owned(), "root"),
+    ] {
+        let Some(target) = Target::new() else { return };
+        let world = &target.world;
+        let image = world.snapshot("base", 1);
+        world.put(&image, "app");
+        run("chown", &[super::QEMU_USER, &world.path("snapshots")]);
+        let notes = note_users(world, "qemu-img");
+        let inner = world.command(&["pull", "app"]);
+        let mut command = Command::new("setpriv");
+        command.args(["--no-new-privs", "--bounding-set", &capabilities, "--"]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        let variables = inner
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        command.env_clear().envs(variables);
+        let ran = output(&mut command);
+        assert!(ran.status.success(), "{capabilities}: {ran:?}");
+        let notes = std::fs::read_to_string(notes).unwrap();
+        assert!(notes.contains(&format!("{user} check")), "{notes}");
+    }
 }
