@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Host;
 use super::command::{CommandRunner, TextOutput, read_text};
+use super::fs::PullDir;
 use super::reconnect::RetryPolicy;
-use super::supervisor::{ImageAccess, Limits, TARGET, killed_by};
+use super::supervisor::{ImageAccess, Limits, PULL_FILE, TARGET, killed_by};
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result};
 
 /// Reads the image's tables only, however large the disk.
@@ -204,6 +205,27 @@ impl<'a> Images<'a> {
             .await
     }
 
+    /// As [`Images::check`], for the file of a pull in its private directory.
+    ///
+    /// # Errors
+    /// As [`Images::check`]; `Conflict` if the directory was replaced.
+    pub async fn check_pull(
+        self,
+        dir: &PullDir,
+        allocated_bytes: u64,
+        cancel: &CancellationToken,
+    ) -> Result<Option<String>> {
+        let files = [PULL_FILE];
+        let images = ImageAccess {
+            pull_dir: Some(dir),
+            ..self.reads(&files)
+        };
+        let limits = limits(CHECK_CPU_TIME_PER_GIB, allocated_bytes, images);
+        self.retry_policy
+            .call(|| check(self.runner, dir.path(), limits, cancel))
+            .await
+    }
+
     fn reads<'b>(self, files: &'b [&'b str]) -> ImageAccess<'b>
     where
         'a: 'b,
@@ -212,6 +234,7 @@ impl<'a> Images<'a> {
             owner: self.owner,
             files,
             target: None,
+            pull_dir: None,
         }
     }
 }
@@ -269,10 +292,17 @@ async fn check(
     cancel: &CancellationToken,
 ) -> Result<Option<String>> {
     let summary = || format!("cannot check {path} on host {}", runner.host());
-    let argv = ["qemu-img", "check", "-f", "qcow2", path];
-    let output = runner
+    let is_pull = limits
+        .images
+        .is_some_and(|images| images.pull_dir.is_some());
+    let file = if is_pull { PULL_FILE } else { path };
+    let argv = ["qemu-img", "check", "-f", "qcow2", file];
+    let mut output = runner
         .run_limited(&argv, limits, CHECK_TIMEOUT, cancel)
         .await?;
+    if is_pull {
+        output.stderr = output.stderr.replace(PULL_FILE, path);
+    }
     // QEMU, docs/tools/qemu-img, "check": the meaning of its exit codes.
     match output.status.code() {
         Some(0) => Ok(None),

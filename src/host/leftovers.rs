@@ -19,10 +19,15 @@ const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Most output of the script: some ten thousand leftovers.
 const MAX_OUTPUT_BYTES: usize = 8 << 20;
 
-/// Returns the snapshot of a partial file, of an image or of UEFI variables.
-fn parse_partial_name(path: &str) -> Option<SnapshotName> {
+/// End of the name of a partial file of an earlier version, which has its mark in the resume log.
+const PARTIAL_FILE_SUFFIX: &str = ".partial";
+
+/// Returns the snapshot of a pull, of an image or of UEFI variables.
+fn parse_pull_name(path: &str) -> Option<SnapshotName> {
     let name = path.rsplit('/').next()?.strip_prefix('.')?;
-    let name = name.strip_suffix(".partial")?;
+    let name = name
+        .strip_suffix(".pull")
+        .or_else(|| name.strip_suffix(PARTIAL_FILE_SUFFIX))?;
     name.strip_suffix(".qcow2")
         .or_else(|| name.strip_suffix("_VARS.fd"))?
         .parse()
@@ -42,7 +47,7 @@ impl<'a> Leftovers<'a> {
 }
 
 impl Leftovers<'_> {
-    /// Returns the partial files of pulls in the snapshots directory, snapdeck's directories in `temp_dir`, and those of
+    /// Returns the directories and partial files of pulls in the snapshots directory, snapdeck's directories in `temp_dir`, and those of
     /// backups in the sandboxes directory that are neither open nor locked and were not modified for a day.
     ///
     /// # Errors
@@ -69,13 +74,8 @@ impl Leftovers<'_> {
         {
             let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
             let number = |field| text(field).and_then(|text| text.parse::<u64>().ok());
-            let kind = match kind {
-                b"partial" => LeftoverKind::Partial,
-                b"backup" => LeftoverKind::Backup,
-                _ => LeftoverKind::Directory,
-            };
             let mark = match kind {
-                LeftoverKind::Partial => match ResumeLog::last_header(mark) {
+                b"partial" => match ResumeLog::last_header(mark) {
                     Some(header) => header.owner,
                     None => continue,
                 },
@@ -83,6 +83,11 @@ impl Leftovers<'_> {
                     Some(mark) => Some(mark),
                     None => continue,
                 },
+            };
+            let kind = match kind {
+                b"partial" | b"pull" => LeftoverKind::Partial,
+                b"backup" => LeftoverKind::Backup,
+                _ => LeftoverKind::Directory,
             };
             // snapdeck does not create names that are not valid text.
             let Some(path) = text(path) else { continue };
@@ -98,7 +103,7 @@ impl Leftovers<'_> {
             leftovers.push(Leftover {
                 kind,
                 host: Some(self.host.name().clone()),
-                name: parse_partial_name(&path),
+                name: parse_pull_name(&path),
                 upload_id: None,
                 size_bytes: number(bytes).unwrap_or(0),
                 modified: modified.and_then(|seconds| Timestamp::from_second(seconds).ok()),
@@ -119,7 +124,10 @@ impl Leftovers<'_> {
     pub async fn remove(self, leftover: &Leftover) -> Result<bool> {
         let settings = &self.host.settings;
         let (dir, verb) = match leftover.kind {
-            LeftoverKind::Partial => (&settings.snapshots_dir, "remove_leftover_partial"),
+            LeftoverKind::Partial if leftover.path.ends_with(PARTIAL_FILE_SUFFIX) => {
+                (&settings.snapshots_dir, "remove_leftover_partial")
+            }
+            LeftoverKind::Partial => (&settings.snapshots_dir, "remove_leftover_directory"),
             LeftoverKind::Directory => (&settings.temp_dir, "remove_leftover_directory"),
             LeftoverKind::Backup => (&settings.sandboxes_dir, "remove_leftover_directory"),
             LeftoverKind::Upload => return Ok(false),
@@ -139,7 +147,7 @@ impl Leftovers<'_> {
             _ => None,
         };
         let locks = self.host.locks();
-        let request = match (&backup, parse_partial_name(&leftover.path)) {
+        let request = match (&backup, parse_pull_name(&leftover.path)) {
             (Some(backup), _) => Some(locks.sandbox(&backup.id)),
             (None, Some(snapshot)) => Some(locks.snapshot(&snapshot, true)),
             (None, None) => None,

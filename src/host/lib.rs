@@ -55,7 +55,7 @@ pub use doctor::Doctor;
 pub use domain_xml::DomainTemplate;
 pub use fs::{
     BlockCopy, BlockSender, BlockState, Content, CopySource, FileReader, FileWriter, HostFs,
-    PreopenedFile, ReadFile, ResumeState, WriteFile,
+    PreopenedFile, PullDir, ReadFile, ResumeState, WriteFile,
 };
 pub use image::{ImageChain, ImageFormat, Images};
 pub use image_file::ImageFile;
@@ -280,9 +280,14 @@ impl Host {
         self.in_snapshots_dir(&name.file_name())
     }
 
-    /// Returns the path that a pull of the snapshot writes until the image is verified.
-    pub fn partial_path(&self, name: &SnapshotName) -> String {
-        self.in_snapshots_dir(&name.partial_file_name())
+    /// Returns the path of the private directory in which a pull writes the snapshot until it is verified.
+    pub fn pull_dir(&self, name: &SnapshotName) -> String {
+        self.in_snapshots_dir(&name.pull_dir_name())
+    }
+
+    /// Returns the path of the private directory in which a pull writes the UEFI variables of a snapshot.
+    pub fn variables_pull_dir(&self, name: &SnapshotName) -> String {
+        self.in_snapshots_dir(&name.variables_pull_dir_name())
     }
 
     /// Returns the path of a snapshot's UEFI variables.

@@ -1,46 +1,23 @@
 # Runs on a host: sh -c SCRIPT snapdeck VERB ARGUMENT... Creates, lists and removes the directories of jobs, and lists and
 # removes what interrupted jobs have left.
 #
-# Each directory has a file with the mark of the snapdeck that created it, each partial file has one in its resume log.
-# Nothing without a mark is listed or removed, whatever its name is. A leftover is neither open nor locked and was not
-# modified for a day.
+# Each directory has a file with the mark of the snapdeck that created it; a partial file of an earlier version has one in its
+# resume log. Nothing without a mark is listed or removed, whatever its name is. A leftover is neither open nor locked and was
+# not modified for a day.
 set -u
 umask 077
 export LC_ALL=C
 day=1440
-mark=.snapdeck-owner
 
-identity() { stat -c %d:%i -- "$1" 2>/dev/null; }
-# enter DIR: makes DIR itself, not the target of a link, the working directory. What follows acts on that directory, even
-# if another one gets its name.
-enter() { [ ! -L "$1" ] && cd -P -- "$1" 2>/dev/null && [ "$(identity .)" = "$(identity "$1")" ]; }
-# A directory in one with the setgid bit has it, too.
-is_private() {
-  case $(stat -c '%u %a' -- "$1") in "$(id -u) 700" | "$(id -u) 2700") ;; *) return 1 ;; esac
-}
 # QEMU's user cannot be the owner if only root may choose that: QEMU is in the group.
 share_run() { [ "$(id -u)" = 0 ] || chmod 770 ./run; }
-# has_mark_id ID: the mark in the working directory has this id.
-has_mark_id() { [ -n "$1" ] && is_file "./$mark" && head -c 1000 -- "./$mark" | grep -qF "\"id\":\"$1\""; }
-# enter_own DIR ID: enters the directory with this mark if only this user can change what is in it.
-enter_own() {
-  enter "$1" && has_mark_id "$2" || fail "$1: snapdeck did not create it"
-  [ "$(stat -c %u .)" = "$(id -u)" ] || fail "$1: it belongs to another user"
-}
-# remove_entered PATH: removes the working directory, which has the name PATH. Other file systems mounted in it stay. The
-# mark goes last: until then an interrupted removal can be repeated.
-remove_entered() {
-  entered=$(identity .)
-  find . -xdev -mindepth 1 ! -path "./$mark" -delete && rm -f -- "./$mark" || exit 1
-  cd / || exit 1
-  [ "$(identity "$1")" = "$entered" ] || fail 'another directory has its name now'
-  rmdir -- "$1"
-}
 
 # is_old FILE...: neither they nor anything in them was modified within a day.
 is_old() { [ -z "$(find "$@" -mmin -$day -print -quit 2>/dev/null)" ]; }
 # is_entered_in_use: the watchdog of the working directory runs, or a process has one of its files open.
 is_entered_in_use() {
+  # The writer of a pull holds this lock.
+  if is_file ./partial && ! (exec 8<./partial && flock -n --exclusive 8) 2>/dev/null; then return 0; fi
   if is_file ./.guard && kill -0 "$(head -c 20 -- ./.guard)" 2>/dev/null; then return 0; fi
   [ -n "$(find /proc/[0-9]*/fd -lname "$(pwd -P)/*" -print -quit 2>/dev/null)" ]
 }
@@ -154,11 +131,12 @@ list_leftovers)
       print_leftover partial "$(last_header "$log")" "$file" "$log"
     fi
   done
+  for dir in "$1"/.*.pull; do print_leftover_directory pull "$dir"; done
   for dir in "$2"/snapdeck-*; do print_leftover_directory directory "$dir"; done
   for dir in "$3"/.*.backup; do print_leftover_directory backup "$dir"; done
   ;;
 
-# remove_leftover_partial FILE ID IDENTITY OWNER: prints "removed" if it is still that leftover. An older resume log has no id.
+# remove_leftover_partial FILE ID IDENTITY OWNER: for a file of an earlier version; prints "removed" if it is still that leftover. An older resume log has no id.
 remove_leftover_partial)
   owner=$4
   is_file "$1" && is_file "$1.mark" && is_old "$1" "$1.mark" || exit 0

@@ -13,7 +13,11 @@ use super::fs::{TEMP_DIR_HINT, suggest_other_id, system_error};
 use snapdeck_model::{Kind, Result, SandboxId};
 use snapdeck_ownership::{OwnerMark, random_id};
 
-pub(super) const SCRIPT: &str = concat!(include_str!("open_file.sh"), include_str!("owned.sh"));
+pub(super) const SCRIPT: &str = concat!(
+    include_str!("open_file.sh"),
+    include_str!("private_dir.sh"),
+    include_str!("owned.sh")
+);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// For removing a directory with a large file.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(30 * 60);

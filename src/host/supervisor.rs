@@ -4,6 +4,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use super::fs::PullDir;
+
 /// Address space of a command with [`Limits`] in KiB: the refcounts that `qemu-img check` counts of 64 TiB in clusters of
 /// 64 KiB, and its caches and threads. An image can claim any number of clusters. The resident set cannot be limited.
 const MAX_ADDRESS_SPACE_KIB: u64 = 4 << 20;
@@ -12,6 +14,13 @@ const MAX_ADDRESS_SPACE_KIB: u64 = 4 << 20;
 ///
 /// Unlike a parent death signal this works over SSH, too, and does not depend on the thread that has started the command.
 const SCRIPT: &str = concat!(
+    include_str!("least_rights.sh"),
+    include_str!("supervisor.sh")
+);
+/// The same for the file of a pull.
+const PULL_SCRIPT: &str = concat!(
+    include_str!("open_file.sh"),
+    include_str!("private_dir.sh"),
     include_str!("least_rights.sh"),
     include_str!("supervisor.sh")
 );
@@ -34,7 +43,12 @@ pub(crate) struct ImageAccess<'a> {
     pub files: &'a [&'a str],
     /// New image that it writes, in a private directory. Its name for the command is [`TARGET`].
     pub target: Option<&'a str>,
+    /// The private directory of a pull, whose file it reads. Its name for the command is [`PULL_FILE`].
+    pub pull_dir: Option<&'a PullDir>,
 }
+
+/// Name of the file in [`ImageAccess::pull_dir`] for the command.
+pub(crate) const PULL_FILE: &str = "/proc/self/fd/8";
 
 /// Name of [`ImageAccess::target`] for the command.
 pub(crate) const TARGET: &str = "/proc/self/fd/9";
@@ -46,7 +60,14 @@ pub(super) fn supervisor_argv(limits: Option<Limits<'_>>) -> Vec<String> {
     let cpu_time = limits.map_or("-".to_owned(), |limits| {
         limits.cpu_time.as_secs().max(1).to_string()
     });
-    let words = ["sh", "-c", SCRIPT, "snapdeck"].map(str::to_owned);
+    let pull_dir = images.and_then(|images| images.pull_dir);
+    let script = if pull_dir.is_some() {
+        PULL_SCRIPT
+    } else {
+        SCRIPT
+    };
+    let words = ["sh", "-c", script, "snapdeck"].map(str::to_owned);
+    let [dir, id, identity] = pull_dir.map_or([""; 3], PullDir::words).map(str::to_owned);
     let options = [
         cpu_time,
         MAX_ADDRESS_SPACE_KIB.to_string(),
@@ -55,6 +76,9 @@ pub(super) fn supervisor_argv(limits: Option<Limits<'_>>) -> Vec<String> {
             .and_then(|images| images.target)
             .unwrap_or_default()
             .to_owned(),
+        dir,
+        id,
+        identity,
         files.len().to_string(),
     ];
     let files = files.iter().map(|file| (*file).to_owned());

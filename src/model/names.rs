@@ -119,9 +119,14 @@ impl SnapshotName {
         format!("{self}_VARS.fd")
     }
 
-    /// Returns `.NAME.qcow2.partial`, the file that a pull writes until the image is verified.
-    pub fn partial_file_name(&self) -> String {
-        format!(".{self}.qcow2.partial")
+    /// Returns `.NAME.qcow2.pull`, the directory in which a pull writes the image until it is verified.
+    pub fn pull_dir_name(&self) -> String {
+        format!(".{}.pull", self.file_name())
+    }
+
+    /// Returns `.NAME_VARS.fd.pull`, the directory in which a pull writes the UEFI variables.
+    pub fn variables_pull_dir_name(&self) -> String {
+        format!(".{}.pull", self.variables_file_name())
     }
 
     /// Returns `.NAME.qcow2.damaged`, the record of the damage that a check found.

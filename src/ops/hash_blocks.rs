@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tokio::sync::mpsc::unbounded_channel;
 
-use snapdeck_host::{BlockCopy, BlockState, Host, hash_block};
+use snapdeck_host::{BlockCopy, BlockState, FileWriter, Host, hash_block};
 use snapdeck_model::{BlockSet, Digest, Error, Kind, Phase, Result, block_bytes, block_count};
 
 use crate::context::Context;
@@ -22,6 +22,31 @@ pub(crate) async fn hash_local_blocks(
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
+    hash_all(Source::File(host, path), blocks, ctx).await
+}
+
+/// Hashes `blocks` of the file of `writer`, as [`hash_local_blocks`].
+///
+/// # Errors
+/// As [`hash_local_blocks`].
+pub(crate) async fn hash_written_blocks(
+    writer: &FileWriter,
+    blocks: &BlockSet,
+    ctx: &Context,
+) -> Result<BTreeMap<u64, Digest>> {
+    hash_all(Source::Writer(writer), blocks, ctx).await
+}
+
+enum Source<'a> {
+    File(&'a Host, &'a str),
+    Writer(&'a FileWriter),
+}
+
+async fn hash_all(
+    source: Source<'_>,
+    blocks: &BlockSet,
+    ctx: &Context,
+) -> Result<BTreeMap<u64, Digest>> {
     let in_place = |block| BlockCopy {
         source: block,
         target: block,
@@ -33,9 +58,14 @@ pub(crate) async fn hash_local_blocks(
     let hashing = async move {
         // Moved, so that the channel is closed at the end.
         let block_tx = block_tx;
-        host.fs()
-            .hash_blocks(path, &in_place, &block_tx, &ctx.cancel)
-            .await
+        let cancel = &ctx.cancel;
+        match source {
+            Source::File(host, path) => {
+                let hashing = host.fs().hash_blocks(path, &in_place, &block_tx, cancel);
+                hashing.await
+            }
+            Source::Writer(writer) => writer.hash_blocks(&in_place, &block_tx, cancel).await,
+        }
     };
     let collecting = async {
         let mut digests = BTreeMap::new();

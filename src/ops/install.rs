@@ -1,4 +1,4 @@
-//! Installs an object as a snapshot of a host: under a hidden name until it is verified, then under its own.
+//! Installs an object as a snapshot of a host: in a private directory until it is verified, then under its own name.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use snapdeck_host::{Content, FileWriter, ImageFile};
 use snapdeck_model::{BlockSet, Digest, Error, ExpectedVariables, Kind, Phase, Result};
 
 use crate::fetch::FetchHandle;
-use crate::hash_blocks::hash_local_blocks;
+use crate::hash_blocks::hash_written_blocks;
 use crate::job::PullJob;
 use crate::publish_snapshot::publish_snapshot;
 use crate::remote_object::is_unchanged;
@@ -34,13 +34,13 @@ pub(crate) async fn install_snapshot(
     fetch_handle: FetchHandle,
 ) -> Result<TransferProgress> {
     let (host, ctx, object) = (job.host, job.ctx, &job.source.object);
-    let partial = host.partial_path(&object.name);
+    let dir = host.pull_dir(&object.name);
     ctx.check_cancelled()?;
-    host.fs().remove_second_name(&partial).await?;
+    host.fs().remove_finished(&dir).await?;
     // Fails if another process writes this partial file, which must not be removed then.
     let writer = host
         .fs()
-        .open_writer(&partial, &content_id(job))
+        .open_writer(&dir, &content_id(job))
         .await
         .map_err(|error| match (error.kind(), error.hint_text()) {
             (Kind::Failed, None) => error.hint("check snapshots_dir of the host in the settings"),
@@ -49,7 +49,7 @@ pub(crate) async fn install_snapshot(
     let mut progress = TransferProgress::empty(object.size_bytes);
     let result = async {
         let plan = plan_transfer(job, existing, &writer).await?;
-        run_transfer(job, fetch_handle, &writer, &partial, plan, &mut progress).await?;
+        run_transfer(job, fetch_handle, &writer, plan, &mut progress).await?;
         let image = validate_image(job, &writer, &progress).await?;
         ctx.enter_phase(Phase::Publishing)?;
         publish_snapshot(job, &writer, &image, existing, variables, &progress).await?;
@@ -121,14 +121,13 @@ async fn revalidate_partial(
     let blocks = BlockSet::from_predicate(object.size_bytes, |block| {
         recorded.blocks.contains_key(&block)
     });
-    let partial = host.partial_path(&object.name);
-    let mut valid = hash_local_blocks(host, &partial, &blocks, ctx).await?;
+    let mut valid = hash_written_blocks(writer, &blocks, ctx).await?;
     valid.retain(|block, digest| recorded.blocks.get(block) == Some(digest));
     writer.reset_records(&valid).await?;
     Ok(valid)
 }
 
-/// Verifies the image under its hidden name, and returns its metadata.
+/// Verifies the image in its private directory, and returns its metadata.
 async fn validate_image(
     job: PullJob<'_>,
     writer: &FileWriter,
@@ -137,18 +136,16 @@ async fn validate_image(
     let (host, object, ctx) = (job.host, &job.source.object, job.ctx);
     ctx.enter_phase(Phase::Verifying)?;
     writer.finish().await.map_err(TransferError::unsynced)?;
-    let partial = host.partial_path(&object.name);
-    let file = host.fs().image_file(&partial).await?.ok_or_else(|| {
-        Error::new(
-            Kind::Failed,
-            format!("{partial} disappeared on host {}", host.name()),
-        )
-    })?;
+    let file = writer.image_file().await?;
+    let Some(dir) = writer.pull_dir() else {
+        let path = host.snapshot_path(&object.name);
+        return Err(Error::new(Kind::Failed, format!("{path} is not the file of a pull")).into());
+    };
     // The header first: no program may open an image that names other files (CVE-2024-32498).
     let checked = match refuse_unusable(&file, &object.key) {
         Ok(()) => {
             host.images()
-                .check(&partial, file.allocated_bytes, &ctx.cancel)
+                .check_pull(dir, file.allocated_bytes, &ctx.cancel)
                 .await
         }
         Err(error) => Err(error),
@@ -174,7 +171,7 @@ async fn keep_or_discard_partial(
 ) {
     let (host, source, ctx) = (job.host, job.source, job.ctx);
     let object = &source.object;
-    let partial = host.partial_path(&object.name);
+    let dir = host.pull_dir(&object.name);
     // Blocks of an earlier pull count even if this one failed before it reused them.
     let earlier_blocks = writer.resume_state().blocks.keys();
     let earlier_bytes: u64 = earlier_blocks.map(|block| source.block_bytes(*block)).sum();
@@ -192,13 +189,13 @@ async fn keep_or_discard_partial(
         match writer.discard().await {
             Ok(()) => return,
             Err(error) if error.kind() != Kind::Unreachable => {
-                return ctx.warn(format!("{error}; remove {partial} by hand"));
+                return ctx.warn(format!("{error}; remove {dir} by hand"));
             }
             Err(_) => {}
         }
     }
     ctx.warn(format!(
-        "keeping {} of {} in {partial} on host {} for the next pull",
+        "keeping {} of {} in {dir} on host {} for the next pull",
         format_size(bytes, BINARY),
         format_size(object.size_bytes, BINARY),
         host.name()

@@ -47,8 +47,9 @@ pub async fn pull(
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
     let path = host.snapshot_path(name);
-    let partial = host.partial_path(name);
-    host.fs().remove_second_name(&partial).await?;
+    for dir in [host.pull_dir(name), host.variables_pull_dir(name)] {
+        host.fs().remove_finished(&dir).await?;
+    }
     let local = inspect(host, name, overwrite, ctx).await?;
     if let LocalCopy::Valid(stamp) = &local
         && !overwrite

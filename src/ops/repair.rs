@@ -46,7 +46,7 @@ pub(crate) async fn repair_in_place(
             .check_again(host, &object.name, &ctx.sharing)
             .await?;
         let plan = TransferPlan::new(job, good, false).await;
-        run_transfer(job, fetch_handle, &writer, &path, plan, &mut progress)
+        run_transfer(job, fetch_handle, &writer, plan, &mut progress)
             .await
             .map_err(|failure| failure.error)?;
         ctx.enter_phase(Phase::Verifying)?;

@@ -23,7 +23,7 @@ use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, 
 
 use crate::context::Context;
 use crate::fetch::{FetchHandle, FetchedBlock, Message, Subscription};
-use crate::hash_blocks::hash_local_blocks;
+use crate::hash_blocks::hash_written_blocks;
 use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
 use crate::transfer_plan::{TransferPlan, is_mostly_in_place};
@@ -112,7 +112,7 @@ impl TransferProgress {
     }
 }
 
-/// Carries out `plan` with `writer`, which writes the file `path`.
+/// Carries out `plan` with `writer`.
 ///
 /// Blocks are downloaded by `fetch_handle`, and by a download for this host alone if the shared one drops it or a block
 /// of another snapshot does not match. `progress` is up to date in case of an error, too.
@@ -120,7 +120,6 @@ pub(crate) async fn run_transfer(
     job: PullJob<'_>,
     fetch_handle: FetchHandle,
     writer: &FileWriter,
-    path: &str,
     plan: TransferPlan,
     progress: &mut TransferProgress,
 ) -> Result<(), TransferError> {
@@ -167,7 +166,7 @@ pub(crate) async fn run_transfer(
                 receiving.await?
             }
         };
-        transfer.check_shared(job, path).await?;
+        transfer.check_shared().await?;
         let missing = transfer.progress.missing_blocks(total_bytes);
         if missing.is_empty() {
             return Ok(());
@@ -353,14 +352,14 @@ impl Transfer<'_> {
     }
 
     /// Reads the blocks that share the extents of another file; those that do not match are missing again.
-    async fn check_shared(&mut self, job: PullJob<'_>, path: &str) -> Result<()> {
+    async fn check_shared(&mut self) -> Result<()> {
         let shared = std::mem::take(&mut self.progress.shared);
         if shared.is_empty() || !self.ctx.check_shared_blocks {
             return Ok(());
         }
         let total_bytes = self.source.object.size_bytes;
         let blocks = BlockSet::from_predicate(total_bytes, |block| shared.contains(&block));
-        let digests = hash_local_blocks(job.host, path, &blocks, self.ctx).await?;
+        let digests = hash_written_blocks(self.writer, &blocks, self.ctx).await?;
         self.ctx.progress.enter(Phase::Downloading, total_bytes);
         let mut records = Vec::new();
         for block in shared {

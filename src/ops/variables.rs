@@ -232,13 +232,9 @@ impl FetchedVariables {
             version: Some(format!("{} {tag}", self.object.key)),
             size_bytes: self.object.size_bytes,
         };
-        let partial = format!(
-            "{}/.{}.partial",
-            host.settings().snapshots_dir,
-            name.variables_file_name()
-        );
-        host.fs().remove_second_name(&partial).await?;
-        let writer = host.fs().open_writer(&partial, &content).await?;
+        let dir = host.variables_pull_dir(name);
+        host.fs().remove_finished(&dir).await?;
+        let writer = host.fs().open_writer(&dir, &content).await?;
         let result = async {
             writer.write_at(0, self.bytes.clone()).await?;
             writer.finish().await?;

@@ -34,6 +34,8 @@ class Planted:
             "snapshots/theirs.json": '{"written": "by another tool"}',
             "snapshots/notes.txt": "an operator's notes",
             "snapshots/.hidden": "hidden",
+            "snapshots/.theirs.qcow2.pull/partial": "a half-done copy of an operator",
+            "snapshots/.new.qcow2.partial": "a half-done copy of an operator",
             "sandboxes/.x.y.backup/keep.qcow2": "an operator's backup",
             f"sandboxes/.{sandbox}.old.backup/keep.qcow2": "an operator's backup",
             "sandboxes/iso/install.iso": "an image of a CD",

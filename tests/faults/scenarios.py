@@ -169,10 +169,18 @@ class PushOverwrite(Scenario):
                 problems = [f"a reader got the disk of {found} with other UEFI variables, exit code 0"]
         elif os.path.exists(beta.snapshot("new")):
             problems = [f"a refused pull left a final name: {ran}"]
+        for path in pull_directories(beta):
+            shutil.rmtree(path)
         for entry in os.scandir(beta.path("snapshots")):
-            if entry.path not in world.planted.files:
+            if entry.is_file() and entry.path not in world.planted.files:
                 os.remove(entry.path)
         return problems
+
+
+def pull_directories(host):
+    """Returns the directories of interrupted pulls of `new`."""
+    paths = (host.path("snapshots", f".new{end}.pull") for end in (".qcow2", "_VARS.fd"))
+    return [path for path in paths if os.path.isdir(path)]
 
 
 class Pull(Scenario):
@@ -191,9 +199,8 @@ class Pull(Scenario):
         if self.has_parent:
             ensure_base(world)
         world.host.remove_snapshot("new")
-        for entry in os.scandir(world.host.path("snapshots")):
-            if ".partial" in entry.name:
-                os.remove(entry.path)
+        for path in pull_directories(world.host):
+            shutil.rmtree(path)
 
     def argv(self, world):
         return ("pull", "new", "--host", "alpha")
@@ -210,7 +217,7 @@ class PullResumed(Pull):
 
     def prepare(self, world):
         super().prepare(world)
-        partial = world.host.path("snapshots", ".new.qcow2.partial")
+        partial = world.host.path("snapshots", ".new.qcow2.pull/partial")
         child = world.start("pull", "new", "--host", "alpha", operator=self.first_operator)
         end = time.monotonic() + 60
         while child.poll() is None and not (os.path.exists(partial) and os.stat(partial).st_blocks > 0):

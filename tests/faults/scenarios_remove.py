@@ -8,7 +8,7 @@ import checks
 import golden
 import s3
 from lab import HarnessError, wait_until
-from scenarios import SANDBOX, PullResumed, Scenario, ensure_base, old_image, put_object
+from scenarios import SANDBOX, PullResumed, Scenario, ensure_base, old_image, pull_directories, put_object
 
 DAY = 86400
 
@@ -167,9 +167,9 @@ class PruneLeftovers(Scenario):
         # Over SSH the host's programs may still write.
         checks.process_violations(world)
         old = time.time() - 2 * DAY
-        for entry in os.scandir(world.host.path("snapshots")):
-            if ".partial" in entry.name:
-                os.utime(entry.path, (old, old))
+        for directory in pull_directories(world.host):
+            for path in (*checks.walk(directory), directory):
+                os.utime(path, (old, old))
 
     def argv(self, world):
         return ("prune", "--leftovers", "--yes")

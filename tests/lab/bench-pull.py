@@ -183,7 +183,7 @@ def measure_delta_pull(host, config="config"):
 def resumed_share():
     """Returns the share of bytes fetched by the pull after one that was killed at 90 %."""
     remove("plain", "base")
-    resume_log = f"{ROOT}/plain/.base.qcow2.partial.mark"
+    resume_log = f"{ROOT}/plain/.base.qcow2.pull/partial.mark"
     blocks = -(-os.path.getsize(f"{ROOT}/base.qcow2") // BLOCK)
     child = subprocess.Popen(
         [SNAPDECK, "pull", "base", "--host", "plain"], env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

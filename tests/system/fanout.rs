@@ -67,7 +67,7 @@ impl FanOut {
     }
 
     fn partial(&self, host: &str) -> String {
-        format!("{}/.app.qcow2.partial", self.dir(host))
+        format!("{}/.app.qcow2.pull/partial", self.dir(host))
     }
 
     fn resume_log(&self, host: &str) -> String {
@@ -150,7 +150,7 @@ impl FanOut {
 }
 
 /// Files of an incomplete pull.
-const PARTIAL_FILES: [&str; 2] = [".app.qcow2.partial", ".app.qcow2.partial.mark"];
+const PARTIAL_FILES: [&str; 1] = [".app.qcow2.pull"];
 
 /// Arguments of a pull to all hosts.
 const ALL: [&str; 9] = [
@@ -404,7 +404,7 @@ fn partial_files_of_different_lengths_are_completed_together() {
 }
 
 #[test]
-fn a_partial_file_is_not_used_for_another_object_and_refused_without_its_log() {
+fn a_partial_file_is_not_used_for_another_object_and_not_without_its_log() {
     let fan = FanOut::new();
     let args = ["pull", "app", "--host", "alpha"];
     let edit = |from: &str, to: &str| {
@@ -423,19 +423,34 @@ fn a_partial_file_is_not_used_for_another_object_and_refused_without_its_log() {
         fan.kill_pull_at(HALF, &args, &["alpha"]);
         change();
         fan.received();
-        if what != "the object is replaced" {
-            // It could be any program's file.
-            let refused = fan.world.snapdeck(&args);
-            refused.failed(4, &[".app.qcow2.partial", "did not create it"]);
-            std::fs::remove_file(fan.partial("alpha")).unwrap();
-            let _ = std::fs::remove_file(fan.resume_log("alpha"));
-        }
         let ran = fan.world.snapdeck(&args);
         assert_eq!(ran.code, Some(0), "{what}: {ran:?}");
         fan.assert_pulled("alpha");
         fan.assert_fetched(fan.size());
         std::fs::remove_file(fan.file("alpha")).unwrap();
     }
+}
+
+#[test]
+fn a_directory_of_another_program_is_refused_and_not_changed() {
+    let fan = FanOut::new();
+    let dir = format!("{}/.app.qcow2.pull", fan.dir("alpha"));
+    run("mkdir", &["-m", "700", &dir]);
+    std::fs::write(fan.partial("alpha"), "precious").unwrap();
+    let args = ["pull", "app", "--host", "alpha"];
+    let refused = fan.world.snapdeck(&args);
+    refused.failed(4, &[".app.qcow2.pull", "did not create it"]);
+    assert_eq!(std::fs::read(fan.partial("alpha")).unwrap(), b"precious");
+    std::fs::remove_file(fan.partial("alpha")).unwrap();
+    // Others can use it.
+    run("chmod", &["755", &dir]);
+    let refused = fan.world.snapdeck(&args);
+    refused.failed(4, &[".app.qcow2.pull", "is not private"]);
+    // An empty one is what a killed pull may leave.
+    run("chmod", &["700", &dir]);
+    fan.world.snapdeck(&args).ok();
+    fan.assert_pulled("alpha");
+    assert_eq!(fan.names("alpha"), ["app.qcow2"]);
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl ProxiedWorld {
 
     /// Returns the bytes of complete blocks in the log beside the partial file.
     fn logged_bytes(&self) -> u64 {
-        let text = self.read_on_host("snapshots/.app.qcow2.partial.mark");
+        let text = self.read_on_host("snapshots/.app.qcow2.pull/partial.mark");
         let entries = text.split(['\t', '\n']);
         let records = entries.filter(|entry| entry.starts_with(|c: char| c.is_ascii_digit()));
         records.count() as u64 * BLOCK
@@ -359,7 +359,8 @@ fn a_partial_file_that_could_not_be_flushed_is_not_resumed() {
         return;
     }
     let (world, image) = ProxiedWorld::with_object(40);
-    let mut command = world.command_with_fault(&["pull", "app"], ("FAIL_FSYNC", ".qcow2.partial"));
+    let mut command =
+        world.command_with_fault(&["pull", "app"], ("FAIL_FSYNC", ".qcow2.pull/partial"));
     let ran = crate::common::wait_for_exit(command.spawn().unwrap());
     ran.failed(1, &["cannot write", "Input/output error"]);
     assert!(

@@ -3,6 +3,7 @@
 mod attacker;
 mod chains;
 mod leases;
+mod pulls;
 mod races;
 mod reading;
 mod rights;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::checked_open::open_regular;
 use super::errors::system_error;
 use super::local::LocalFs;
-use super::remote::{RemoteFs, script_argv};
+use super::remote::RemoteFs;
 use crate::command::{Input, bounded_lines, read_text};
 use crate::digest::BlockHasher;
 use crate::image_file::file_stamp;
@@ -81,6 +81,18 @@ impl LocalFs {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let file = Arc::new(self.open(path).await?);
+        self.hash_file(path, file, blocks, results, cancel).await
+    }
+
+    /// Reads and hashes blocks of an open file; `path` is its name.
+    pub(crate) async fn hash_file(
+        &self,
+        path: &str,
+        file: Arc<File>,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
         let hash = move |block| match read_and_hash(&file, block, |_, _| Ok(())) {
             Ok(digest) => Ok(BlockState::Hashed(digest)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -325,7 +337,7 @@ impl RemoteFs {
             .copied()
             .chain(numbers.iter().map(String::as_str))
             .collect();
-        let argv = script_argv(argv[0], &self.settings.owner, &args);
+        let argv = self.argv(argv[0], &args);
         let mut running = self.runner.start(&argv, Input::None).await?;
         let stderr = running.stderr();
         let Some(stdout) = running.stdout() else {

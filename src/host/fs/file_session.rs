@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::errors::{explain, system_error};
-use super::partial_owner::PartialOwner;
+use super::pull_dir::{FILE_PATH, PullDir};
 use super::remote::script_argv;
 use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState, SEPARATOR};
 use crate::command::{
@@ -28,7 +28,6 @@ use crate::sftp::{Access, SftpFile};
 use crate::ssh::Master;
 use snapdeck_model::{BufferPool, Error, Kind, Result};
 use snapdeck_nbd::Nbd;
-use snapdeck_ownership::OwnerMark;
 
 /// For a block of a few MiB; ssh's keepalive detects a lost connection earlier.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(300);
@@ -50,10 +49,28 @@ pub(super) enum Mode {
     Read,
     Write {
         content: Content,
-        partial: PartialOwner,
+        /// The private directory of the file.
+        dir: PullDir,
     },
     /// Overwrites bad blocks of a file that has its final name.
     Repair,
+}
+
+impl Mode {
+    fn dir(&self) -> Option<&PullDir> {
+        match self {
+            Self::Write { dir, .. } => Some(dir),
+            Self::Read | Self::Repair => None,
+        }
+    }
+
+    /// Returns the name of the file `path` for a script.
+    pub(super) fn script_path<'a>(&self, path: &'a str) -> &'a str {
+        match self.dir() {
+            Some(_) => FILE_PATH,
+            None => path,
+        }
+    }
 }
 
 /// Metadata of a file when it was opened.
@@ -66,8 +83,6 @@ pub(super) struct OpenInfo {
     pub boot_id: String,
     /// Blocks that earlier sessions wrote for the same content.
     pub resume_state: ResumeState,
-    /// The snapdeck that created a partial file, if its log names it.
-    pub owner: Option<OwnerMark>,
 }
 
 impl OpenInfo {
@@ -75,7 +90,7 @@ impl OpenInfo {
         ResumeLog {
             content: content.clone(),
             boot_id: self.boot_id.clone(),
-            owner: self.owner.clone(),
+            owner: None,
         }
     }
 }
@@ -175,7 +190,8 @@ impl FileSession {
         };
         let summary = format!("cannot {verb} {path} on host {}", runner.host());
         let master = ssh.acquire_master().await?;
-        let argv = script_argv("open", owner, &[mode_arg, path, &size]);
+        let args = [mode_arg, mode.script_path(path), &size];
+        let argv = script_argv("open", owner, mode.dir(), &args);
         let mut process = runner.start(&argv, Input::Piped).await?;
         let stderr = process.stderr();
         let (Some(mut stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
@@ -355,7 +371,6 @@ async fn handshake(
         descriptor: String::new(),
         boot_id,
         resume_state: ResumeState::default(),
-        owner: None,
     };
     let mut command = "keep\n".to_owned();
     match (mode, first) {
@@ -366,16 +381,9 @@ async fn handshake(
                 "it was replaced while the connection was lost",
             ));
         }
-        (
-            Mode::Write {
-                content, partial, ..
-            },
-            None,
-        ) => {
-            info.owner = match info.inode == MISSING_INODE {
-                true => Some(partial.claim_new(log.as_bytes())?),
-                false => partial.check_existing(log.as_bytes(), content)?,
-            };
+        (Mode::Write { content, dir }, None) => {
+            let has_file = info.inode != MISSING_INODE;
+            dir.check_content(log.as_bytes(), has_file, content)?;
             let resume_log = info.resume_log(content);
             info.resume_state = resume_log.parse(log.as_bytes(), info.size_bytes);
             if info.resume_state.blocks.is_empty() {

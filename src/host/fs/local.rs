@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,9 @@ use super::blocks::{BlockCopy, BlockSender};
 use super::checked_open::open_regular;
 use super::errors::{explain, suggest_other_id};
 use super::local_handles::{LocalReader, LocalWriter};
-use super::resume_log::{Content, ResumeLog};
+use super::local_pull;
+use super::pull_dir::PullDirRecords;
+use super::resume_log::Content;
 use super::{FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
 use crate::blocking_pool::{BlockingPool, Timeout};
 use crate::image_file::{self, ImageFile};
@@ -91,9 +93,8 @@ impl HostFs for LocalFs {
         PreopenedFile::new(HostFiles::Local(self.clone()), path, None)
     }
 
-    async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter> {
-        let owner = self.settings.owner.clone();
-        let writer = LocalWriter::create(self, path, owner, content.clone()).await?;
+    async fn open_writer(&self, dir: &str, content: &Content) -> Result<FileWriter> {
+        let writer = LocalWriter::create(self, dir, content.clone()).await?;
         Ok(Box::new(writer))
     }
 
@@ -128,21 +129,11 @@ impl HostFs for LocalFs {
         .await
     }
 
-    async fn remove_second_name(&self, partial: &str) -> Result<()> {
-        let (file, log) = (
-            PathBuf::from(partial),
-            PathBuf::from(ResumeLog::path(partial)),
-        );
-        self.run(format!("remove {partial}"), CALL_TIMEOUT, move || {
-            let metadata = std::fs::symlink_metadata;
-            let is_second = metadata(&file).is_ok_and(|file| file.is_file() && file.nlink() > 1);
-            let has_log = metadata(&log).is_ok_and(|log| log.is_file());
-            if is_second && has_log {
-                std::fs::remove_file(&file)?;
-                std::fs::remove_file(&log)?;
-                sync_parent_dir(&file)?;
-            }
-            Ok(())
+    async fn remove_finished(&self, dir: &str) -> Result<()> {
+        let path = PathBuf::from(dir);
+        let records = PullDirRecords::new(&self.records, &self.settings, dir);
+        self.run(format!("remove {dir}"), CALL_TIMEOUT, move || {
+            local_pull::remove_finished(&path, &records)
         })
         .await
     }
@@ -264,11 +255,12 @@ fn ignore_not_found(result: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-pub(super) fn sync_parent_dir(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
+fn sync_parent_dir(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 /// The `owner` of a host's settings.

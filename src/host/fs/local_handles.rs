@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
 use super::checked_open::{is_only_name, open_own, open_regular};
-use super::local::{CALL_TIMEOUT, FileOwner, LocalFs, sync_parent_dir};
-use super::partial_owner::PartialOwner;
-use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState};
-use super::{HostFs, ReadFile, WriteFile};
-use crate::image_file::file_stamp;
+use super::local::{CALL_TIMEOUT, LocalFs, sync_dir};
+use super::local_pull::{LocalPullDir, OpenPull, open_pull};
+use super::pull_dir::{FILE_NAME, PullDir, PullDirRecords};
+use super::resume_log::{Content, ResumeLog, ResumeState};
+use super::{ReadFile, WriteFile};
+use crate::image_file::{self, ImageFile, file_stamp};
 use snapdeck_libvirt::begin_sync;
 use snapdeck_model::{BufferPool, Digest, FileStamp, Result};
 
 /// For flushing gigabytes to the disk.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// A file whose content differs after every boot (proc(5)).
-const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A file open for reads.
 pub(super) struct LocalReader {
@@ -75,6 +75,14 @@ impl ReadFile for LocalReader {
     }
 }
 
+/// The directory of a pull and its resume log.
+struct Pull {
+    dir: LocalPullDir,
+    pull_dir: PullDir,
+    log: ResumeLog,
+    log_file: Arc<File>,
+}
+
 /// A file open for writes, locked until it is dropped.
 pub(super) struct LocalWriter {
     fs: LocalFs,
@@ -82,32 +90,35 @@ pub(super) struct LocalWriter {
     file: Arc<File>,
     resume_state: ResumeState,
     /// `None` for the repair of a file that has its final name.
-    resume_log: Option<(ResumeLog, Arc<File>)>,
-    partial_owner: Option<PartialOwner>,
+    pull: Option<Pull>,
     /// The kernel serialises the writes to a file: a thread that waits there spins, a task that waits here does not.
     write_lock: Mutex<()>,
 }
 
 impl LocalWriter {
-    /// Creates or resumes a file, as [`HostFs::open_writer`].
-    pub(super) async fn create(
-        fs: &LocalFs,
-        path: &str,
-        owner: String,
-        content: Content,
-    ) -> Result<Self> {
-        let (name, log_path) = (PathBuf::from(path), PathBuf::from(ResumeLog::path(path)));
-        let partial = PartialOwner::new(&fs.records, &fs.settings, path);
-        let partial_owner = partial.clone();
-        let opened = fs.run(format!("create {path}"), CALL_TIMEOUT, move || {
-            open_partial(&name, &log_path, &owner, content, &partial)
+    /// Creates or resumes the file of a pull, as [`HostFs::open_writer`].
+    pub(super) async fn create(fs: &LocalFs, dir: &str, content: Content) -> Result<Self> {
+        let (name, owner) = (PathBuf::from(dir), fs.settings.owner.clone());
+        let records = PullDirRecords::new(&fs.records, &fs.settings, dir);
+        let opened = fs.run(format!("create {dir}"), CALL_TIMEOUT, move || {
+            open_pull(&name, &owner, content, &records)
         });
-        let (file, resume_state, log, log_file) = opened.await?;
-        let resume_log = Some((log, Arc::new(log_file)));
-        Ok(Self {
-            partial_owner: Some(partial_owner),
-            ..Self::new(fs, path, file, resume_state, resume_log)
-        })
+        let OpenPull {
+            dir: open_dir,
+            pull_dir,
+            file,
+            resume_state,
+            log,
+            log_file,
+        } = opened.await?;
+        let pull = Pull {
+            dir: open_dir,
+            pull_dir,
+            log,
+            log_file: Arc::new(log_file),
+        };
+        let path = format!("{dir}/{FILE_NAME}");
+        Ok(Self::new(fs, &path, file, resume_state, Some(pull)))
     }
 
     /// Opens a file as [`HostFs::open_for_repair`].
@@ -128,24 +139,23 @@ impl LocalWriter {
         path: &str,
         file: File,
         resume_state: ResumeState,
-        resume_log: Option<(ResumeLog, Arc<File>)>,
+        pull: Option<Pull>,
     ) -> Self {
         Self {
             fs: fs.clone(),
             path: path.into(),
             file: Arc::new(file),
             resume_state,
-            resume_log,
-            partial_owner: None,
+            pull,
             write_lock: Mutex::default(),
         }
     }
 
     async fn append_to_log(&self, entry: impl FnOnce(&ResumeLog) -> String) -> Result<()> {
-        let Some((log, file)) = &self.resume_log else {
+        let Some(pull) = &self.pull else {
             return Ok(());
         };
-        let (entry, file) = (entry(log), file.clone());
+        let (entry, file) = (entry(&pull.log), pull.log_file.clone());
         let action = format!("write {}", ResumeLog::path(&self.path));
         self.fs
             .run(action, CALL_TIMEOUT, move || {
@@ -154,12 +164,17 @@ impl LocalWriter {
             .await
     }
 
-    /// Removes the resume log, after its file was removed or renamed: a partial file without a log is not snapdeck's.
-    async fn remove_log(&self) -> Result<()> {
-        self.fs.remove_file(&ResumeLog::path(&self.path)).await?;
-        if let (Some(partial), Some((log, _))) = (&self.partial_owner, &self.resume_log) {
-            partial.forget(log.owner.as_ref());
-        }
+    /// Removes the directory of the pull.
+    async fn remove_dir(&self) -> Result<()> {
+        let Some(pull) = &self.pull else {
+            return Ok(());
+        };
+        let dir = pull.dir.clone();
+        let action = format!("remove {}", pull.pull_dir.path());
+        self.fs
+            .run(action, CALL_TIMEOUT, move || dir.remove())
+            .await?;
+        pull.pull_dir.forget();
         Ok(())
     }
 }
@@ -196,9 +211,35 @@ impl WriteFile for LocalWriter {
             .await
     }
 
+    async fn image_file(&self) -> Result<ImageFile> {
+        let file = self.file.clone();
+        let action = format!("read {}", self.path);
+        self.fs
+            .run(action, CALL_TIMEOUT, move || {
+                let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+                image_file::inspect(Path::new(&open))
+            })
+            .await
+    }
+
+    async fn hash_blocks(
+        &self,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let file = self.file.clone();
+        self.fs
+            .hash_file(&self.path, file, blocks, results, cancel)
+            .await
+    }
+
+    fn pull_dir(&self) -> Option<&PullDir> {
+        self.pull.as_ref().map(|pull| &pull.pull_dir)
+    }
+
     async fn discard(&self) -> Result<()> {
-        self.fs.remove_file(&self.path).await?;
-        self.remove_log().await
+        self.remove_dir().await
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
@@ -230,150 +271,41 @@ impl WriteFile for LocalWriter {
     }
 
     async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {
-        let file = self.file.clone();
-        let (from, to) = (PathBuf::from(&*self.path), PathBuf::from(path));
         let action = format!("rename {} to {path}", self.path);
+        let dir = self.pull.as_ref().map(|pull| pull.dir.clone());
+        let (file, target) = (self.file.clone(), PathBuf::from(path));
         self.fs
             .run(action, CALL_TIMEOUT, move || {
+                let dir = dir.ok_or(io::ErrorKind::InvalidInput)?;
+                let to = dir.sibling(&target)?;
                 file.set_permissions(Permissions::from_mode(0o644))?;
                 file.sync_all()?;
-                rename(&from, &to, replaced)?;
+                rename(&dir.file(), &to, replaced)?;
                 if !is_only_name(&file, &to)? {
                     return Err(io::Error::new(
                         io::ErrorKind::ResourceBusy,
-                        "another process has replaced the partial file",
+                        "another process has replaced the file",
                     ));
                 }
-                sync_parent_dir(&to)
+                sync_dir(&dir.entry(".."))
             })
             .await?;
-        // It is published: a log without its partial file is harmless.
-        if let Err(error) = self.remove_log().await {
+        // It is published: the next pull removes the directory.
+        if let Err(error) = self.remove_dir().await {
             tracing::warn!("{error}");
         }
         Ok(())
     }
 }
 
-type OpenPartial = (File, ResumeState, ResumeLog, File);
-
-/// Opens or creates a partial file of mode 0600, which is locked, and its resume log.
-///
-/// An existing file is locked before anything in the directory changes: two processes never write, validate or rename
-/// one partial file at a time. The log of a new one is written first: without a log a file is not snapdeck's.
-fn open_partial(
-    path: &Path,
-    log_path: &Path,
-    owner_name: &str,
-    content: Content,
-    partial: &PartialOwner,
-) -> io::Result<OpenPartial> {
-    let owner = FileOwner::resolve(owner_name)?;
-    // Without a boot ID, recorded blocks are verified before use.
-    let boot_id = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
-    let mut log = ResumeLog {
-        boot_id: boot_id.trim().to_owned(),
-        content,
-        owner: None,
-    };
-    let is_missing = matches!(
-        std::fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound
-    );
-    if is_missing {
-        let text = read_log(log_path, owner_name)?;
-        log.owner = Some(partial.claim_new(&text)?);
-        let log_file = append_header(log_path, owner_name, &log)?;
-        let file = create_partial(path).inspect_err(|_| partial.forget(log.owner.as_ref()))?;
-        // A wrong owner fails here rather than after an hour of writing.
-        if let Err(error) = owner.apply(&file) {
-            std::fs::remove_file(path)?;
-            std::fs::remove_file(log_path)?;
-            partial.forget(log.owner.as_ref());
-            return Err(error);
-        }
-        file.set_len(log.content.size_bytes)?;
-        return Ok((file, ResumeState::default(), log, log_file));
-    }
-    let file = open_own(OpenOptions::new().read(true).write(true), path, owner_name)?;
-    lock_partial(&file, path)?;
-    let text = read_log(log_path, owner_name)?;
-    log.owner = partial.check_existing(&text, &log.content)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    owner.apply(&file)?;
-    let resume_state = log.parse(&text, file.metadata()?.len());
-    if resume_state.blocks.is_empty() {
-        let log_file = append_header(log_path, owner_name, &log)?;
-        file.set_len(0)?;
-        file.set_len(log.content.size_bytes)?;
-        return Ok((file, resume_state, log, log_file));
-    }
-    let mut log_file = open_own(OpenOptions::new().append(true), log_path, owner_name)?;
-    // Ends a truncated record.
-    log_file.write_all(b"\n")?;
-    Ok((file, resume_state, log, log_file))
-}
-
-fn create_partial(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => in_use_error(),
-            _ => error,
-        })?;
-    lock_partial(&file, path)?;
-    Ok(file)
-}
-
-fn lock_partial(file: &File, path: &Path) -> io::Result<()> {
-    lock_file(file)?;
-    let identity = |data: std::fs::Metadata| (data.dev(), data.ino());
-    // Between open and lock, its last writer may have renamed it into place: then it is a finished snapshot.
-    let current = std::fs::symlink_metadata(path).map(identity).ok();
-    match current == Some(identity(file.metadata()?)) {
-        true => Ok(()),
-        false => Err(in_use_error()),
-    }
-}
-
-/// Returns the text of a resume log; empty if it does not exist.
-fn read_log(path: &Path, owner: &str) -> io::Result<Vec<u8>> {
-    let file = match open_own(OpenOptions::new().read(true), path, owner) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut text = Vec::new();
-    file.take(MAX_LOG_BYTES).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-/// Begins a log, or adds a header that discards all records before it.
-fn append_header(path: &Path, owner: &str, log: &ResumeLog) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let options = options.append(true).create(true).mode(0o600);
-    let mut file = open_own(options, path, owner)?;
-    // The newline ends a truncated record.
-    let text = format!("\n{}", log.header(&BTreeMap::new()));
-    file.write_all(text.as_bytes())?;
-    // Before the partial file: one whose log a power failure has emptied would not be known as snapdeck's.
-    file.sync_all()?;
-    sync_parent_dir(path)?;
-    Ok(file)
-}
-
-fn lock_file(file: &File) -> io::Result<()> {
+pub(super) fn lock_file(file: &File) -> io::Result<()> {
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => in_use_error(),
         TryLockError::Error(error) => error,
     })
 }
 
-fn in_use_error() -> io::Error {
+pub(super) fn in_use_error() -> io::Error {
     io::Error::new(
         io::ErrorKind::WouldBlock,
         "another process is writing it, or just finished",

@@ -6,7 +6,8 @@ mod errors;
 mod file_session;
 mod local;
 mod local_handles;
-mod partial_owner;
+mod local_pull;
+mod pull_dir;
 mod remote;
 mod remote_file;
 mod remote_handles;
@@ -32,6 +33,7 @@ pub use blocks::{BlockCopy, BlockSender, BlockState, CopySource};
 pub(crate) use checked_open::{is_only_name, open_no_follow};
 pub(crate) use errors::{TEMP_DIR_HINT, suggest_other_id, system_error};
 pub(crate) use local::LocalFs;
+pub use pull_dir::PullDir;
 pub(crate) use remote::RemoteFs;
 pub use remote_handles::PreopenedFile;
 pub(crate) use resume_log::ResumeLog;
@@ -68,14 +70,15 @@ pub trait HostFs: Send + Sync {
     /// Opens a file that another program still writes, ahead of the time it is read: over SSH, opening takes long.
     async fn preopen(&self, path: &str) -> PreopenedFile;
 
-    /// Creates a file for writes at offsets, or resumes one that an earlier writer of the same content left.
+    /// Creates a file for writes at offsets in the private directory `dir`, which is created, too; or resumes one that an
+    /// earlier writer of the same content left.
     ///
     /// It has mode 0600 and the content's length, and is locked until the writer is dropped.
     ///
     /// # Errors
-    /// `Conflict`, with nothing changed, if another process writes the file, and for a file that snapdeck did not create or
-    /// that another installation of it has created for another content.
-    async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter>;
+    /// `Conflict`, with nothing changed, if another process writes the file, and for a directory that snapdeck did not create
+    /// or that another installation of it has created for another content.
+    async fn open_writer(&self, dir: &str, content: &Content) -> Result<FileWriter>;
 
     /// Opens a snapshot to overwrite its bad blocks; it is locked against QEMU until the writer is dropped.
     ///
@@ -110,12 +113,12 @@ pub trait HostFs: Send + Sync {
     /// An I/O error.
     async fn remove_files(&self, paths: &[&str]) -> Result<bool>;
 
-    /// Removes the partial name, and the resume log, of a file that has its final name, too: its publication was killed in
-    /// between, and what is published must not be written. Does nothing to other files, and none without a resume log.
+    /// Removes the directory of a writer that has nothing to resume: its publication was killed. A file in it that has its
+    /// final name, too, must not be written. Does nothing to other directories.
     ///
     /// # Errors
     /// An I/O error.
-    async fn remove_second_name(&self, partial: &str) -> Result<()>;
+    async fn remove_finished(&self, dir: &str) -> Result<()>;
 
     /// Returns the first `limit` bytes of a file; `None` if it does not exist.
     ///
@@ -218,10 +221,30 @@ pub trait WriteFile: Send + Sync {
         cancel: &CancellationToken,
     ) -> Result<()>;
 
-    /// Removes the file and its resume log.
+    /// Returns size, stamp and header of the file as an image.
     ///
     /// # Errors
-    /// An I/O error; `Unreachable`. Both stay for the next writer then.
+    /// As [`HostFs::image_file`].
+    async fn image_file(&self) -> Result<ImageFile>;
+
+    /// Reads and hashes blocks of the file on the host, and sends the state of each.
+    ///
+    /// # Errors
+    /// As [`HostFs::hash_blocks`].
+    async fn hash_blocks(
+        &self,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()>;
+
+    /// Returns the private directory of the file; `None` for a file that has its final name.
+    fn pull_dir(&self) -> Option<&PullDir>;
+
+    /// Removes the file with its directory.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`. The file stays for the next writer then.
     async fn discard(&self) -> Result<()>;
 
     /// Writes all of `data` at `offset`.
@@ -236,8 +259,8 @@ pub trait WriteFile: Send + Sync {
     /// An I/O error: written data may be lost, and no record of the resume log is valid.
     async fn finish(&self) -> Result<()>;
 
-    /// Gives the file its final name and mode 0644, in place of the file with the stamp `replaced`; without one, never
-    /// over an existing file.
+    /// Gives the file mode 0644 and its final name, beside its private directory, in place of the file with the stamp
+    /// `replaced`; without one, never over an existing file. The directory is removed.
     ///
     /// # Errors
     /// `Conflict` if `path` exists and has another stamp; an I/O error. The file keeps its name then.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::blocks::{BlockCopy, BlockSender, format_stamp};
 use super::errors::{explain, suggest_other_id, system_error};
 use super::file_session::Mode;
-use super::partial_owner::PartialOwner;
+use super::pull_dir::{FILE_NAME, FILE_PATH, PullDir, PullDirRecords, unmarked_error};
 use super::remote_file::RemoteFile;
 use super::remote_handles::{RemoteWriter, SftpReader};
 use super::remote_stat::{HeaderCache, path_from_bytes};
@@ -23,9 +23,13 @@ use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{Error, FileStamp, Kind, Result};
-use snapdeck_ownership::{OwnershipRecords, random_id};
+use snapdeck_ownership::{OwnerMark, OwnershipRecords, random_id};
 
-const SCRIPT: &str = concat!(include_str!("../open_file.sh"), include_str!("remote.sh"));
+const SCRIPT: &str = concat!(
+    include_str!("../open_file.sh"),
+    include_str!("../private_dir.sh"),
+    include_str!("remote.sh")
+);
 /// For calls on names and on the first bytes of files.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// For removing a file, and for flushing a whole one to the disk.
@@ -35,9 +39,18 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most output of one command.
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
 
-/// Returns the command that runs a verb of [`SCRIPT`]; `owner` is that of the host.
-pub(super) fn script_argv<'a>(verb: &'a str, owner: &'a str, args: &[&'a str]) -> Vec<&'a str> {
-    [&["sh", "-c", SCRIPT, "snapdeck", verb, owner], args].concat()
+/// Returns the command that runs a verb of [`SCRIPT`], in the directory `dir` if there is one; `owner` is that of the host.
+pub(super) fn script_argv<'a>(
+    verb: &'a str,
+    owner: &'a str,
+    dir: Option<&'a PullDir>,
+    args: &[&'a str],
+) -> Vec<&'a str> {
+    let script = ["sh", "-c", SCRIPT, "snapdeck"];
+    match dir {
+        None => [&script[..], &[verb, owner], args].concat(),
+        Some(dir) => [&script[..], &["in", owner], &dir.words(), &[verb], args].concat(),
+    }
 }
 
 #[derive(Clone)]
@@ -47,6 +60,8 @@ pub(crate) struct RemoteFs {
     pub(super) runner: CommandRunner,
     pub(super) retry_policy: RetryPolicy,
     pub(super) header_cache: HeaderCache,
+    /// The directory in which all commands run, with relative names.
+    pub(super) dir: Option<Arc<PullDir>>,
 }
 
 impl RemoteFs {
@@ -61,7 +76,22 @@ impl RemoteFs {
             runner,
             retry_policy: RetryPolicy::no_retry(),
             header_cache: HeaderCache::default(),
+            dir: None,
         }
+    }
+
+    /// Returns the files in `dir`, which are named by relative paths.
+    pub(super) fn inside(&self, dir: Option<&PullDir>) -> Self {
+        Self {
+            header_cache: HeaderCache::default(),
+            dir: dir.cloned().map(Arc::new),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the command that runs a verb of the script.
+    pub(super) fn argv<'a>(&'a self, verb: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+        script_argv(verb, &self.settings.owner, self.dir.as_deref(), args)
     }
 
     pub(crate) fn with_retry_policy(&self, policy: RetryPolicy) -> Self {
@@ -79,7 +109,7 @@ impl RemoteFs {
         args: &[&str],
         deadline: Duration,
     ) -> Result<Output> {
-        let argv = script_argv(verb, &self.settings.owner, args);
+        let argv = self.argv(verb, args);
         let never = CancellationToken::new();
         let run = || {
             self.runner
@@ -112,19 +142,72 @@ impl RemoteFs {
         Ok(text.trim_end_matches('\n').to_owned())
     }
 
+    /// Renames the file of a pull, in whose directory commands run, to `path` beside the directory.
     pub(super) async fn rename_into_place(
         &self,
-        from: &str,
-        to: &str,
+        path: &str,
         replaced: Option<FileStamp>,
         inode: &str,
     ) -> Result<()> {
         let stamp = replaced.map(format_stamp).unwrap_or_default();
-        let action = format!("rename {from} to {to}");
-        let args = [from, to, &stamp, inode];
+        let dir = self.dir.as_deref().map_or("", PullDir::path);
+        let action = format!("rename {dir}/{FILE_NAME} to {path}");
+        let name = path.rsplit_once('/').filter(|(parent, _)| {
+            let own = dir.rsplit_once('/');
+            own.is_some_and(|(own, _)| own == *parent)
+        });
+        let Some((_, name)) = name else {
+            return Err(Error::new(Kind::InvalidInput, self.summary(&action))
+                .with_cause(format!("it is not beside {dir}")));
+        };
+        let to = format!("../{name}");
+        let args = [FILE_PATH, &*to, &*stamp, inode];
         self.call(&action, "rename_into_place", &args, SYNC_TIMEOUT)
             .await
             .map(|_| ())
+    }
+
+    /// Creates the directory of a pull, or uses an existing one.
+    async fn make_pull(&self, path: &str) -> Result<PullDir> {
+        let records = PullDirRecords::new(&self.records, &self.settings, path);
+        let claimed = records.claim();
+        let action = format!("create {path}");
+        let args = [path, &*claimed.to_text()];
+        let reply = match self
+            .call_line(&action, "make_pull", &args, CALL_TIMEOUT)
+            .await
+        {
+            Ok(reply) => reply,
+            Err(error) => {
+                // If the response was lost, it may exist.
+                if error.kind() != Kind::Unreachable {
+                    records.forget(&claimed.id);
+                }
+                return Err(error);
+            }
+        };
+        let entered = reply.split_once('\n').and_then(|(identity, mark)| {
+            let found = OwnerMark::parse(mark.as_bytes())?;
+            Some(records.entered(&claimed, found, identity.to_owned()))
+        });
+        entered.ok_or_else(|| {
+            records.forget(&claimed.id);
+            explain(self.summary(&action), &unmarked_error(path))
+        })
+    }
+
+    /// Removes the directory in which commands run.
+    pub(super) async fn remove_pull(&self) -> Result<()> {
+        let Some(dir) = &self.dir else {
+            return Ok(());
+        };
+        let action = format!("remove {}", dir.path());
+        let outside = self.inside(None);
+        outside
+            .call(&action, "remove_pull", &dir.words(), SYNC_TIMEOUT)
+            .await?;
+        dir.forget();
+        Ok(())
     }
 
     async fn open(&self, path: &str, mode: Mode) -> Result<RemoteFile> {
@@ -142,7 +225,7 @@ impl RemoteFs {
             if attempts.fetch_add(1, Relaxed) > 0 {
                 args.push("again");
             }
-            let argv = script_argv(verb, &self.settings.owner, &args);
+            let argv = self.argv(verb, &args);
             let output = self.runner.run_with_input(&argv, bytes, CALL_TIMEOUT);
             self.check_status(action, output.await?)
         };
@@ -172,18 +255,27 @@ impl HostFs for RemoteFs {
         PreopenedFile::new(HostFiles::Remote(self.clone()), path, sftp)
     }
 
-    async fn open_writer(&self, path: &str, content: &Content) -> Result<FileWriter> {
+    async fn open_writer(&self, dir: &str, content: &Content) -> Result<FileWriter> {
+        let pull_dir = self.make_pull(dir).await?;
+        let fs = self.inside(Some(&pull_dir));
         let mode = Mode::Write {
             content: content.clone(),
-            partial: PartialOwner::new(&self.records, &self.settings, path),
+            dir: pull_dir,
         };
-        let file = self.open(path, mode).await?;
-        Ok(Box::new(RemoteWriter::new(self, file)))
+        let path = format!("{dir}/{FILE_NAME}");
+        match self.open(&path, mode).await {
+            Ok(file) => Ok(Box::new(RemoteWriter::new(fs, file))),
+            Err(error) => {
+                // A new one has nothing to resume. The first error is reported.
+                let _ = self.remove_finished(dir).await;
+                Err(error)
+            }
+        }
     }
 
     async fn open_for_repair(&self, path: &str) -> Result<FileWriter> {
         let file = self.open(path, Mode::Repair).await?;
-        Ok(Box::new(RemoteWriter::new(self, file)))
+        Ok(Box::new(RemoteWriter::new(self.clone(), file)))
     }
 
     async fn hash_blocks(
@@ -204,10 +296,21 @@ impl HostFs for RemoteFs {
         Ok(reply == "removed")
     }
 
-    async fn remove_second_name(&self, partial: &str) -> Result<()> {
-        let action = format!("remove {partial}");
-        self.call(&action, "remove_second_name", &[partial], SYNC_TIMEOUT)
-            .await?;
+    async fn remove_finished(&self, dir: &str) -> Result<()> {
+        let records = PullDirRecords::new(&self.records, &self.settings, dir);
+        let recorded = if records.has_any() { "recorded" } else { "" };
+        let (action, verb) = (format!("remove {dir}"), "remove_finished_pull");
+        let args = [dir, recorded];
+        let output = self.call(&action, verb, &args, SYNC_TIMEOUT).await?;
+        match &*output.stdout {
+            b"" => {}
+            b"\n" => records.forget_all(),
+            mark => {
+                if let Some(mark) = OwnerMark::parse(mark) {
+                    records.forget(&mark.id);
+                }
+            }
+        }
         Ok(())
     }
 

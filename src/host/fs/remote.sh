@@ -40,8 +40,42 @@ open_pair() {
 remove_temporary() { rm -f -- "$new"; }
 verb=$1 owner=$2
 shift 2
+# in DIR ID IDENTITY VERB ARGUMENT...: runs a verb in the directory of a pull; the names of its files are relative.
+if [ "$verb" = in ]; then
+  enter_pull "$1" "$2" "$3"
+  verb=$4
+  shift 4
+fi
 
 case $verb in
+# make_pull DIR MARK: creates the directory of a pull, or uses an existing one; prints device and inode, and its mark. May be
+# repeated.
+make_pull)
+  make_pull "$1" "$2"
+  printf '%s\n%s\n' "$(identity .)" "$(head -c 1001 -- "./$mark" | tr -d '\0\n')"
+  ;;
+
+# remove_pull DIR ID IDENTITY: removes the directory of a pull; a missing one is fine.
+remove_pull)
+  [ -e "$1" ] || [ -L "$1" ] || exit 0
+  enter_pull "$1" "$2" "$3"
+  remove_entered_pull "$1"
+  ;;
+
+# remove_finished_pull DIR [recorded]: removes the directory of a pull that has nothing to resume: no file, or one that has its
+# final name, too; prints its mark. "recorded": it is removed without a mark as well if it is empty.
+remove_finished_pull)
+  [ -d "$1" ] && enter "$1" && is_private . || exit 0
+  if is_file "./$mark"; then
+    if [ -e ./partial ] && [ "$(stat -c %h ./partial)" = 1 ]; then exit 0; fi
+  elif [ -z "${2:-}" ] || [ -n "$(ls -A)" ]; then
+    exit 0
+  fi
+  text=$(head -c 1001 -- "./$mark" 2>/dev/null | tr -d '\0\n')
+  remove_entered_pull "$1"
+  printf '%s\n' "$text"
+  ;;
+
 # list_images DIR...: for each directory its canonical path, the names of its files but those too short for an image, and
 # an empty field; then name and content of each damage record, and an empty field. A missing directory has the single name
 # "/".
@@ -99,13 +133,6 @@ remove_files)
   rm -f -- "$@" || exit 1
   echo "$existed"
   [ ! -d "${1%/*}" ] || sync -- "${1%/*}/"
-  ;;
-
-# remove_second_name PARTIAL: removes the partial name and the resume log of a file that has its final name, too.
-remove_second_name)
-  if [ -f "$1" ] && [ ! -L "$1" ] && [ "$(stat -c %h -- "$1")" -gt 1 ] && [ -f "$1.mark" ] && [ ! -L "$1.mark" ]; then
-    rm -f -- "$1" "$1.mark" && sync -- "${1%/*}/"
-  fi
   ;;
 
 free_bytes)
@@ -229,7 +256,7 @@ rename_into_place)
   ;;
 
 # open read|write|repair PATH SIZE: keeps a file open until stdin ends or is silent for 20 s; "write" and "repair" lock it,
-# "repair" is for a file that has its final name. Prints the boot ID, the resume log in one line, and size and inode, which
+# "write" is for the file of a pull and "repair" for one that has its final name. Prints the boot ID, the resume log in one line, and size and inode, which
 # are 0 for a file that does not exist; reads "truncate HEADER", which creates or empties it, or "keep", or anything else to
 # leave all as it is; prints "open", the inode and the process ID, whose descriptor 9 is the file. Commands of one byte
 # follow:
@@ -295,7 +322,7 @@ open)
   command=$(timeout 20 sh -c 'IFS= read -r line && printf %s "$line"') || exit 1
   case $command in
   truncate\ *)
-    # The log first, and on the disk: without a log the file is not snapdeck's.
+    # The log first, and on the disk.
     need_log && printf '\n%s\t\n' "${command#truncate }" >&7 && sync -- /proc/self/fd/7 "${log%/*}/" || exit 1
     if [ -n "$new" ]; then
       dd of="$path" count=0 conv=excl status=none </dev/null 2>/dev/null ||

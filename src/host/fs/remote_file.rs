@@ -99,11 +99,9 @@ impl RemoteFile {
         &self.path
     }
 
-    /// Removes the record that this installation created the file, which was removed or renamed.
-    pub(super) fn forget_owner(&self) {
-        if let Mode::Write { partial, .. } = &self.mode {
-            partial.forget(self.first.owner.as_ref());
-        }
+    /// Returns the path for commands, which run in the directory of the file if it has a private one.
+    pub(super) fn script_path(&self) -> &str {
+        self.mode.script_path(&self.path)
     }
 
     /// Returns the metadata when the file was opened first.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,12 +11,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
+use super::errors::explain;
 use super::file_session::{Mode, OpenInfo};
+use super::pull_dir::PullDir;
 use super::remote::RemoteFs;
 use super::remote_file::RemoteFile;
-use super::resume_log::{ResumeLog, ResumeState};
-use super::{FileReader, HostFiles, HostFs, ReadFile, WriteFile};
+use super::resume_log::ResumeState;
+use super::{FileReader, HostFiles, ReadFile, WriteFile};
 use crate::command::{CommandRunner, RunningCommand};
+use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
 use crate::sftp::{Access, SftpFile};
 use snapdeck_model::{BufferPool, Digest, Error, FileStamp, Kind, Result};
@@ -123,19 +127,9 @@ pub(super) struct RemoteWriter {
 }
 
 impl RemoteWriter {
-    pub(super) fn new(fs: &RemoteFs, file: RemoteFile) -> Self {
-        Self {
-            fs: fs.clone(),
-            file,
-        }
-    }
-
-    /// Removes the resume log, after its file was removed or renamed: a partial file without a log is not snapdeck's.
-    async fn remove_log(&self) -> Result<()> {
-        let path = self.file.path();
-        self.fs.remove_file(&ResumeLog::path(path)).await?;
-        self.file.forget_owner();
-        Ok(())
+    /// `fs` runs commands in the directory of the pull, if the file has one.
+    pub(super) fn new(fs: RemoteFs, file: RemoteFile) -> Self {
+        Self { fs, file }
     }
 }
 
@@ -159,7 +153,7 @@ impl WriteFile for RemoteWriter {
         let OpenInfo {
             size_bytes, inode, ..
         } = self.file.open_info();
-        let target = (self.file.path(), &**inode);
+        let target = (self.file.script_path(), &**inode);
         self.fs.share_extents(source, target, *size_bytes).await
     }
 
@@ -170,16 +164,41 @@ impl WriteFile for RemoteWriter {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let target = (self.file.path(), &*self.file.open_info().inode);
+        let target = (self.file.script_path(), &*self.file.open_info().inode);
         self.fs
             .copy_blocks(source, target, blocks, results, cancel)
             .await
     }
 
+    async fn image_file(&self) -> Result<ImageFile> {
+        let action = format!("read {}", self.file.path());
+        let summary = || format!("cannot {action} on host {}", self.fs.runner.host());
+        let path = PathBuf::from(self.file.script_path());
+        let mut files = self.fs.stat_files(&[path]).await?;
+        match files.pop().map(|status| status.file) {
+            Some(Ok(file)) => Ok(file),
+            Some(Err(error)) => Err(explain(summary(), &error)),
+            None => Err(Error::new(Kind::Failed, summary())),
+        }
+    }
+
+    async fn hash_blocks(
+        &self,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let path = self.file.script_path();
+        self.fs.hash(path, blocks, results, cancel).await
+    }
+
+    fn pull_dir(&self) -> Option<&PullDir> {
+        self.fs.dir.as_deref()
+    }
+
     async fn discard(&self) -> Result<()> {
         self.file.close().await;
-        self.fs.remove_file(self.file.path()).await?;
-        self.remove_log().await
+        self.fs.remove_pull().await
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
@@ -199,14 +218,11 @@ impl WriteFile for RemoteWriter {
     }
 
     async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {
-        let from = self.file.path();
         self.file.finish().await?;
         let inode = &self.file.open_info().inode;
-        self.fs
-            .rename_into_place(from, path, replaced, inode)
-            .await?;
-        // It is published: a log without its partial file is harmless.
-        if let Err(error) = self.remove_log().await {
+        self.fs.rename_into_place(path, replaced, inode).await?;
+        // It is published: the next pull removes the directory.
+        if let Err(error) = self.fs.remove_pull().await {
             tracing::warn!("{error}");
         }
         Ok(())

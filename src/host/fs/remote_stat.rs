@@ -89,6 +89,12 @@ impl RemoteFs {
             .call("read file metadata", "stat", &args, CALL_TIMEOUT)
             .await?;
         let mut statuses = parse_stat_output(&output.stdout, &output.stderr, paths);
+        if self.dir.is_some() {
+            // The next command enters the directory, too.
+            for (status, path) in statuses.iter_mut().zip(paths) {
+                status.path.clone_from(path);
+            }
+        }
         self.fill_headers(&mut statuses).await?;
         Ok(statuses)
     }
@@ -320,7 +326,7 @@ mod tests {
     use super::*;
 
     fn run_script(verb: &str, args: &[&str]) -> std::process::Output {
-        let argv = script_argv(verb, "0:0", args);
+        let argv = script_argv(verb, "0:0", None, args);
         std::process::Command::new(argv[0])
             .args(&argv[1..])
             .env("LC_ALL", "C")

@@ -8,7 +8,7 @@ use snapdeck_model::{BLOCK_BYTES, BufferPool, Kind};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::World;
+use crate::common::{World, run};
 
 /// Runs `test` on both kinds of hosts.
 async fn on_each(test: impl AsyncFn(&World, &dyn HostFs)) {
@@ -135,19 +135,14 @@ async fn links_are_resolved_as_far_as_they_exist() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
     on_each(async |world, fs| {
-        let (partial, path) = (
-            world.path("snapshots/.a.partial"),
-            world.path("snapshots/a"),
-        );
+        let (dir, path) = (world.path("snapshots/.a.pull"), world.path("snapshots/a"));
+        let partial = format!("{dir}/partial");
         let size = BLOCK_BYTES + 5;
         let buffers = BufferPool::default();
-        let writer = fs
-            .open_writer(&partial, &content("v1", size))
-            .await
-            .unwrap();
+        let writer = fs.open_writer(&dir, &content("v1", size)).await.unwrap();
         assert!(writer.resume_state().blocks.is_empty());
-        assert_eq!(mode(&partial), 0o600);
-        let second = fs.open_writer(&partial, &content("v1", size)).await;
+        assert_eq!((mode(&dir), mode(&partial)), (0o700, 0o600));
+        let second = fs.open_writer(&dir, &content("v1", size)).await;
         assert_eq!(second.err().unwrap().kind(), Kind::Conflict);
         writer
             .write_at(BLOCK_BYTES, b"tail!".to_vec().into())
@@ -159,7 +154,7 @@ async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
 
         // The lock of a remote writer is released after its connection is closed.
         let reopen = async |version: &str| loop {
-            match fs.open_writer(&partial, &content(version, size)).await {
+            match fs.open_writer(&dir, &content(version, size)).await {
                 Err(error) if error.kind() == Kind::Conflict => {}
                 opened => break opened.unwrap(),
             }
@@ -173,6 +168,10 @@ async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
         assert!(writer.resume_state().blocks.is_empty(), "other content");
         writer.write_at(0, b"head".to_vec().into()).await.unwrap();
         writer.finish().await.unwrap();
+        assert_eq!(writer.image_file().await.unwrap().size_bytes, size);
+        let elsewhere = world.path("temp/a");
+        assert!(writer.rename_into_place(&elsewhere, None).await.is_err());
+        assert!(!std::fs::exists(elsewhere).unwrap());
 
         std::fs::write(&path, "existing").unwrap();
         let stamp = fs.image_file(&path).await.unwrap().map(|file| file.stamp);
@@ -205,45 +204,121 @@ async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_others_are_never_written_to() {
     on_each(async |world, fs| {
-        let partial = world.path("snapshots/.a.partial");
+        let dir = world.path("snapshots/.a.pull");
+        let (partial, mark) = (format!("{dir}/partial"), format!("{dir}/.snapdeck-owner"));
         let log = format!("{partial}.mark");
         let refused = async || {
-            let error = fs.open_writer(&partial, &content("v", 9)).await.err();
-            let error = error.expect("a file of others was opened");
+            let error = fs.open_writer(&dir, &content("v", 9)).await.err();
+            let error = error.expect("a directory of others was used");
             assert_eq!(error.kind(), Kind::Conflict, "{error}");
+            fs.remove_finished(&dir).await.unwrap();
             error.to_string()
         };
-        // Without a log, with the log of another program, a link, a directory.
+        // A file, a link to a private directory, one without a mark, with that of another program.
+        std::fs::write(&dir, "precious").unwrap();
+        assert!(refused().await.contains("is not a directory"));
+        assert_eq!(std::fs::read(&dir).unwrap(), b"precious");
+        std::fs::remove_file(&dir).unwrap();
+        let target = world.path("scratch/target");
+        make_private(&target);
+        std::os::unix::fs::symlink(&target, &dir).unwrap();
+        refused().await;
+        assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+        std::fs::remove_file(&dir).unwrap();
+        make_private(&dir);
         std::fs::write(&partial, "precious").unwrap();
         assert!(refused().await.contains("did not create"));
-        std::fs::write(&log, "a note\n").unwrap();
-        refused().await;
-        assert_eq!(std::fs::read(&log).unwrap(), b"a note\n");
-        std::fs::remove_file(&partial).unwrap();
-        refused().await;
-        assert_eq!(std::fs::read(&log).unwrap(), b"a note\n");
-        std::fs::remove_file(&log).unwrap();
-        let target = world.path("scratch/target");
-        std::fs::write(&target, "precious").unwrap();
-        std::os::unix::fs::symlink(&target, &partial).unwrap();
-        assert!(fs.open_writer(&partial, &content("v", 9)).await.is_err());
-        std::fs::remove_file(&partial).unwrap();
-        std::os::unix::fs::symlink(&target, &log).unwrap();
-        assert!(fs.open_writer(&partial, &content("v", 9)).await.is_err());
-        std::fs::remove_file(&log).unwrap();
-        assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+        std::fs::write(&mark, "a note").unwrap();
+        assert!(refused().await.contains("did not create"));
+        assert_eq!(std::fs::read(&partial).unwrap(), b"precious");
+        assert_eq!(std::fs::read(&mark).unwrap(), b"a note");
 
-        // The partial file of another installation: the same object is continued, another one is not put in its place.
-        let header = r#"{"content":{"version":"v","sizeBytes":9},"bootId":"b","owner":{"id":"0123456789abcdef0123456789abcdef","creator":"ada on build-1","created":"2026-01-02T03:04:05Z"}}"#;
+        // The directory of another installation: the same object is continued, another one is not put in its place.
+        let owner = r#"{"id":"0123456789abcdef0123456789abcdef","creator":"ada on build-1","created":"2026-01-02T03:04:05Z"}"#;
+        std::fs::write(&mark, owner).unwrap();
+        assert!(refused().await.contains("ada on build-1"));
+        let header = r#"{"content":{"version":"v","sizeBytes":9},"bootId":"b"}"#;
         let text = format!("{header}\t0 {}\t", hash_block(b"123456789"));
         std::fs::write(&partial, "123456789").unwrap();
         std::fs::write(&log, &text).unwrap();
-        let error = fs.open_writer(&partial, &content("w", 9)).await.err();
+        let error = fs.open_writer(&dir, &content("w", 9)).await.err();
         assert!(error.unwrap().to_string().contains("ada on build-1"));
         assert_eq!(std::fs::read(&partial).unwrap(), b"123456789");
         assert_eq!(std::fs::read_to_string(&log).unwrap(), text);
-        let writer = fs.open_writer(&partial, &content("v", 9)).await.unwrap();
+        let writer = fs.open_writer(&dir, &content("v", 9)).await.unwrap();
         assert_eq!(writer.resume_state().blocks.len(), 1);
+        writer
+            .rename_into_place(&world.path("snapshots/a"), None)
+            .await
+            .unwrap();
+        assert_eq!(world.names("snapshots"), ["a"]);
+    })
+    .await;
+}
+
+fn make_private(dir: &str) {
+    std::fs::create_dir(dir).unwrap();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_gets_the_name_of_a_writers_is_neither_used_nor_removed() {
+    on_each(async |world, fs| {
+        let (dir, moved) = (
+            world.path("snapshots/.a.pull"),
+            world.path("snapshots/.moved"),
+        );
+        let writer = fs.open_writer(&dir, &content("v", 9)).await.unwrap();
+        writer
+            .write_at(0, b"123456789".to_vec().into())
+            .await
+            .unwrap();
+        writer.finish().await.unwrap();
+        std::fs::rename(&dir, &moved).unwrap();
+        run("cp", &["-a", &moved, &dir]);
+        std::fs::write(format!("{dir}/partial"), "fake").unwrap();
+        // Locally by the descriptor it is published all the same.
+        let published = writer
+            .rename_into_place(&world.path("snapshots/a"), None)
+            .await;
+        if published.is_ok() {
+            assert_eq!(
+                std::fs::read(world.path("snapshots/a")).unwrap(),
+                b"123456789"
+            );
+        } else {
+            assert!(!std::fs::exists(world.path("snapshots/a")).unwrap());
+            assert!(writer.discard().await.is_err());
+        }
+        assert_eq!(std::fs::read(format!("{dir}/partial")).unwrap(), b"fake");
+        assert!(std::fs::exists(&moved).unwrap());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_directory_of_a_finished_writer_is_removed_and_one_to_resume_kept() {
+    on_each(async |world, fs| {
+        let dir = world.path("snapshots/.a.pull");
+        let partial = format!("{dir}/partial");
+        fs.remove_finished(&dir).await.unwrap();
+        drop(fs.open_writer(&dir, &content("v", 9)).await.unwrap());
+        fs.remove_finished(&dir).await.unwrap();
+        assert!(std::fs::exists(&partial).unwrap());
+        // Killed between link and removal, between removal and rename.
+        std::fs::hard_link(&partial, world.path("snapshots/a")).unwrap();
+        fs.remove_finished(&dir).await.unwrap();
+        assert_eq!(world.names("snapshots"), ["a"]);
+        let writer = fs.open_writer(&dir, &content("v", 9)).await.unwrap();
+        std::fs::remove_file(&partial).unwrap();
+        fs.remove_finished(&dir).await.unwrap();
+        assert_eq!(world.names("snapshots"), ["a"]);
+        // A missing one is fine.
+        writer.discard().await.ok();
+        // Nothing proves that snapdeck has created it.
+        make_private(&dir);
+        fs.remove_finished(&dir).await.unwrap();
+        assert!(std::fs::exists(&dir).unwrap());
     })
     .await;
 }
@@ -251,8 +326,8 @@ async fn files_of_others_are_never_written_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_discarded_file_leaves_nothing() {
     on_each(async |world, fs| {
-        let partial = world.path("snapshots/.a.partial");
-        let writer = fs.open_writer(&partial, &content("v", 9)).await.unwrap();
+        let dir = world.path("snapshots/.a.pull");
+        let writer = fs.open_writer(&dir, &content("v", 9)).await.unwrap();
         writer
             .write_at(0, b"123456789".to_vec().into())
             .await
@@ -305,8 +380,9 @@ async fn blocks_are_hashed_and_copied_on_the_host() {
             None,
             Some(fs.image_file(&source).await.unwrap().unwrap().stamp),
         ] {
-            let target = world.path("snapshots/.copy.partial");
-            let writer = fs.open_writer(&target, &content("v", size)).await.unwrap();
+            let dir = world.path("snapshots/.copy.pull");
+            let target = format!("{dir}/partial");
+            let writer = fs.open_writer(&dir, &content("v", size)).await.unwrap();
             let from = CopySource {
                 path: source.clone(),
                 stamp,
@@ -322,6 +398,13 @@ async fn blocks_are_hashed_and_copied_on_the_host() {
             let is_shared = stamp.is_some() && copied == [BlockState::Trusted; 2];
             assert!(copied == digests || is_shared, "{copied:?}");
             assert_eq!(std::fs::read(&target).unwrap(), blocks.concat());
+            let (sender, results) = unbounded_channel();
+            writer
+                .hash_blocks(&copies[..2], &sender, &never)
+                .await
+                .unwrap();
+            let hashed: Vec<BlockState> = states(results).into_values().collect();
+            assert_eq!(hashed, digests);
             writer.discard().await.unwrap();
         }
     })

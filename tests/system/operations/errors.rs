@@ -112,11 +112,7 @@ fn a_missing_qemu_img_is_an_error() {
     assert_eq!(world.state(&running), "running");
     assert!(!world.is_in_bucket("new"));
     // The downloaded file is kept.
-    let files = [
-        ".app.qcow2.partial",
-        ".app.qcow2.partial.mark",
-        "base.qcow2",
-    ];
+    let files = [".app.qcow2.pull", "base.qcow2"];
     assert_eq!(world.names("snapshots"), files);
     assert!(world.names("temp").is_empty());
     // A stopped sandbox is pushed without qemu-img.

@@ -137,8 +137,7 @@ fn a_cancelled_pull_keeps_the_partial_file_for_the_next() {
     signal(&child, "INT");
     wait_for_exit(child).failed(130, &["was cancelled"]);
     assert!(gate.has_ended());
-    let partial = [".app.qcow2.partial", ".app.qcow2.partial.mark"];
-    assert_eq!(world.names("snapshots"), partial);
+    assert_eq!(world.names("snapshots"), [".app.qcow2.pull"]);
     gate.open();
     let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
     assert_eq!(result["fetchedBytes"], 0, "{result}");
@@ -177,7 +176,7 @@ fn a_pull_killed_while_it_published_does_not_write_the_snapshot_later() {
     wait_for_exit(child);
     gate.open();
     // Over SSH the host's programs may still have the file open.
-    let partial = world.path("snapshots/.app.qcow2.partial");
+    let partial = world.path("snapshots/.app.qcow2.pull/partial");
     let unlocked = || output(Command::new("flock").args(["-n", &partial, "true"]));
     wait_until("the partial file is unlocked", || {
         unlocked().status.success()

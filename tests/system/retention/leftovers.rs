@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::common::{
-    State, World, exists, only_local, output, process_tree, run, signal, wait_for_exit,
+    State, World, exists, only_local, output, process_tree, run, signal, wait_for_exit, wait_until,
 };
 
 fn age(path: &str, hours: u64) {
@@ -94,6 +94,8 @@ fn old_unused_leftovers_on_a_host_are_removed() {
     let old = [
         file(".old.qcow2.partial"),
         file(".old_VARS.fd.partial"),
+        file(".older.qcow2.pull"),
+        file(".older_VARS.fd.pull"),
         backup(".vm.0a1b2c3d.backup"),
         dir("snapdeck-old"),
     ];
@@ -102,9 +104,10 @@ fn old_unused_leftovers_on_a_host_are_removed() {
         file(".locked.qcow2.partial"),
         dir("snapdeck-busy"),
         dir("snapdeck-open"),
+        file(".held.qcow2.pull"),
         dir("snapdeck-link"),
     ];
-    for path in old.iter().chain(&kept[..4]) {
+    for path in old.iter().chain(&kept[..5]) {
         leave(&world, path, Some("root on here, process 1"), true);
         make_old(path);
     }
@@ -113,19 +116,23 @@ fn old_unused_leftovers_on_a_host_are_removed() {
     locked.try_lock().unwrap();
     age(&format!("{}/disk.qcow2", kept[2]), 1);
     let open = std::fs::File::open(format!("{}/disk.qcow2", kept[3])).unwrap();
-    std::os::unix::fs::symlink(world.path("scratch"), &kept[4]).unwrap();
+    // Its writer may be in a container.
+    let held = std::fs::File::create(format!("{}/partial", kept[4])).unwrap();
+    held.try_lock().unwrap();
+    make_old(&kept[4]);
+    std::os::unix::fs::symlink(world.path("scratch"), &kept[5]).unwrap();
     // Only the link is removed, never what it names.
     let target = world.path("scratch/precious");
     std::fs::write(&target, "data").unwrap();
-    std::os::unix::fs::symlink(world.path("scratch"), format!("{}/link", old[3])).unwrap();
-    make_old(&old[3]);
+    std::os::unix::fs::symlink(world.path("scratch"), format!("{}/link", old[5])).unwrap();
+    make_old(&old[5]);
 
     let dry = ["prune", "--leftovers", "--local", "--dry-run", "--json"];
     let plan = world.snapdeck(&dry).ok().json();
     let mut expected = old.clone();
     expected.sort();
     assert_eq!(paths(&plan), expected, "{plan}");
-    assert!(plan["reclaimedBytes"].as_u64().unwrap() >= 36_000, "{plan}");
+    assert!(plan["reclaimedBytes"].as_u64().unwrap() >= 54_000, "{plan}");
     assert!(old.iter().all(|path| Path::new(path).exists()));
 
     let ran = world
@@ -141,8 +148,61 @@ fn old_unused_leftovers_on_a_host_are_removed() {
         assert!(Path::new(path).exists(), "{path}");
     }
     let records = world.dir.join("home/.local/state/snapdeck/owned");
-    assert_eq!(std::fs::read_dir(records).unwrap().count(), 4);
-    drop((locked, open));
+    assert_eq!(std::fs::read_dir(records).unwrap().count(), 5);
+    drop((locked, open, held));
+}
+
+#[test]
+fn the_directory_of_a_killed_pull_is_its_operators() {
+    let world = World::new();
+    let image = world.path("scratch/image.qcow2");
+    world.image(&image, 2);
+    world.put(&image, "app");
+    let (child, gate) = world.start_to_gate("check", &["pull", "app"]);
+    signal(&child, "KILL");
+    wait_for_exit(child);
+    gate.open();
+    let dir = world.path("snapshots/.app.qcow2.pull");
+    let is_unlocked = || {
+        let flock = Command::new("flock")
+            .args(["-n", &format!("{dir}/partial"), "true"])
+            .status();
+        flock.unwrap().success()
+    };
+    wait_until("the partial file is unlocked", is_unlocked);
+    make_old(&dir);
+    let dry = ["prune", "--leftovers", "--local", "--dry-run", "--json"];
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(paths(&plan), [&*dir]);
+    assert_eq!(plan["leftovers"][0]["kind"], "partial");
+    assert_eq!(plan["leftovers"][0]["name"], "app");
+    let other = output(world.command(&dry).env("HOME", &world.dir));
+    let plan: Value = serde_json::from_slice(&other.stdout).unwrap();
+    assert_eq!(paths(&plan), [""; 0], "it is another operator's");
+    assert_eq!(plan["foreignLeftovers"][0]["path"], *dir);
+    world
+        .snapdeck(&["prune", "--leftovers", "--local", "--yes"])
+        .ok();
+    assert_eq!(world.names("snapshots"), [""; 0]);
+    let records = world.dir.join("home/.local/state/snapdeck/owned");
+    assert_eq!(std::fs::read_dir(records).unwrap().count(), 0);
+}
+
+#[test]
+fn partial_files_of_earlier_versions_do_not_hold_up_a_pull() {
+    let world = World::new();
+    let image = world.path("scratch/image.qcow2");
+    world.image(&image, 2);
+    world.put(&image, "app");
+    let old = world.path("snapshots/.app.qcow2.partial");
+    leave(&world, &old, Some("root on here, process 1"), true);
+    world.snapdeck(&["pull", "app"]).ok();
+    assert!(exists(&old));
+    make_old(&old);
+    world
+        .snapdeck(&["prune", "--leftovers", "--local", "--yes"])
+        .ok();
+    assert_eq!(world.names("snapshots"), ["app.qcow2"]);
 }
 
 #[test]
@@ -151,6 +211,7 @@ fn leftovers_of_others_are_shown_and_removed_only_on_request() {
     let all = [
         world.path("sandboxes/.vm.0a1b2c3d.backup"),
         world.path("snapshots/.app.qcow2.partial"),
+        world.path("snapshots/.new.qcow2.pull"),
         world.path("snapshots/.older.qcow2.partial"),
         world.path("temp/snapdeck-0a1b2c3d"),
     ];
@@ -169,7 +230,7 @@ fn leftovers_of_others_are_shown_and_removed_only_on_request() {
     let plan = ["prune", "--leftovers", "--local", "--dry-run", "--json"];
     let plan = world.snapdeck(&plan).ok().json();
     assert_eq!(paths(&plan), [""; 0]);
-    assert_eq!(plan["foreignLeftovers"].as_array().unwrap().len(), 4);
+    assert_eq!(plan["foreignLeftovers"].as_array().unwrap().len(), 5);
     assert_eq!(plan["reclaimedBytes"], 0);
     assert!(all.iter().all(|path| Path::new(path).exists()));
     // They are asked for, or requested by name of the flag.
@@ -190,6 +251,7 @@ fn directories_of_an_operator_stay_whatever_their_names_are() {
         world.path(&format!("sandboxes/.{id}.0a1b2c3d.backup")),
         world.path("temp/snapdeck-my-own-disks"),
         world.path("temp/snapdeck-0a1b2c3d"),
+        world.path("snapshots/.mine.qcow2.pull"),
     ];
     for dir in &all {
         leave(&world, dir, None, false);

@@ -30,7 +30,8 @@ pub(super) fn as_qemu_user(program: &str, args: &[&str]) -> Output {
 const SCRIPT: &str = r#"
 import os, re, sys, time
 directory, pattern, secret = sys.argv[1], re.compile(sys.argv[2]), sys.argv[3]
-names = ['file', 'copy', 'scratch', 'overlay', 'paused', '.guard', 'done', 'nbd', '.snapdeck-owner', 'run']
+names = ['file', 'copy', 'scratch', 'overlay', 'paused', '.guard', 'done', 'nbd', '.snapdeck-owner', 'run', 'partial', 'partial.mark',
+    '.snapdeck-owner.new']
 end, count = time.time() + 100, 0
 print('ready', flush=True)
 while time.time() < end:

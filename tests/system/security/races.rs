@@ -16,8 +16,7 @@ fn planted_files_in_the_place_of_a_pulls_are_not_written() {
     put_victim(&target);
     let world = &target.world;
     let planted = [
-        "snapshots/.victim.qcow2.partial",
-        "snapshots/.victim.qcow2.partial.mark",
+        "snapshots/.victim.qcow2.pull",
         "snapshots/.victim.qcow2.lock",
         "snapshots/victim.json",
         "snapshots/victim.qcow2",
@@ -78,12 +77,7 @@ fn a_partial_file_that_is_replaced_by_a_link_meanwhile_is_not_followed() {
     let Some(target) = Target::new() else { return };
     put_victim(&target);
     let world = &target.world;
-    for pattern in [
-        r"\.victim\.qcow2\.partial",
-        r"\.victim\.qcow2\.partial\.mark",
-        r"\.victim\.qcow2\.lock",
-        r"\..*",
-    ] {
+    for pattern in [r"\.victim\.qcow2\.pull", r"\.victim\.qcow2\.lock", r"\..*"] {
         for _ in 0..2 {
             let attack = target.attack("snapshots", pattern);
             // It may fail or be quicker than the attack.

@@ -177,7 +177,7 @@ fn special_and_endless_files_in_place_of_others_hold_up_nothing() {
     let id = world.sandbox("a", "base", State::Off);
     world.snapdeck(&["push", &id, "app"]).ok();
     world.snapdeck(&["pull", "app"]).ok();
-    for name in ["app.json", ".app.qcow2.partial.mark", ".app.qcow2.lock"] {
+    for name in ["app.json", ".app.qcow2.pull", ".app.qcow2.lock"] {
         let path = world.path(&format!("snapshots/{name}"));
         let kept = std::fs::read(&path).ok();
         let plant: [&dyn Fn(); 4] = [

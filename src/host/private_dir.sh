@@ -1,0 +1,59 @@
+# Part of scripts that run on a host: private directories, which only this user can change. Each has a file with the mark of the
+# snapdeck that created it. It is entered once, and used by relative names: another directory may get its name meanwhile.
+mark=.snapdeck-owner
+
+identity() { stat -c %d:%i -- "$1" 2>/dev/null; }
+# enter DIR: makes DIR itself, not the target of a link, the working directory. What follows acts on that directory, even
+# if another one gets its name.
+enter() { [ ! -L "$1" ] && cd -P -- "$1" 2>/dev/null && [ "$(identity .)" = "$(identity "$1")" ]; }
+# A directory in one with the setgid bit has it, too.
+is_private() {
+  case $(stat -c '%u %a' -- "$1") in "$(id -u) 700" | "$(id -u) 2700") ;; *) return 1 ;; esac
+}
+# has_mark_id ID: the mark in the working directory has this id.
+has_mark_id() { [ -n "$1" ] && is_file "./$mark" && head -c 1000 -- "./$mark" | grep -qF "\"id\":\"$1\""; }
+# enter_own DIR ID: enters the directory with this mark if only this user can change what is in it.
+enter_own() {
+  enter "$1" && has_mark_id "$2" || fail "$1: snapdeck did not create it"
+  [ "$(stat -c %u .)" = "$(id -u)" ] || fail "$1: it belongs to another user"
+}
+# remove_entered PATH: removes the working directory, which has the name PATH. Other file systems mounted in it stay. The
+# mark goes last: until then an interrupted removal can be repeated.
+remove_entered() {
+  entered=$(identity .)
+  find . -xdev -mindepth 1 ! -path "./$mark" -delete && rm -f -- "./$mark" || exit 1
+  cd / || exit 1
+  [ "$(identity "$1")" = "$entered" ] || fail 'another directory has its name now'
+  rmdir -- "$1"
+}
+
+# The directory of a pull has the file "partial", and its resume log.
+#
+# make_pull DIR MARK: creates the directory of a pull, or uses an existing one, and enters it. One without a mark is used if it
+# is empty: its creation was interrupted.
+make_pull() {
+  if message=$(mkdir -m 700 -- "$1" 2>&1); then made=yes; else made=; fi
+  [ -e "$1" ] || [ -L "$1" ] || fail "$message"
+  enter "$1" || busy "$1 is not a directory, or was replaced"
+  is_private . || busy "$1 belongs to another user, or is not private"
+  if is_file "./$mark"; then return; fi
+  case $(ls -A) in '' | "$mark.new") ;; *) busy "$1 exists, and snapdeck did not create it" ;; esac
+  # On the disk first: after a failure of the file system an empty mark would prove nothing.
+  rm -f -- "./$mark.new" && printf '%s' "$2" >"./$mark.new" && sync -- "./$mark.new" && mv -fT -- "./$mark.new" "./$mark" &&
+    sync -- . && return
+  rm -f -- "./$mark.new"
+  [ -z "$made" ] || { cd / && rmdir -- "$1"; }
+  exit 1
+}
+# enter_pull DIR ID IDENTITY: enters the directory of a pull that has this mark, device and inode.
+enter_pull() {
+  enter "$1" && [ "$(identity .)" = "$3" ] && is_private . && has_mark_id "$2" ||
+    busy "$1 was replaced, or snapdeck did not create it"
+}
+# remove_entered_pull DIR: removes the working directory, the mark last.
+remove_entered_pull() {
+  rm -f -- ./partial ./partial.mark "./$mark.new" || exit 1
+  case $(ls -A) in '' | "$mark") ;; *) busy "$1 has files that snapdeck did not create" ;; esac
+  [ "$(identity "../${1##*/}")" = "$(identity .)" ] || busy "another directory has the name $1 now"
+  rm -f -- "./$mark" && cd .. && rmdir -- "./${1##*/}" && sync -- .
+}
