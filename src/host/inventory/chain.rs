@@ -1,6 +1,6 @@
 //! Follows the backing chains of images, and records their users.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,15 +9,17 @@ use super::references::{Reference, Target, resolve};
 use super::scan::{HostInventory, ImageDirectory, image_name};
 use super::users::{FileKey, is_image};
 use crate::domain_files::DomainFile;
-use crate::image_file::ImageFile;
+use crate::image_file::{FileId, ImageFile};
 use snapdeck_model::ChainLink;
 
 /// Maximum length of a backing chain; libvirt's limit is 200, too.
 pub(super) const MAX_CHAIN: usize = 200;
 
-/// Follows chains, with the metadata of each file read once.
+/// Follows chains, with each path resolved and the metadata of each file read once: many chains have the same files.
 pub(super) struct ChainWalker<'a> {
-    pub source: &'a mut FileMetadataSource,
+    source: &'a mut FileMetadataSource,
+    /// By path as it is given.
+    canonical_paths: HashMap<PathBuf, PathBuf>,
     /// By canonical path; the error is empty for a file that does not exist.
     stat_cache: HashMap<PathBuf, Result<ImageFile, StatError>>,
     /// Reported problems, each once.
@@ -69,9 +71,21 @@ impl<'a> ChainWalker<'a> {
     pub(super) fn new(source: &'a mut FileMetadataSource) -> Self {
         Self {
             source,
+            canonical_paths: HashMap::new(),
             stat_cache: HashMap::new(),
             reported: BTreeSet::new(),
         }
+    }
+
+    /// Returns the canonical path, as far as the file exists.
+    pub(super) fn canonicalize(&mut self, path: &Path) -> PathBuf {
+        if let Some(canonical) = self.canonical_paths.get(path) {
+            return canonical.clone();
+        }
+        let canonical = self.source.canonicalize(path);
+        self.canonical_paths
+            .insert(path.to_owned(), canonical.clone());
+        canonical
     }
 
     /// Returns the metadata of the file at a canonical path.
@@ -87,7 +101,7 @@ impl<'a> ChainWalker<'a> {
 
     /// Returns the key of the file at `path`.
     pub(super) fn key(&mut self, path: &Path) -> FileKey {
-        let path = self.source.canonicalize(path);
+        let path = self.canonicalize(path);
         let id = self.stat(&path).as_ref().ok().map(ImageFile::id);
         FileKey { path, id }
     }
@@ -121,6 +135,22 @@ impl<'a> ChainWalker<'a> {
     }
 }
 
+/// The files of a chain, each with the names by which it is known.
+#[derive(Default)]
+struct KnownFiles {
+    paths: HashSet<PathBuf>,
+    ids: HashSet<FileId>,
+}
+
+impl KnownFiles {
+    /// Returns whether the file was not known.
+    fn insert(&mut self, file: &FileKey) -> bool {
+        let has_new_path = self.paths.insert(file.path.clone());
+        let has_new_id = file.id.is_none_or(|id| self.ids.insert(id));
+        has_new_path && has_new_id
+    }
+}
+
 struct Walk<'w, 'a> {
     walker: &'w mut ChainWalker<'a>,
     inventory: &'w mut HostInventory,
@@ -133,16 +163,14 @@ impl Walk<'_, '_> {
     fn follow(&mut self, head: &Head<'_>, snapshots: &ImageDirectory) -> Vec<ChainLink> {
         let mut chain = Vec::new();
         let mut files: Vec<FileKey> = Vec::new();
+        let mut known = KnownFiles::default();
         let mut path = head.path.to_owned();
         loop {
             let file = self.walker.key(&path);
-            let is_same = |known: &FileKey| {
-                known.path == file.path || file.id.is_some() && known.id == file.id
-            };
-            if let Some(index) = files.iter().position(is_same) {
+            if !known.insert(&file) {
                 self.report_loop(&files, &path);
                 // No program can open an image of a loop: one without a domain uses no other.
-                if index == 0 && is_image(self.user) {
+                if files.first().is_some_and(|first| first.is_same(&file)) && is_image(self.user) {
                     files.truncate(1);
                 }
                 break;

@@ -128,6 +128,8 @@ pub(crate) enum FileMetadataSource {
 impl FileMetadataSource {
     /// Returns the canonical path, as far as the file exists.
     pub(crate) fn canonicalize(&mut self, path: &Path) -> PathBuf {
+        #[cfg(test)]
+        tests::count_read();
         match self {
             Self::Local => std::fs::canonicalize(path).unwrap_or_else(|_| {
                 match (path.parent(), path.file_name()) {
@@ -148,6 +150,8 @@ impl FileMetadataSource {
 
     /// Returns the metadata of the file at a canonical path.
     pub(crate) fn stat(&mut self, file: &Path) -> io::Result<ImageFile> {
+        #[cfg(test)]
+        tests::count_read();
         match self {
             Self::Local => image_file::inspect(file),
             Self::Prefetched { metadata, missing } => match metadata.get(file) {
@@ -170,4 +174,22 @@ impl FileMetadataSource {
 /// [`io::Error`] is not `Clone`.
 pub(super) fn copy_error(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        static READS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count_read() {
+        READS.set(READS.get() + 1);
+    }
+
+    /// Returns how many paths this thread has resolved and files it has inspected.
+    pub(in crate::inventory) fn reads() -> usize {
+        READS.get()
+    }
 }

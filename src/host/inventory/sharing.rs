@@ -43,9 +43,7 @@ impl Directories {
         let all = [snapshots, sandboxes].into_iter();
         let mut ids = BTreeMap::new();
         for dir in all.chain(used) {
-            let file = walker
-                .source
-                .canonicalize(&dir.join(directory_id::FILE_NAME));
+            let file = walker.canonicalize(&dir.join(directory_id::FILE_NAME));
             let Ok(file) = walker.stat(&file) else {
                 continue;
             };

@@ -21,6 +21,13 @@ pub(crate) struct FileKey {
     pub id: Option<FileId>,
 }
 
+impl FileKey {
+    /// Returns whether both are one file.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.path == other.path || self.id.is_some() && self.id == other.id
+    }
+}
+
 impl FileUsers {
     pub(super) fn insert(&mut self, file: &FileKey, user: &str) {
         let by_path = self.by_path.entry(file.path.clone()).or_default();
