@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use snapdeck_host::{BlockCopy, BlockState, Content, CopySource, Host, HostFs, hash_block};
 use snapdeck_model::{BLOCK_BYTES, BufferPool, Kind};
@@ -111,6 +112,22 @@ async fn only_directories_of_snapdeck_are_removed() {
         assert_eq!(world.names("temp"), [""; 0]);
         let temp_dir = world.path("temp");
         assert!(host.fs().free_bytes(&temp_dir).await.unwrap() > 0);
+        host.disconnect().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_in_each_other_do_not_hold_up_the_removal_of_a_backups_files() {
+    for world in [World::private_local(), World::over_ssh(1)] {
+        let host = Host::new(world.settings().hosts[0].clone()).unwrap();
+        let dirs = host.scratch_dirs();
+        let backup = dirs.make_backup(&"vm".parse().unwrap()).await.unwrap();
+        let script = "import os, sys\nos.chdir(sys.argv[1])\nfor _ in range(20000): os.mkdir('d' * 255); os.chdir('d' * 255)";
+        run("python3", &["-c", script, &format!("{backup}/run")]);
+        // To compare all paths would take minutes.
+        let removed = tokio::time::timeout(Duration::from_secs(110), dirs.remove(&backup));
+        removed.await.expect("it takes too long").unwrap();
+        assert_eq!(world.names("sandboxes"), [""; 0]);
         host.disconnect().await;
     }
 }
