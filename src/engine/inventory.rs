@@ -200,6 +200,10 @@ fn show_host(inner: &Inner, index: usize, scanned: Result<HostInventory>) {
             }
             new.link = Link::Up;
             new.last_scan = Some(Instant::now());
+            match inventory.snapshots_space {
+                Some(space) => inner.disk_spaces().insert(old.name.clone(), space),
+                None => inner.disk_spaces().remove(&old.name),
+            };
             if *old.sandboxes != inventory.sandboxes[..] {
                 new.sandboxes = inventory.sandboxes.into();
             }

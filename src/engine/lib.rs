@@ -10,6 +10,7 @@
 mod annotations;
 mod copies;
 mod doctor;
+mod host_load;
 mod inventory;
 mod inventory_cache;
 mod job_table;
@@ -122,6 +123,9 @@ impl Engine {
                 view: watch::Sender::new(Arc::new(view)),
                 watch_target: watch::Sender::default(),
                 metrics: watch::Sender::default(),
+                watch_host_load: watch::Sender::default(),
+                host_loads: watch::Sender::default(),
+                disk_spaces: Mutex::default(),
                 tunnels: Mutex::default(),
                 manifests: Mutex::default(),
                 interrupted_jobs: Mutex::default(),
@@ -138,13 +142,15 @@ impl Engine {
         &self.inner.settings
     }
 
-    /// Starts to update the view from all hosts and the bucket, and the metrics of the watched sandbox. Returns at once.
+    /// Starts to update the view from all hosts and the bucket, and what is watched of metrics and
+    /// loads. Returns at once.
     pub fn follow(&self) {
         for index in 0..self.inner.hosts.len() {
             tokio::spawn(inventory::follow_host(self.inner.clone(), index));
         }
         tokio::spawn(inventory::follow_bucket(self.inner.clone()));
         tokio::spawn(metrics::collect_metrics(self.inner.clone()));
+        tokio::spawn(host_load::sample_host_loads(self.inner.clone()));
     }
 
     /// Returns the current view.

@@ -7,6 +7,7 @@ mod buffer_pool;
 mod doctor;
 mod error;
 mod guest;
+mod host_load;
 mod identity;
 mod inventory;
 mod json_bounds;
@@ -27,6 +28,7 @@ pub use buffer_pool::BufferPool;
 pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};
 pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, Picture, Stats, Vnc};
+pub use host_load::HostLoad;
 pub use identity::{DiskIdentity, FileStamp, ImageIdentity, SandboxIdentity};
 pub use inventory::{
     BackingFormat, ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox,

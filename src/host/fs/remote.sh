@@ -42,20 +42,22 @@ verb=$1 owner=$2
 shift 2
 
 case $verb in
-# list_images DIR...: for each directory its canonical path, the names of its files but those too short for an image, and
-# an empty field; then name and content of each damage record, and an empty field. A missing directory has the single name
-# "/".
+# list_images DIR...: for each directory its canonical path, the space of its file system (blocks, free blocks, bytes of a
+# block), the names of its files but those too short for an image, and an empty field; then name and content of each damage
+# record, and an empty field. A missing directory has no space and the single name "/".
 list_images)
   for dir do
     realpath -mz -- "$dir" || exit 1
     if [ -e "$dir" ]; then
+      stat -f --printf '%b %a %S' -- "$dir" || :
+      printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
         -printf '%f\0' || exit 1
       printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
         -printf '%f\0' -exec dd if={} iflag=nofollow,nonblock bs=64K count=1 status=none \; -printf '\0' || :
     else
-      printf '/\0\0'
+      printf '\0/\0\0'
     fi
     printf '\0'
   done

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::errors::parse_system_error;
 use super::remote::{CALL_TIMEOUT, RemoteFs};
+use crate::disk_space::DiskSpace;
 use crate::image_file::{ImageFile, ImageHeader, NOT_A_FILE, TRUNCATED_HEADER};
 use crate::inventory::file_source::{DirListing, FileMetadataSource, parse_damage};
 use snapdeck_model::{FileStamp, Result};
@@ -191,6 +192,8 @@ fn parse_listings(output: &[u8], count: usize) -> Vec<DirListing> {
     let mut listings = Vec::new();
     for _ in 0..count {
         let dir = fields.next().unwrap_or_default();
+        let space = fields.next().unwrap_or_default();
+        let space = space.to_str().and_then(DiskSpace::parse);
         let names: Vec<PathBuf> = fields
             .by_ref()
             .take_while(|name| !name.as_os_str().is_empty())
@@ -207,6 +210,7 @@ fn parse_listings(output: &[u8], count: usize) -> Vec<DirListing> {
             dir,
             is_present,
             damages,
+            space,
             ..DirListing::default()
         };
         names.iter().for_each(|name| listing.add_file(name));
@@ -420,7 +424,7 @@ mod tests {
     #[test]
     fn fuzz_listings() {
         snapdeck_fuzz::FuzzTarget::new("list of images")
-            .seed("/snapshots\0a.qcow2\0.b.qcow2.damaged\0\0.b.qcow2.damaged\0{}\0\0/sandboxes\0/\0\0\0")
+            .seed("/snapshots\x00100 70 4096\0a.qcow2\0.b.qcow2.damaged\0\0.b.qcow2.damaged\0{}\0\0/sandboxes\0\0/\0\0\0")
             .memory(1 << 20, 64)
             .run(|output| {
                 assert_eq!(parse_listings(output, 2).len(), 2);

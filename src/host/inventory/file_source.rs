@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::disk_space::DiskSpace;
 use crate::fs::open_no_follow;
 use crate::image_file::{self, ImageFile};
 use snapdeck_model::Damage;
@@ -32,6 +33,8 @@ pub(crate) struct DirListing {
     pub others: Vec<PathBuf>,
     /// Damage records by path of the image.
     pub damages: Vec<(PathBuf, Damage)>,
+    /// Space of its file system, if it exists.
+    pub space: Option<DiskSpace>,
 }
 
 impl DirListing {
@@ -74,6 +77,7 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
         Err(error) => return Err(with_path(error)),
     };
     (listing.dir, listing.is_present) = (dir.clone(), true);
+    listing.space = DiskSpace::read_local(&dir);
     for (index, entry) in std::fs::read_dir(&dir).map_err(with_path)?.enumerate() {
         if index == MAX_FILES {
             let message = format!("it has more than {MAX_FILES} files");

@@ -12,6 +12,7 @@ use super::directory_id;
 use super::file_source::{self, DirListing, FileMetadataSource, copy_error};
 use super::sharing::Directories;
 use super::users::{FileUsers, is_image};
+use crate::disk_space::DiskSpace;
 use crate::domain::DomainSummary;
 use crate::domain_files::DomainFile;
 use crate::fs::RemoteFs;
@@ -49,6 +50,8 @@ pub struct HostInventory {
     pub(crate) users: FileUsers,
     /// Other problems, one sentence each.
     pub warnings: Vec<String>,
+    /// Space of the file system of the snapshots directory; `None`: unknown.
+    pub snapshots_space: Option<DiskSpace>,
 }
 
 /// Images that are scanned.
@@ -189,6 +192,7 @@ fn build_inventory(
         scanner.inventory.unresolved_chains.push(text);
     }
     let mut inventory = scanner.inventory;
+    inventory.snapshots_space = snapshots.space;
     inventory.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
     inventory.foreign_domains.sort_by(|a, b| a.id.cmp(&b.id));
     inventory.snapshots.sort_by(|a, b| a.name.cmp(&b.name));
