@@ -27,7 +27,7 @@ pub use blocks::{BLOCK_BYTES, BlockSet, MAX_IMAGE_BYTES, block_bytes, block_coun
 pub use buffer_pool::BufferPool;
 pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};
-pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, Picture, Stats, Vnc};
+pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, GuestMemory, Picture, Stats, Vnc};
 pub use host_load::HostLoad;
 pub use identity::{DiskIdentity, FileStamp, ImageIdentity, SandboxIdentity};
 pub use inventory::{

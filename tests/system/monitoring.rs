@@ -1,3 +1,4 @@
-//! What the engine samples while a front end watches: loads of hosts, metrics and screens of guests. `make test` starts the
-//! lab.
+//! Data beside the inventory: finished jobs, locks of other processes, and samples for a front end that watches (loads of
+//! hosts, metrics and screens of guests). `make test` starts the lab.
+mod guest_memory;
 mod host_load;
