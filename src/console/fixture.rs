@@ -94,6 +94,7 @@ pub(crate) fn opening(name: &str) -> HostView {
         last_scan: None,
         sandboxes: Arc::new([]),
         snapshots: Arc::new([]),
+        locks: Arc::new([]),
         running_method: Some(Method::Backup),
     }
 }

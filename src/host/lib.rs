@@ -16,6 +16,7 @@ mod domain_xml;
 mod fs;
 #[cfg(test)]
 mod fuzz_samples;
+mod held_locks;
 mod image;
 mod image_file;
 mod image_lock;

@@ -8,6 +8,7 @@ mod doctor;
 mod error;
 mod guest;
 mod host_load;
+mod host_lock;
 mod identity;
 mod inventory;
 mod json_bounds;
@@ -29,6 +30,7 @@ pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};
 pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, GuestMemory, Picture, Stats, Vnc};
 pub use host_load::HostLoad;
+pub use host_lock::{HostLock, LockedResource};
 pub use identity::{DiskIdentity, FileStamp, ImageIdentity, SandboxIdentity};
 pub use inventory::{
     BackingFormat, ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox,

@@ -2,3 +2,4 @@
 //! hosts, metrics and screens of guests). `make test` starts the lab.
 mod guest_memory;
 mod host_load;
+mod locks;

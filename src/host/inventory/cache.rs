@@ -72,7 +72,8 @@ impl Inventory<'_> {
             let inventory = self
                 .scan_with_domains(cached.domains.clone(), Scope::All)
                 .await?;
-            // It changes all the time, and says nothing about domains.
+            // They change all the time, and say nothing about domains.
+            cached.inventory.locks.clone_from(&inventory.locks);
             cached.inventory.snapshots_space = inventory.snapshots_space;
             if inventory == cached.inventory && is_fresh(&cached) {
                 *cache = Some(cached);

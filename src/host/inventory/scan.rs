@@ -19,8 +19,8 @@ use crate::fs::RemoteFs;
 use crate::image_file::ImageFile;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{
-    ChainLink, Damage, Error, ForeignDomain, Kind, Result, Sandbox, SandboxId, SandboxState,
-    Snapshot, SnapshotName, printable,
+    ChainLink, Damage, Error, ForeignDomain, HostLock, Kind, Result, Sandbox, SandboxId,
+    SandboxState, Snapshot, SnapshotName, printable,
 };
 
 /// Inventory of a host.
@@ -50,6 +50,8 @@ pub struct HostInventory {
     pub(crate) users: FileUsers,
     /// Other problems, one sentence each.
     pub warnings: Vec<String>,
+    /// Locks that jobs of snapdeck processes hold in the two directories, at most some of very many.
+    pub locks: Vec<HostLock>,
     /// Space of the file system of the snapshots directory; `None`: unknown.
     pub snapshots_space: Option<DiskSpace>,
 }
@@ -193,6 +195,8 @@ fn build_inventory(
     }
     let mut inventory = scanner.inventory;
     inventory.snapshots_space = snapshots.space;
+    inventory.locks = [&snapshots.locks[..], &sandboxes.locks[..]].concat();
+    inventory.locks.sort_by(|a, b| a.resource.cmp(&b.resource));
     inventory.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
     inventory.foreign_domains.sort_by(|a, b| a.id.cmp(&b.id));
     inventory.snapshots.sort_by(|a, b| a.name.cmp(&b.name));
