@@ -25,6 +25,7 @@ mod queries;
 mod recovery;
 mod resource_locks;
 mod scheduler;
+mod screens;
 mod state;
 mod view;
 mod vnc;
@@ -50,6 +51,7 @@ use snapdeck_ownership::OwnershipRecords;
 pub use copies::ImageLocation;
 pub use inventory_cache::CachedInventory;
 pub use prune::PruneRequest;
+pub use screens::{Screen, ScreenKey, Screens};
 pub use state::Engine;
 pub use view::{
     BucketView, HealthCheckView, HostView, InterruptedId, InterruptedJob, JobId, JobState, JobView,
@@ -125,6 +127,8 @@ impl Engine {
                 metrics: watch::Sender::default(),
                 watch_host_load: watch::Sender::default(),
                 host_loads: watch::Sender::default(),
+                watch_screens: watch::Sender::default(),
+                screens: watch::Sender::default(),
                 disk_spaces: Mutex::default(),
                 tunnels: Mutex::default(),
                 manifests: Mutex::default(),
@@ -150,6 +154,7 @@ impl Engine {
         }
         tokio::spawn(inventory::follow_bucket(self.inner.clone()));
         tokio::spawn(metrics::collect_metrics(self.inner.clone()));
+        tokio::spawn(screens::take_thumbnails(self.inner.clone()));
         tokio::spawn(host_load::sample_host_loads(self.inner.clone()));
     }
 

@@ -10,6 +10,7 @@ use super::job_table::JobTable;
 use super::journal::{InterruptedEntry, Journal};
 use super::manifest_cache::ManifestCache;
 use super::scheduler::JobQueue;
+use super::screens::{ScreenKey, Screens};
 use super::view::{SandboxMetrics, View, WatchTarget};
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{DiskSpace, Host, VncTunnel};
@@ -42,6 +43,8 @@ pub(super) struct Inner {
     pub metrics: watch::Sender<Option<Arc<SandboxMetrics>>>,
     pub watch_host_load: watch::Sender<bool>,
     pub host_loads: watch::Sender<Arc<BTreeMap<HostName, HostLoad>>>,
+    pub watch_screens: watch::Sender<Vec<ScreenKey>>,
+    pub screens: watch::Sender<Arc<Screens>>,
     /// Space for snapshots at the last scan, by host.
     pub disk_spaces: Mutex<HashMap<HostName, DiskSpace>>,
     pub tunnels: Mutex<Tunnels>,

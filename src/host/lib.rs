@@ -72,7 +72,9 @@ pub use libvirt::Libvirt;
 pub use load::{CpuTime, HostMemory, LoadSample};
 pub use lock::{LockGuard, LockRequest, Locks};
 pub use reconnect::RetryPolicy;
-pub use sandbox::{DomainDisk, DomainFacts, FsState, SandboxFirmware, Sandboxes, VncTunnel};
+pub use sandbox::{
+    DomainDisk, DomainFacts, FsState, SandboxFirmware, Sandboxes, Thumbnail, VncTunnel,
+};
 pub use scratch::ScratchDirs;
 pub use snapdeck_libvirt::set_mmap_threshold;
 pub use snapshots::{Snapshots, StoredManifest};

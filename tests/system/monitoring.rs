@@ -3,3 +3,4 @@
 mod guest_memory;
 mod host_load;
 mod locks;
+mod screens;
