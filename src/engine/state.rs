@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::history::History;
 use super::job_table::JobTable;
 use super::journal::{InterruptedEntry, Journal};
 use super::manifest_cache::ManifestCache;
@@ -47,6 +48,7 @@ pub(super) struct Inner {
     pub screens: watch::Sender<Arc<Screens>>,
     /// Space for snapshots at the last scan, by host.
     pub disk_spaces: Mutex<HashMap<HostName, DiskSpace>>,
+    pub history: History,
     pub tunnels: Mutex<Tunnels>,
     pub manifests: Mutex<ManifestCache>,
     pub interrupted_jobs: Mutex<Vec<InterruptedEntry>>,
