@@ -45,21 +45,21 @@ pub struct HistoryEntry {
     pub title: String,
     /// Name of the operation, such as `push`.
     pub operation: String,
-    /// Its host, if any.
+    /// Host, if any.
     pub host: Option<String>,
     /// Start time; `None`: it was cancelled in the queue.
     pub started_at: Option<Timestamp>,
     /// End time.
     pub ended_at: Timestamp,
-    /// How it ended.
+    /// Result.
     pub result: JobResult,
-    /// What it did beyond its title, or its error, in one line; may be empty.
+    /// Details of the result, or the error, in one line; may be empty.
     pub summary: String,
     /// Bytes uploaded or downloaded, if it finished and is of a kind that moves bytes.
     pub moved_bytes: Option<u64>,
 }
 
-/// How a job ended.
+/// Result of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobResult {

@@ -7,7 +7,7 @@ use super::{SandboxId, SnapshotName};
 /// A lock that a snapdeck process holds on a host, for a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostLock {
-    /// What is locked.
+    /// Locked sandbox or snapshot.
     pub resource: LockedResource,
     /// The job, such as `pull winserver-22 → beta`; in a lock of several readers, that of one of them.
     pub job: String,
