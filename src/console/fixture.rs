@@ -94,6 +94,7 @@ pub(crate) fn opening(name: &str) -> HostView {
         last_scan: None,
         sandboxes: Arc::new([]),
         snapshots: Arc::new([]),
+        locks: Arc::new([]),
         running_method: Some(Method::Backup),
     }
 }
@@ -418,6 +419,7 @@ pub(crate) fn metrics(now: Instant) -> SandboxMetrics {
         time: now - Duration::from_secs(age),
         cpu: Some(1.0 / (age + 2) as f64),
         resident_bytes: Some(2 * GIB),
+        guest_memory: None,
         read_rate: 0.0,
         write_rate: (20 - age) as f64 * 262_144.0,
         receive_rate: 1024.0,

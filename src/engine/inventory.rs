@@ -12,7 +12,8 @@ use super::view::{BucketView, HealthCheckView, HostView, Link, View};
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{HostInventory, ScanCache};
 use snapdeck_model::settings::Settings;
-use snapdeck_model::{Error, Kind, Method, Object, Result};
+use snapdeck_model::{Error, HostLock, Kind, Method, Object, Result};
+use snapdeck_ownership::describe_self;
 
 /// Fallback poll interval: libvirt's events do not cover files.
 const HOST_POLL: Duration = Duration::from_secs(30);
@@ -43,6 +44,7 @@ pub(super) fn empty_view(settings: &Settings, bucket: &Bucket) -> View {
             last_scan: None,
             sandboxes: Arc::default(),
             snapshots: Arc::default(),
+            locks: Arc::default(),
             running_method: host.running_methods.first().copied(),
         })
     });
@@ -200,11 +202,19 @@ fn show_host(inner: &Inner, index: usize, scanned: Result<HostInventory>) {
             }
             new.link = Link::Up;
             new.last_scan = Some(Instant::now());
+            match inventory.snapshots_space {
+                Some(space) => inner.disk_spaces().insert(old.name.clone(), space),
+                None => inner.disk_spaces().remove(&old.name),
+            };
             if *old.sandboxes != inventory.sandboxes[..] {
                 new.sandboxes = inventory.sandboxes.into();
             }
             if *old.snapshots != inventory.snapshots[..] {
                 new.snapshots = inventory.snapshots.into();
+            }
+            let locks = locks_of_others(inventory.locks);
+            if *old.locks != locks[..] {
+                new.locks = locks.into();
             }
         }
         Err(error) => {
@@ -216,13 +226,22 @@ fn show_host(inner: &Inner, index: usize, scanned: Result<HostInventory>) {
     }
     let is_unchanged = old.link == new.link
         && Arc::ptr_eq(&old.sandboxes, &new.sandboxes)
-        && Arc::ptr_eq(&old.snapshots, &new.snapshots);
+        && Arc::ptr_eq(&old.snapshots, &new.snapshots)
+        && Arc::ptr_eq(&old.locks, &new.locks);
     let update = |view: &mut View| view.hosts[index] = Arc::new(new);
     if is_unchanged {
         inner.publish_silently(update)
     } else {
         inner.publish(update)
     }
+}
+
+fn locks_of_others(mut locks: Vec<HostLock>) -> Vec<HostLock> {
+    if !locks.is_empty() {
+        let own = describe_self();
+        locks.retain(|lock| lock.holder != own);
+    }
+    locks
 }
 
 pub(super) async fn follow_bucket(inner: Arc<Inner>) {

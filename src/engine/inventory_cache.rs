@@ -118,6 +118,7 @@ mod tests {
             last_scan,
             sandboxes: Arc::default(),
             snapshots: Arc::default(),
+            locks: Arc::default(),
         })
     }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::history::{self, HistoryEntry};
 use super::job_target::{JobDelay, JobTarget, TargetFinder};
 use super::journal::JournalEntry;
 use super::resource_locks;
@@ -347,6 +348,7 @@ async fn run_job(
         cancel,
     } = job;
     let title = operation_title(&operation);
+    let mut record = HistoryEntry::start(&operation);
     let mut delay = match is_interrupted {
         true => JobDelay::Interrupted,
         false => JobDelay::None,
@@ -372,6 +374,7 @@ async fn run_job(
     let result = if let Err(error) = &permit {
         Err(error.clone())
     } else {
+        record.started_at = Some(Timestamp::now());
         update(&inner, id, |job| {
             job.started_at = Some(Instant::now());
             if job.state == JobState::Queued {
@@ -408,6 +411,9 @@ async fn run_job(
         })
     };
     let error = result.as_ref().map(|_| ()).map_err(Error::clone);
+    if !is_suspended(&inner, id, &result) {
+        history::add(&inner, record.end(&result)).await;
+    }
     finish(&inner, id, &title, &progress_cell, result);
     drop(permit);
     if let Some((index, _)) = host {
@@ -528,6 +534,15 @@ fn with_retry_policy(host: &Host, ctx: &snapdeck_ops::Context) -> Host {
 fn retry_log(ctx: &snapdeck_ops::Context) -> Arc<dyn Fn(bool, String) + Send + Sync> {
     let log = ctx.log.clone();
     Arc::new(move |is_warning, text| log(is_warning, text))
+}
+
+/// Returns whether a job was stopped and stays in the journal, to be resumed by the next process.
+fn is_suspended(inner: &Inner, id: JobId, result: &Result<Outcome>) -> bool {
+    let is_cancelled = matches!(result, Err(error) if error.kind() == Kind::Cancelled);
+    let journal = inner.journal.get();
+    is_cancelled
+        && inner.suspend_token.is_cancelled()
+        && journal.is_some_and(|journal| journal.entry(id).is_some())
 }
 
 fn finish(

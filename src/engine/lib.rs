@@ -10,6 +10,8 @@
 mod annotations;
 mod copies;
 mod doctor;
+mod history;
+mod host_load;
 mod inventory;
 mod inventory_cache;
 mod job_table;
@@ -24,6 +26,7 @@ mod queries;
 mod recovery;
 mod resource_locks;
 mod scheduler;
+mod screens;
 mod state;
 mod view;
 mod vnc;
@@ -37,6 +40,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::history::History;
 use self::state::Inner;
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
@@ -47,8 +51,10 @@ use snapdeck_ops::SharingHosts;
 use snapdeck_ownership::OwnershipRecords;
 
 pub use copies::ImageLocation;
+pub use history::{HistoryEntry, JobResult};
 pub use inventory_cache::CachedInventory;
 pub use prune::PruneRequest;
+pub use screens::{Screen, ScreenKey, Screens};
 pub use state::Engine;
 pub use view::{
     BucketView, HealthCheckView, HostView, InterruptedId, InterruptedJob, JobId, JobState, JobView,
@@ -78,7 +84,7 @@ impl Engine {
     }
 
     /// Returns an engine for `settings` that records in the state directory what its jobs create, so that a later process
-    /// cleans up after a killed one. Opens no connection; must be called inside a tokio runtime.
+    /// cleans up after a killed one, and which jobs have finished. Opens no connection; must be called inside a tokio runtime.
     ///
     /// # Errors
     /// `InvalidInput` for a host with invalid settings.
@@ -86,7 +92,7 @@ impl Engine {
         let records = open_records(state);
         let hosts = connectable_hosts(&settings, &records)?;
         let sharing = open_sharing(&hosts, state);
-        Self::with_hosts(settings, hosts, sharing, records)
+        Self::with_hosts(settings, hosts, sharing, records, state)
     }
 
     /// Returns an engine for one host of `settings`; other processes serve the others, which may use the same files.
@@ -99,7 +105,7 @@ impl Engine {
         let sharing = open_sharing(&all, Some(state));
         settings.hosts.retain(|settings| settings.name == *host);
         let hosts = all.into_iter().filter(|known| known.name() == host);
-        Self::with_hosts(settings, hosts.collect(), sharing, records)
+        Self::with_hosts(settings, hosts.collect(), sharing, records, Some(state))
     }
 
     fn with_hosts(
@@ -107,6 +113,7 @@ impl Engine {
         hosts: Vec<Host>,
         sharing: SharingHosts,
         records: OwnershipRecords,
+        state: Option<&Path>,
     ) -> Result<Self> {
         let bucket = Bucket::new(&settings.bucket).with_records(records);
         let view = inventory::empty_view(&settings, &bucket);
@@ -122,6 +129,12 @@ impl Engine {
                 view: watch::Sender::new(Arc::new(view)),
                 watch_target: watch::Sender::default(),
                 metrics: watch::Sender::default(),
+                watch_host_load: watch::Sender::default(),
+                host_loads: watch::Sender::default(),
+                watch_screens: watch::Sender::default(),
+                screens: watch::Sender::default(),
+                disk_spaces: Mutex::default(),
+                history: History::new(state),
                 tunnels: Mutex::default(),
                 manifests: Mutex::default(),
                 interrupted_jobs: Mutex::default(),
@@ -138,13 +151,18 @@ impl Engine {
         &self.inner.settings
     }
 
-    /// Starts to update the view from all hosts and the bucket, and the metrics of the watched sandbox. Returns at once.
+    /// Starts to update the view from all hosts and the bucket, and what is watched of metrics and
+    /// loads. Returns at once.
     pub fn follow(&self) {
         for index in 0..self.inner.hosts.len() {
             tokio::spawn(inventory::follow_host(self.inner.clone(), index));
         }
         tokio::spawn(inventory::follow_bucket(self.inner.clone()));
         tokio::spawn(metrics::collect_metrics(self.inner.clone()));
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || inner.history.follow());
+        tokio::spawn(screens::take_thumbnails(self.inner.clone()));
+        tokio::spawn(host_load::sample_host_loads(self.inner.clone()));
     }
 
     /// Returns the current view.

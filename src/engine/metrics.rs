@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::state::{Engine, Inner};
 use super::view::{HostView, Link, Sample, SandboxMetrics, WatchTarget};
 use snapdeck_host::Host;
-use snapdeck_model::{AgentChannel, HostName, Sandbox, SandboxId, Stats};
+use snapdeck_model::{AgentChannel, GuestMemory, HostName, Sandbox, SandboxId, Stats};
 
 /// Delay that skips sandboxes that are selected only briefly.
 const SELECTION_DEBOUNCE: Duration = Duration::from_millis(150);
@@ -23,6 +23,8 @@ const ACCESS_INTERVAL: Duration = Duration::from_secs(10);
 /// Interval of queries of the guest agent.
 const GUEST_INFO_INTERVAL: Duration = Duration::from_secs(60);
 const ERROR_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// A new sandbox reports its memory every 10 s.
+const MAX_REPORT_AGE: Duration = Duration::from_secs(30);
 /// Samples of two minutes.
 const MAX_SAMPLES: usize = 60;
 
@@ -249,6 +251,27 @@ struct Meter {
     last_time: Instant,
     last_stats: Stats,
     samples: VecDeque<Sample>,
+    report: MemoryReport,
+}
+
+/// The last report of a balloon driver. It stays after the driver has stopped, as when the guest reboots into another system,
+/// and the host's clock may differ from this one: a report counts while new ones follow.
+#[derive(Default)]
+struct MemoryReport(Option<(u64, Instant)>);
+
+impl MemoryReport {
+    fn current(&mut self, memory: Option<GuestMemory>, now: Instant) -> Option<GuestMemory> {
+        let memory = memory?;
+        match self.0 {
+            Some((reported_at, since)) if reported_at == memory.reported_at => {
+                (now.saturating_duration_since(since) < MAX_REPORT_AGE).then_some(memory)
+            }
+            _ => {
+                self.0 = Some((memory.reported_at, now));
+                Some(memory)
+            }
+        }
+    }
 }
 
 impl MeterSet {
@@ -277,6 +300,7 @@ impl MeterSet {
                 last_time: time,
                 last_stats: stats.clone(),
                 samples: VecDeque::new(),
+                report: MemoryReport::default(),
             });
             meter.record(stats, overlay, time);
         }
@@ -308,6 +332,7 @@ impl Meter {
             time,
             cpu,
             resident_bytes: stats.resident_bytes,
+            guest_memory: self.report.current(stats.guest_memory, time),
             read_rate: rate(stats.read_bytes, last.read_bytes),
             write_rate: rate(stats.written_bytes, last.written_bytes),
             receive_rate: rate(stats.received_bytes, last.received_bytes),
@@ -333,6 +358,11 @@ mod tests {
             cpus: 2,
             resident_bytes: Some(1 << 20),
             memory_bytes: None,
+            guest_memory: Some(GuestMemory {
+                total_bytes: 1 << 20,
+                used_bytes: 1 << 19,
+                reported_at: seconds.min(150),
+            }),
             read_bytes: 0,
             written_bytes: seconds * 1000,
             received_bytes: 0,
@@ -350,6 +380,7 @@ mod tests {
             last_time: Instant::now(),
             last_stats: stats(0),
             samples: VecDeque::new(),
+            report: MemoryReport::default(),
         };
         let start = meter.last_time;
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -360,6 +391,11 @@ mod tests {
         let last = meter.samples.back().unwrap();
         assert_eq!((last.cpu, last.write_rate), (Some(0.5), 1000.0));
         assert_eq!(last.overlay_bytes, Some(77));
+        let with_report = meter
+            .samples
+            .iter()
+            .filter_map(|sample| sample.guest_memory);
+        assert_eq!(with_report.count(), 39, "the last report is of second 150");
         // A new process: its counters start at 0.
         meter.record(&stats(0), None, at(201));
         let last = meter.samples.back().unwrap();

@@ -1,20 +1,22 @@
 //! The state that the parts of the engine share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::history::History;
 use super::job_table::JobTable;
 use super::journal::{InterruptedEntry, Journal};
 use super::manifest_cache::ManifestCache;
 use super::scheduler::JobQueue;
+use super::screens::{ScreenKey, Screens};
 use super::view::{SandboxMetrics, View, WatchTarget};
 use snapdeck_bucket::Bucket;
-use snapdeck_host::{Host, VncTunnel};
+use snapdeck_host::{DiskSpace, Host, VncTunnel};
 use snapdeck_model::settings::Settings;
-use snapdeck_model::{Error, HostName, Kind, Result, SandboxId};
+use snapdeck_model::{Error, HostLoad, HostName, Kind, Result, SandboxId};
 use snapdeck_ops::SharingHosts;
 
 pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<VncTunnel>>;
@@ -40,6 +42,13 @@ pub(super) struct Inner {
     pub view: watch::Sender<Arc<View>>,
     pub watch_target: watch::Sender<Option<WatchTarget>>,
     pub metrics: watch::Sender<Option<Arc<SandboxMetrics>>>,
+    pub watch_host_load: watch::Sender<bool>,
+    pub host_loads: watch::Sender<Arc<BTreeMap<HostName, HostLoad>>>,
+    pub watch_screens: watch::Sender<Vec<ScreenKey>>,
+    pub screens: watch::Sender<Arc<Screens>>,
+    /// Space for snapshots at the last scan, by host.
+    pub disk_spaces: Mutex<HashMap<HostName, DiskSpace>>,
+    pub history: History,
     pub tunnels: Mutex<Tunnels>,
     pub manifests: Mutex<ManifestCache>,
     pub interrupted_jobs: Mutex<Vec<InterruptedEntry>>,
@@ -57,6 +66,16 @@ impl Inner {
 
     pub(crate) fn tunnels(&self) -> MutexGuard<'_, Tunnels> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn disk_space(&self, host: &HostName) -> Option<DiskSpace> {
+        self.disk_spaces().get(host).copied()
+    }
+
+    pub(crate) fn disk_spaces(&self) -> MutexGuard<'_, HashMap<HostName, DiskSpace>> {
+        self.disk_spaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn manifests(&self) -> MutexGuard<'_, ManifestCache> {

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 
 use super::wording::operation_title;
 use snapdeck_model::{
-    Error, Guest, GuestAccess, HealthReport, HostName, Method, Object, Operation, Outcome, Picture,
-    Progress, ProgressCell, Sandbox, SandboxId, Snapshot, SnapshotName,
+    Error, Guest, GuestAccess, GuestMemory, HealthReport, HostLock, HostName, Method, Object,
+    Operation, Outcome, Picture, Progress, ProgressCell, Sandbox, SandboxId, Snapshot,
+    SnapshotName,
 };
 
 /// An immutable snapshot of the inventory and the jobs. Unchanged parts are shared with the previous view.
@@ -68,6 +69,8 @@ pub struct HostView {
     pub sandboxes: Arc<[Sandbox]>,
     /// Snapshots by name.
     pub snapshots: Arc<[Snapshot]>,
+    /// Locks of the jobs of other snapdeck processes at the last scan.
+    pub locks: Arc<[HostLock]>,
     /// Method to read the disk of a running sandbox, as far as known.
     pub running_method: Option<Method>,
 }
@@ -204,6 +207,8 @@ pub struct Sample {
     pub cpu: Option<f64>,
     /// Resident memory of its QEMU process, in bytes.
     pub resident_bytes: Option<u64>,
+    /// Memory use in the guest; `None`: only that of the process is known.
+    pub guest_memory: Option<GuestMemory>,
     /// Disk reads, in bytes per second.
     pub read_rate: f64,
     /// Disk writes, in bytes per second.

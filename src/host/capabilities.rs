@@ -1,13 +1,13 @@
-//! Capabilities of a host: firmware, TPM, memory, and whether guests run under KVM.
+//! Capabilities of a host: firmware, TPM, and whether guests run under KVM.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use virt::connect::Connect;
 use virt::error::{Error as VirtError, ErrorNumber};
 
+use super::backup;
 use super::domain_xml::HYPERV;
 use super::libvirt::Libvirt;
-use super::{CALL_TIMEOUT, backup};
 use crate::xml::parse_xml;
 use snapdeck_model::settings::Accel;
 use snapdeck_model::{Result, SandboxId};
@@ -30,15 +30,6 @@ pub struct HostCapabilities {
     pub has_tpm: bool,
 }
 
-/// The memory of a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HostMemory {
-    /// Installed memory.
-    pub total_bytes: u64,
-    /// Memory available to guests, including the page cache.
-    pub available_bytes: u64,
-}
-
 impl Libvirt {
     /// Returns what the host offers to sandboxes.
     ///
@@ -50,33 +41,6 @@ impl Libvirt {
         };
         let xml = self.call(READ_CAPABILITIES, CAPABILITIES_TIMEOUT, query);
         Ok(parse_capabilities(&xml.await?))
-    }
-
-    /// Returns the memory of the host.
-    ///
-    /// # Errors
-    /// `Unreachable`.
-    pub async fn memory(&self) -> Result<HostMemory> {
-        let query = |connect: &Connect| {
-            Ok((
-                connect.node_info()?.memory,
-                snapdeck_libvirt::memory_stats(connect)?,
-            ))
-        };
-        let (total_kib, stats) = self
-            .call("read the memory statistics", CALL_TIMEOUT, query)
-            .await?;
-        let kib = |field: &str| {
-            let stat = stats.iter().find(|(name, _)| name == field);
-            stat.map_or(0, |(_, kib)| *kib)
-        };
-        Ok(HostMemory {
-            total_bytes: total_kib.saturating_mul(1024),
-            available_bytes: ["free", "buffers", "cached"]
-                .into_iter()
-                .fold(0, |sum: u64, field| sum.saturating_add(kib(field)))
-                .saturating_mul(1024),
-        })
     }
 
     /// Can sandboxes run under KVM? `Auto` starts a probe guest, because `/dev/kvm` alone proves nothing.

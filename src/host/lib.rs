@@ -8,6 +8,7 @@ mod command;
 mod control_dir;
 mod created_files;
 mod digest;
+mod disk_space;
 mod doctor;
 mod domain;
 mod domain_files;
@@ -15,12 +16,14 @@ mod domain_xml;
 mod fs;
 #[cfg(test)]
 mod fuzz_samples;
+mod held_locks;
 mod image;
 mod image_file;
 mod image_lock;
 mod inventory;
 mod leftovers;
 mod libvirt;
+mod load;
 mod lock;
 mod login_queue;
 mod peer_uid;
@@ -48,9 +51,10 @@ use snapdeck_model::{Error, HostName, Kind, Result, SandboxId, SnapshotName};
 use snapdeck_ownership::OwnershipRecords;
 
 pub use backup::{Backup, Backups, Export, StaleBackup};
-pub use capabilities::{HostCapabilities, HostMemory};
+pub use capabilities::HostCapabilities;
 pub use created_files::CreatedFiles;
 pub use digest::hash_block;
+pub use disk_space::DiskSpace;
 pub use doctor::Doctor;
 pub use domain_xml::DomainTemplate;
 pub use fs::{
@@ -65,9 +69,12 @@ pub use inventory::scan::HostInventory;
 pub use inventory::sharing::{Directories, DirectoryId};
 pub use leftovers::Leftovers;
 pub use libvirt::Libvirt;
+pub use load::{CpuTime, HostMemory, LoadSample};
 pub use lock::{LockGuard, LockRequest, Locks};
 pub use reconnect::RetryPolicy;
-pub use sandbox::{DomainDisk, DomainFacts, FsState, SandboxFirmware, Sandboxes, VncTunnel};
+pub use sandbox::{
+    DomainDisk, DomainFacts, FsState, SandboxFirmware, Sandboxes, Thumbnail, VncTunnel,
+};
 pub use scratch::ScratchDirs;
 pub use snapdeck_libvirt::set_mmap_threshold;
 pub use snapshots::{Snapshots, StoredManifest};
@@ -210,7 +217,7 @@ impl Host {
         &self.settings
     }
 
-    /// Returns the connection to libvirt: events, capabilities, memory.
+    /// Returns the connection to libvirt: events, capabilities, load.
     pub fn libvirt(&self) -> &Libvirt {
         &self.libvirt
     }

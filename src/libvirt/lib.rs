@@ -1,5 +1,5 @@
 //! libvirt: its library loaded on demand, a pool of connections, events, and safe wrappers of functions that no crate in use
-//! wraps (close callback, backups, abort of a job, memory and domain statistics, guest agent). The system calls that no
+//! wraps (close callback, backups, abort of a job, statistics of hosts and domains, guest agent). The system calls that no
 //! crate wraps are in [`sys`]. No other crate has `unsafe` code.
 
 mod loader;
@@ -269,36 +269,74 @@ pub fn thaw(domain: &Domain) -> Result<u32, Error> {
     u32::try_from(count).map_err(|_| Error::last_error())
 }
 
+/// Statistics of a host by name.
+pub type NodeStats = Vec<(String, u64)>;
+
+/// Number of statistics of all memory and of all CPUs on Linux; requested first, because to ask for it is another call.
+const LINUX_NODE_STATS: c_int = 4;
+
 /// Returns the memory statistics of a host, such as `free` and `cached`, in KiB (virNodeGetMemoryStats).
 ///
 /// # Errors
 /// An error of libvirt.
-pub fn memory_stats(connect: &Connect) -> Result<Vec<(String, u64)>, Error> {
+pub fn memory_stats(connect: &Connect) -> Result<NodeStats, Error> {
     let all = virt_sys::VIR_NODE_MEMORY_STATS_ALL_CELLS;
-    let mut count = 0;
-    // SAFETY: the connection is alive; without a buffer libvirt returns the number of statistics.
-    let code = unsafe {
-        virt_sys::virNodeGetMemoryStats(connect.as_ptr(), all, std::ptr::null_mut(), &mut count, 0)
+    let read = |stat: &virt_sys::virNodeMemoryStats| (read_field(&stat.field), stat.value);
+    // SAFETY: the connection is alive, and the buffer has room for `count` statistics.
+    let call = |stats, count: &mut c_int| unsafe {
+        virt_sys::virNodeGetMemoryStats(connect.as_ptr(), all, stats, count, 0)
     };
-    if code < 0 {
+    node_stats(call, read)
+}
+
+/// Returns the times of all CPUs of a host since its start, such as `user` and `idle`, in nanoseconds (virNodeGetCPUStats).
+///
+/// # Errors
+/// An error of libvirt, such as a driver without them.
+pub fn cpu_stats(connect: &Connect) -> Result<NodeStats, Error> {
+    let all = virt_sys::VIR_NODE_CPU_STATS_ALL_CPUS;
+    let read = |stat: &virt_sys::virNodeCPUStats| (read_field(&stat.field), stat.value);
+    // SAFETY: as above.
+    let call = |stats, count: &mut c_int| unsafe {
+        virt_sys::virNodeGetCPUStats(connect.as_ptr(), all, stats, count, 0)
+    };
+    node_stats(call, read)
+}
+
+/// Calls a function of libvirt that writes statistics into a buffer, whose length must be their number; without a buffer, it
+/// returns the number. `call` must write no more than its count.
+fn node_stats<T: Copy>(
+    call: impl Fn(*mut T, &mut c_int) -> c_int,
+    read: impl Fn(&T) -> (String, u64),
+) -> Result<NodeStats, Error> {
+    if let Some(stats) = read_node_stats(&call, &read, LINUX_NODE_STATS) {
+        return Ok(stats);
+    }
+    let mut count = 0;
+    if call(std::ptr::null_mut(), &mut count) < 0 {
         return Err(Error::last_error());
     }
+    read_node_stats(&call, &read, count).ok_or_else(Error::last_error)
+}
+
+fn read_node_stats<T: Copy>(
+    call: impl Fn(*mut T, &mut c_int) -> c_int,
+    read: impl Fn(&T) -> (String, u64),
+    mut count: c_int,
+) -> Option<NodeStats> {
     let capacity = usize::try_from(count).unwrap_or(0);
-    let mut stats: Vec<virt_sys::virNodeMemoryStats> = Vec::with_capacity(capacity);
-    // SAFETY: the buffer has room for `count` statistics, and libvirt writes no more.
-    let code = unsafe {
-        virt_sys::virNodeGetMemoryStats(connect.as_ptr(), all, stats.as_mut_ptr(), &mut count, 0)
-    };
-    if code < 0 {
-        return Err(Error::last_error());
+    let mut stats: Vec<T> = Vec::with_capacity(capacity);
+    if call(stats.as_mut_ptr(), &mut count) < 0 {
+        return None;
     }
     // SAFETY: libvirt has written `count` statistics, at most the capacity.
     unsafe { stats.set_len(usize::try_from(count).unwrap_or(0).min(capacity)) };
-    let named = stats.iter().map(|stat| {
-        let field = stat.field.iter().take_while(|c| **c != 0);
-        (field.map(|c| *c as u8 as char).collect(), stat.value)
-    });
-    Ok(named.collect())
+    Some(stats.iter().map(read).collect())
+}
+
+fn read_field(field: &[c_char]) -> String {
+    let bytes = field.iter().take_while(|c| **c != 0);
+    bytes.map(|c| *c as u8 as char).collect()
 }
 
 /// A value of libvirt's typed parameters.

@@ -138,6 +138,7 @@ libvirt! {
     fn virEventRegisterDefaultImpl() -> c_int;
     fn virEventRunDefaultImpl() -> c_int;
     fn virGetLastError() -> virErrorPtr;
+    fn virNodeGetCPUStats(conn: virConnectPtr, cpuNum: c_int, params: virNodeCPUStatsPtr, nparams: *mut c_int, flags: c_uint) -> c_int;
     fn virNodeGetInfo(conn: virConnectPtr, info: virNodeInfoPtr) -> c_int;
     fn virNodeGetMemoryStats(conn: virConnectPtr, cellNum: c_int, params: virNodeMemoryStatsPtr, nparams: *mut c_int, flags: c_uint) -> c_int;
     fn virSetErrorFunc(userData: *mut c_void, handler: virErrorFunc);

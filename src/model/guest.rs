@@ -19,6 +19,8 @@ pub struct Stats {
     pub resident_bytes: Option<u64>,
     /// Current memory of the guest in bytes (balloon).
     pub memory_bytes: Option<u64>,
+    /// Memory use in the guest; `None`: its balloon driver does not report it.
+    pub guest_memory: Option<GuestMemory>,
     /// Bytes read from all disks.
     pub read_bytes: u64,
     /// Bytes written to all disks.
@@ -29,6 +31,17 @@ pub struct Stats {
     pub sent_bytes: u64,
     /// The disks.
     pub disks: Vec<DiskUse>,
+}
+
+/// Memory of a guest as its balloon driver reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestMemory {
+    /// Memory that the guest's system has, in bytes.
+    pub total_bytes: u64,
+    /// Memory in use in bytes, without what the guest can free at once.
+    pub used_bytes: u64,
+    /// Time of the report by the host's clock, in seconds.
+    pub reported_at: u64,
 }
 
 /// Space that a disk takes on the host.

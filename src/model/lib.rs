@@ -7,6 +7,8 @@ mod buffer_pool;
 mod doctor;
 mod error;
 mod guest;
+mod host_load;
+mod host_lock;
 mod identity;
 mod inventory;
 mod json_bounds;
@@ -26,7 +28,9 @@ pub use blocks::{BLOCK_BYTES, BlockSet, MAX_IMAGE_BYTES, block_bytes, block_coun
 pub use buffer_pool::BufferPool;
 pub use doctor::{Check, HealthReport, Verdict};
 pub use error::{Error, Kind, Result};
-pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, Picture, Stats, Vnc};
+pub use guest::{AgentChannel, DiskUse, Guest, GuestAccess, GuestMemory, Picture, Stats, Vnc};
+pub use host_load::HostLoad;
+pub use host_lock::{HostLock, LockedResource};
 pub use identity::{DiskIdentity, FileStamp, ImageIdentity, SandboxIdentity};
 pub use inventory::{
     BackingFormat, ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox,

@@ -20,7 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use mark::{MAX_MARK_BYTES, OwnerMark, describe_self, random_id};
-pub use private::{create_private_dir, is_private, open_private_file};
+pub use private::{append_private_file, create_private_dir, is_private, open_private_file};
 
 /// Records older than this are dropped: what they name was removed by a watchdog, or needs a decision.
 const MAX_RECORD_AGE: SignedDuration = SignedDuration::from_hours(90 * 24);

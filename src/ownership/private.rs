@@ -25,11 +25,22 @@ pub fn is_private(metadata: &Metadata) -> bool {
 /// # Errors
 /// `PermissionDenied` for any other file; an I/O error.
 pub fn open_private_file(path: &Path) -> io::Result<File> {
+    open_private(OpenOptions::new().read(true), path)
+}
+
+/// As [`open_private_file`], for reading and appending; creates a missing file with mode 0600.
+///
+/// # Errors
+/// As [`open_private_file`].
+pub fn append_private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).append(true).create(true).mode(0o600);
+    open_private(options, path)
+}
+
+fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
+    let file = options.custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
     match metadata.is_file() && metadata.nlink() == 1 && is_private(&metadata) {
         true => Ok(file),
@@ -63,6 +74,10 @@ mod tests {
         hard_link(path("linked"), path("other")).unwrap();
         for name in ["link", "fifo", "shared", "linked"] {
             assert!(open_private_file(&path(name)).is_err(), "{name}");
+            assert!(append_private_file(&path(name)).is_err(), "{name}");
         }
+        append_private_file(&path("new")).unwrap();
+        let mode = path("new").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -17,6 +17,7 @@ mod doctor;
 mod fanout;
 mod hosts;
 mod in_use;
+mod monitoring;
 mod operations;
 mod pull_delta;
 mod push_composed;

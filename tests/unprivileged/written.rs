@@ -256,7 +256,7 @@ fn man_page_is_up_to_date() {
         ".SH FILES\n.TP\n~/.config/snapdeck/config.toml\nSettings. \\fBsnapdeck config\\fR shows the values in use.\n\
          .TP\n~/.config/snapdeck/keymap.toml\nKeys of the console.\n\
          .TP\n~/.config/snapdeck/themes/NAME.toml\nThemes of the console.\n\
-         .TP\n~/.local/state/snapdeck\nThe log, the journal of jobs, and the console's last session.\n\
+         .TP\n~/.local/state/snapdeck\nThe log, the journal and the history of jobs, and the console's last session.\n\
          .SH EXIT STATUS\n",
     );
     let exit_codes = command

@@ -38,6 +38,19 @@ open_pair() {
 }
 # remove_temporary: removes the file of write_file, create_new or create_file that has not got its name.
 remove_temporary() { rm -f -- "$new"; }
+# Prints name, time and text of the held ones of lock files. The kernel lists the inodes of all locks.
+show_locks='
+  locks=$(cat /proc/locks 2>/dev/null)
+  stat -c "%i %Y %n" -- "$@" 2>/dev/null | {
+    count=0
+    while read -r inode time file && [ $count -lt 64 ]; do
+      case $locks in *" FLOCK "*":$inode 0 EOF"*) ;; *) continue ;; esac
+      count=$((count + 1))
+      printf "%s\0%s\n" "${file##*/}" "$time"
+      dd if="$file" iflag=nofollow,nonblock bs=500 count=1 status=none 2>/dev/null | tr -d "\000"
+      printf "\0"
+    done
+  }'
 verb=$1 owner=$2
 shift 2
 # in DIR ID IDENTITY VERB ARGUMENT...: runs a verb in the directory of a pull; the names of its files are relative.
@@ -76,20 +89,24 @@ remove_finished_pull)
   printf '%s\n' "$text"
   ;;
 
-# list_images DIR...: for each directory its canonical path, the names of its files but those too short for an image, and
-# an empty field; then name and content of each damage record, and an empty field. A missing directory has the single name
-# "/".
+# list_images DIR...: for each directory its canonical path, the space of its file system (blocks, free blocks, bytes of a
+# block), the names of its files but those too short for an image, and an empty field; then name and content of each damage
+# record and of each held lock (after a line with its time), and an empty field. A missing directory has no space and the
+# single name "/".
 list_images)
   for dir do
     realpath -mz -- "$dir" || exit 1
     if [ -e "$dir" ]; then
+      stat -f --printf '%b %a %S' -- "$dir" || :
+      printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
         -printf '%f\0' || exit 1
       printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
-        -printf '%f\0' -exec dd if={} iflag=nofollow,nonblock bs=64K count=1 status=none \; -printf '\0' || :
+        -printf '%f\0' -exec dd if={} iflag=nofollow,nonblock bs=64K count=1 status=none \; -printf '\0' -o \
+        \( -name '.*.qcow2.lock' -o -name '.*.sandbox.lock' \) -type f -exec sh -c "$show_locks" sh {} + || :
     else
-      printf '/\0\0'
+      printf '\0/\0\0'
     fi
     printf '\0'
   done

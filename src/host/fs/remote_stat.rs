@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::errors::parse_system_error;
 use super::remote::{CALL_TIMEOUT, RemoteFs};
+use crate::disk_space::DiskSpace;
+use crate::held_locks::{MAX_LOCKS, parse_lock};
 use crate::image_file::{ImageFile, ImageHeader, NOT_A_FILE, TRUNCATED_HEADER};
 use crate::inventory::file_source::{DirListing, FileMetadataSource, parse_damage};
-use snapdeck_model::{FileStamp, Result};
+use snapdeck_model::{FileStamp, HostLock, Result};
 use snapdeck_qcow2::{HEADER_BYTES, OtherReferences};
 
 /// Bytes of paths in one command (Linux, execve(2): 128 KiB for one argument, which the whole command line is).
@@ -197,28 +199,45 @@ fn parse_listings(output: &[u8], count: usize) -> Vec<DirListing> {
     let mut listings = Vec::new();
     for _ in 0..count {
         let dir = fields.next().unwrap_or_default();
+        let space = fields.next().unwrap_or_default();
+        let space = space.to_str().and_then(DiskSpace::parse);
         let names: Vec<PathBuf> = fields
             .by_ref()
             .take_while(|name| !name.as_os_str().is_empty())
             .collect();
         let is_present = names.first().is_none_or(|name| name != Path::new("/"));
-        let mut damages = Vec::new();
+        let (mut damages, mut locks) = (Vec::new(), Vec::new());
         while let Some(name) = fields.next().filter(|name| !name.as_os_str().is_empty()) {
-            let json = fields.next().unwrap_or_default();
-            let name = name.to_string_lossy();
-            damages.extend(parse_damage(&dir, &name, json.as_os_str().as_bytes()));
+            let content = fields.next().unwrap_or_default();
+            let (name, content) = (name.to_string_lossy(), content.as_os_str().as_bytes());
+            damages.extend(parse_damage(&dir, &name, content));
+            if locks.len() < MAX_LOCKS {
+                locks.extend(parse_held_lock(&name, content));
+            }
         }
         let names = if is_present { names } else { Vec::new() };
         let mut listing = DirListing {
             dir,
             is_present,
             damages,
+            locks,
+            space,
             ..DirListing::default()
         };
         names.iter().for_each(|name| listing.add_file(name));
         listings.push(listing);
     }
     listings
+}
+
+/// Parses the content of a lock file after a line with its time.
+fn parse_held_lock(name: &str, content: &[u8]) -> Option<HostLock> {
+    let end = content.iter().position(|byte| *byte == b'\n')?;
+    let (time, text) = (
+        std::str::from_utf8(&content[..end]).ok()?,
+        &content[end + 1..],
+    );
+    parse_lock(name, time.parse().ok(), text)
 }
 
 fn split_into_batches(paths: &[PathBuf]) -> Vec<&[PathBuf]> {
@@ -426,7 +445,7 @@ mod tests {
     #[test]
     fn fuzz_listings() {
         snapdeck_fuzz::FuzzTarget::new("list of images")
-            .seed("/snapshots\0a.qcow2\0.b.qcow2.damaged\0\0.b.qcow2.damaged\0{}\0\0/sandboxes\0/\0\0\0")
+            .seed("/snapshots\x00100 70 4096\0a.qcow2\0.b.qcow2.damaged\0\0.b.qcow2.damaged\0{}\0.c.qcow2.lock\x001700000000\npull c, by a on b\0\0/sandboxes\0\0/\0\0\0")
             .memory(1 << 20, 64)
             .run(|output| {
                 assert_eq!(parse_listings(output, 2).len(), 2);

@@ -68,10 +68,13 @@ impl Inventory<'_> {
                 && cache.fetched_at.elapsed() < CACHE_TTL
         };
         let mut with_cached_domains = None;
-        if let Some(cached) = cache.take().filter(is_fresh) {
+        if let Some(mut cached) = cache.take().filter(is_fresh) {
             let inventory = self
                 .scan_with_domains(cached.domains.clone(), Scope::All)
                 .await?;
+            // They change all the time, and say nothing about domains.
+            cached.inventory.locks.clone_from(&inventory.locks);
+            cached.inventory.snapshots_space = inventory.snapshots_space;
             if inventory == cached.inventory && is_fresh(&cached) {
                 *cache = Some(cached);
                 return Ok(inventory);

@@ -6,9 +6,11 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::disk_space::DiskSpace;
 use crate::fs::open_no_follow;
+use crate::held_locks;
 use crate::image_file::{self, ImageFile};
-use snapdeck_model::Damage;
+use snapdeck_model::{Damage, HostLock};
 
 /// A directory with more files is not listed.
 const MAX_FILES: usize = 100_000;
@@ -32,6 +34,10 @@ pub(crate) struct DirListing {
     pub others: Vec<PathBuf>,
     /// Damage records by path of the image.
     pub damages: Vec<(PathBuf, Damage)>,
+    /// Locks that are held in it.
+    pub locks: Vec<HostLock>,
+    /// Space of its file system, if it exists.
+    pub space: Option<DiskSpace>,
 }
 
 impl DirListing {
@@ -74,6 +80,8 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
         Err(error) => return Err(with_path(error)),
     };
     (listing.dir, listing.is_present) = (dir.clone(), true);
+    listing.space = DiskSpace::read_local(&dir);
+    let mut lock_names = Vec::new();
     for (index, entry) in std::fs::read_dir(&dir).map_err(with_path)?.enumerate() {
         if index == MAX_FILES {
             let message = format!("it has more than {MAX_FILES} files");
@@ -90,6 +98,11 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
             listing.add_file(Path::new(name));
         }
         if let Some(name) = name.to_str()
+            && held_locks::parse_lock_name(name).is_some()
+        {
+            lock_names.push(name.to_owned());
+        }
+        if let Some(name) = name.to_str()
             && name.ends_with(".qcow2.damaged")
             && metadata.is_some_and(|metadata| metadata.is_file() && metadata.len() < MAX_DAMAGE_FILE_BYTES)
             // One that cannot be read, or was removed meanwhile, is ignored.
@@ -98,6 +111,7 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
             listing.damages.extend(parse_damage(&dir, name, &json));
         }
     }
+    listing.locks = held_locks::read_local(&dir, &lock_names);
     Ok(listing)
 }
 

@@ -12,14 +12,15 @@ use super::directory_id;
 use super::file_source::{self, DirListing, FileMetadataSource, copy_error};
 use super::sharing::Directories;
 use super::users::{FileUsers, is_image};
+use crate::disk_space::DiskSpace;
 use crate::domain::DomainSummary;
 use crate::domain_files::DomainFile;
 use crate::fs::RemoteFs;
 use crate::image_file::ImageFile;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{
-    ChainLink, Damage, Error, ForeignDomain, Kind, Result, Sandbox, SandboxId, SandboxState,
-    Snapshot, SnapshotName, printable,
+    ChainLink, Damage, Error, ForeignDomain, HostLock, Kind, Result, Sandbox, SandboxId,
+    SandboxState, Snapshot, SnapshotName, printable,
 };
 
 /// Inventory of a host.
@@ -49,6 +50,10 @@ pub struct HostInventory {
     pub(crate) users: FileUsers,
     /// Other problems, one sentence each.
     pub warnings: Vec<String>,
+    /// Locks that jobs of snapdeck processes hold in the two directories, at most some of very many.
+    pub locks: Vec<HostLock>,
+    /// Space of the file system of the snapshots directory; `None`: unknown.
+    pub snapshots_space: Option<DiskSpace>,
 }
 
 /// Images that are scanned.
@@ -189,6 +194,9 @@ fn build_inventory(
         scanner.inventory.unresolved_chains.push(text);
     }
     let mut inventory = scanner.inventory;
+    inventory.snapshots_space = snapshots.space;
+    inventory.locks = [&snapshots.locks[..], &sandboxes.locks[..]].concat();
+    inventory.locks.sort_by(|a, b| a.resource.cmp(&b.resource));
     inventory.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
     inventory.foreign_domains.sort_by(|a, b| a.id.cmp(&b.id));
     inventory.snapshots.sort_by(|a, b| a.name.cmp(&b.name));

@@ -25,6 +25,7 @@ pub use facts::{DomainDisk, DomainFacts};
 pub(crate) use firmware::LIBVIRT_NVRAM_DIR;
 pub use firmware::SandboxFirmware;
 pub use quiesce::FsState;
+pub use screenshot::Thumbnail;
 pub use vnc_tunnel::VncTunnel;
 
 use snapdeck_model::{Error, Kind, Phase, ProgressCell, Result, Sandbox, SandboxId, SandboxState};

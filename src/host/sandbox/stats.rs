@@ -9,7 +9,7 @@ use virt::error::Error;
 use super::Sandboxes;
 use crate::CALL_TIMEOUT;
 use snapdeck_libvirt::{TypedParams, Value};
-use snapdeck_model::{DiskUse, Result, SandboxId, Stats};
+use snapdeck_model::{DiskUse, GuestMemory, Result, SandboxId, Stats};
 
 const STATS_KINDS: u32 = virt_sys::VIR_DOMAIN_STATS_CPU_TOTAL
     | virt_sys::VIR_DOMAIN_STATS_VCPU
@@ -80,12 +80,27 @@ fn parse_stats(id: SandboxId, fields: &TypedParams) -> Stats {
         cpus: u32::try_from(cpus).unwrap_or(1).max(1),
         resident_bytes: number("balloon.rss").map(|kib| kib.saturating_mul(1024)),
         memory_bytes: number("balloon.current").map(|kib| kib.saturating_mul(1024)),
+        guest_memory: parse_guest_memory(number),
         read_bytes: sum("block", "rd.bytes"),
         written_bytes: sum("block", "wr.bytes"),
         received_bytes: sum("net", "rx.bytes"),
         sent_bytes: sum("net", "tx.bytes"),
         disks: disks.collect(),
     }
+}
+
+/// Parses the report of the balloon driver. libvirt requests reports of a domain only if its definition has a period of
+/// statistics, as new sandboxes do; those of other programs are left as they are.
+fn parse_guest_memory(number: impl Fn(&str) -> Option<u64>) -> Option<GuestMemory> {
+    // "available" is what the guest has. Only Linux reports what of it is usable without swapping.
+    let total_kib = number("balloon.available")?;
+    let free_kib = number("balloon.usable").or_else(|| number("balloon.unused"))?;
+    let reported_at = number("balloon.last-update").filter(|time| *time > 0)?;
+    Some(GuestMemory {
+        total_bytes: total_kib.saturating_mul(1024),
+        used_bytes: total_kib.saturating_sub(free_kib).saturating_mul(1024),
+        reported_at,
+    })
 }
 
 #[cfg(test)]
@@ -130,6 +145,28 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_a_guest_is_what_its_driver_reports() {
+        let memory = |fields_: &[(&str, u64)]| {
+            let stats = parse_stats("vm".parse().unwrap(), &fields(fields_));
+            let memory = stats.guest_memory?;
+            Some((memory.total_bytes >> 10, memory.used_bytes >> 10))
+        };
+        let mut linux = vec![
+            ("balloon.rss", 900),
+            ("balloon.available", 1000),
+            ("balloon.unused", 100),
+            ("balloon.usable", 600),
+            ("balloon.last-update", 1_700_000_000),
+        ];
+        assert_eq!(memory(&linux), Some((1000, 400)));
+        let windows = [linux[1], linux[2], linux[4]];
+        assert_eq!(memory(&windows), Some((1000, 900)));
+        linux[4].1 = 0;
+        assert_eq!(memory(&linux), None, "there was no report yet");
+        assert_eq!(memory(&linux[..1]), None, "the guest has no driver");
+    }
+
+    #[test]
     fn missing_fields_are_unknown() {
         let stats = parse_stats("vm".parse().unwrap(), &TypedParams::new());
         assert_eq!((stats.cpu_time, stats.resident_bytes), (None, None));
@@ -144,7 +181,7 @@ mod tests {
             .seed("block.count=2\nblock.0.rd.bytes=7\nblock.1.rd.bytes=18446744073709551615")
             .seed("vcpu.current=2\nvcpu.0.time=9\nvcpu.1.time=18446744073709551615")
             .seed("block.count=2\nblock.0.rd.bytes=7\nblock.1.rd.bytes=8\nblock.0.path=:/a\nvcpu.current=2\ncpu.time=9")
-            .words(&["net.count=2\n", "net.0.rx.bytes=", "net.1.rx.bytes=", "vcpu.0.time=", "vcpu.1.time=", "balloon.rss="])
+            .words(&["net.count=2\n", "net.0.rx.bytes=", "net.1.rx.bytes=", "vcpu.0.time=", "vcpu.1.time=", "balloon.rss=", "balloon.usable=", "balloon.available=7\n", "balloon.last-update=1\n"])
             .run(|fields| {
                 let id: SandboxId = "box".parse().unwrap();
                 assert!(parse_stats(id, &fuzz_samples::typed_params(fields)).disks.len() <= MAX_DEVICES as usize);

@@ -58,6 +58,7 @@ impl World {
                  <source file='{{{{disk}}}}'/><target dev='vda' bus='virtio'/></disk>\n\
                  <serial type='file'><source path='{dir}/{{{{id}}}}.log' append='on'/><target port='0'/></serial>\n\
                  <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\n\
+                 <memballoon model='virtio'><stats period='2'/></memballoon>\n\
                  </devices></domain>\n"
             ),
         )
