@@ -148,6 +148,12 @@ _snapdeck() {
             snapdeck__subcmd__help__subcmd__sandbox,pause)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__pause"
                 ;;
+            snapdeck__subcmd__help__subcmd__sandbox,reset)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__reset"
+                ;;
+            snapdeck__subcmd__help__subcmd__sandbox,restart)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__restart"
+                ;;
             snapdeck__subcmd__help__subcmd__sandbox,restore)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__restore"
                 ;;
@@ -181,6 +187,12 @@ _snapdeck() {
             snapdeck__subcmd__sandbox,pause)
                 cmd="snapdeck__subcmd__sandbox__subcmd__pause"
                 ;;
+            snapdeck__subcmd__sandbox,reset)
+                cmd="snapdeck__subcmd__sandbox__subcmd__reset"
+                ;;
+            snapdeck__subcmd__sandbox,restart)
+                cmd="snapdeck__subcmd__sandbox__subcmd__restart"
+                ;;
             snapdeck__subcmd__sandbox,restore)
                 cmd="snapdeck__subcmd__sandbox__subcmd__restore"
                 ;;
@@ -213,6 +225,12 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,pause)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__pause"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,reset)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__reset"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,restart)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__restart"
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,restore)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__restore"
@@ -701,7 +719,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox)
-            opts="new start stop pause resume save restore drop-saved destroy show"
+            opts="new start stop restart reset pause resume save restore drop-saved destroy show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -757,6 +775,34 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__reset)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__restart)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1277,7 +1323,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox)
-            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop pause resume save restore drop-saved destroy show help"
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop restart reset pause resume save restore drop-saved destroy show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1403,7 +1449,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help)
-            opts="new start stop pause resume save restore drop-saved destroy show help"
+            opts="new start stop restart reset pause resume save restore drop-saved destroy show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1473,6 +1519,34 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__reset)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__restart)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1631,6 +1705,98 @@ _snapdeck() {
                 return 0
             fi
             case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__reset)
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__restart)
+            opts="-v -h --timeout --force-after --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --force-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --host)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -108,6 +108,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(sandboxes::get_sandbox, sandboxes::delete_sandbox))
         .routes(routes!(sandboxes::start_sandbox))
         .routes(routes!(sandboxes::stop_sandbox))
+        .routes(routes!(sandboxes::restart_sandbox))
+        .routes(routes!(sandboxes::reset_sandbox))
         .routes(routes!(sandboxes::pause_sandbox))
         .routes(routes!(sandboxes::resume_sandbox))
         .routes(routes!(sandboxes::save_sandbox))

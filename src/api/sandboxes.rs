@@ -60,7 +60,7 @@ fn deserialize_whole_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option
     }
 }
 
-/// Options of a stop.
+/// Options of a stop or a restart.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StopSandboxRequest {
@@ -87,6 +87,14 @@ impl CreateSandboxRequest {
                 start: self.start,
             },
         ))
+    }
+}
+
+impl StopSandboxRequest {
+    fn into_parts(self) -> Result<(Option<Duration>, bool), Problem> {
+        let timeout = check_range("timeout", self.timeout, 0, MAX_STOP_TIMEOUT_SECS)?
+            .map(|secs| Duration::from_secs(secs.into()));
+        Ok((timeout, self.force))
     }
 }
 
@@ -162,10 +170,23 @@ pub(crate) async fn stop_sandbox(
     options: RequestOptions,
     OptionalJsonBody(request): OptionalJsonBody<StopSandboxRequest>,
 ) -> ApiResult {
-    let timeout = check_range("timeout", request.timeout, 0, MAX_STOP_TIMEOUT_SECS)?
-        .map(|secs| Duration::from_secs(secs.into()));
-    let force = request.force;
+    let (timeout, force) = request.into_parts()?;
     run_verb(app, id, options, SandboxVerb::Stop { timeout, force }).await
+}
+
+#[utoipa::path(
+    post, path = "/sandboxes/{id}/restart", tag = "sandboxes", summary = SandboxVerb::RESTART.effect(), request_body = Option<StopSandboxRequest>,
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SandboxChanged")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn restart_sandbox(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    options: RequestOptions,
+    OptionalJsonBody(request): OptionalJsonBody<StopSandboxRequest>,
+) -> ApiResult {
+    let (timeout, force) = request.into_parts()?;
+    run_verb(app, id, options, SandboxVerb::Restart { timeout, force }).await
 }
 
 async fn run_verb(app: App, id: String, options: RequestOptions, verb: SandboxVerb) -> ApiResult {
@@ -203,6 +224,12 @@ verb!(
     post,
     "/sandboxes/{id}/start",
     SandboxVerb::Start
+);
+verb!(
+    reset_sandbox,
+    post,
+    "/sandboxes/{id}/reset",
+    SandboxVerb::Reset
 );
 verb!(
     pause_sandbox,

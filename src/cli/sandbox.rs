@@ -42,6 +42,26 @@ pub enum SandboxCommand {
         #[arg(long, value_name = "SECS")]
         force_after: Option<u32>,
     },
+    /// [`SandboxVerb::RESTART`]
+    #[command(about = SandboxVerb::RESTART.help())]
+    Restart {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+        /// Seconds to wait for the guest [default: stop_timeout_secs of the settings]
+        #[arg(long, value_name = "SECS", conflicts_with = "force_after")]
+        timeout: Option<u32>,
+        /// Force off a guest that has not stopped after this many seconds
+        #[arg(long, value_name = "SECS")]
+        force_after: Option<u32>,
+    },
+    /// [`SandboxVerb::Reset`]
+    #[command(about = SandboxVerb::Reset.help())]
+    Reset {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+    },
     /// [`SandboxVerb::Pause`]
     #[command(about = SandboxVerb::Pause.help())]
     Pause {
@@ -201,6 +221,18 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
             };
             (ids, verb)
         }
+        SandboxCommand::Restart {
+            ids,
+            timeout,
+            force_after,
+        } => {
+            let verb = SandboxVerb::Restart {
+                timeout: force_after.or(timeout).map(secs),
+                force: force_after.is_some(),
+            };
+            (ids, verb)
+        }
+        SandboxCommand::Reset { ids } => (ids, SandboxVerb::Reset),
         SandboxCommand::Pause { ids } => (ids, SandboxVerb::Pause),
         SandboxCommand::Resume { ids } => (ids, SandboxVerb::Resume),
         SandboxCommand::Save { ids } => (ids, SandboxVerb::Save),

@@ -49,4 +49,4 @@ pub use text::{
     escape_json, escape_unprintable, escape_unprintable_lines, is_unprintable, printable,
     printable_lines_within, printable_within,
 };
-pub use verb::{Applicability, Danger, SandboxVerb};
+pub use verb::{Applicability, Danger, SandboxVerb, VerbKind};

@@ -134,6 +134,13 @@ async fn apply(
         SandboxVerb::Stop { timeout, force } => {
             stop(host, id, timeout.unwrap_or(stop_timeout), force, ctx).await
         }
+        SandboxVerb::Restart { timeout, force } => {
+            restart(host, id, timeout.unwrap_or(stop_timeout), force, ctx).await
+        }
+        SandboxVerb::Reset => {
+            ctx.enter_phase(Phase::Stopping)?;
+            host.sandboxes().reset(id).await
+        }
         SandboxVerb::ForceOff => {
             ctx.enter_phase(Phase::Stopping)?;
             host.sandboxes().force_off(id).await
@@ -158,6 +165,54 @@ async fn apply(
             host.sandboxes().discard_saved_state(id).await
         }
         SandboxVerb::Destroy => destroy::destroy(host, id, ctx).await.map(drop),
+    }
+}
+
+/// Stops the sandbox and starts it again.
+///
+/// libvirt's own reboot (virDomainReboot) returns before the guest shuts down, and never shows whether it did; Windows may
+/// ignore it. A new QEMU process also has the definition as it is now.
+async fn restart(
+    host: &Host,
+    id: &SandboxId,
+    timeout: Duration,
+    force: bool,
+    ctx: &Context,
+) -> Result<()> {
+    let facts = host.sandboxes().facts(id).await?;
+    if !facts.is_persistent {
+        let summary = format!("cannot restart {id} on host {}", host.name());
+        return Err(Error::new(Kind::Conflict, summary)
+            .with_cause(
+                "it is transient: when it stops, libvirt has no definition to start it from",
+            )
+            .hint("define it with `virsh define`, or reset it"));
+    }
+    stop(host, id, timeout, force, ctx)
+        .await
+        .map_err(|error| match error.kind() {
+            Kind::Cancelled => error.hint(
+                "the guest has received the request and may still shut down; it is not started then",
+            ),
+            Kind::Conflict => error.hint(format!(
+                "check its screen, or reset it: `snapdeck sandbox reset {id}`"
+            )),
+            _ => error,
+        })?;
+    // Not cancelled any more: it was running, and is to run again.
+    ctx.progress.enter(Phase::Starting, 0);
+    let domain = host.sandboxes().with_uuid(&facts.uuid);
+    match domain.start(id).await {
+        // Another client was faster.
+        Err(error) if error.kind() == Kind::Conflict && domain.state(id).await?.is_active() => {
+            ctx.info(error.to_string());
+            Ok(())
+        }
+        result => result.map_err(|error| {
+            error.hint(format!(
+                "it is shut off; start it with `snapdeck sandbox start {id}`"
+            ))
+        }),
     }
 }
 

@@ -253,6 +253,15 @@ impl Sandboxes<'_> {
         .await
     }
 
+    /// Resets the machine, as its reset button. Its process stays.
+    ///
+    /// # Errors
+    /// As [`Sandboxes::suspend`].
+    pub async fn reset(self, id: &SandboxId) -> Result<()> {
+        self.call_domain(id, "reset", FORCE_OFF_TIMEOUT, |domain| domain.reset())
+            .await
+    }
+
     /// Ends the guest's process at once.
     ///
     /// # Errors
