@@ -136,6 +136,9 @@ _snapdeck() {
             snapdeck__subcmd__help,verify)
                 cmd="snapdeck__subcmd__help__subcmd__verify"
                 ;;
+            snapdeck__subcmd__help__subcmd__sandbox,autostart)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__autostart"
+                ;;
             snapdeck__subcmd__help__subcmd__sandbox,destroy)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__destroy"
                 ;;
@@ -171,6 +174,9 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__help__subcmd__sandbox,stop)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__stop"
+                ;;
+            snapdeck__subcmd__sandbox,autostart)
+                cmd="snapdeck__subcmd__sandbox__subcmd__autostart"
                 ;;
             snapdeck__subcmd__sandbox,destroy)
                 cmd="snapdeck__subcmd__sandbox__subcmd__destroy"
@@ -210,6 +216,9 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__sandbox,stop)
                 cmd="snapdeck__subcmd__sandbox__subcmd__stop"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,autostart)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__autostart"
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,destroy)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__destroy"
@@ -719,8 +728,22 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox)
-            opts="new start stop restart reset pause resume save restore drop-saved destroy show"
+            opts="new start stop restart reset pause resume save restore drop-saved autostart destroy show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__autostart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1323,8 +1346,50 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox)
-            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop restart reset pause resume save restore drop-saved destroy show help"
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop restart reset pause resume save restore drop-saved autostart destroy show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__autostart)
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help on off"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1449,8 +1514,22 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help)
-            opts="new start stop restart reset pause resume save restore drop-saved destroy show help"
+            opts="new start stop restart reset pause resume save restore drop-saved autostart destroy show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__autostart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -73,6 +73,14 @@ pub(crate) struct StopSandboxRequest {
     force: bool,
 }
 
+/// Whether a sandbox starts with its host.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AutostartRequest {
+    /// Whether it starts.
+    enabled: bool,
+}
+
 impl CreateSandboxRequest {
     fn into_spec(self) -> Result<(SandboxId, SandboxSpec), Problem> {
         Ok((
@@ -187,6 +195,21 @@ pub(crate) async fn restart_sandbox(
 ) -> ApiResult {
     let (timeout, force) = request.into_parts()?;
     run_verb(app, id, options, SandboxVerb::Restart { timeout, force }).await
+}
+
+/// Choose whether a sandbox starts with its host.
+#[utoipa::path(
+    post, path = "/sandboxes/{id}/autostart", tag = "sandboxes", request_body = AutostartRequest,
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SandboxConfigured")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn set_autostart(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    options: RequestOptions,
+    JsonBody(AutostartRequest { enabled }): JsonBody<AutostartRequest>,
+) -> ApiResult {
+    run_verb(app, id, options, SandboxVerb::Autostart { enabled }).await
 }
 
 async fn run_verb(app: App, id: String, options: RequestOptions, verb: SandboxVerb) -> ApiResult {

@@ -335,6 +335,21 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             let state = sandbox.state.label();
             format!("created {} on {host}: {state}\n", sandbox.id)
         }
+        Outcome::SandboxConfigured {
+            host,
+            sandbox_id,
+            cpus,
+            memory_bytes,
+            autostart,
+            changed,
+        } => {
+            let already = if *changed { "" } else { "already " };
+            let memory = format_size(*memory_bytes);
+            let autostart = if *autostart { "on" } else { "off" };
+            format!(
+                "{sandbox_id} on {host} {already}has {cpus} CPUs, {memory} of memory, autostart {autostart}\n"
+            )
+        }
         Outcome::SandboxChanged {
             host,
             id,

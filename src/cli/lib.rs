@@ -17,7 +17,7 @@ pub use args::{Cli, Command, ConsoleFlags, GlobalFlags, ServeArgs};
 pub use job::StopSignals;
 pub use output::CommandOutput;
 pub use prune::{Confirmation, PruneArgs};
-pub use sandbox::{NewSandboxArgs, SandboxCommand};
+pub use sandbox::{NewSandboxArgs, SandboxCommand, Switch};
 
 use snapdeck_engine::{Engine, PruneRequest};
 use snapdeck_model::settings::Settings;

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::CommandPlan;
@@ -97,6 +97,14 @@ pub enum SandboxCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
+    /// Choose whether sandboxes start when their host starts
+    Autostart {
+        /// Whether they start
+        state: Switch,
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+    },
     /// [`SandboxVerb::Destroy`]
     #[command(about = SandboxVerb::Destroy.help())]
     Destroy {
@@ -112,6 +120,15 @@ pub enum SandboxCommand {
         /// The sandbox
         id: SandboxId,
     },
+}
+
+/// A setting that is on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
 }
 
 /// `snapdeck sandbox new`.
@@ -238,6 +255,10 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
         SandboxCommand::Save { ids } => (ids, SandboxVerb::Save),
         SandboxCommand::Restore { ids } => (ids, SandboxVerb::Restore),
         SandboxCommand::DropSaved { ids } => (ids, SandboxVerb::DropSaved),
+        SandboxCommand::Autostart { state, ids } => {
+            let enabled = state == Switch::On;
+            (ids, SandboxVerb::Autostart { enabled })
+        }
     };
     CommandPlan::Run(operations(ids, verb))
 }
@@ -287,6 +308,7 @@ fn describe_sandbox(host: &HostName, sandbox: &Sandbox) -> String {
     line("state", sandbox.state.label());
     line("cpus", &sandbox.cpus.to_string());
     line("memory", &format_size(sandbox.memory_bytes));
+    line("autostart", if sandbox.autostart { "on" } else { "off" });
     if let Some(facts) = sandbox.chain.first().and_then(|link| link.facts.as_ref()) {
         line("disk", &format_size(facts.virtual_size));
     }

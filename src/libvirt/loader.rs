@@ -109,6 +109,7 @@ libvirt! {
     fn virDomainFSFreeze(dom: virDomainPtr, mountpoints: *mut *const c_char, nmountpoints: c_uint, flags: c_uint) -> c_int;
     fn virDomainFSThaw(dom: virDomainPtr, mountpoints: *mut *const c_char, nmountpoints: c_uint, flags: c_uint) -> c_int;
     fn virDomainFree(domain: virDomainPtr) -> c_int;
+    fn virDomainGetAutostart(domain: virDomainPtr, autostart: *mut c_int) -> c_int;
     fn virDomainGetConnect(domain: virDomainPtr) -> virConnectPtr;
     fn virDomainGetGuestInfo(domain: virDomainPtr, types: c_uint, params: *mut virTypedParameterPtr, nparams: *mut c_int, flags: c_uint) -> c_int;
     fn virDomainGetInfo(domain: virDomainPtr, info: virDomainInfoPtr) -> c_int;
@@ -130,6 +131,7 @@ libvirt! {
     fn virDomainReset(domain: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainResume(domain: virDomainPtr) -> c_int;
     fn virDomainScreenshot(domain: virDomainPtr, stream: virStreamPtr, screen: c_uint, flags: c_uint) -> *mut c_char;
+    fn virDomainSetAutostart(domain: virDomainPtr, autostart: c_int) -> c_int;
     fn virDomainShutdown(domain: virDomainPtr) -> c_int;
     fn virDomainSnapshotFree(snapshot: virDomainSnapshotPtr) -> c_int;
     fn virDomainSnapshotGetXMLDesc(snapshot: virDomainSnapshotPtr, flags: c_uint) -> *mut c_char;

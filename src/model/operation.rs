@@ -358,6 +358,23 @@ pub enum Outcome {
         #[serde(flatten)]
         sandbox: Sandbox,
     },
+    /// A setting of a sandbox was changed.
+    #[serde(rename_all = "camelCase")]
+    #[cfg_attr(feature = "openapi", schema(title = "SandboxConfigured"))]
+    SandboxConfigured {
+        /// Host of the sandbox.
+        host: HostName,
+        /// The sandbox.
+        sandbox_id: SandboxId,
+        /// Virtual CPUs.
+        cpus: u32,
+        /// Memory in bytes.
+        memory_bytes: u64,
+        /// Whether it starts with its host.
+        autostart: bool,
+        /// Whether anything changed; `false`: it already had these settings.
+        changed: bool,
+    },
     /// A verb was applied to a sandbox.
     #[serde(rename_all = "camelCase")]
     #[cfg_attr(feature = "openapi", schema(title = "SandboxChanged"))]

@@ -40,6 +40,11 @@ pub enum SandboxVerb {
     Restore,
     /// Discard the saved state, as after a power cut.
     DropSaved,
+    /// Choose whether the sandbox starts with its host.
+    Autostart {
+        /// Whether it starts.
+        enabled: bool,
+    },
     /// Remove domain, overlay, UEFI variables and saved state.
     Destroy,
 }
@@ -67,6 +72,10 @@ pub enum VerbKind {
     Restore,
     /// [`SandboxVerb::DropSaved`].
     DropSaved,
+    /// [`SandboxVerb::Autostart`] with `enabled`.
+    EnableAutostart,
+    /// [`SandboxVerb::Autostart`] without `enabled`.
+    DisableAutostart,
     /// [`SandboxVerb::Destroy`].
     Destroy,
 }
@@ -126,6 +135,8 @@ impl SandboxVerb {
             Self::Save => VerbKind::Save,
             Self::Restore => VerbKind::Restore,
             Self::DropSaved => VerbKind::DropSaved,
+            Self::Autostart { enabled: true } => VerbKind::EnableAutostart,
+            Self::Autostart { enabled: false } => VerbKind::DisableAutostart,
             Self::Destroy => VerbKind::Destroy,
         }
     }
@@ -225,6 +236,18 @@ impl VerbKind {
                 "Discard the saved state of sandboxes, as after a power cut",
                 "Discards its saved state, as after a power cut",
             ),
+            Self::EnableAutostart => (
+                "enable autostart",
+                Harmless,
+                "Start sandboxes whenever their host starts",
+                "Starts it whenever its host starts",
+            ),
+            Self::DisableAutostart => (
+                "disable autostart",
+                Harmless,
+                "Do not start sandboxes when their host starts",
+                "Does not start it when its host starts",
+            ),
             Self::Destroy => (
                 "destroy",
                 Destructive,
@@ -302,6 +325,8 @@ impl VerbKind {
 
             (Self::DropSaved, Saved) => Possible,
             (Self::DropSaved, _) => Unneeded("it has no saved state"),
+
+            (Self::EnableAutostart | Self::DisableAutostart, _) => Possible,
 
             (Self::Destroy, _) => Possible,
         }

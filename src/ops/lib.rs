@@ -2,6 +2,7 @@
 
 mod block_digests;
 mod compose;
+mod configure;
 mod consistency_mode;
 mod context;
 mod convert;

@@ -7,8 +7,10 @@ use tokio::time::{Instant, sleep};
 use snapdeck_host::Host;
 use snapdeck_model::{
     Applicability, Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState, SandboxVerb,
+    VerbKind,
 };
 
+use crate::configure::configure;
 use crate::context::Context;
 use crate::destroy;
 
@@ -44,23 +46,16 @@ pub async fn sandbox(
         // Its domain ends with its process: then nothing else shows that the disk is a sandbox's.
         host.created_files().record(&host.disk_path(id)).await?;
     }
-    let changed = match verb.applicability(state) {
-        Applicability::Possible => {
-            apply(host, id, verb, state, stop_timeout, ctx)
-                .await
-                .map_err(|error| explain(error, id))?;
-            true
-        }
-        Applicability::Unneeded(_) => false,
-        Applicability::Impossible(advice) => {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("cannot {} {id} on host {}", verb.as_str(), host.name()),
-            )
-            .with_cause(format!("it is {}", state.label()))
-            .hint(advice));
-        }
-    };
+    refuse_if_impossible(host, id, verb.kind(), state)?;
+    if let SandboxVerb::Autostart { .. } = verb {
+        return configure(host, id, verb, ctx).await;
+    }
+    let changed = verb.applicability(state) == Applicability::Possible;
+    if changed {
+        apply(host, id, verb, state, stop_timeout, ctx)
+            .await
+            .map_err(|error| explain(error, id))?;
+    }
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),
@@ -79,6 +74,22 @@ pub async fn sandbox(
         }),
         changed,
     })
+}
+
+/// Fails if the verb is not possible in `state`.
+pub(crate) fn refuse_if_impossible(
+    host: &Host,
+    id: &SandboxId,
+    verb: VerbKind,
+    state: SandboxState,
+) -> Result<()> {
+    let Applicability::Impossible(advice) = verb.applicability(state) else {
+        return Ok(());
+    };
+    let summary = format!("cannot {} {id} on host {}", verb.as_str(), host.name());
+    Err(Error::new(Kind::Conflict, summary)
+        .with_cause(format!("it is {}", state.label()))
+        .hint(advice))
 }
 
 /// Waits while libvirt starts the sandbox for another client, which may have been killed; returns whether it did.
@@ -164,6 +175,7 @@ async fn apply(
             ctx.enter_phase(Phase::Removing)?;
             host.sandboxes().discard_saved_state(id).await
         }
+        SandboxVerb::Autostart { .. } => configure(host, id, verb, ctx).await.map(drop),
         SandboxVerb::Destroy => destroy::destroy(host, id, ctx).await.map(drop),
     }
 }

@@ -3,6 +3,7 @@ mod destroy;
 mod guest;
 mod new;
 mod refused;
+mod settings;
 mod tpm;
 mod transient;
 mod variables;

@@ -14,6 +14,7 @@ mod guest;
 mod identity;
 mod quiesce;
 mod screenshot;
+mod settings;
 mod stats;
 mod vnc_tunnel;
 
