@@ -166,6 +166,9 @@ _snapdeck() {
             snapdeck__subcmd__help__subcmd__sandbox,save)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__save"
                 ;;
+            snapdeck__subcmd__help__subcmd__sandbox,set)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__set"
+                ;;
             snapdeck__subcmd__help__subcmd__sandbox,show)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__show"
                 ;;
@@ -208,6 +211,9 @@ _snapdeck() {
             snapdeck__subcmd__sandbox,save)
                 cmd="snapdeck__subcmd__sandbox__subcmd__save"
                 ;;
+            snapdeck__subcmd__sandbox,set)
+                cmd="snapdeck__subcmd__sandbox__subcmd__set"
+                ;;
             snapdeck__subcmd__sandbox,show)
                 cmd="snapdeck__subcmd__sandbox__subcmd__show"
                 ;;
@@ -249,6 +255,9 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,save)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__save"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,set)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__set"
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,show)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__show"
@@ -728,7 +737,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox)
-            opts="new start stop restart reset pause resume save restore drop-saved autostart destroy show"
+            opts="new start stop restart reset pause resume save restore drop-saved autostart set destroy show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -868,6 +877,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox__subcmd__save)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__set)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1346,7 +1369,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox)
-            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop restart reset pause resume save restore drop-saved autostart destroy show help"
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop restart reset pause resume save restore drop-saved autostart set destroy show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1514,7 +1537,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help)
-            opts="new start stop restart reset pause resume save restore drop-saved autostart destroy show help"
+            opts="new start stop restart reset pause resume save restore drop-saved autostart set destroy show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1668,6 +1691,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help__subcmd__save)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__set)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -2002,6 +2039,56 @@ _snapdeck() {
                 return 0
             fi
             case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__set)
+            opts="-v -h --cpus --memory --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --cpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --host)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -115,6 +115,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(sandboxes::save_sandbox))
         .routes(routes!(sandboxes::restore_sandbox))
         .routes(routes!(sandboxes::set_autostart))
+        .routes(routes!(sandboxes::set_sandbox))
         .routes(routes!(sandboxes::destroy_sandbox))
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::get_job, jobs::cancel_job))

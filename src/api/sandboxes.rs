@@ -12,7 +12,9 @@ use super::jobs::Job;
 use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
 use super::request::{JsonBody, NoFields, NoQuery, OptionalJsonBody, RequestOptions, default_true};
 use super::{App, json_response};
-use snapdeck_model::{Operation, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName};
+use snapdeck_model::{
+    Operation, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName, VerbKind,
+};
 
 /// Sanity limits.
 const MAX_CPUS: u32 = 512;
@@ -81,15 +83,46 @@ pub(crate) struct AutostartRequest {
     enabled: bool,
 }
 
+/// CPUs and memory of a sandbox, at least one of them.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SetSandboxRequest {
+    /// Virtual CPUs; default: unchanged.
+    #[serde(default, deserialize_with = "deserialize_whole_number")]
+    #[schema(minimum = 1, maximum = 512)]
+    cpu_quota: Option<u32>,
+    /// Memory in MiB; default: unchanged.
+    #[serde(default, deserialize_with = "deserialize_whole_number")]
+    #[schema(minimum = 1, maximum = 16777216)]
+    memory_quota: Option<u32>,
+}
+
+impl SetSandboxRequest {
+    fn into_verb(self) -> Result<SandboxVerb, Problem> {
+        let (cpus, memory_bytes) = check_size(self.cpu_quota, self.memory_quota)?;
+        Ok(SandboxVerb::Set { cpus, memory_bytes })
+    }
+}
+
+/// Returns CPUs, and memory in bytes, if both are within the limits.
+fn check_size(
+    cpu_quota: Option<u32>,
+    memory_quota: Option<u32>,
+) -> Result<(Option<u32>, Option<u64>), Problem> {
+    let cpus = check_range("cpuQuota", cpu_quota, 1, MAX_CPUS)?;
+    let memory_mib = check_range("memoryQuota", memory_quota, 1, MAX_MEMORY_MIB)?;
+    Ok((cpus, memory_mib.map(|mib| u64::from(mib) << 20)))
+}
+
 impl CreateSandboxRequest {
     fn into_spec(self) -> Result<(SandboxId, SandboxSpec), Problem> {
+        let (cpus, memory_bytes) = check_size(self.cpu_quota, self.memory_quota)?;
         Ok((
             self.id,
             SandboxSpec {
                 snapshot: self.snapshot,
-                cpus: check_range("cpuQuota", self.cpu_quota, 1, MAX_CPUS)?,
-                memory_bytes: check_range("memoryQuota", self.memory_quota, 1, MAX_MEMORY_MIB)?
-                    .map(|mib| u64::from(mib) << 20),
+                cpus,
+                memory_bytes,
                 storage_bytes: check_range("storageQuota", self.storage_quota, 1, MAX_STORAGE_GIB)?
                     .map(|gib| u64::from(gib) << 30),
                 start: self.start,
@@ -210,6 +243,20 @@ pub(crate) async fn set_autostart(
     JsonBody(AutostartRequest { enabled }): JsonBody<AutostartRequest>,
 ) -> ApiResult {
     run_verb(app, id, options, SandboxVerb::Autostart { enabled }).await
+}
+
+#[utoipa::path(
+    post, path = "/sandboxes/{id}/set", tag = "sandboxes", summary = VerbKind::Set.effect(), request_body = SetSandboxRequest,
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SandboxConfigured")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn set_sandbox(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<SetSandboxRequest>,
+) -> ApiResult {
+    run_verb(app, id, options, request.into_verb()?).await
 }
 
 async fn run_verb(app: App, id: String, options: RequestOptions, verb: SandboxVerb) -> ApiResult {

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::CommandPlan;
@@ -11,7 +11,7 @@ use super::output::{CommandOutput, format_field, format_size, prompt};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
     Error, HostName, Kind, Operation, Result, Sandbox, SandboxId, SandboxSpec, SandboxVerb,
-    SnapshotName,
+    SnapshotName, VerbKind,
 };
 
 /// Commands on sandboxes.
@@ -104,6 +104,19 @@ pub enum SandboxCommand {
         /// The sandboxes
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
+    },
+    /// [`VerbKind::Set`]
+    #[command(about = VerbKind::Set.help(), group = ArgGroup::new("size").required(true).multiple(true).args(["cpus", "memory"]))]
+    Set {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+        /// Virtual CPUs
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=512))]
+        cpus: Option<u32>,
+        /// Memory, such as 4G or 512M
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        memory: Option<u64>,
     },
     /// [`SandboxVerb::Destroy`]
     #[command(about = SandboxVerb::Destroy.help())]
@@ -258,6 +271,10 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
         SandboxCommand::Autostart { state, ids } => {
             let enabled = state == Switch::On;
             (ids, SandboxVerb::Autostart { enabled })
+        }
+        SandboxCommand::Set { ids, cpus, memory } => {
+            let memory_bytes = memory;
+            (ids, SandboxVerb::Set { cpus, memory_bytes })
         }
     };
     CommandPlan::Run(operations(ids, verb))

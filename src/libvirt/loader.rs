@@ -117,6 +117,7 @@ libvirt! {
     fn virDomainGetName(domain: virDomainPtr) -> *const c_char;
     fn virDomainGetState(domain: virDomainPtr, state: *mut c_int, reason: *mut c_int, flags: c_uint) -> c_int;
     fn virDomainGetUUID(domain: virDomainPtr, uuid: *mut c_uchar) -> c_int;
+    fn virDomainGetVcpusFlags(domain: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainGetXMLDesc(domain: virDomainPtr, flags: c_uint) -> *mut c_char;
     fn virDomainHasManagedSaveImage(dom: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainIsPersistent(dom: virDomainPtr) -> c_int;
@@ -132,6 +133,8 @@ libvirt! {
     fn virDomainResume(domain: virDomainPtr) -> c_int;
     fn virDomainScreenshot(domain: virDomainPtr, stream: virStreamPtr, screen: c_uint, flags: c_uint) -> *mut c_char;
     fn virDomainSetAutostart(domain: virDomainPtr, autostart: c_int) -> c_int;
+    fn virDomainSetMemoryFlags(domain: virDomainPtr, memory: c_ulong, flags: c_uint) -> c_int;
+    fn virDomainSetVcpusFlags(domain: virDomainPtr, nvcpus: c_uint, flags: c_uint) -> c_int;
     fn virDomainShutdown(domain: virDomainPtr) -> c_int;
     fn virDomainSnapshotFree(snapshot: virDomainSnapshotPtr) -> c_int;
     fn virDomainSnapshotGetXMLDesc(snapshot: virDomainSnapshotPtr, flags: c_uint) -> *mut c_char;

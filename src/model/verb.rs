@@ -45,6 +45,13 @@ pub enum SandboxVerb {
         /// Whether it starts.
         enabled: bool,
     },
+    /// Change CPUs and memory, from the next start on. `None` keeps the value.
+    Set {
+        /// Virtual CPUs.
+        cpus: Option<u32>,
+        /// Memory in bytes.
+        memory_bytes: Option<u64>,
+    },
     /// Remove domain, overlay, UEFI variables and saved state.
     Destroy,
 }
@@ -76,6 +83,8 @@ pub enum VerbKind {
     EnableAutostart,
     /// [`SandboxVerb::Autostart`] without `enabled`.
     DisableAutostart,
+    /// [`SandboxVerb::Set`].
+    Set,
     /// [`SandboxVerb::Destroy`].
     Destroy,
 }
@@ -137,6 +146,7 @@ impl SandboxVerb {
             Self::DropSaved => VerbKind::DropSaved,
             Self::Autostart { enabled: true } => VerbKind::EnableAutostart,
             Self::Autostart { enabled: false } => VerbKind::DisableAutostart,
+            Self::Set { .. } => VerbKind::Set,
             Self::Destroy => VerbKind::Destroy,
         }
     }
@@ -248,6 +258,12 @@ impl VerbKind {
                 "Do not start sandboxes when their host starts",
                 "Does not start it when its host starts",
             ),
+            Self::Set => (
+                "set",
+                Harmless,
+                "Change virtual CPUs and memory of sandboxes that are shut off",
+                "Changes its virtual CPUs and its memory",
+            ),
             Self::Destroy => (
                 "destroy",
                 Destructive,
@@ -327,6 +343,13 @@ impl VerbKind {
             (Self::DropSaved, _) => Unneeded("it has no saved state"),
 
             (Self::EnableAutostart | Self::DisableAutostart, _) => Possible,
+
+            (Self::Set, ShutOff) => Possible,
+            (Self::Set, Running | Paused | Suspended) => Impossible("stop it first"),
+            (Self::Set, Crashed) => Impossible("force it off first"),
+            (Self::Set, Saved) => {
+                Impossible("restore and stop it, or discard its saved state with drop-saved")
+            }
 
             (Self::Destroy, _) => Possible,
         }

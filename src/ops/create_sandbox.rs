@@ -9,6 +9,7 @@ use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId,
 
 use crate::context::Context;
 use crate::dependents::file_users;
+use crate::host_memory::check_memory;
 use crate::standalone_image::standalone_facts;
 use crate::variables::{find_local_problem, read_variables};
 
@@ -30,7 +31,8 @@ pub async fn create_sandbox(
     let base = BaseSnapshot::find(host, spec).await?;
     let storage_bytes = disk_size(host, id, spec, &base.facts)?;
     let memory_bytes = spec.memory_bytes.unwrap_or(defaults.memory_bytes);
-    check_memory(host, id, memory_bytes, ctx).await?;
+    let refused = |kind| creation_error(host, id, kind);
+    check_memory(host, id, memory_bytes, refused, ctx).await?;
     let (disk, variables) = (host.disk_path(id), host.variables_path(id));
     let mut domain = DomainTemplate {
         id,
@@ -245,33 +247,6 @@ fn disk_size(
             .hint("use at least the snapshot's size, or leave it out")),
         bytes => Ok(bytes.filter(|bytes| *bytes > base_bytes)),
     }
-}
-
-/// Fails if the host has less memory than requested, and warns if less is available.
-async fn check_memory(
-    host: &Host,
-    id: &SandboxId,
-    requested_bytes: u64,
-    ctx: &Context,
-) -> Result<()> {
-    let memory = host.libvirt().memory().await?;
-    let requested = format_size(requested_bytes, BINARY);
-    if requested_bytes > memory.total_bytes {
-        let total = format_size(memory.total_bytes, BINARY);
-        return Err(creation_error(host, id, Kind::Conflict)
-            .with_cause(format!(
-                "{requested} of memory requested, the host has {total} in total"
-            ))
-            .hint("request less with --memory"));
-    }
-    if requested_bytes > memory.available_bytes {
-        ctx.warn(format!(
-            "{id} requests {requested} of memory, host {} has {} available",
-            host.name(),
-            format_size(memory.available_bytes, BINARY)
-        ));
-    }
-    Ok(())
 }
 
 /// A partly created sandbox, to be removed after an error.

@@ -13,6 +13,7 @@ mod dependents;
 mod destroy;
 mod fetch;
 mod hash_blocks;
+mod host_memory;
 mod image_chain;
 mod install;
 mod job;

@@ -47,7 +47,7 @@ pub async fn sandbox(
         host.created_files().record(&host.disk_path(id)).await?;
     }
     refuse_if_impossible(host, id, verb.kind(), state)?;
-    if let SandboxVerb::Autostart { .. } = verb {
+    if let SandboxVerb::Autostart { .. } | SandboxVerb::Set { .. } = verb {
         return configure(host, id, verb, ctx).await;
     }
     let changed = verb.applicability(state) == Applicability::Possible;
@@ -175,7 +175,9 @@ async fn apply(
             ctx.enter_phase(Phase::Removing)?;
             host.sandboxes().discard_saved_state(id).await
         }
-        SandboxVerb::Autostart { .. } => configure(host, id, verb, ctx).await.map(drop),
+        SandboxVerb::Autostart { .. } | SandboxVerb::Set { .. } => {
+            configure(host, id, verb, ctx).await.map(drop)
+        }
         SandboxVerb::Destroy => destroy::destroy(host, id, ctx).await.map(drop),
     }
 }
