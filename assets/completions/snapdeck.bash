@@ -151,6 +151,9 @@ _snapdeck() {
             snapdeck__subcmd__help__subcmd__sandbox,pause)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__pause"
                 ;;
+            snapdeck__subcmd__help__subcmd__sandbox,rename)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__rename"
+                ;;
             snapdeck__subcmd__help__subcmd__sandbox,reset)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__reset"
                 ;;
@@ -196,6 +199,9 @@ _snapdeck() {
             snapdeck__subcmd__sandbox,pause)
                 cmd="snapdeck__subcmd__sandbox__subcmd__pause"
                 ;;
+            snapdeck__subcmd__sandbox,rename)
+                cmd="snapdeck__subcmd__sandbox__subcmd__rename"
+                ;;
             snapdeck__subcmd__sandbox,reset)
                 cmd="snapdeck__subcmd__sandbox__subcmd__reset"
                 ;;
@@ -240,6 +246,9 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,pause)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__pause"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,rename)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__rename"
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,reset)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__reset"
@@ -737,7 +746,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox)
-            opts="new start stop restart reset pause resume save restore drop-saved autostart set destroy show"
+            opts="new start stop restart reset pause resume save restore drop-saved autostart set rename destroy show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -807,6 +816,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__rename)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1369,7 +1392,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox)
-            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop restart reset pause resume save restore drop-saved autostart set destroy show help"
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop restart reset pause resume save restore drop-saved autostart set rename destroy show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1537,7 +1560,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help)
-            opts="new start stop restart reset pause resume save restore drop-saved autostart set destroy show help"
+            opts="new start stop restart reset pause resume save restore drop-saved autostart set rename destroy show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1621,6 +1644,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__rename)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1815,6 +1852,48 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__pause)
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__rename)
             opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

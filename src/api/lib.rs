@@ -116,6 +116,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(sandboxes::restore_sandbox))
         .routes(routes!(sandboxes::set_autostart))
         .routes(routes!(sandboxes::set_sandbox))
+        .routes(routes!(sandboxes::rename_sandbox))
         .routes(routes!(sandboxes::destroy_sandbox))
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::get_job, jobs::cancel_job))

@@ -83,6 +83,14 @@ pub(crate) struct AutostartRequest {
     enabled: bool,
 }
 
+/// The new id of a sandbox.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RenameSandboxRequest {
+    /// The new id.
+    new_id: SandboxId,
+}
+
 /// CPUs and memory of a sandbox, at least one of them.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -257,6 +265,22 @@ pub(crate) async fn set_sandbox(
     JsonBody(request): JsonBody<SetSandboxRequest>,
 ) -> ApiResult {
     run_verb(app, id, options, request.into_verb()?).await
+}
+
+#[utoipa::path(
+    post, path = "/sandboxes/{id}/rename", tag = "sandboxes", summary = VerbKind::Rename.effect(), request_body = RenameSandboxRequest,
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SandboxRenamed")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn rename_sandbox(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    options: RequestOptions,
+    JsonBody(RenameSandboxRequest { new_id }): JsonBody<RenameSandboxRequest>,
+) -> ApiResult {
+    let (id, host) = (id.parse()?, app.host.clone());
+    app.run_operation(options, Operation::RenameSandbox { host, id, new_id })
+        .await
 }
 
 async fn run_verb(app: App, id: String, options: RequestOptions, verb: SandboxVerb) -> ApiResult {

@@ -158,7 +158,9 @@ async fn follow_jobs(
 /// Returns what identifies an operation among several: its sandbox or its host.
 fn operation_label(operation: &Operation) -> Option<String> {
     match operation {
-        Operation::Sandbox { id, .. } | Operation::CreateSandbox { id, .. } => Some(id.to_string()),
+        Operation::Sandbox { id, .. }
+        | Operation::CreateSandbox { id, .. }
+        | Operation::RenameSandbox { id, .. } => Some(id.to_string()),
         _ => operation.host().map(HostName::to_string),
     }
 }
@@ -350,6 +352,14 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
                 "{sandbox_id} on {host} {already}has {cpus} CPUs, {memory} of memory, autostart {autostart}\n"
             )
         }
+        Outcome::SandboxRenamed {
+            host,
+            sandbox_id,
+            former_id,
+            disk_path,
+        } => format!(
+            "renamed {former_id} to {sandbox_id} on {host}; its disk is still {disk_path}\n"
+        ),
         Outcome::SandboxChanged {
             host,
             id,

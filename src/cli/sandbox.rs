@@ -118,6 +118,14 @@ pub enum SandboxCommand {
         #[arg(long, value_name = "SIZE", value_parser = parse_size)]
         memory: Option<u64>,
     },
+    /// [`VerbKind::Rename`]
+    #[command(about = VerbKind::Rename.help())]
+    Rename {
+        /// The sandbox
+        id: SandboxId,
+        /// The new id
+        new_id: SandboxId,
+    },
     /// [`SandboxVerb::Destroy`]
     #[command(about = SandboxVerb::Destroy.help())]
     Destroy {
@@ -226,6 +234,10 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
             };
             let create = Operation::CreateSandbox { host, id, spec };
             return CommandPlan::RunInOrder(pull.into_iter().chain([create]).collect());
+        }
+        SandboxCommand::Rename { id, new_id } => {
+            let rename = Operation::RenameSandbox { host, id, new_id };
+            return CommandPlan::Run(vec![rename]);
         }
         SandboxCommand::Show { id } => return CommandPlan::ShowSandbox(host, id),
         SandboxCommand::Destroy { ids, yes } => {

@@ -129,6 +129,7 @@ libvirt! {
     fn virDomainManagedSaveGetXMLDesc(domain: virDomainPtr, flags: c_uint) -> *mut c_char;
     fn virDomainManagedSaveRemove(dom: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainPMWakeup(domain: virDomainPtr, flags: c_uint) -> c_int;
+    fn virDomainRename(dom: virDomainPtr, new_name: *const c_char, flags: c_uint) -> c_int;
     fn virDomainReset(domain: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainResume(domain: virDomainPtr) -> c_int;
     fn virDomainScreenshot(domain: virDomainPtr, stream: virStreamPtr, screen: c_uint, flags: c_uint) -> *mut c_char;

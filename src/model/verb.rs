@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::SandboxState;
 
-/// A verb of a sandbox, with its parameters.
+/// A verb of a sandbox, with its parameters. A rename, which has the id of another sandbox, is an operation of its own; its
+/// row of the table is [`VerbKind::Rename`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SandboxVerb {
     /// Start from the saved state if there is one, else from the disk.
@@ -85,6 +86,8 @@ pub enum VerbKind {
     DisableAutostart,
     /// [`SandboxVerb::Set`].
     Set,
+    /// Give the sandbox another id.
+    Rename,
     /// [`SandboxVerb::Destroy`].
     Destroy,
 }
@@ -264,6 +267,12 @@ impl VerbKind {
                 "Change virtual CPUs and memory of sandboxes that are shut off",
                 "Changes its virtual CPUs and its memory",
             ),
+            Self::Rename => (
+                "rename",
+                Harmless,
+                "Rename a sandbox that is shut off; its files keep their names",
+                "Gives it another id; its files keep their names",
+            ),
             Self::Destroy => (
                 "destroy",
                 Destructive,
@@ -344,10 +353,10 @@ impl VerbKind {
 
             (Self::EnableAutostart | Self::DisableAutostart, _) => Possible,
 
-            (Self::Set, ShutOff) => Possible,
-            (Self::Set, Running | Paused | Suspended) => Impossible("stop it first"),
-            (Self::Set, Crashed) => Impossible("force it off first"),
-            (Self::Set, Saved) => {
+            (Self::Set | Self::Rename, ShutOff) => Possible,
+            (Self::Set | Self::Rename, Running | Paused | Suspended) => Impossible("stop it first"),
+            (Self::Set | Self::Rename, Crashed) => Impossible("force it off first"),
+            (Self::Set | Self::Rename, Saved) => {
                 Impossible("restore and stop it, or discard its saved state with drop-saved")
             }
 

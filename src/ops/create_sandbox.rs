@@ -8,8 +8,8 @@ use snapdeck_model::settings::{Firmware, SandboxSettings};
 use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId, SandboxSpec};
 
 use crate::context::Context;
-use crate::dependents::file_users;
 use crate::host_memory::check_memory;
+use crate::new_id::refuse_used_id;
 use crate::standalone_image::standalone_facts;
 use crate::variables::{find_local_problem, read_variables};
 
@@ -27,11 +27,11 @@ pub async fn create_sandbox(
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    refuse_existing_id(host, id, ctx).await?;
+    let refused = |kind| creation_error(host, id, kind);
+    refuse_used_id(host, id, &[], refused, ctx).await?;
     let base = BaseSnapshot::find(host, spec).await?;
     let storage_bytes = disk_size(host, id, spec, &base.facts)?;
     let memory_bytes = spec.memory_bytes.unwrap_or(defaults.memory_bytes);
-    let refused = |kind| creation_error(host, id, kind);
     check_memory(host, id, memory_bytes, refused, ctx).await?;
     let (disk, variables) = (host.disk_path(id), host.variables_path(id));
     let mut domain = DomainTemplate {
@@ -115,40 +115,6 @@ pub async fn create_sandbox(
 fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
     let summary = format!("cannot create sandbox {id} on host {}", host.name());
     Error::new(kind, summary)
-}
-
-/// Fails if a domain has the id, or a file has the path of the new disk or its variables.
-async fn refuse_existing_id(host: &Host, id: &SandboxId, ctx: &Context) -> Result<()> {
-    let conflict = |cause: String| creation_error(host, id, Kind::Conflict).with_cause(cause);
-    match host.sandboxes().state(id).await {
-        Ok(state) => {
-            let state = state.label();
-            return Err(
-                conflict(format!("a sandbox with this id exists and is {state}"))
-                    .hint("choose another id"),
-            );
-        }
-        Err(error) if error.kind() == Kind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    for path in [host.disk_path(id), host.variables_path(id)] {
-        if host.fs().has_file(&path).await? {
-            let hint = match host.created_files().is_own(&path).await? {
-                true => format!(
-                    "remove the leftover with `snapdeck sandbox destroy {id}`, or choose another id"
-                ),
-                false => "choose another id: snapdeck does not know that file".to_owned(),
-            };
-            return Err(conflict(format!("{path} exists, but sandbox {id} does not")).hint(hint));
-        }
-        // A domain that has not been started yet, or was renamed, may refer to a file that is still to be created.
-        let users = file_users(host, &path, Some(id), ctx).await?;
-        if !users.is_empty() {
-            return Err(conflict(format!("{} refers to {path}", users.join(", ")))
-                .hint("choose another id"));
-        }
-    }
-    Ok(())
 }
 
 /// The snapshot that a new sandbox is based on.

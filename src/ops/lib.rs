@@ -19,6 +19,7 @@ mod install;
 mod job;
 mod lag_tracker;
 mod leftovers;
+mod new_id;
 mod pin;
 mod publish_object;
 mod publish_snapshot;
@@ -26,6 +27,7 @@ mod pull;
 mod push;
 mod remote_object;
 mod remove;
+mod rename_sandbox;
 mod repair;
 mod replace;
 mod request;
@@ -128,6 +130,9 @@ pub async fn run(
         }
         Operation::CreateSandbox { id, spec, .. } => {
             create_sandbox(on_host()?, id, spec, sandboxes, ctx).await
+        }
+        Operation::RenameSandbox { id, new_id, .. } => {
+            Box::pin(rename_sandbox::rename_sandbox(on_host()?, id, new_id, ctx)).await
         }
         Operation::Sandbox { id, verb, .. } => {
             sandbox(on_host()?, id, *verb, sandboxes.stop_timeout, ctx).await

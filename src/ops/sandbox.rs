@@ -44,7 +44,10 @@ pub async fn sandbox(
     let is_transient = !host.sandboxes().facts(id).await?.is_persistent;
     if is_transient {
         // Its domain ends with its process: then nothing else shows that the disk is a sandbox's.
-        host.created_files().record(&host.disk_path(id)).await?;
+        let sandbox = host.sandboxes().get(id).await?;
+        if let Some(disk) = sandbox.disk() {
+            host.created_files().record(disk).await?;
+        }
     }
     refuse_if_impossible(host, id, verb.kind(), state)?;
     if let SandboxVerb::Autostart { .. } | SandboxVerb::Set { .. } = verb {

@@ -3,6 +3,7 @@ mod destroy;
 mod guest;
 mod new;
 mod refused;
+mod rename;
 mod settings;
 mod tpm;
 mod transient;

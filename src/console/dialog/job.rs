@@ -168,6 +168,7 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             size(*memory_bytes),
             if *autostart { "on" } else { "off" }
         ),
+        Outcome::SandboxRenamed { sandbox_id, .. } => format!("renamed to {sandbox_id}"),
         Outcome::SandboxChanged { state: None, .. } => "destroyed".to_owned(),
         Outcome::SandboxChanged {
             state: Some(state),

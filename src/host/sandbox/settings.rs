@@ -1,4 +1,4 @@
-//! Settings of a sandbox's definition: autostart, CPUs and memory.
+//! Settings of a sandbox's definition: name, autostart, CPUs and memory.
 
 use virt::domain::Domain;
 use virt::error::Error as VirtError;
@@ -68,6 +68,18 @@ impl Sandboxes<'_> {
     pub async fn set_autostart(self, id: &SandboxId, enabled: bool) -> Result<()> {
         self.call_domain(id, "set autostart of", CALL_TIMEOUT, move |domain| {
             domain.set_autostart(enabled)
+        })
+        .await
+    }
+
+    /// Gives the domain of a sandbox that is shut off another name. Its files keep theirs.
+    ///
+    /// # Errors
+    /// `Failed` with libvirt's message, for example if a domain has the name; as [`Sandboxes::autostart`].
+    pub async fn rename(self, id: &SandboxId, new_id: &SandboxId) -> Result<()> {
+        let name = new_id.clone();
+        self.call_domain(id, "rename", CALL_TIMEOUT, move |domain| {
+            domain.rename(name.as_str(), 0)
         })
         .await
     }
