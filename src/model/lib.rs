@@ -12,6 +12,7 @@ mod inventory;
 mod json_bounds;
 mod lineage;
 mod manifest;
+mod name_proposal;
 mod names;
 mod operation;
 mod parts;
@@ -37,6 +38,7 @@ pub use lineage::{
     order_by_ancestry,
 };
 pub use manifest::{Consistency, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent};
+pub use name_proposal::propose_snapshot_name;
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};
 pub use parts::{ExpectedVariables, SnapshotParts};
