@@ -37,6 +37,9 @@ _snapdeck() {
             snapdeck,info)
                 cmd="snapdeck__subcmd__info"
                 ;;
+            snapdeck,manifest)
+                cmd="snapdeck__subcmd__manifest"
+                ;;
             snapdeck,note)
                 cmd="snapdeck__subcmd__note"
                 ;;
@@ -97,6 +100,9 @@ _snapdeck() {
             snapdeck__subcmd__help,info)
                 cmd="snapdeck__subcmd__help__subcmd__info"
                 ;;
+            snapdeck__subcmd__help,manifest)
+                cmd="snapdeck__subcmd__help__subcmd__manifest"
+                ;;
             snapdeck__subcmd__help,note)
                 cmd="snapdeck__subcmd__help__subcmd__note"
                 ;;
@@ -138,6 +144,9 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__help__subcmd__sandbox,autostart)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__autostart"
+                ;;
+            snapdeck__subcmd__help__subcmd__sandbox,clone)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__clone"
                 ;;
             snapdeck__subcmd__help__subcmd__sandbox,destroy)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__destroy"
@@ -181,8 +190,14 @@ _snapdeck() {
             snapdeck__subcmd__help__subcmd__sandbox,stop)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__stop"
                 ;;
+            snapdeck__subcmd__help__subcmd__sandbox,xml)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__xml"
+                ;;
             snapdeck__subcmd__sandbox,autostart)
                 cmd="snapdeck__subcmd__sandbox__subcmd__autostart"
+                ;;
+            snapdeck__subcmd__sandbox,clone)
+                cmd="snapdeck__subcmd__sandbox__subcmd__clone"
                 ;;
             snapdeck__subcmd__sandbox,destroy)
                 cmd="snapdeck__subcmd__sandbox__subcmd__destroy"
@@ -229,8 +244,14 @@ _snapdeck() {
             snapdeck__subcmd__sandbox,stop)
                 cmd="snapdeck__subcmd__sandbox__subcmd__stop"
                 ;;
+            snapdeck__subcmd__sandbox,xml)
+                cmd="snapdeck__subcmd__sandbox__subcmd__xml"
+                ;;
             snapdeck__subcmd__sandbox__subcmd__help,autostart)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__autostart"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,clone)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__clone"
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,destroy)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__destroy"
@@ -277,6 +298,9 @@ _snapdeck() {
             snapdeck__subcmd__sandbox__subcmd__help,stop)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__stop"
                 ;;
+            snapdeck__subcmd__sandbox__subcmd__help,xml)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__xml"
+                ;;
             *)
                 ;;
         esac
@@ -284,7 +308,7 @@ _snapdeck() {
 
     case "${cmd}" in
         snapdeck)
-            opts="-v -h -V --read-only --plain --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help --version sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help"
+            opts="-v -h -V --read-only --plain --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help --version sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info manifest serve doctor config demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -536,7 +560,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help)
-            opts="sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help"
+            opts="sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info manifest serve doctor config demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -634,6 +658,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__info)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__manifest)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -746,7 +784,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox)
-            opts="new start stop restart reset pause resume save restore drop-saved autostart set rename destroy show"
+            opts="new start stop restart reset pause resume save restore drop-saved autostart set rename clone destroy xml show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -760,6 +798,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox__subcmd__autostart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__clone)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -969,6 +1021,20 @@ _snapdeck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__xml)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         snapdeck__subcmd__help__subcmd__sandboxes)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1041,6 +1107,48 @@ _snapdeck() {
             ;;
         snapdeck__subcmd__info)
             opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__manifest)
+            opts="-v -h --bucket --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1392,7 +1500,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox)
-            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop restart reset pause resume save restore drop-saved autostart set rename destroy show help"
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop restart reset pause resume save restore drop-saved autostart set rename clone destroy xml show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1435,6 +1543,48 @@ _snapdeck() {
             ;;
         snapdeck__subcmd__sandbox__subcmd__autostart)
             opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help on off"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__clone)
+            opts="-v -h --start --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1560,7 +1710,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help)
-            opts="new start stop restart reset pause resume save restore drop-saved autostart set rename destroy show help"
+            opts="new start stop restart reset pause resume save restore drop-saved autostart set rename clone destroy xml show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1574,6 +1724,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help__subcmd__autostart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__clone)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1784,6 +1948,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__xml)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -2302,6 +2480,48 @@ _snapdeck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__xml)
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --host)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -106,6 +106,7 @@ fn routes() -> OpenApiRouter<App> {
             sandboxes::create_sandbox
         ))
         .routes(routes!(sandboxes::get_sandbox, sandboxes::delete_sandbox))
+        .routes(routes!(sandboxes::get_domain_xml))
         .routes(routes!(sandboxes::start_sandbox))
         .routes(routes!(sandboxes::stop_sandbox))
         .routes(routes!(sandboxes::restart_sandbox))
@@ -117,6 +118,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(sandboxes::set_autostart))
         .routes(routes!(sandboxes::set_sandbox))
         .routes(routes!(sandboxes::rename_sandbox))
+        .routes(routes!(sandboxes::clone_sandbox))
         .routes(routes!(sandboxes::destroy_sandbox))
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::get_job, jobs::cancel_job))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::jobs::Job;
@@ -89,6 +89,17 @@ pub(crate) struct AutostartRequest {
 pub(crate) struct RenameSandboxRequest {
     /// The new id.
     new_id: SandboxId,
+}
+
+/// The clone of a sandbox.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CloneSandboxRequest {
+    /// Id of the clone.
+    new_id: SandboxId,
+    /// Start it; if that fails, it is removed.
+    #[serde(default)]
+    start: bool,
 }
 
 /// CPUs and memory of a sandbox, at least one of them.
@@ -187,6 +198,35 @@ pub(crate) async fn get_sandbox(
     Ok(json_response(StatusCode::OK, &sandbox))
 }
 
+/// The domain XML of a sandbox.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DomainXml {
+    /// The sandbox.
+    id: SandboxId,
+    /// The XML as libvirt has it, without passwords.
+    xml: String,
+}
+
+/// Show the domain XML of a sandbox.
+#[utoipa::path(
+    get, path = "/sandboxes/{id}/xml", tag = "sandboxes",
+    params(("id" = SandboxId, Path, description = "Sandbox id")),
+    responses(
+        (status = 200, body = DomainXml),
+        (status = 409, description = "A domain of that name is not a sandbox", body = super::problem::ErrorBody),
+        CommonErrors, QueryErrors,
+    ),
+)]
+pub(crate) async fn get_domain_xml(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    _: NoQuery,
+) -> ApiResult {
+    let id = id.parse()?;
+    let xml = app.engine.domain_xml(&app.host, &id).await?;
+    Ok(json_response(StatusCode::OK, &DomainXml { id, xml }))
+}
+
 /// Create a sandbox from a snapshot, and start it.
 #[utoipa::path(
     post, path = "/sandboxes", tag = "sandboxes", request_body = CreateSandboxRequest, params(RequestOptions),
@@ -281,6 +321,31 @@ pub(crate) async fn rename_sandbox(
     let (id, host) = (id.parse()?, app.host.clone());
     app.run_operation(options, Operation::RenameSandbox { host, id, new_id })
         .await
+}
+
+#[utoipa::path(
+    post, path = "/sandboxes/{id}/clone", tag = "sandboxes", summary = VerbKind::Clone.effect(), request_body = CloneSandboxRequest,
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
+    responses(
+        (status = 201, description = "Created", body = ref("#/components/schemas/SandboxCreated"),
+         headers(("Location" = String, description = "Path of the sandbox"))),
+        (status = 202, description = "Accepted: the job runs in the background", body = Job),
+        CommonErrors, JobErrors,
+    ),
+)]
+pub(crate) async fn clone_sandbox(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    options: RequestOptions,
+    JsonBody(CloneSandboxRequest { new_id, start }): JsonBody<CloneSandboxRequest>,
+) -> ApiResult {
+    let clone = Operation::CloneSandbox {
+        host: app.host.clone(),
+        id: id.parse()?,
+        new_id,
+        start,
+    };
+    app.run_operation(options, clone).await
 }
 
 async fn run_verb(app: App, id: String, options: RequestOptions, verb: SandboxVerb) -> ApiResult {

@@ -160,7 +160,8 @@ fn operation_label(operation: &Operation) -> Option<String> {
     match operation {
         Operation::Sandbox { id, .. }
         | Operation::CreateSandbox { id, .. }
-        | Operation::RenameSandbox { id, .. } => Some(id.to_string()),
+        | Operation::RenameSandbox { id, .. }
+        | Operation::CloneSandbox { id, .. } => Some(id.to_string()),
         _ => operation.host().map(HostName::to_string),
     }
 }

@@ -126,6 +126,17 @@ pub enum SandboxCommand {
         /// The new id
         new_id: SandboxId,
     },
+    /// [`VerbKind::Clone`]
+    #[command(about = VerbKind::Clone.help())]
+    Clone {
+        /// The sandbox, which is shut off
+        id: SandboxId,
+        /// The new sandbox's id
+        new_id: SandboxId,
+        /// Start it after creation
+        #[arg(long)]
+        start: bool,
+    },
     /// [`SandboxVerb::Destroy`]
     #[command(about = SandboxVerb::Destroy.help())]
     Destroy {
@@ -135,6 +146,11 @@ pub enum SandboxCommand {
         /// Do not ask for confirmation; required without a terminal
         #[arg(long)]
         yes: bool,
+    },
+    /// Print the domain XML of a sandbox as libvirt has it
+    Xml {
+        /// The sandbox
+        id: SandboxId,
     },
     /// Show details of a sandbox and its disk chain
     Show {
@@ -239,6 +255,16 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
             let rename = Operation::RenameSandbox { host, id, new_id };
             return CommandPlan::Run(vec![rename]);
         }
+        SandboxCommand::Clone { id, new_id, start } => {
+            let clone = Operation::CloneSandbox {
+                host,
+                id,
+                new_id,
+                start,
+            };
+            return CommandPlan::Run(vec![clone]);
+        }
+        SandboxCommand::Xml { id } => return CommandPlan::DomainXml(host, id),
         SandboxCommand::Show { id } => return CommandPlan::ShowSandbox(host, id),
         SandboxCommand::Destroy { ids, yes } => {
             let operations = operations(ids, SandboxVerb::Destroy);
@@ -328,6 +354,17 @@ pub(super) async fn show(
     let mut document = serde_json::to_value(&sandbox).unwrap_or_default();
     document["host"] = json!(host);
     CommandOutput::new(&document, describe_sandbox(host, &sandbox))
+}
+
+/// `snapdeck sandbox xml`.
+pub(super) async fn domain_xml(
+    engine: &Engine,
+    host: &HostName,
+    id: &SandboxId,
+) -> Result<CommandOutput> {
+    let xml = engine.domain_xml(host, id).await?;
+    let document = json!({"host": host, "id": id, "xml": xml});
+    CommandOutput::new(&document, format!("{}\n", xml.trim_end()))
 }
 
 fn describe_sandbox(host: &HostName, sandbox: &Sandbox) -> String {

@@ -128,6 +128,7 @@ impl<'a> Cell<'a> {
             // These change no snapshot.
             Operation::CreateSandbox { .. }
             | Operation::RenameSandbox { .. }
+            | Operation::CloneSandbox { .. }
             | Operation::Sandbox { .. } => true,
         };
         (error.kind() != Kind::Cancelled && !is_resolved).then_some(error)
@@ -147,6 +148,7 @@ pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
         Operation::Verify { host, .. } => (host.as_ref(), host.is_none()),
         Operation::CreateSandbox { .. }
         | Operation::RenameSandbox { .. }
+        | Operation::CloneSandbox { .. }
         | Operation::Sandbox { .. } => (None, false),
     };
     let host = host.map(|host| Place::Host(host.clone()));

@@ -10,6 +10,7 @@ mod created_files;
 mod digest;
 mod doctor;
 mod domain;
+mod domain_copy;
 mod domain_files;
 mod domain_xml;
 mod fs;
@@ -52,6 +53,7 @@ pub use capabilities::{HostCapabilities, HostMemory};
 pub use created_files::CreatedFiles;
 pub use digest::hash_block;
 pub use doctor::Doctor;
+pub use domain_copy::DomainCopy;
 pub use domain_xml::DomainTemplate;
 pub use fs::{
     BlockCopy, BlockSender, BlockState, Content, CopySource, FileReader, FileWriter, HostFs,

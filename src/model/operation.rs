@@ -91,6 +91,18 @@ pub enum Operation {
         /// The new id.
         new_id: SandboxId,
     },
+    /// Create a sandbox with the settings and a copy of the disk of another.
+    #[serde(rename = "clone")]
+    CloneSandbox {
+        /// Host of both.
+        host: HostName,
+        /// The sandbox that is copied.
+        id: SandboxId,
+        /// Id of the new sandbox.
+        new_id: SandboxId,
+        /// Start it; if that fails, the new sandbox is removed again.
+        start: bool,
+    },
     /// Apply a verb to a sandbox.
     Sandbox {
         /// Host of the sandbox.
@@ -128,6 +140,7 @@ impl Operation {
             Self::Remove { .. } => "remove",
             Self::CreateSandbox { .. } => "new",
             Self::RenameSandbox { .. } => VerbKind::Rename.as_str(),
+            Self::CloneSandbox { .. } => VerbKind::Clone.as_str(),
             Self::Sandbox { verb, .. } => verb.as_str(),
         }
     }
@@ -141,7 +154,7 @@ impl Operation {
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => Some(name),
             Self::CreateSandbox { spec, .. } => Some(&spec.snapshot),
-            Self::RenameSandbox { .. } | Self::Sandbox { .. } => None,
+            Self::RenameSandbox { .. } | Self::CloneSandbox { .. } | Self::Sandbox { .. } => None,
         }
     }
 
@@ -154,7 +167,9 @@ impl Operation {
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => name.as_str(),
             Self::CreateSandbox { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
-            Self::RenameSandbox { new_id, .. } => new_id.as_str(),
+            Self::RenameSandbox { new_id, .. } | Self::CloneSandbox { new_id, .. } => {
+                new_id.as_str()
+            }
         }
     }
 
@@ -166,6 +181,7 @@ impl Operation {
             | Self::Pull { host, .. }
             | Self::CreateSandbox { host, .. }
             | Self::RenameSandbox { host, .. }
+            | Self::CloneSandbox { host, .. }
             | Self::Sandbox { host, .. } => Some(host),
             Self::Remove { host, .. } | Self::Verify { host, .. } => host.as_ref(),
         }
@@ -177,15 +193,16 @@ impl Operation {
             Self::Create { sandbox, .. } | Self::Push { sandbox, .. } => Some(sandbox),
             Self::CreateSandbox { id, .. }
             | Self::RenameSandbox { id, .. }
+            | Self::CloneSandbox { id, .. }
             | Self::Sandbox { id, .. } => Some(id),
             Self::Pull { .. } | Self::Verify { .. } | Self::Remove { .. } => None,
         }
     }
 
-    /// Returns the id that it gives to the sandbox, if it does.
+    /// Returns the id that it gives to the sandbox or to a copy of it, if it does.
     pub fn new_id(&self) -> Option<&SandboxId> {
         match self {
-            Self::RenameSandbox { new_id, .. } => Some(new_id),
+            Self::RenameSandbox { new_id, .. } | Self::CloneSandbox { new_id, .. } => Some(new_id),
             _ => None,
         }
     }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::SandboxState;
 
-/// A verb of a sandbox, with its parameters. A rename, which has the id of another sandbox, is an operation of its own; its
-/// row of the table is [`VerbKind::Rename`].
+/// A verb of a sandbox, with its parameters. Rename and clone, which have the id of another sandbox, are operations of
+/// their own; their rows of the table are [`VerbKind::Rename`] and [`VerbKind::Clone`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SandboxVerb {
     /// Start from the saved state if there is one, else from the disk.
@@ -88,6 +88,8 @@ pub enum VerbKind {
     Set,
     /// Give the sandbox another id.
     Rename,
+    /// Create a sandbox with a copy of its overlay.
+    Clone,
     /// [`SandboxVerb::Destroy`].
     Destroy,
 }
@@ -273,6 +275,12 @@ impl VerbKind {
                 "Rename a sandbox that is shut off; its files keep their names",
                 "Gives it another id; its files keep their names",
             ),
+            Self::Clone => (
+                "clone",
+                Harmless,
+                "Create a sandbox with the settings and a copy of the disk of another",
+                "Creates a sandbox with its settings and a copy of its disk",
+            ),
             Self::Destroy => (
                 "destroy",
                 Destructive,
@@ -353,10 +361,12 @@ impl VerbKind {
 
             (Self::EnableAutostart | Self::DisableAutostart, _) => Possible,
 
-            (Self::Set | Self::Rename, ShutOff) => Possible,
-            (Self::Set | Self::Rename, Running | Paused | Suspended) => Impossible("stop it first"),
-            (Self::Set | Self::Rename, Crashed) => Impossible("force it off first"),
-            (Self::Set | Self::Rename, Saved) => {
+            (Self::Set | Self::Rename | Self::Clone, ShutOff) => Possible,
+            (Self::Set | Self::Rename | Self::Clone, Running | Paused | Suspended) => {
+                Impossible("stop it first")
+            }
+            (Self::Set | Self::Rename | Self::Clone, Crashed) => Impossible("force it off first"),
+            (Self::Set | Self::Rename | Self::Clone, Saved) => {
                 Impossible("restore and stop it, or discard its saved state with drop-saved")
             }
 

@@ -10,6 +10,7 @@ use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId,
 use crate::context::Context;
 use crate::host_memory::check_memory;
 use crate::new_id::refuse_used_id;
+use crate::new_sandbox::NewSandbox;
 use crate::standalone_image::standalone_facts;
 use crate::variables::{find_local_problem, read_variables};
 
@@ -65,21 +66,11 @@ pub async fn create_sandbox(
     ctx.check_cancelled()?;
 
     ctx.enter_phase(Phase::Creating)?;
-    let mut new_sandbox = NewSandbox {
-        host,
-        id,
-        disk: &disk,
-        variables: &variables,
-        files: Vec::new(),
-        is_defined: false,
-    };
+    let mut new_sandbox = NewSandbox::new(host, id, &disk, &variables);
     let result = async {
-        new_sandbox
-            .create_files(&base, storage_bytes, domain.firmware, ctx)
-            .await?;
+        create_files(&mut new_sandbox, &base, storage_bytes, domain.firmware, ctx).await?;
         ctx.check_cancelled()?;
-        new_sandbox.is_defined = true;
-        host.sandboxes()
+        new_sandbox
             .define(xml)
             .await
             .map_err(|error| match error.kind() {
@@ -94,22 +85,7 @@ pub async fn create_sandbox(
         host.sandboxes().get(id).await
     }
     .await;
-    match result {
-        Ok(sandbox) => {
-            // From now on its domain refers to them.
-            host.created_files().forget(&disk);
-            host.created_files().forget(&variables);
-            Ok(Outcome::SandboxCreated {
-                host: host.name().clone(),
-                sandbox,
-            })
-        }
-        Err(error) => {
-            ctx.progress.enter(Phase::CleaningUp, 0);
-            new_sandbox.roll_back(ctx).await;
-            Err(error)
-        }
-    }
+    new_sandbox.finish(result, ctx).await
 }
 
 fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
@@ -215,86 +191,33 @@ fn disk_size(
     }
 }
 
-/// A partly created sandbox, to be removed after an error.
-struct NewSandbox<'a> {
-    host: &'a Host,
-    id: &'a SandboxId,
-    disk: &'a str,
-    variables: &'a str,
-    /// Created files, oldest first.
-    files: Vec<&'a str>,
-    /// Whether libvirt may have its definition.
-    is_defined: bool,
-}
-
-impl NewSandbox<'_> {
-    async fn create_files(
-        &mut self,
-        base: &BaseSnapshot,
-        storage_bytes: Option<u64>,
-        firmware: Firmware,
-        ctx: &Context,
-    ) -> Result<()> {
-        let host = self.host;
-        let size_bytes = storage_bytes.unwrap_or(base.facts.virtual_size);
-        host.scratch_dirs()
-            .make_overlay(self.id, &base.path, self.disk, size_bytes)
-            .await?;
-        self.files.push(self.disk);
-        ctx.check_cancelled()?;
-        if firmware == Firmware::Bios {
-            return Ok(());
-        }
-        match &base.variables {
-            Some(variables) => {
-                let bytes = read_variables(host, variables).await?;
-                host.created_files().record_content(self.variables, &bytes);
-                host.fs().create_new(self.variables, bytes.into()).await?;
-                self.files.push(self.variables);
-                Ok(())
-            }
-            // libvirt creates them at the first start, from the template of the firmware it selects.
-            None => {
-                ctx.info("the snapshot has no UEFI variables: using the firmware's defaults");
-                Ok(())
-            }
-        }
+/// Creates the overlay, and the UEFI variables if the snapshot has some.
+async fn create_files(
+    new_sandbox: &mut NewSandbox<'_>,
+    base: &BaseSnapshot,
+    storage_bytes: Option<u64>,
+    firmware: Firmware,
+    ctx: &Context,
+) -> Result<()> {
+    let host = new_sandbox.host;
+    let size_bytes = storage_bytes.unwrap_or(base.facts.virtual_size);
+    host.scratch_dirs()
+        .make_overlay(new_sandbox.id, &base.path, new_sandbox.disk, size_bytes)
+        .await?;
+    new_sandbox.add_disk();
+    ctx.check_cancelled()?;
+    if firmware == Firmware::Bios {
+        return Ok(());
     }
-
-    /// Removes all of it, the overlay last: as long as that exists, `destroy` finds the leftovers.
-    async fn roll_back(&self, ctx: &Context) {
-        let (host, id) = (self.host, self.id);
-        let result: Result<()> = async {
-            if self.is_defined {
-                self.undefine().await?;
-            }
-            for file in self.files.iter().rev() {
-                host.fs().remove_file(file).await?;
-                host.created_files().forget(file);
-            }
+    match &base.variables {
+        Some(variables) => {
+            let bytes = read_variables(host, variables).await?;
+            new_sandbox.create_variables(bytes).await
+        }
+        // libvirt creates them at the first start, from the template of the firmware it selects.
+        None => {
+            ctx.info("the snapshot has no UEFI variables: using the firmware's defaults");
             Ok(())
-        }
-        .await;
-        if let Err(error) = result {
-            ctx.warn(format!(
-                "{error}; remove the rest with `snapdeck sandbox destroy {id}`"
-            ));
-        }
-    }
-
-    /// Undefines the domain if it has the new disk; if libvirt's response was lost, it may not exist.
-    async fn undefine(&self) -> Result<()> {
-        let (host, id) = (self.host, self.id);
-        match host.sandboxes().get(id).await {
-            Ok(sandbox) if sandbox.disk() == Some(self.disk) => {
-                if sandbox.state.is_active() {
-                    host.sandboxes().force_off(id).await?;
-                }
-                host.sandboxes().undefine(id).await
-            }
-            Ok(_) => Ok(()),
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),
-            Err(error) => Err(error),
         }
     }
 }

@@ -1,4 +1,5 @@
 //! The life cycle of sandboxes: the real program, libvirt with QEMU, and running guests. `make test` starts the lab.
+mod clone;
 mod destroy;
 mod guest;
 mod new;
@@ -9,6 +10,7 @@ mod tpm;
 mod transient;
 mod variables;
 mod verbs;
+mod xml;
 
 use crate::common::Host;
 
