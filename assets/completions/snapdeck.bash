@@ -37,6 +37,9 @@ _snapdeck() {
             snapdeck,info)
                 cmd="snapdeck__subcmd__info"
                 ;;
+            snapdeck,manifest)
+                cmd="snapdeck__subcmd__manifest"
+                ;;
             snapdeck,note)
                 cmd="snapdeck__subcmd__note"
                 ;;
@@ -97,6 +100,9 @@ _snapdeck() {
             snapdeck__subcmd__help,info)
                 cmd="snapdeck__subcmd__help__subcmd__info"
                 ;;
+            snapdeck__subcmd__help,manifest)
+                cmd="snapdeck__subcmd__help__subcmd__manifest"
+                ;;
             snapdeck__subcmd__help,note)
                 cmd="snapdeck__subcmd__help__subcmd__note"
                 ;;
@@ -136,6 +142,12 @@ _snapdeck() {
             snapdeck__subcmd__help,verify)
                 cmd="snapdeck__subcmd__help__subcmd__verify"
                 ;;
+            snapdeck__subcmd__help__subcmd__sandbox,autostart)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__autostart"
+                ;;
+            snapdeck__subcmd__help__subcmd__sandbox,clone)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__clone"
+                ;;
             snapdeck__subcmd__help__subcmd__sandbox,destroy)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__destroy"
                 ;;
@@ -148,6 +160,15 @@ _snapdeck() {
             snapdeck__subcmd__help__subcmd__sandbox,pause)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__pause"
                 ;;
+            snapdeck__subcmd__help__subcmd__sandbox,rename)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__rename"
+                ;;
+            snapdeck__subcmd__help__subcmd__sandbox,reset)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__reset"
+                ;;
+            snapdeck__subcmd__help__subcmd__sandbox,restart)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__restart"
+                ;;
             snapdeck__subcmd__help__subcmd__sandbox,restore)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__restore"
                 ;;
@@ -157,6 +178,9 @@ _snapdeck() {
             snapdeck__subcmd__help__subcmd__sandbox,save)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__save"
                 ;;
+            snapdeck__subcmd__help__subcmd__sandbox,set)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__set"
+                ;;
             snapdeck__subcmd__help__subcmd__sandbox,show)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__show"
                 ;;
@@ -165,6 +189,15 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__help__subcmd__sandbox,stop)
                 cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__stop"
+                ;;
+            snapdeck__subcmd__help__subcmd__sandbox,xml)
+                cmd="snapdeck__subcmd__help__subcmd__sandbox__subcmd__xml"
+                ;;
+            snapdeck__subcmd__sandbox,autostart)
+                cmd="snapdeck__subcmd__sandbox__subcmd__autostart"
+                ;;
+            snapdeck__subcmd__sandbox,clone)
+                cmd="snapdeck__subcmd__sandbox__subcmd__clone"
                 ;;
             snapdeck__subcmd__sandbox,destroy)
                 cmd="snapdeck__subcmd__sandbox__subcmd__destroy"
@@ -181,6 +214,15 @@ _snapdeck() {
             snapdeck__subcmd__sandbox,pause)
                 cmd="snapdeck__subcmd__sandbox__subcmd__pause"
                 ;;
+            snapdeck__subcmd__sandbox,rename)
+                cmd="snapdeck__subcmd__sandbox__subcmd__rename"
+                ;;
+            snapdeck__subcmd__sandbox,reset)
+                cmd="snapdeck__subcmd__sandbox__subcmd__reset"
+                ;;
+            snapdeck__subcmd__sandbox,restart)
+                cmd="snapdeck__subcmd__sandbox__subcmd__restart"
+                ;;
             snapdeck__subcmd__sandbox,restore)
                 cmd="snapdeck__subcmd__sandbox__subcmd__restore"
                 ;;
@@ -190,6 +232,9 @@ _snapdeck() {
             snapdeck__subcmd__sandbox,save)
                 cmd="snapdeck__subcmd__sandbox__subcmd__save"
                 ;;
+            snapdeck__subcmd__sandbox,set)
+                cmd="snapdeck__subcmd__sandbox__subcmd__set"
+                ;;
             snapdeck__subcmd__sandbox,show)
                 cmd="snapdeck__subcmd__sandbox__subcmd__show"
                 ;;
@@ -198,6 +243,15 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__sandbox,stop)
                 cmd="snapdeck__subcmd__sandbox__subcmd__stop"
+                ;;
+            snapdeck__subcmd__sandbox,xml)
+                cmd="snapdeck__subcmd__sandbox__subcmd__xml"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,autostart)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__autostart"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,clone)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__clone"
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,destroy)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__destroy"
@@ -214,6 +268,15 @@ _snapdeck() {
             snapdeck__subcmd__sandbox__subcmd__help,pause)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__pause"
                 ;;
+            snapdeck__subcmd__sandbox__subcmd__help,rename)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__rename"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,reset)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__reset"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,restart)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__restart"
+                ;;
             snapdeck__subcmd__sandbox__subcmd__help,restore)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__restore"
                 ;;
@@ -222,6 +285,9 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,save)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__save"
+                ;;
+            snapdeck__subcmd__sandbox__subcmd__help,set)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__set"
                 ;;
             snapdeck__subcmd__sandbox__subcmd__help,show)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__show"
@@ -232,6 +298,9 @@ _snapdeck() {
             snapdeck__subcmd__sandbox__subcmd__help,stop)
                 cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__stop"
                 ;;
+            snapdeck__subcmd__sandbox__subcmd__help,xml)
+                cmd="snapdeck__subcmd__sandbox__subcmd__help__subcmd__xml"
+                ;;
             *)
                 ;;
         esac
@@ -239,7 +308,7 @@ _snapdeck() {
 
     case "${cmd}" in
         snapdeck)
-            opts="-v -h -V --read-only --plain --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help --version sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help"
+            opts="-v -h -V --read-only --plain --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help --version sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info manifest serve doctor config demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -491,7 +560,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help)
-            opts="sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info serve doctor config demo help"
+            opts="sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info manifest serve doctor config demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -589,6 +658,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__info)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__manifest)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -701,8 +784,36 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox)
-            opts="new start stop pause resume save restore drop-saved destroy show"
+            opts="new start stop restart reset pause resume save restore drop-saved autostart set rename clone destroy xml show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__autostart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__clone)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -770,6 +881,48 @@ _snapdeck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__rename)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__reset)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__restart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         snapdeck__subcmd__help__subcmd__sandbox__subcmd__restore)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -812,6 +965,20 @@ _snapdeck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__set)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         snapdeck__subcmd__help__subcmd__sandbox__subcmd__show)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -841,6 +1008,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__sandbox__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__sandbox__subcmd__xml)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -926,6 +1107,48 @@ _snapdeck() {
             ;;
         snapdeck__subcmd__info)
             opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__manifest)
+            opts="-v -h --bucket --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1277,8 +1500,92 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox)
-            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop pause resume save restore drop-saved destroy show help"
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help new start stop restart reset pause resume save restore drop-saved autostart set rename clone destroy xml show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__autostart)
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help on off"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__clone)
+            opts="-v -h --start --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1403,8 +1710,36 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help)
-            opts="new start stop pause resume save restore drop-saved destroy show help"
+            opts="new start stop restart reset pause resume save restore drop-saved autostart set rename clone destroy xml show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__autostart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__clone)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1486,6 +1821,48 @@ _snapdeck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__rename)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__reset)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__restart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         snapdeck__subcmd__sandbox__subcmd__help__subcmd__restore)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -1528,6 +1905,20 @@ _snapdeck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__set)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         snapdeck__subcmd__sandbox__subcmd__help__subcmd__show)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -1557,6 +1948,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__sandbox__subcmd__help__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__help__subcmd__xml)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1631,6 +2036,140 @@ _snapdeck() {
                 return 0
             fi
             case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__rename)
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__reset)
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__restart)
+            opts="-v -h --timeout --force-after --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --force-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --host)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1792,6 +2331,56 @@ _snapdeck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        snapdeck__subcmd__sandbox__subcmd__set)
+            opts="-v -h --cpus --memory --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --cpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         snapdeck__subcmd__sandbox__subcmd__show)
             opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1891,6 +2480,48 @@ _snapdeck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__sandbox__subcmd__xml)
+            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --host)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

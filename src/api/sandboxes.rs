@@ -5,14 +5,16 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::jobs::Job;
 use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
 use super::request::{JsonBody, NoFields, NoQuery, OptionalJsonBody, RequestOptions, default_true};
 use super::{App, json_response};
-use snapdeck_model::{Operation, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName};
+use snapdeck_model::{
+    Operation, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName, VerbKind,
+};
 
 /// Sanity limits.
 const MAX_CPUS: u32 = 512;
@@ -60,7 +62,7 @@ fn deserialize_whole_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option
     }
 }
 
-/// Options of a stop.
+/// Options of a stop or a restart.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StopSandboxRequest {
@@ -73,20 +75,86 @@ pub(crate) struct StopSandboxRequest {
     force: bool,
 }
 
+/// Whether a sandbox starts with its host.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AutostartRequest {
+    /// Whether it starts.
+    enabled: bool,
+}
+
+/// The new id of a sandbox.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RenameSandboxRequest {
+    /// The new id.
+    new_id: SandboxId,
+}
+
+/// The clone of a sandbox.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CloneSandboxRequest {
+    /// Id of the clone.
+    new_id: SandboxId,
+    /// Start it; if that fails, it is removed.
+    #[serde(default)]
+    start: bool,
+}
+
+/// CPUs and memory of a sandbox, at least one of them.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SetSandboxRequest {
+    /// Virtual CPUs; default: unchanged.
+    #[serde(default, deserialize_with = "deserialize_whole_number")]
+    #[schema(minimum = 1, maximum = 512)]
+    cpu_quota: Option<u32>,
+    /// Memory in MiB; default: unchanged.
+    #[serde(default, deserialize_with = "deserialize_whole_number")]
+    #[schema(minimum = 1, maximum = 16777216)]
+    memory_quota: Option<u32>,
+}
+
+impl SetSandboxRequest {
+    fn into_verb(self) -> Result<SandboxVerb, Problem> {
+        let (cpus, memory_bytes) = check_size(self.cpu_quota, self.memory_quota)?;
+        Ok(SandboxVerb::Set { cpus, memory_bytes })
+    }
+}
+
+/// Returns CPUs, and memory in bytes, if both are within the limits.
+fn check_size(
+    cpu_quota: Option<u32>,
+    memory_quota: Option<u32>,
+) -> Result<(Option<u32>, Option<u64>), Problem> {
+    let cpus = check_range("cpuQuota", cpu_quota, 1, MAX_CPUS)?;
+    let memory_mib = check_range("memoryQuota", memory_quota, 1, MAX_MEMORY_MIB)?;
+    Ok((cpus, memory_mib.map(|mib| u64::from(mib) << 20)))
+}
+
 impl CreateSandboxRequest {
     fn into_spec(self) -> Result<(SandboxId, SandboxSpec), Problem> {
+        let (cpus, memory_bytes) = check_size(self.cpu_quota, self.memory_quota)?;
         Ok((
             self.id,
             SandboxSpec {
                 snapshot: self.snapshot,
-                cpus: check_range("cpuQuota", self.cpu_quota, 1, MAX_CPUS)?,
-                memory_bytes: check_range("memoryQuota", self.memory_quota, 1, MAX_MEMORY_MIB)?
-                    .map(|mib| u64::from(mib) << 20),
+                cpus,
+                memory_bytes,
                 storage_bytes: check_range("storageQuota", self.storage_quota, 1, MAX_STORAGE_GIB)?
                     .map(|gib| u64::from(gib) << 30),
                 start: self.start,
             },
         ))
+    }
+}
+
+impl StopSandboxRequest {
+    fn into_parts(self) -> Result<(Option<Duration>, bool), Problem> {
+        let timeout = check_range("timeout", self.timeout, 0, MAX_STOP_TIMEOUT_SECS)?
+            .map(|secs| Duration::from_secs(secs.into()));
+        Ok((timeout, self.force))
     }
 }
 
@@ -130,6 +198,35 @@ pub(crate) async fn get_sandbox(
     Ok(json_response(StatusCode::OK, &sandbox))
 }
 
+/// The domain XML of a sandbox.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DomainXml {
+    /// The sandbox.
+    id: SandboxId,
+    /// The XML as libvirt has it, without passwords.
+    xml: String,
+}
+
+/// Show the domain XML of a sandbox.
+#[utoipa::path(
+    get, path = "/sandboxes/{id}/xml", tag = "sandboxes",
+    params(("id" = SandboxId, Path, description = "Sandbox id")),
+    responses(
+        (status = 200, body = DomainXml),
+        (status = 409, description = "A domain of that name is not a sandbox", body = super::problem::ErrorBody),
+        CommonErrors, QueryErrors,
+    ),
+)]
+pub(crate) async fn get_domain_xml(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    _: NoQuery,
+) -> ApiResult {
+    let id = id.parse()?;
+    let xml = app.engine.domain_xml(&app.host, &id).await?;
+    Ok(json_response(StatusCode::OK, &DomainXml { id, xml }))
+}
+
 /// Create a sandbox from a snapshot, and start it.
 #[utoipa::path(
     post, path = "/sandboxes", tag = "sandboxes", request_body = CreateSandboxRequest, params(RequestOptions),
@@ -162,10 +259,93 @@ pub(crate) async fn stop_sandbox(
     options: RequestOptions,
     OptionalJsonBody(request): OptionalJsonBody<StopSandboxRequest>,
 ) -> ApiResult {
-    let timeout = check_range("timeout", request.timeout, 0, MAX_STOP_TIMEOUT_SECS)?
-        .map(|secs| Duration::from_secs(secs.into()));
-    let force = request.force;
+    let (timeout, force) = request.into_parts()?;
     run_verb(app, id, options, SandboxVerb::Stop { timeout, force }).await
+}
+
+#[utoipa::path(
+    post, path = "/sandboxes/{id}/restart", tag = "sandboxes", summary = SandboxVerb::RESTART.effect(), request_body = Option<StopSandboxRequest>,
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SandboxChanged")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn restart_sandbox(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    options: RequestOptions,
+    OptionalJsonBody(request): OptionalJsonBody<StopSandboxRequest>,
+) -> ApiResult {
+    let (timeout, force) = request.into_parts()?;
+    run_verb(app, id, options, SandboxVerb::Restart { timeout, force }).await
+}
+
+/// Choose whether a sandbox starts with its host.
+#[utoipa::path(
+    post, path = "/sandboxes/{id}/autostart", tag = "sandboxes", request_body = AutostartRequest,
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SandboxConfigured")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn set_autostart(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    options: RequestOptions,
+    JsonBody(AutostartRequest { enabled }): JsonBody<AutostartRequest>,
+) -> ApiResult {
+    run_verb(app, id, options, SandboxVerb::Autostart { enabled }).await
+}
+
+#[utoipa::path(
+    post, path = "/sandboxes/{id}/set", tag = "sandboxes", summary = VerbKind::Set.effect(), request_body = SetSandboxRequest,
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SandboxConfigured")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn set_sandbox(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<SetSandboxRequest>,
+) -> ApiResult {
+    run_verb(app, id, options, request.into_verb()?).await
+}
+
+#[utoipa::path(
+    post, path = "/sandboxes/{id}/rename", tag = "sandboxes", summary = VerbKind::Rename.effect(), request_body = RenameSandboxRequest,
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SandboxRenamed")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn rename_sandbox(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    options: RequestOptions,
+    JsonBody(RenameSandboxRequest { new_id }): JsonBody<RenameSandboxRequest>,
+) -> ApiResult {
+    let (id, host) = (id.parse()?, app.host.clone());
+    app.run_operation(options, Operation::RenameSandbox { host, id, new_id })
+        .await
+}
+
+#[utoipa::path(
+    post, path = "/sandboxes/{id}/clone", tag = "sandboxes", summary = VerbKind::Clone.effect(), request_body = CloneSandboxRequest,
+    params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
+    responses(
+        (status = 201, description = "Created", body = ref("#/components/schemas/SandboxCreated"),
+         headers(("Location" = String, description = "Path of the sandbox"))),
+        (status = 202, description = "Accepted: the job runs in the background", body = Job),
+        CommonErrors, JobErrors,
+    ),
+)]
+pub(crate) async fn clone_sandbox(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    options: RequestOptions,
+    JsonBody(CloneSandboxRequest { new_id, start }): JsonBody<CloneSandboxRequest>,
+) -> ApiResult {
+    let clone = Operation::CloneSandbox {
+        host: app.host.clone(),
+        id: id.parse()?,
+        new_id,
+        start,
+    };
+    app.run_operation(options, clone).await
 }
 
 async fn run_verb(app: App, id: String, options: RequestOptions, verb: SandboxVerb) -> ApiResult {
@@ -203,6 +383,12 @@ verb!(
     post,
     "/sandboxes/{id}/start",
     SandboxVerb::Start
+);
+verb!(
+    reset_sandbox,
+    post,
+    "/sandboxes/{id}/reset",
+    SandboxVerb::Reset
 );
 verb!(
     pause_sandbox,

@@ -222,6 +222,14 @@ pub enum Command {
         /// The snapshot
         name: SnapshotName,
     },
+    /// Print the manifest of a snapshot: lineage, digests of its blocks, annotations
+    Manifest {
+        /// The snapshot
+        name: SnapshotName,
+        /// That of the object in the bucket
+        #[arg(long)]
+        bucket: bool,
+    },
     /// Serve the HTTP API of one host until SIGTERM or Ctrl-C
     ///
     /// Callers send Authorization: Bearer TOKEN, with the token of --token-file or SNAPDECK_API_TOKEN. At the end, pulls

@@ -158,7 +158,10 @@ async fn follow_jobs(
 /// Returns what identifies an operation among several: its sandbox or its host.
 fn operation_label(operation: &Operation) -> Option<String> {
     match operation {
-        Operation::Sandbox { id, .. } | Operation::CreateSandbox { id, .. } => Some(id.to_string()),
+        Operation::Sandbox { id, .. }
+        | Operation::CreateSandbox { id, .. }
+        | Operation::RenameSandbox { id, .. }
+        | Operation::CloneSandbox { id, .. } => Some(id.to_string()),
         _ => operation.host().map(HostName::to_string),
     }
 }
@@ -335,6 +338,29 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             let state = sandbox.state.label();
             format!("created {} on {host}: {state}\n", sandbox.id)
         }
+        Outcome::SandboxConfigured {
+            host,
+            sandbox_id,
+            cpus,
+            memory_bytes,
+            autostart,
+            changed,
+        } => {
+            let already = if *changed { "" } else { "already " };
+            let memory = format_size(*memory_bytes);
+            let autostart = if *autostart { "on" } else { "off" };
+            format!(
+                "{sandbox_id} on {host} {already}has {cpus} CPUs, {memory} of memory, autostart {autostart}\n"
+            )
+        }
+        Outcome::SandboxRenamed {
+            host,
+            sandbox_id,
+            former_id,
+            disk_path,
+        } => format!(
+            "renamed {former_id} to {sandbox_id} on {host}; its disk is still {disk_path}\n"
+        ),
         Outcome::SandboxChanged {
             host,
             id,

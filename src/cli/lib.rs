@@ -17,7 +17,7 @@ pub use args::{Cli, Command, ConsoleFlags, GlobalFlags, ServeArgs};
 pub use job::StopSignals;
 pub use output::CommandOutput;
 pub use prune::{Confirmation, PruneArgs};
-pub use sandbox::{NewSandboxArgs, SandboxCommand};
+pub use sandbox::{NewSandboxArgs, SandboxCommand, Switch};
 
 use snapdeck_engine::{Engine, PruneRequest};
 use snapdeck_model::settings::Settings;
@@ -54,6 +54,10 @@ pub enum CommandPlan {
     },
     /// Show a sandbox.
     ShowSandbox(HostName, SandboxId),
+    /// Print the domain XML of a sandbox.
+    DomainXml(HostName, SandboxId),
+    /// Print the manifest of a snapshot; without a host, of the object in the bucket.
+    Manifest(Option<HostName>, SnapshotName),
     /// Run health checks.
     Doctor {
         /// The hosts.
@@ -103,6 +107,9 @@ pub fn plan(
         },
         Command::Exists { name } => CommandPlan::Exists(host()?, name),
         Command::Info { name } => CommandPlan::Info(host()?, name),
+        Command::Manifest { name, bucket } => {
+            CommandPlan::Manifest((!bucket).then(host).transpose()?, name)
+        }
         Command::Create {
             sandbox,
             name,
@@ -278,6 +285,8 @@ pub async fn run(engine: &Engine, plan: CommandPlan, verbose: bool) -> Result<Co
             is_compact,
         } => snapshot::show_push_plan(engine, &host, &sandbox, &name, is_compact).await,
         CommandPlan::ShowSandbox(host, id) => sandbox::show(engine, &host, &id).await,
+        CommandPlan::DomainXml(host, id) => sandbox::domain_xml(engine, &host, &id).await,
+        CommandPlan::Manifest(host, name) => snapshot::manifest(engine, host.as_ref(), &name).await,
         CommandPlan::Doctor {
             hosts,
             includes_bucket,

@@ -153,6 +153,7 @@ pub(crate) async fn guests(engine: &Engine, hosts: &[HostName]) -> Result<Comman
                     state: item.state,
                     cpus: item.cpus,
                     memory_bytes: item.memory_bytes,
+                    autostart: None,
                     disk_bytes: item.chain.first().and_then(|link| link.size_bytes),
                 };
                 format_guest_row(&item.id, summary, Some("(not managed)".to_owned()))
@@ -168,12 +169,21 @@ pub(crate) async fn guests(engine: &Engine, hosts: &[HostName]) -> Result<Comman
     })
 }
 
-const GUEST_HEADINGS: [&str; 6] = ["SANDBOX", "STATE", ">CPUS", ">MEMORY", ">DISK", "BASE"];
+const GUEST_HEADINGS: [&str; 7] = [
+    "SANDBOX",
+    "STATE",
+    ">CPUS",
+    ">MEMORY",
+    ">DISK",
+    "AUTOSTART",
+    "BASE",
+];
 
 struct GuestSummary {
     state: SandboxState,
     cpus: u32,
     memory_bytes: u64,
+    autostart: Option<bool>,
     disk_bytes: Option<u64>,
 }
 
@@ -183,12 +193,14 @@ impl GuestSummary {
             state: sandbox.state,
             cpus: sandbox.cpus,
             memory_bytes: sandbox.memory_bytes,
+            autostart: Some(sandbox.autostart),
             disk_bytes: sandbox.chain.first().and_then(|link| link.size_bytes),
         }
     }
 }
 
 fn format_guest_row(id: &str, summary: GuestSummary, base: Option<String>) -> Vec<String> {
+    let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         id.to_owned(),
@@ -196,6 +208,7 @@ fn format_guest_row(id: &str, summary: GuestSummary, base: Option<String>) -> Ve
         summary.cpus.to_string(),
         format_size(summary.memory_bytes),
         or_dash(summary.disk_bytes.map(format_size)),
+        or_dash(summary.autostart.map(on_off)),
         or_dash(base),
     ]
 }

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::CommandPlan;
@@ -11,7 +11,7 @@ use super::output::{CommandOutput, format_field, format_size, prompt};
 use snapdeck_engine::Engine;
 use snapdeck_model::{
     Error, HostName, Kind, Operation, Result, Sandbox, SandboxId, SandboxSpec, SandboxVerb,
-    SnapshotName,
+    SnapshotName, VerbKind,
 };
 
 /// Commands on sandboxes.
@@ -41,6 +41,26 @@ pub enum SandboxCommand {
         /// Force off a guest that has not stopped after this many seconds
         #[arg(long, value_name = "SECS")]
         force_after: Option<u32>,
+    },
+    /// [`SandboxVerb::RESTART`]
+    #[command(about = SandboxVerb::RESTART.help())]
+    Restart {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+        /// Seconds to wait for the guest [default: stop_timeout_secs of the settings]
+        #[arg(long, value_name = "SECS", conflicts_with = "force_after")]
+        timeout: Option<u32>,
+        /// Force off a guest that has not stopped after this many seconds
+        #[arg(long, value_name = "SECS")]
+        force_after: Option<u32>,
+    },
+    /// [`SandboxVerb::Reset`]
+    #[command(about = SandboxVerb::Reset.help())]
+    Reset {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
     },
     /// [`SandboxVerb::Pause`]
     #[command(about = SandboxVerb::Pause.help())]
@@ -77,6 +97,46 @@ pub enum SandboxCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<SandboxId>,
     },
+    /// Choose whether sandboxes start when their host starts
+    Autostart {
+        /// Whether they start
+        state: Switch,
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+    },
+    /// [`VerbKind::Set`]
+    #[command(about = VerbKind::Set.help(), group = ArgGroup::new("size").required(true).multiple(true).args(["cpus", "memory"]))]
+    Set {
+        /// The sandboxes
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<SandboxId>,
+        /// Virtual CPUs
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=512))]
+        cpus: Option<u32>,
+        /// Memory, such as 4G or 512M
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        memory: Option<u64>,
+    },
+    /// [`VerbKind::Rename`]
+    #[command(about = VerbKind::Rename.help())]
+    Rename {
+        /// The sandbox
+        id: SandboxId,
+        /// The new id
+        new_id: SandboxId,
+    },
+    /// [`VerbKind::Clone`]
+    #[command(about = VerbKind::Clone.help())]
+    Clone {
+        /// The sandbox, which is shut off
+        id: SandboxId,
+        /// The new sandbox's id
+        new_id: SandboxId,
+        /// Start it after creation
+        #[arg(long)]
+        start: bool,
+    },
     /// [`SandboxVerb::Destroy`]
     #[command(about = SandboxVerb::Destroy.help())]
     Destroy {
@@ -87,11 +147,25 @@ pub enum SandboxCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Print the domain XML of a sandbox as libvirt has it
+    Xml {
+        /// The sandbox
+        id: SandboxId,
+    },
     /// Show details of a sandbox and its disk chain
     Show {
         /// The sandbox
         id: SandboxId,
     },
+}
+
+/// A setting that is on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
 }
 
 /// `snapdeck sandbox new`.
@@ -177,6 +251,20 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
             let create = Operation::CreateSandbox { host, id, spec };
             return CommandPlan::RunInOrder(pull.into_iter().chain([create]).collect());
         }
+        SandboxCommand::Rename { id, new_id } => {
+            let rename = Operation::RenameSandbox { host, id, new_id };
+            return CommandPlan::Run(vec![rename]);
+        }
+        SandboxCommand::Clone { id, new_id, start } => {
+            let clone = Operation::CloneSandbox {
+                host,
+                id,
+                new_id,
+                start,
+            };
+            return CommandPlan::Run(vec![clone]);
+        }
+        SandboxCommand::Xml { id } => return CommandPlan::DomainXml(host, id),
         SandboxCommand::Show { id } => return CommandPlan::ShowSandbox(host, id),
         SandboxCommand::Destroy { ids, yes } => {
             let operations = operations(ids, SandboxVerb::Destroy);
@@ -201,11 +289,31 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
             };
             (ids, verb)
         }
+        SandboxCommand::Restart {
+            ids,
+            timeout,
+            force_after,
+        } => {
+            let verb = SandboxVerb::Restart {
+                timeout: force_after.or(timeout).map(secs),
+                force: force_after.is_some(),
+            };
+            (ids, verb)
+        }
+        SandboxCommand::Reset { ids } => (ids, SandboxVerb::Reset),
         SandboxCommand::Pause { ids } => (ids, SandboxVerb::Pause),
         SandboxCommand::Resume { ids } => (ids, SandboxVerb::Resume),
         SandboxCommand::Save { ids } => (ids, SandboxVerb::Save),
         SandboxCommand::Restore { ids } => (ids, SandboxVerb::Restore),
         SandboxCommand::DropSaved { ids } => (ids, SandboxVerb::DropSaved),
+        SandboxCommand::Autostart { state, ids } => {
+            let enabled = state == Switch::On;
+            (ids, SandboxVerb::Autostart { enabled })
+        }
+        SandboxCommand::Set { ids, cpus, memory } => {
+            let memory_bytes = memory;
+            (ids, SandboxVerb::Set { cpus, memory_bytes })
+        }
     };
     CommandPlan::Run(operations(ids, verb))
 }
@@ -248,6 +356,17 @@ pub(super) async fn show(
     CommandOutput::new(&document, describe_sandbox(host, &sandbox))
 }
 
+/// `snapdeck sandbox xml`.
+pub(super) async fn domain_xml(
+    engine: &Engine,
+    host: &HostName,
+    id: &SandboxId,
+) -> Result<CommandOutput> {
+    let xml = engine.domain_xml(host, id).await?;
+    let document = json!({"host": host, "id": id, "xml": xml});
+    CommandOutput::new(&document, format!("{}\n", xml.trim_end()))
+}
+
 fn describe_sandbox(host: &HostName, sandbox: &Sandbox) -> String {
     let mut text = format!("{}\n", sandbox.id);
     let mut line = |key: &str, value: &str| text += &format_field(key, 13, value);
@@ -255,6 +374,7 @@ fn describe_sandbox(host: &HostName, sandbox: &Sandbox) -> String {
     line("state", sandbox.state.label());
     line("cpus", &sandbox.cpus.to_string());
     line("memory", &format_size(sandbox.memory_bytes));
+    line("autostart", if sandbox.autostart { "on" } else { "off" });
     if let Some(facts) = sandbox.chain.first().and_then(|link| link.facts.as_ref()) {
         line("disk", &format_size(facts.virtual_size));
     }

@@ -1,6 +1,6 @@
-//! `snapdeck exists`, `info` and `push --plan`.
+//! `snapdeck exists`, `info`, `manifest` and `push --plan`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::annotate;
 use super::output::{
@@ -31,6 +31,20 @@ async fn look_up_object(engine: &Engine, name: &SnapshotName) -> BucketLookup {
             BucketLookup::Unknown
         }
     }
+}
+
+/// `snapdeck manifest`.
+pub(crate) async fn manifest(
+    engine: &Engine,
+    host: Option<&HostName>,
+    name: &SnapshotName,
+) -> Result<CommandOutput> {
+    let text = engine.manifest_text(host, name).await?;
+    let document: Value = serde_json::from_str(&text).map_err(|error| {
+        let summary = format!("cannot show the manifest of {name}");
+        Error::new(Kind::Failed, summary).with_cause(error)
+    })?;
+    CommandOutput::new(&document, text + "\n")
 }
 
 /// `snapdeck exists`, as `GET /snapshots/exists`. The exit code depends on the host alone.

@@ -126,7 +126,10 @@ impl<'a> Cell<'a> {
             | Operation::Create { overwrite, .. } => is_present && !overwrite,
             Operation::Verify { .. } => false,
             // These change no snapshot.
-            Operation::CreateSandbox { .. } | Operation::Sandbox { .. } => true,
+            Operation::CreateSandbox { .. }
+            | Operation::RenameSandbox { .. }
+            | Operation::CloneSandbox { .. }
+            | Operation::Sandbox { .. } => true,
         };
         (error.kind() != Kind::Cancelled && !is_resolved).then_some(error)
     }
@@ -143,7 +146,10 @@ pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
             ..
         } => (host.as_ref(), *bucket),
         Operation::Verify { host, .. } => (host.as_ref(), host.is_none()),
-        Operation::CreateSandbox { .. } | Operation::Sandbox { .. } => (None, false),
+        Operation::CreateSandbox { .. }
+        | Operation::RenameSandbox { .. }
+        | Operation::CloneSandbox { .. }
+        | Operation::Sandbox { .. } => (None, false),
     };
     let host = host.map(|host| Place::Host(host.clone()));
     host.into_iter().chain(bucket.then_some(Place::Bucket))

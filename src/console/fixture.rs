@@ -43,6 +43,7 @@ pub(crate) fn sandbox(id: &str, state: SandboxState) -> Sandbox {
         state,
         cpus: 2,
         memory_bytes: 4 * GIB,
+        autostart: false,
         chain: vec![
             ChainLink {
                 path: format!("/var/lib/libvirt/sandboxes/{id}.qcow2"),

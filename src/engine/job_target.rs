@@ -117,6 +117,7 @@ fn requirements(operation: &Operation, requested: &JobTarget, is_resumed: bool) 
             (None, None, None)
         }
         Operation::CreateSandbox { .. } => (None, if_resumed(NotReplaced), None),
+        Operation::RenameSandbox { .. } | Operation::CloneSandbox { .. } => (Unchanged, None, None),
         Operation::Sandbox { verb, .. } => match verb {
             // Without the domain it would remove what has the name of its files.
             SandboxVerb::Destroy => (Unchanged, None, None),
@@ -138,7 +139,9 @@ fn is_destructive(operation: &Operation) -> bool {
         | Operation::Pull { overwrite, .. } => *overwrite,
         Operation::Verify { repair, .. } => *repair,
         Operation::Remove { .. } => true,
-        Operation::CreateSandbox { .. } => false,
+        Operation::CreateSandbox { .. }
+        | Operation::RenameSandbox { .. }
+        | Operation::CloneSandbox { .. } => false,
         Operation::Sandbox { verb, .. } => verb.danger() != Danger::Harmless,
     }
 }

@@ -21,6 +21,7 @@ mod journal;
 mod lineage;
 mod manifest_cache;
 mod metrics;
+mod proposal;
 mod prune;
 mod queries;
 mod recovery;

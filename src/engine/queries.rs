@@ -6,7 +6,8 @@ use super::inventory;
 use super::state::Engine;
 use snapdeck_host::HostInventory;
 use snapdeck_model::{
-    ForeignDomain, HostName, Object, PushPlan, Result, Sandbox, SandboxId, Snapshot, SnapshotName,
+    Error, ForeignDomain, HostName, Kind, Object, PushPlan, Result, Sandbox, SandboxId, Snapshot,
+    SnapshotName, escape_json, escape_unprintable_lines,
 };
 use snapdeck_ops::SnapshotRequest;
 
@@ -43,6 +44,54 @@ impl Engine {
     /// As [`Engine::sandboxes`]; `NotFound`; `Conflict` if a domain of that name is not a sandbox.
     pub async fn sandbox(&self, host: &HostName, id: &SandboxId) -> Result<Sandbox> {
         self.host(host)?.sandboxes().get(id).await
+    }
+
+    /// Returns the domain XML of a sandbox as libvirt has it now, without passwords, its unprintable characters escaped.
+    ///
+    /// # Errors
+    /// As [`Engine::sandbox`].
+    pub async fn domain_xml(&self, host: &HostName, id: &SandboxId) -> Result<String> {
+        let xml = self.host(host)?.sandboxes().domain_xml(id).await?;
+        Ok(escape_unprintable_lines(&xml).into_owned())
+    }
+
+    /// Returns the manifest of a snapshot on a host, or of an object in the bucket, as indented JSON, its unprintable
+    /// characters escaped. That of a snapshot is returned even if the image was changed since.
+    ///
+    /// # Errors
+    /// `NotFound` if the snapshot does not exist or has no valid manifest; `Unreachable`; those of the bucket.
+    pub async fn manifest_text(
+        &self,
+        host: Option<&HostName>,
+        name: &SnapshotName,
+    ) -> Result<String> {
+        let bucket = &self.inner.bucket;
+        let (place, found) = match host {
+            Some(host) => {
+                let stored = self.host(host)?.snapshots().stored_manifest(name).await?;
+                (
+                    format!("on host {host}"),
+                    stored.map(|stored| stored.manifest),
+                )
+            }
+            None => {
+                let found = match bucket.head(name).await? {
+                    Some(object) => bucket.manifest(&object).await?,
+                    None => None,
+                };
+                (format!("in {}", bucket.location()), found)
+            }
+        };
+        let manifest = found.ok_or_else(|| {
+            let summary = format!("manifest of {name} not found {place}");
+            Error::new(Kind::NotFound, summary)
+                .hint("pull or push the snapshot again with --overwrite to create it")
+        })?;
+        let text = serde_json::to_string_pretty(&manifest).map_err(|error| {
+            let summary = format!("cannot show the manifest of {name}");
+            Error::new(Kind::Failed, summary).with_cause(error)
+        })?;
+        Ok(escape_json(&text).into_owned())
     }
 
     /// Returns the sandboxes of a host and its other domains.

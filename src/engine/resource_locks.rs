@@ -65,6 +65,13 @@ pub(super) fn locks_for(operation: &Operation) -> Vec<ResourceLock> {
             // The snapshot must not be replaced or removed while its overlay is being made.
             lock(format!("snapshot {} on host {host}", spec.snapshot), false);
         }
+        Operation::RenameSandbox { host, id, new_id }
+        | Operation::CloneSandbox {
+            host, id, new_id, ..
+        } => {
+            lock(format!("sandbox {id} on host {host}"), true);
+            lock(format!("sandbox {new_id} on host {host}"), true);
+        }
         Operation::Sandbox { host, id, .. } => {
             lock(format!("sandbox {id} on host {host}"), true);
         }
@@ -86,6 +93,14 @@ pub(super) fn host_locks(operation: &Operation, host: &Host) -> Vec<LockRequest>
             host.locks().sandbox(id),
             host.locks().snapshot(&spec.snapshot, false),
         ],
+        Operation::RenameSandbox { id, new_id, .. }
+        | Operation::CloneSandbox { id, new_id, .. } => {
+            let mut locks = vec![host.locks().sandbox(id)];
+            if id != new_id {
+                locks.push(host.locks().sandbox(new_id));
+            }
+            locks
+        }
         Operation::Sandbox { id, .. } => vec![host.locks().sandbox(id)],
     }
 }

@@ -40,6 +40,8 @@ pub fn operation_title(operation: &Operation) -> String {
             format!("remove {name} from {}", locations.join(" and "))
         }
         Operation::CreateSandbox { id, spec, .. } => format!("new {id} on {}", spec.snapshot),
+        Operation::RenameSandbox { id, new_id, .. } => format!("rename {id} → {new_id}"),
+        Operation::CloneSandbox { id, new_id, .. } => format!("clone {id} → {new_id}"),
         Operation::Sandbox { id, verb, .. } => format!("{} {id}", verb.as_str()),
     }
 }

@@ -8,7 +8,10 @@ use virt::domain::{
     Domain, DomainInfo, DomainPausedReason, DomainState, DomainStateReason, DomainStateReasonEnum,
 };
 use virt::error::{Error, ErrorNumber};
-use virt_sys::{VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT, VIR_DOMAIN_XML_INACTIVE};
+use virt_sys::{
+    VIR_CONNECT_LIST_DOMAINS_AUTOSTART, VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT,
+    VIR_DOMAIN_XML_INACTIVE,
+};
 
 use crate::domain_files::{DomainFiles, UnresolvedVolume};
 use crate::xml::parse_xml;
@@ -23,23 +26,23 @@ pub(crate) struct DomainSummary {
     pub state: SandboxState,
     pub cpus: u32,
     pub memory_bytes: u64,
+    pub has_autostart: bool,
     pub files: DomainFiles,
 }
 
 /// Returns all domains of the host but those that disappear meanwhile, with the files of all their definitions.
 pub(crate) fn list(connect: &Connect) -> Result<Vec<DomainSummary>, Error> {
     // Before the definitions are read: a snapshot that is created meanwhile has files that those name, too.
-    let with_snapshots = connect.list_all_domains(VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT)?;
-    let with_snapshots: HashSet<String> = with_snapshots
-        .iter()
-        .filter_map(|domain| domain.name().ok())
-        .collect();
+    let with_snapshots = list_names(connect, VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT)?;
+    // One call instead of one for each domain.
+    let with_autostart = list_names(connect, VIR_CONNECT_LIST_DOMAINS_AUTOSTART)?;
     let mut volumes = VolumeResolver::new(connect);
     let domains = connect.list_all_domains(0)?;
     domains
         .iter()
         .filter_map(|domain| {
             let summary = summarize_with(domain, &mut volumes).and_then(|mut summary| {
+                summary.has_autostart = with_autostart.contains(&summary.name);
                 let has_snapshots = with_snapshots.contains(&summary.name);
                 add_definitions(domain, &mut summary, has_snapshots, &mut volumes)?;
                 Ok(summary)
@@ -52,11 +55,22 @@ pub(crate) fn list(connect: &Connect) -> Result<Vec<DomainSummary>, Error> {
         .collect()
 }
 
-/// Reads one domain, with the files of its current definition only.
-pub(crate) fn summarize(domain: &Domain) -> Result<DomainSummary, Error> {
-    summarize_with(domain, &mut VolumeResolver::new(&domain.connect()?))
+fn list_names(connect: &Connect, flags: u32) -> Result<HashSet<String>, Error> {
+    let domains = connect.list_all_domains(flags)?;
+    let names = domains.iter().filter_map(|domain| domain.name().ok());
+    Ok(names.collect())
 }
 
+/// Reads one domain, with the files of its current definition only.
+pub(crate) fn summarize(domain: &Domain) -> Result<DomainSummary, Error> {
+    let summary = summarize_with(domain, &mut VolumeResolver::new(&domain.connect()?))?;
+    Ok(DomainSummary {
+        has_autostart: domain.autostart()?,
+        ..summary
+    })
+}
+
+/// As [`summarize`], but without autostart.
 fn summarize_with(
     domain: &Domain,
     volumes: &mut VolumeResolver<'_>,
@@ -72,6 +86,7 @@ fn summarize_with(
         state: map_state(domain, &info)?,
         cpus: info.nr_virt_cpu,
         memory_bytes: info.max_mem.saturating_mul(1024),
+        has_autostart: false,
         files,
     })
 }

@@ -11,6 +11,7 @@ mod digest;
 mod disk_space;
 mod doctor;
 mod domain;
+mod domain_copy;
 mod domain_files;
 mod domain_xml;
 mod fs;
@@ -56,6 +57,7 @@ pub use created_files::CreatedFiles;
 pub use digest::hash_block;
 pub use disk_space::DiskSpace;
 pub use doctor::Doctor;
+pub use domain_copy::DomainCopy;
 pub use domain_xml::DomainTemplate;
 pub use fs::{
     BlockCopy, BlockSender, BlockState, Content, CopySource, FileReader, FileWriter, HostFs,

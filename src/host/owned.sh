@@ -91,6 +91,13 @@ make_overlay)
     chmod 644 ./overlay && chown -- "$3" ./overlay && sync -- ./overlay && birth ./overlay
   ;;
 
+# finish_copy DIR ID OWNER: makes the copy in DIR a complete overlay of OWNER, and prints its inode and time of birth. May be
+# repeated.
+finish_copy)
+  enter_own "$1" "$2"
+  chmod 644 ./overlay && chown -- "$3" ./overlay && sync -- ./overlay && birth ./overlay
+  ;;
+
 # publish_overlay DIR ID TARGET: gives that overlay the name TARGET beside DIR; fails if that exists. May be repeated.
 publish_overlay)
   enter_own "$1" "$2"

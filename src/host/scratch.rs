@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Host;
 use super::command::Output;
 use super::fs::{TEMP_DIR_HINT, suggest_other_id, system_error};
+use super::supervisor::Limits;
 use snapdeck_model::{Kind, Result, SandboxId};
 use snapdeck_ownership::{OwnerMark, random_id};
 
@@ -23,6 +24,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// For writing the tables of an empty image.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
+/// For copying a large overlay without reflinks to a slow disk.
+const COPY_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// For writing the cached data of such a copy to the disk.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Most output of the script: some ten thousand directories.
 const MAX_OUTPUT_BYTES: usize = 4 << 20;
 /// Hexadecimal digits of a name; the path of a socket below is limited to 107 bytes.
@@ -92,27 +97,82 @@ impl ScratchDirs<'_> {
             let made = self
                 .run_in(&action, "make_overlay", &dir, &args, CREATE_TIMEOUT)
                 .await?;
-            // Recorded first: from then on it is known not to be a file of another program.
-            let identity = String::from_utf8_lossy(&made.stdout).trim().to_owned();
-            let created = self.host.created_files();
-            created.record_identity(target, &identity);
-            let published = self
-                .run_in(&action, "publish_overlay", &dir, &[target], CREATE_TIMEOUT)
-                .await;
-            if published
-                .as_ref()
-                .is_err_and(|error| error.kind() == Kind::Conflict)
-            {
-                created.forget(target);
-            }
-            published
+            self.publish(&action, &dir, target, &made).await
         };
         let made = create.await;
-        if let Err(error) = self.remove(&dir).await {
+        self.remove_or_warn(&dir).await;
+        made
+    }
+
+    /// Copies the overlay `source` into a private directory in `sandboxes_dir`, by a reflink if possible, and returns that
+    /// directory, which [`ScratchDirs::publish_copy`] and then [`ScratchDirs::remove`] take. The copy ends with this process.
+    ///
+    /// # Errors
+    /// `Failed` with cp's message; `NoSpace`; `Cancelled`; `Unreachable`. The directory is removed then.
+    pub async fn copy_overlay(
+        self,
+        id: &SandboxId,
+        source: &str,
+        cancel: &CancellationToken,
+    ) -> Result<String> {
+        let dir = self.make_private(id).await?;
+        let (argv, _) = self.copy_argv(&dir, source, false);
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let limits = Limits {
+            cpu_time: COPY_TIMEOUT,
+            images: None,
+        };
+        let runner = &self.host.runner;
+        let copied = match runner
+            .run_limited(&argv, limits, COPY_TIMEOUT, cancel)
+            .await
+        {
+            Ok(output) if output.status.success() => return Ok(dir),
+            Ok(output) => {
+                let summary = format!("cannot copy {source} on host {}", self.host.name());
+                system_error(summary, &output.stderr)
+            }
+            Err(error) => error,
+        };
+        self.remove_or_warn(&dir).await;
+        Err(copied)
+    }
+
+    /// Gives the copy in `dir` the name `target`, in `sandboxes_dir`, and the owner and mode of an overlay.
+    ///
+    /// # Errors
+    /// As [`ScratchDirs::make_overlay`].
+    pub async fn publish_copy(self, dir: &str, target: &str) -> Result<()> {
+        let (action, owner) = (format!("create {target}"), &*self.host.settings.owner);
+        let made = self
+            .run_in(&action, "finish_copy", dir, &[owner], FLUSH_TIMEOUT)
+            .await?;
+        self.publish(&action, dir, target, &made).await
+    }
+
+    /// Gives the overlay in `dir`, whose identity the script has printed, the name `target`.
+    async fn publish(self, action: &str, dir: &str, target: &str, made: &Output) -> Result<()> {
+        // Recorded first: from then on it is known not to be a file of another program.
+        let identity = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+        let created = self.host.created_files();
+        created.record_identity(target, &identity);
+        let published = self
+            .run_in(action, "publish_overlay", dir, &[target], CREATE_TIMEOUT)
+            .await;
+        if published
+            .as_ref()
+            .is_err_and(|error| error.kind() == Kind::Conflict)
+        {
+            created.forget(target);
+        }
+        published.map(|_| ()).map_err(suggest_other_id)
+    }
+
+    async fn remove_or_warn(self, dir: &str) {
+        if let Err(error) = self.remove(dir).await {
             // The next start removes it.
             tracing::warn!("{error}");
         }
-        made.map(|_| ()).map_err(suggest_other_id)
     }
 
     /// Creates an empty image in the directory of a backup, for QEMU to write to; returns its path.

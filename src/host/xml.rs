@@ -3,7 +3,7 @@
 use roxmltree::{Document, ParsingOptions};
 
 /// Maximum length of a document; libvirt's own limit is 4 MiB, too.
-const MAX_BYTES: usize = 4 << 20;
+pub(crate) const MAX_BYTES: usize = 4 << 20;
 /// Elements and texts; those of a domain with a hundred disks are some thousand.
 const MAX_NODES: u32 = 50_000;
 /// Elements within each other. A chain of backing files is nested.

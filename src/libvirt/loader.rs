@@ -109,6 +109,7 @@ libvirt! {
     fn virDomainFSFreeze(dom: virDomainPtr, mountpoints: *mut *const c_char, nmountpoints: c_uint, flags: c_uint) -> c_int;
     fn virDomainFSThaw(dom: virDomainPtr, mountpoints: *mut *const c_char, nmountpoints: c_uint, flags: c_uint) -> c_int;
     fn virDomainFree(domain: virDomainPtr) -> c_int;
+    fn virDomainGetAutostart(domain: virDomainPtr, autostart: *mut c_int) -> c_int;
     fn virDomainGetConnect(domain: virDomainPtr) -> virConnectPtr;
     fn virDomainGetGuestInfo(domain: virDomainPtr, types: c_uint, params: *mut virTypedParameterPtr, nparams: *mut c_int, flags: c_uint) -> c_int;
     fn virDomainGetInfo(domain: virDomainPtr, info: virDomainInfoPtr) -> c_int;
@@ -116,6 +117,7 @@ libvirt! {
     fn virDomainGetName(domain: virDomainPtr) -> *const c_char;
     fn virDomainGetState(domain: virDomainPtr, state: *mut c_int, reason: *mut c_int, flags: c_uint) -> c_int;
     fn virDomainGetUUID(domain: virDomainPtr, uuid: *mut c_uchar) -> c_int;
+    fn virDomainGetVcpusFlags(domain: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainGetXMLDesc(domain: virDomainPtr, flags: c_uint) -> *mut c_char;
     fn virDomainHasManagedSaveImage(dom: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainIsPersistent(dom: virDomainPtr) -> c_int;
@@ -127,8 +129,13 @@ libvirt! {
     fn virDomainManagedSaveGetXMLDesc(domain: virDomainPtr, flags: c_uint) -> *mut c_char;
     fn virDomainManagedSaveRemove(dom: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainPMWakeup(domain: virDomainPtr, flags: c_uint) -> c_int;
+    fn virDomainRename(dom: virDomainPtr, new_name: *const c_char, flags: c_uint) -> c_int;
+    fn virDomainReset(domain: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainResume(domain: virDomainPtr) -> c_int;
     fn virDomainScreenshot(domain: virDomainPtr, stream: virStreamPtr, screen: c_uint, flags: c_uint) -> *mut c_char;
+    fn virDomainSetAutostart(domain: virDomainPtr, autostart: c_int) -> c_int;
+    fn virDomainSetMemoryFlags(domain: virDomainPtr, memory: c_ulong, flags: c_uint) -> c_int;
+    fn virDomainSetVcpusFlags(domain: virDomainPtr, nvcpus: c_uint, flags: c_uint) -> c_int;
     fn virDomainShutdown(domain: virDomainPtr) -> c_int;
     fn virDomainSnapshotFree(snapshot: virDomainSnapshotPtr) -> c_int;
     fn virDomainSnapshotGetXMLDesc(snapshot: virDomainSnapshotPtr, flags: c_uint) -> *mut c_char;

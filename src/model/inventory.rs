@@ -73,6 +73,9 @@ pub struct Sandbox {
     pub cpus: u32,
     /// Memory in bytes.
     pub memory_bytes: u64,
+    /// Whether it starts with its host.
+    #[serde(default)]
+    pub autostart: bool,
     /// The disk's chain of images, overlay first.
     pub chain: Vec<ChainLink>,
     /// Path of the UEFI variables, if any; libvirt may create the file at the first start.

@@ -14,6 +14,7 @@ mod inventory;
 mod json_bounds;
 mod lineage;
 mod manifest;
+mod name_proposal;
 mod names;
 mod operation;
 mod parts;
@@ -41,6 +42,7 @@ pub use lineage::{
     order_by_ancestry,
 };
 pub use manifest::{Consistency, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent};
+pub use name_proposal::propose_snapshot_name;
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};
 pub use parts::{ExpectedVariables, SnapshotParts};
@@ -53,4 +55,4 @@ pub use text::{
     escape_json, escape_unprintable, escape_unprintable_lines, is_unprintable, printable,
     printable_lines_within, printable_within,
 };
-pub use verb::{Applicability, Danger, SandboxVerb};
+pub use verb::{Applicability, Danger, SandboxVerb, VerbKind};

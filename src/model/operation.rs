@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Consistency, HostName, ImageIdentity, Sandbox, SandboxId, SandboxState, SandboxVerb,
-    SnapshotName,
+    SnapshotName, VerbKind,
 };
 
 /// An operation; in the journal of jobs it is stored as JSON.
@@ -81,6 +81,28 @@ pub enum Operation {
         #[serde(rename = "form")]
         spec: SandboxSpec,
     },
+    /// Give a sandbox another id.
+    #[serde(rename = "rename")]
+    RenameSandbox {
+        /// Host of the sandbox.
+        host: HostName,
+        /// The sandbox.
+        id: SandboxId,
+        /// The new id.
+        new_id: SandboxId,
+    },
+    /// Create a sandbox with the settings and a copy of the disk of another.
+    #[serde(rename = "clone")]
+    CloneSandbox {
+        /// Host of both.
+        host: HostName,
+        /// The sandbox that is copied.
+        id: SandboxId,
+        /// Id of the new sandbox.
+        new_id: SandboxId,
+        /// Start it; if that fails, the new sandbox is removed again.
+        start: bool,
+    },
     /// Apply a verb to a sandbox.
     Sandbox {
         /// Host of the sandbox.
@@ -117,6 +139,8 @@ impl Operation {
             Self::Verify { .. } => "verify",
             Self::Remove { .. } => "remove",
             Self::CreateSandbox { .. } => "new",
+            Self::RenameSandbox { .. } => VerbKind::Rename.as_str(),
+            Self::CloneSandbox { .. } => VerbKind::Clone.as_str(),
             Self::Sandbox { verb, .. } => verb.as_str(),
         }
     }
@@ -130,7 +154,7 @@ impl Operation {
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => Some(name),
             Self::CreateSandbox { spec, .. } => Some(&spec.snapshot),
-            Self::Sandbox { .. } => None,
+            Self::RenameSandbox { .. } | Self::CloneSandbox { .. } | Self::Sandbox { .. } => None,
         }
     }
 
@@ -143,6 +167,9 @@ impl Operation {
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => name.as_str(),
             Self::CreateSandbox { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
+            Self::RenameSandbox { new_id, .. } | Self::CloneSandbox { new_id, .. } => {
+                new_id.as_str()
+            }
         }
     }
 
@@ -153,6 +180,8 @@ impl Operation {
             | Self::Push { host, .. }
             | Self::Pull { host, .. }
             | Self::CreateSandbox { host, .. }
+            | Self::RenameSandbox { host, .. }
+            | Self::CloneSandbox { host, .. }
             | Self::Sandbox { host, .. } => Some(host),
             Self::Remove { host, .. } | Self::Verify { host, .. } => host.as_ref(),
         }
@@ -162,8 +191,19 @@ impl Operation {
     pub fn sandbox(&self) -> Option<&SandboxId> {
         match self {
             Self::Create { sandbox, .. } | Self::Push { sandbox, .. } => Some(sandbox),
-            Self::CreateSandbox { id, .. } | Self::Sandbox { id, .. } => Some(id),
+            Self::CreateSandbox { id, .. }
+            | Self::RenameSandbox { id, .. }
+            | Self::CloneSandbox { id, .. }
+            | Self::Sandbox { id, .. } => Some(id),
             Self::Pull { .. } | Self::Verify { .. } | Self::Remove { .. } => None,
+        }
+    }
+
+    /// Returns the id that it gives to the sandbox or to a copy of it, if it does.
+    pub fn new_id(&self) -> Option<&SandboxId> {
+        match self {
+            Self::RenameSandbox { new_id, .. } | Self::CloneSandbox { new_id, .. } => Some(new_id),
+            _ => None,
         }
     }
 }
@@ -357,6 +397,36 @@ pub enum Outcome {
         /// The sandbox.
         #[serde(flatten)]
         sandbox: Sandbox,
+    },
+    /// A setting of a sandbox was changed.
+    #[serde(rename_all = "camelCase")]
+    #[cfg_attr(feature = "openapi", schema(title = "SandboxConfigured"))]
+    SandboxConfigured {
+        /// Host of the sandbox.
+        host: HostName,
+        /// The sandbox.
+        sandbox_id: SandboxId,
+        /// Virtual CPUs.
+        cpus: u32,
+        /// Memory in bytes.
+        memory_bytes: u64,
+        /// Whether it starts with its host.
+        autostart: bool,
+        /// Whether anything changed; `false`: it already had these settings.
+        changed: bool,
+    },
+    /// A sandbox was renamed.
+    #[serde(rename_all = "camelCase")]
+    #[cfg_attr(feature = "openapi", schema(title = "SandboxRenamed"))]
+    SandboxRenamed {
+        /// Host of the sandbox.
+        host: HostName,
+        /// The new id.
+        sandbox_id: SandboxId,
+        /// The id before.
+        former_id: SandboxId,
+        /// Path of its disk, which keeps its name.
+        disk_path: String,
     },
     /// A verb was applied to a sandbox.
     #[serde(rename_all = "camelCase")]

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::SandboxState;
 
-/// A verb of a sandbox.
+/// A verb of a sandbox, with its parameters. Rename and clone, which have the id of another sandbox, are operations of
+/// their own; their rows of the table are [`VerbKind::Rename`] and [`VerbKind::Clone`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SandboxVerb {
     /// Start from the saved state if there is one, else from the disk.
@@ -19,6 +20,15 @@ pub enum SandboxVerb {
         /// Force the sandbox off when the limit has passed.
         force: bool,
     },
+    /// Stop as [`SandboxVerb::Stop`], then start.
+    Restart {
+        /// Limit of the wait; `None`: `stop_timeout_secs` of the settings.
+        timeout: Option<Duration>,
+        /// Force the sandbox off when the limit has passed.
+        force: bool,
+    },
+    /// Reset the machine, as its reset button: unwritten data of the guest is lost.
+    Reset,
     /// End the process at once: unwritten data of the guest is lost.
     ForceOff,
     /// Stop the CPUs; the memory stays in the host's RAM.
@@ -31,7 +41,56 @@ pub enum SandboxVerb {
     Restore,
     /// Discard the saved state, as after a power cut.
     DropSaved,
+    /// Choose whether the sandbox starts with its host.
+    Autostart {
+        /// Whether it starts.
+        enabled: bool,
+    },
+    /// Change CPUs and memory, from the next start on. `None` keeps the value.
+    Set {
+        /// Virtual CPUs.
+        cpus: Option<u32>,
+        /// Memory in bytes.
+        memory_bytes: Option<u64>,
+    },
     /// Remove domain, overlay, UEFI variables and saved state.
+    Destroy,
+}
+
+/// A row of the table: a verb without its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerbKind {
+    /// [`SandboxVerb::Start`].
+    Start,
+    /// [`SandboxVerb::Stop`].
+    Stop,
+    /// [`SandboxVerb::Restart`].
+    Restart,
+    /// [`SandboxVerb::Reset`].
+    Reset,
+    /// [`SandboxVerb::ForceOff`].
+    ForceOff,
+    /// [`SandboxVerb::Pause`].
+    Pause,
+    /// [`SandboxVerb::Resume`].
+    Resume,
+    /// [`SandboxVerb::Save`].
+    Save,
+    /// [`SandboxVerb::Restore`].
+    Restore,
+    /// [`SandboxVerb::DropSaved`].
+    DropSaved,
+    /// [`SandboxVerb::Autostart`] with `enabled`.
+    EnableAutostart,
+    /// [`SandboxVerb::Autostart`] without `enabled`.
+    DisableAutostart,
+    /// [`SandboxVerb::Set`].
+    Set,
+    /// Give the sandbox another id.
+    Rename,
+    /// Create a sandbox with a copy of its overlay.
+    Clone,
+    /// [`SandboxVerb::Destroy`].
     Destroy,
 }
 
@@ -71,7 +130,64 @@ impl SandboxVerb {
         timeout: None,
         force: false,
     };
+    /// A restart with the limit of the settings, without force.
+    pub const RESTART: Self = Self::Restart {
+        timeout: None,
+        force: false,
+    };
 
+    /// Returns its row of the table.
+    pub fn kind(self) -> VerbKind {
+        match self {
+            Self::Start => VerbKind::Start,
+            Self::Stop { .. } => VerbKind::Stop,
+            Self::Restart { .. } => VerbKind::Restart,
+            Self::Reset => VerbKind::Reset,
+            Self::ForceOff => VerbKind::ForceOff,
+            Self::Pause => VerbKind::Pause,
+            Self::Resume => VerbKind::Resume,
+            Self::Save => VerbKind::Save,
+            Self::Restore => VerbKind::Restore,
+            Self::DropSaved => VerbKind::DropSaved,
+            Self::Autostart { enabled: true } => VerbKind::EnableAutostart,
+            Self::Autostart { enabled: false } => VerbKind::DisableAutostart,
+            Self::Set { .. } => VerbKind::Set,
+            Self::Destroy => VerbKind::Destroy,
+        }
+    }
+
+    /// As [`VerbKind::as_str`].
+    pub fn as_str(self) -> &'static str {
+        self.kind().as_str()
+    }
+
+    /// As [`VerbKind::help`].
+    pub fn help(self) -> &'static str {
+        self.kind().help()
+    }
+
+    /// As [`VerbKind::effect`].
+    pub fn effect(self) -> &'static str {
+        self.kind().effect()
+    }
+
+    /// As [`VerbKind::danger`].
+    pub fn danger(self) -> Danger {
+        self.kind().danger()
+    }
+
+    /// As [`VerbKind::applicability`].
+    pub fn applicability(self, state: SandboxState) -> Applicability {
+        self.kind().applicability(state)
+    }
+
+    /// As [`VerbKind::obstacle`].
+    pub fn obstacle(self, state: SandboxState) -> Option<String> {
+        self.kind().obstacle(state)
+    }
+}
+
+impl VerbKind {
     fn wording(self) -> Wording {
         use Danger::{Destructive, Disruptive, Harmless};
         let (name, danger, help, effect) = match self {
@@ -81,11 +197,23 @@ impl SandboxVerb {
                 "Start sandboxes; saved ones resume from their saved state",
                 "Starts the sandbox, from its saved state if it has one",
             ),
-            Self::Stop { .. } => (
+            Self::Stop => (
                 "stop",
                 Disruptive,
                 "Ask guests to shut down (guest agent or power button) and wait",
                 "Asks the guest to shut down; you can force it off later",
+            ),
+            Self::Restart => (
+                "restart",
+                Disruptive,
+                "Ask guests to shut down and wait, then start the sandboxes again",
+                "Asks the guest to shut down, waits, and starts it again",
+            ),
+            Self::Reset => (
+                "reset",
+                Disruptive,
+                "Reset sandboxes at once, as by a reset button: unwritten data is lost",
+                "Resets it at once: unwritten data of the guest is lost",
             ),
             Self::ForceOff => (
                 "force off",
@@ -122,6 +250,36 @@ impl SandboxVerb {
                 Disruptive,
                 "Discard the saved state of sandboxes, as after a power cut",
                 "Discards its saved state, as after a power cut",
+            ),
+            Self::EnableAutostart => (
+                "enable autostart",
+                Harmless,
+                "Start sandboxes whenever their host starts",
+                "Starts it whenever its host starts",
+            ),
+            Self::DisableAutostart => (
+                "disable autostart",
+                Harmless,
+                "Do not start sandboxes when their host starts",
+                "Does not start it when its host starts",
+            ),
+            Self::Set => (
+                "set",
+                Harmless,
+                "Change virtual CPUs and memory of sandboxes that are shut off",
+                "Changes its virtual CPUs and its memory",
+            ),
+            Self::Rename => (
+                "rename",
+                Harmless,
+                "Rename a sandbox that is shut off; its files keep their names",
+                "Gives it another id; its files keep their names",
+            ),
+            Self::Clone => (
+                "clone",
+                Harmless,
+                "Create a sandbox with the settings and a copy of the disk of another",
+                "Creates a sandbox with its settings and a copy of its disk",
             ),
             Self::Destroy => (
                 "destroy",
@@ -169,13 +327,20 @@ impl SandboxVerb {
             (Self::Start | Self::Restore, Crashed) => Impossible("force it off first"),
             (Self::Restore, ShutOff) => Impossible("start it: it has no saved state"),
 
-            (Self::Stop { .. }, Running) => Possible,
-            (Self::Stop { .. }, Paused | Suspended) => {
+            (Self::Stop, Running) => Possible,
+            (Self::Stop, Paused | Suspended) => Impossible("resume it first, or force it off"),
+            (Self::Stop, Crashed) => Impossible("force it off"),
+            (Self::ForceOff, Running | Paused | Suspended | Crashed) => Possible,
+
+            (Self::Restart | Self::Reset, Running) => Possible,
+            (Self::Restart | Self::Reset, Paused | Suspended) => {
                 Impossible("resume it first, or force it off")
             }
-            (Self::Stop { .. }, Crashed) => Impossible("force it off"),
-            (Self::ForceOff, Running | Paused | Suspended | Crashed) => Possible,
-            (Self::Stop { .. } | Self::ForceOff, ShutOff | Saved) => Unneeded("it is not running"),
+            (Self::Restart | Self::Reset, Crashed) => Impossible("force it off, then start it"),
+            (Self::Restart | Self::Reset, ShutOff) => Impossible("start it"),
+            (Self::Restart | Self::Reset, Saved) => Impossible("restore it first"),
+
+            (Self::Stop | Self::ForceOff, ShutOff | Saved) => Unneeded("it is not running"),
 
             (Self::Pause, Running) => Possible,
             (Self::Pause, Paused) => Unneeded("it is already paused"),
@@ -193,6 +358,17 @@ impl SandboxVerb {
 
             (Self::DropSaved, Saved) => Possible,
             (Self::DropSaved, _) => Unneeded("it has no saved state"),
+
+            (Self::EnableAutostart | Self::DisableAutostart, _) => Possible,
+
+            (Self::Set | Self::Rename | Self::Clone, ShutOff) => Possible,
+            (Self::Set | Self::Rename | Self::Clone, Running | Paused | Suspended) => {
+                Impossible("stop it first")
+            }
+            (Self::Set | Self::Rename | Self::Clone, Crashed) => Impossible("force it off first"),
+            (Self::Set | Self::Rename | Self::Clone, Saved) => {
+                Impossible("restore and stop it, or discard its saved state with drop-saved")
+            }
 
             (Self::Destroy, _) => Possible,
         }

@@ -8,7 +8,9 @@ use snapdeck_model::settings::{Firmware, SandboxSettings};
 use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId, SandboxSpec};
 
 use crate::context::Context;
-use crate::dependents::file_users;
+use crate::host_memory::check_memory;
+use crate::new_id::refuse_used_id;
+use crate::new_sandbox::NewSandbox;
 use crate::standalone_image::standalone_facts;
 use crate::variables::{find_local_problem, read_variables};
 
@@ -26,11 +28,12 @@ pub async fn create_sandbox(
     ctx: &Context,
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
-    refuse_existing_id(host, id, ctx).await?;
+    let refused = |kind| creation_error(host, id, kind);
+    refuse_used_id(host, id, &[], refused, ctx).await?;
     let base = BaseSnapshot::find(host, spec).await?;
     let storage_bytes = disk_size(host, id, spec, &base.facts)?;
     let memory_bytes = spec.memory_bytes.unwrap_or(defaults.memory_bytes);
-    check_memory(host, id, memory_bytes, ctx).await?;
+    check_memory(host, id, memory_bytes, refused, ctx).await?;
     let (disk, variables) = (host.disk_path(id), host.variables_path(id));
     let mut domain = DomainTemplate {
         id,
@@ -63,21 +66,11 @@ pub async fn create_sandbox(
     ctx.check_cancelled()?;
 
     ctx.enter_phase(Phase::Creating)?;
-    let mut new_sandbox = NewSandbox {
-        host,
-        id,
-        disk: &disk,
-        variables: &variables,
-        files: Vec::new(),
-        is_defined: false,
-    };
+    let mut new_sandbox = NewSandbox::new(host, id, &disk, &variables);
     let result = async {
-        new_sandbox
-            .create_files(&base, storage_bytes, domain.firmware, ctx)
-            .await?;
+        create_files(&mut new_sandbox, &base, storage_bytes, domain.firmware, ctx).await?;
         ctx.check_cancelled()?;
-        new_sandbox.is_defined = true;
-        host.sandboxes()
+        new_sandbox
             .define(xml)
             .await
             .map_err(|error| match error.kind() {
@@ -92,61 +85,12 @@ pub async fn create_sandbox(
         host.sandboxes().get(id).await
     }
     .await;
-    match result {
-        Ok(sandbox) => {
-            // From now on its domain refers to them.
-            host.created_files().forget(&disk);
-            host.created_files().forget(&variables);
-            Ok(Outcome::SandboxCreated {
-                host: host.name().clone(),
-                sandbox,
-            })
-        }
-        Err(error) => {
-            ctx.progress.enter(Phase::CleaningUp, 0);
-            new_sandbox.roll_back(ctx).await;
-            Err(error)
-        }
-    }
+    new_sandbox.finish(result, ctx).await
 }
 
 fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
     let summary = format!("cannot create sandbox {id} on host {}", host.name());
     Error::new(kind, summary)
-}
-
-/// Fails if a domain has the id, or a file has the path of the new disk or its variables.
-async fn refuse_existing_id(host: &Host, id: &SandboxId, ctx: &Context) -> Result<()> {
-    let conflict = |cause: String| creation_error(host, id, Kind::Conflict).with_cause(cause);
-    match host.sandboxes().state(id).await {
-        Ok(state) => {
-            let state = state.label();
-            return Err(
-                conflict(format!("a sandbox with this id exists and is {state}"))
-                    .hint("choose another id"),
-            );
-        }
-        Err(error) if error.kind() == Kind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    for path in [host.disk_path(id), host.variables_path(id)] {
-        if host.fs().has_file(&path).await? {
-            let hint = match host.created_files().is_own(&path).await? {
-                true => format!(
-                    "remove the leftover with `snapdeck sandbox destroy {id}`, or choose another id"
-                ),
-                false => "choose another id: snapdeck does not know that file".to_owned(),
-            };
-            return Err(conflict(format!("{path} exists, but sandbox {id} does not")).hint(hint));
-        }
-        // A domain that has not been started yet, or was renamed, may refer to a file that is still to be created.
-        let users = file_users(host, &path, Some(id), ctx).await?;
-        if !users.is_empty() {
-            return Err(conflict(format!("{} refers to {path}", users.join(", ")))
-                .hint("choose another id"));
-        }
-    }
-    Ok(())
 }
 
 /// The snapshot that a new sandbox is based on.
@@ -247,113 +191,33 @@ fn disk_size(
     }
 }
 
-/// Fails if the host has less memory than requested, and warns if less is available.
-async fn check_memory(
-    host: &Host,
-    id: &SandboxId,
-    requested_bytes: u64,
+/// Creates the overlay, and the UEFI variables if the snapshot has some.
+async fn create_files(
+    new_sandbox: &mut NewSandbox<'_>,
+    base: &BaseSnapshot,
+    storage_bytes: Option<u64>,
+    firmware: Firmware,
     ctx: &Context,
 ) -> Result<()> {
-    let memory = host.libvirt().memory().await?;
-    let requested = format_size(requested_bytes, BINARY);
-    if requested_bytes > memory.total_bytes {
-        let total = format_size(memory.total_bytes, BINARY);
-        return Err(creation_error(host, id, Kind::Conflict)
-            .with_cause(format!(
-                "{requested} of memory requested, the host has {total} in total"
-            ))
-            .hint("request less with --memory"));
+    let host = new_sandbox.host;
+    let size_bytes = storage_bytes.unwrap_or(base.facts.virtual_size);
+    host.scratch_dirs()
+        .make_overlay(new_sandbox.id, &base.path, new_sandbox.disk, size_bytes)
+        .await?;
+    new_sandbox.add_disk();
+    ctx.check_cancelled()?;
+    if firmware == Firmware::Bios {
+        return Ok(());
     }
-    if requested_bytes > memory.available_bytes {
-        ctx.warn(format!(
-            "{id} requests {requested} of memory, host {} has {} available",
-            host.name(),
-            format_size(memory.available_bytes, BINARY)
-        ));
-    }
-    Ok(())
-}
-
-/// A partly created sandbox, to be removed after an error.
-struct NewSandbox<'a> {
-    host: &'a Host,
-    id: &'a SandboxId,
-    disk: &'a str,
-    variables: &'a str,
-    /// Created files, oldest first.
-    files: Vec<&'a str>,
-    /// Whether libvirt may have its definition.
-    is_defined: bool,
-}
-
-impl NewSandbox<'_> {
-    async fn create_files(
-        &mut self,
-        base: &BaseSnapshot,
-        storage_bytes: Option<u64>,
-        firmware: Firmware,
-        ctx: &Context,
-    ) -> Result<()> {
-        let host = self.host;
-        let size_bytes = storage_bytes.unwrap_or(base.facts.virtual_size);
-        host.scratch_dirs()
-            .make_overlay(self.id, &base.path, self.disk, size_bytes)
-            .await?;
-        self.files.push(self.disk);
-        ctx.check_cancelled()?;
-        if firmware == Firmware::Bios {
-            return Ok(());
+    match &base.variables {
+        Some(variables) => {
+            let bytes = read_variables(host, variables).await?;
+            new_sandbox.create_variables(bytes).await
         }
-        match &base.variables {
-            Some(variables) => {
-                let bytes = read_variables(host, variables).await?;
-                host.created_files().record_content(self.variables, &bytes);
-                host.fs().create_new(self.variables, bytes.into()).await?;
-                self.files.push(self.variables);
-                Ok(())
-            }
-            // libvirt creates them at the first start, from the template of the firmware it selects.
-            None => {
-                ctx.info("the snapshot has no UEFI variables: using the firmware's defaults");
-                Ok(())
-            }
-        }
-    }
-
-    /// Removes all of it, the overlay last: as long as that exists, `destroy` finds the leftovers.
-    async fn roll_back(&self, ctx: &Context) {
-        let (host, id) = (self.host, self.id);
-        let result: Result<()> = async {
-            if self.is_defined {
-                self.undefine().await?;
-            }
-            for file in self.files.iter().rev() {
-                host.fs().remove_file(file).await?;
-                host.created_files().forget(file);
-            }
+        // libvirt creates them at the first start, from the template of the firmware it selects.
+        None => {
+            ctx.info("the snapshot has no UEFI variables: using the firmware's defaults");
             Ok(())
-        }
-        .await;
-        if let Err(error) = result {
-            ctx.warn(format!(
-                "{error}; remove the rest with `snapdeck sandbox destroy {id}`"
-            ));
-        }
-    }
-
-    /// Undefines the domain if it has the new disk; if libvirt's response was lost, it may not exist.
-    async fn undefine(&self) -> Result<()> {
-        let (host, id) = (self.host, self.id);
-        match host.sandboxes().get(id).await {
-            Ok(sandbox) if sandbox.disk() == Some(self.disk) => {
-                if sandbox.state.is_active() {
-                    host.sandboxes().force_off(id).await?;
-                }
-                host.sandboxes().undefine(id).await
-            }
-            Ok(_) => Ok(()),
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),
-            Err(error) => Err(error),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The operations, one file each, whose steps are in order from top to bottom.
 
 mod block_digests;
+mod clone_sandbox;
 mod compose;
+mod configure;
 mod consistency_mode;
 mod context;
 mod convert;
@@ -12,11 +14,14 @@ mod dependents;
 mod destroy;
 mod fetch;
 mod hash_blocks;
+mod host_memory;
 mod image_chain;
 mod install;
 mod job;
 mod lag_tracker;
 mod leftovers;
+mod new_id;
+mod new_sandbox;
 mod pin;
 mod publish_object;
 mod publish_snapshot;
@@ -24,6 +29,7 @@ mod pull;
 mod push;
 mod remote_object;
 mod remove;
+mod rename_sandbox;
 mod repair;
 mod replace;
 mod request;
@@ -80,8 +86,10 @@ pub async fn run(
             )
         })
     };
-    if let Some((host, id)) = host.zip(operation.sandbox()) {
-        clear_leftovers(host, Some(id), &*ctx.log).await;
+    for id in operation.sandbox().into_iter().chain(operation.new_id()) {
+        if let Some(host) = host {
+            clear_leftovers(host, Some(id), &*ctx.log).await;
+        }
     }
     match operation {
         Operation::Create {
@@ -126,6 +134,15 @@ pub async fn run(
         }
         Operation::CreateSandbox { id, spec, .. } => {
             create_sandbox(on_host()?, id, spec, sandboxes, ctx).await
+        }
+        Operation::CloneSandbox {
+            id, new_id, start, ..
+        } => {
+            let clone = clone_sandbox::clone_sandbox(on_host()?, id, new_id, *start, ctx);
+            Box::pin(clone).await
+        }
+        Operation::RenameSandbox { id, new_id, .. } => {
+            Box::pin(rename_sandbox::rename_sandbox(on_host()?, id, new_id, ctx)).await
         }
         Operation::Sandbox { id, verb, .. } => {
             sandbox(on_host()?, id, *verb, sandboxes.stop_timeout, ctx).await

@@ -7,8 +7,10 @@ use tokio::time::{Instant, sleep};
 use snapdeck_host::Host;
 use snapdeck_model::{
     Applicability, Error, Kind, Outcome, Phase, Result, SandboxId, SandboxState, SandboxVerb,
+    VerbKind,
 };
 
+use crate::configure::configure;
 use crate::context::Context;
 use crate::destroy;
 
@@ -42,25 +44,21 @@ pub async fn sandbox(
     let is_transient = !host.sandboxes().facts(id).await?.is_persistent;
     if is_transient {
         // Its domain ends with its process: then nothing else shows that the disk is a sandbox's.
-        host.created_files().record(&host.disk_path(id)).await?;
+        let sandbox = host.sandboxes().get(id).await?;
+        if let Some(disk) = sandbox.disk() {
+            host.created_files().record(disk).await?;
+        }
     }
-    let changed = match verb.applicability(state) {
-        Applicability::Possible => {
-            apply(host, id, verb, state, stop_timeout, ctx)
-                .await
-                .map_err(|error| explain(error, id))?;
-            true
-        }
-        Applicability::Unneeded(_) => false,
-        Applicability::Impossible(advice) => {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("cannot {} {id} on host {}", verb.as_str(), host.name()),
-            )
-            .with_cause(format!("it is {}", state.label()))
-            .hint(advice));
-        }
-    };
+    refuse_if_impossible(host, id, verb.kind(), state)?;
+    if let SandboxVerb::Autostart { .. } | SandboxVerb::Set { .. } = verb {
+        return configure(host, id, verb, ctx).await;
+    }
+    let changed = verb.applicability(state) == Applicability::Possible;
+    if changed {
+        apply(host, id, verb, state, stop_timeout, ctx)
+            .await
+            .map_err(|error| explain(error, id))?;
+    }
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),
@@ -79,6 +77,22 @@ pub async fn sandbox(
         }),
         changed,
     })
+}
+
+/// Fails if the verb is not possible in `state`.
+pub(crate) fn refuse_if_impossible(
+    host: &Host,
+    id: &SandboxId,
+    verb: VerbKind,
+    state: SandboxState,
+) -> Result<()> {
+    let Applicability::Impossible(advice) = verb.applicability(state) else {
+        return Ok(());
+    };
+    let summary = format!("cannot {} {id} on host {}", verb.as_str(), host.name());
+    Err(Error::new(Kind::Conflict, summary)
+        .with_cause(format!("it is {}", state.label()))
+        .hint(advice))
 }
 
 /// Waits while libvirt starts the sandbox for another client, which may have been killed; returns whether it did.
@@ -134,6 +148,13 @@ async fn apply(
         SandboxVerb::Stop { timeout, force } => {
             stop(host, id, timeout.unwrap_or(stop_timeout), force, ctx).await
         }
+        SandboxVerb::Restart { timeout, force } => {
+            restart(host, id, timeout.unwrap_or(stop_timeout), force, ctx).await
+        }
+        SandboxVerb::Reset => {
+            ctx.enter_phase(Phase::Stopping)?;
+            host.sandboxes().reset(id).await
+        }
         SandboxVerb::ForceOff => {
             ctx.enter_phase(Phase::Stopping)?;
             host.sandboxes().force_off(id).await
@@ -157,7 +178,58 @@ async fn apply(
             ctx.enter_phase(Phase::Removing)?;
             host.sandboxes().discard_saved_state(id).await
         }
+        SandboxVerb::Autostart { .. } | SandboxVerb::Set { .. } => {
+            configure(host, id, verb, ctx).await.map(drop)
+        }
         SandboxVerb::Destroy => destroy::destroy(host, id, ctx).await.map(drop),
+    }
+}
+
+/// Stops the sandbox and starts it again.
+///
+/// libvirt's own reboot (virDomainReboot) returns before the guest shuts down, and never shows whether it did; Windows may
+/// ignore it. A new QEMU process also has the definition as it is now.
+async fn restart(
+    host: &Host,
+    id: &SandboxId,
+    timeout: Duration,
+    force: bool,
+    ctx: &Context,
+) -> Result<()> {
+    let facts = host.sandboxes().facts(id).await?;
+    if !facts.is_persistent {
+        let summary = format!("cannot restart {id} on host {}", host.name());
+        return Err(Error::new(Kind::Conflict, summary)
+            .with_cause(
+                "it is transient: when it stops, libvirt has no definition to start it from",
+            )
+            .hint("define it with `virsh define`, or reset it"));
+    }
+    stop(host, id, timeout, force, ctx)
+        .await
+        .map_err(|error| match error.kind() {
+            Kind::Cancelled => error.hint(
+                "the guest has received the request and may still shut down; it is not started then",
+            ),
+            Kind::Conflict => error.hint(format!(
+                "check its screen, or reset it: `snapdeck sandbox reset {id}`"
+            )),
+            _ => error,
+        })?;
+    // Not cancelled any more: it was running, and is to run again.
+    ctx.progress.enter(Phase::Starting, 0);
+    let domain = host.sandboxes().with_uuid(&facts.uuid);
+    match domain.start(id).await {
+        // Another client was faster.
+        Err(error) if error.kind() == Kind::Conflict && domain.state(id).await?.is_active() => {
+            ctx.info(error.to_string());
+            Ok(())
+        }
+        result => result.map_err(|error| {
+            error.hint(format!(
+                "it is shut off; start it with `snapdeck sandbox start {id}`"
+            ))
+        }),
     }
 }
 

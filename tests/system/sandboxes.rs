@@ -1,12 +1,16 @@
 //! The life cycle of sandboxes: the real program, libvirt with QEMU, and running guests. `make test` starts the lab.
+mod clone;
 mod destroy;
 mod guest;
 mod new;
 mod refused;
+mod rename;
+mod settings;
 mod tpm;
 mod transient;
 mod variables;
 mod verbs;
+mod xml;
 
 use crate::common::Host;
 

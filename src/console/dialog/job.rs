@@ -158,6 +158,17 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
         },
         Outcome::Removed { .. } => "removed".to_owned(),
         Outcome::SandboxCreated { sandbox, .. } => format!("created, {}", sandbox.state.label()),
+        Outcome::SandboxConfigured {
+            cpus,
+            memory_bytes,
+            autostart,
+            ..
+        } => format!(
+            "{cpus} CPUs, {}, autostart {}",
+            size(*memory_bytes),
+            if *autostart { "on" } else { "off" }
+        ),
+        Outcome::SandboxRenamed { sandbox_id, .. } => format!("renamed to {sandbox_id}"),
         Outcome::SandboxChanged { state: None, .. } => "destroyed".to_owned(),
         Outcome::SandboxChanged {
             state: Some(state),

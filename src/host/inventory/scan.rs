@@ -294,6 +294,7 @@ impl Scanner<'_> {
                 state: domain.state,
                 cpus: domain.cpus,
                 memory_bytes: domain.memory_bytes,
+                autostart: domain.has_autostart,
                 chain,
                 variables: domain.files.nvram_path.clone(),
             });

@@ -14,6 +14,7 @@ mod guest;
 mod identity;
 mod quiesce;
 mod screenshot;
+mod settings;
 mod stats;
 mod vnc_tunnel;
 
@@ -189,6 +190,43 @@ impl Sandboxes<'_> {
         .await
     }
 
+    /// Returns the domain XML of a sandbox as libvirt has it now, without passwords. Its texts may be those of others.
+    ///
+    /// # Errors
+    /// As [`Sandboxes::get`]; `Failed` if it is longer than 4 MiB.
+    pub async fn domain_xml(self, id: &SandboxId) -> Result<String> {
+        self.owned_state(id).await?;
+        let read = |domain: &Domain| domain.xml_desc(0);
+        let xml = self
+            .host
+            .retry_policy
+            .call(|| self.call_domain(id, "inspect", CALL_TIMEOUT, read))
+            .await?;
+        match xml.len() > crate::xml::MAX_BYTES {
+            true => {
+                let summary = format!(
+                    "cannot show the domain XML of {id} on host {}",
+                    self.host.name()
+                );
+                Err(Error::new(Kind::Failed, summary).with_cause("it is longer than 4 MiB"))
+            }
+            false => Ok(xml),
+        }
+    }
+
+    /// Returns the persistent definition of a domain, with its passwords: it is for another definition, not for a log.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unreachable`.
+    pub async fn definition(self, id: &SandboxId) -> Result<String> {
+        let flags = virt_sys::VIR_DOMAIN_XML_INACTIVE | virt_sys::VIR_DOMAIN_XML_SECURE;
+        let read = move |domain: &Domain| domain.xml_desc(flags);
+        self.host
+            .retry_policy
+            .call(|| self.call_domain(id, "inspect", CALL_TIMEOUT, read))
+            .await
+    }
+
     /// Defines a domain, shut off. If `xml` has no uuid, an existing domain of that name is not changed.
     ///
     /// # Errors
@@ -252,6 +290,15 @@ impl Sandboxes<'_> {
             domain.shutdown().map(|_| ())
         })
         .await
+    }
+
+    /// Resets the machine, as its reset button. Its process stays.
+    ///
+    /// # Errors
+    /// As [`Sandboxes::suspend`].
+    pub async fn reset(self, id: &SandboxId) -> Result<()> {
+        self.call_domain(id, "reset", FORCE_OFF_TIMEOUT, |domain| domain.reset())
+            .await
     }
 
     /// Ends the guest's process at once.

@@ -103,7 +103,7 @@ fn unknown_fields_and_parameters_are_refused_and_nothing_is_done() {
     world.put(&world.snapshot_path("app"), "app");
     let api = Api::start(&world);
     let verbs = [
-        "start", "stop", "pause", "resume", "save", "restore", "destroy",
+        "start", "stop", "restart", "reset", "pause", "resume", "save", "restore", "destroy",
     ];
     let verb_paths = verbs.map(|verb| format!("/sandboxes/{id}/{verb}"));
     for path in verb_paths.iter().map(String::as_str) {

@@ -74,3 +74,33 @@ fn a_restored_sandbox_continues_without_a_reboot() {
         "{counts:?}"
     );
 }
+
+#[test]
+fn a_restart_shuts_the_guest_down_and_a_reset_does_not() {
+    let world = World::new();
+    world.use_guest();
+    world.snapshot("base", 0);
+    let id = world.id("a");
+    world
+        .snapdeck(&["sandbox", "new", &id, "base", "--start"])
+        .ok();
+    let guest = world.guest(&id);
+    guest.wait_for_heartbeat(0);
+
+    let changed = |verb: &str| {
+        let result = world
+            .snapdeck(&["sandbox", verb, &id, "--json"])
+            .ok()
+            .json();
+        let expected = json!({"host": "alpha", "id": id, "state": "running", "changed": true});
+        assert_eq!(result, expected);
+    };
+    changed("reset");
+    guest.wait_for_heartbeat(1);
+    assert!(!guest.was_power_button_pressed());
+
+    changed("restart");
+    guest.wait_for_heartbeat(2);
+    assert!(guest.was_power_button_pressed());
+    assert_eq!(guest.boots().len(), 3);
+}

@@ -52,3 +52,16 @@ fn a_transient_domain_is_paused_resumed_and_published() {
     world.snapdeck(&["sandbox", "resume", &id]).ok();
     assert_eq!(world.state(&id), "running");
 }
+
+#[test]
+fn a_transient_domain_is_reset_but_not_restarted() {
+    let world = World::new();
+    world.snapshot("base", 0);
+    let id = transient(&world);
+    world
+        .snapdeck(&["sandbox", "restart", &id])
+        .failed(4, &[&id, "it is transient", "reset"]);
+    assert_eq!(world.state(&id), "running");
+    world.snapdeck(&["sandbox", "reset", &id]).ok();
+    assert_eq!(world.state(&id), "running");
+}

@@ -33,7 +33,7 @@ fn verbs_change_the_state_have_no_effect_or_are_refused() {
     for verb in [&["stop"][..], &["stop", "--force"], &["drop-saved"]] {
         changes(verb, "shut-off", false);
     }
-    for verb in ["pause", "resume", "save", "restore"] {
+    for verb in ["pause", "resume", "save", "restore", "restart", "reset"] {
         refused(&[verb], &["it is shut off"]);
     }
     changes(&["start"], "running", true);
@@ -43,7 +43,7 @@ fn verbs_change_the_state_have_no_effect_or_are_refused() {
     changes(&["drop-saved"], "running", false);
     changes(&["pause"], "paused", true);
     changes(&["pause"], "paused", false);
-    for verb in ["start", "restore", "stop"] {
+    for verb in ["start", "restore", "stop", "restart", "reset"] {
         refused(&[verb], &["it is paused", "resume it"]);
     }
     changes(&["resume"], "running", true);
@@ -55,7 +55,7 @@ fn verbs_change_the_state_have_no_effect_or_are_refused() {
     );
     changes(&["save"], "saved", false);
     changes(&["stop"], "saved", false);
-    for verb in ["pause", "resume"] {
+    for verb in ["pause", "resume", "restart", "reset"] {
         refused(&[verb], &["it is saved"]);
     }
     changes(&["restore"], "running", true);
@@ -88,6 +88,21 @@ fn a_guest_that_does_not_stop_runs_until_it_is_forced_off() {
         .ok();
     assert!(ran.stderr.contains("forcing it off"), "{ran:?}");
     assert_eq!(world.state(&id), "shut off");
+}
+
+#[test]
+fn a_guest_that_does_not_stop_is_restarted_by_force_only() {
+    let (world, id) = World::with_sandbox(State::Running);
+    let restart = ["sandbox", "restart", &id];
+    world
+        .snapdeck(&[&restart[..], &["--timeout", "1"]].concat())
+        .failed(4, &[&id, "has not stopped within 1 s", "sandbox reset"]);
+    assert_eq!(world.state(&id), "running");
+    let ran = world
+        .snapdeck(&[&restart[..], &["--force-after", "1"]].concat())
+        .ok();
+    assert!(ran.stderr.contains("forcing it off"), "{ran:?}");
+    assert_eq!(world.state(&id), "running");
 }
 
 #[test]
@@ -137,6 +152,8 @@ fn foreign_domains_are_listed_on_request_and_not_changed() {
     let verbs = [
         "start",
         "stop",
+        "restart",
+        "reset",
         "pause",
         "resume",
         "save",
