@@ -21,12 +21,14 @@ pub(crate) fn reachable_sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
     if app.list != Pane::Sandboxes {
         return Err(NO_SANDBOX.to_owned());
     }
+    let chosen = app.chosen_sandboxes();
+    let by_id = lookup::Sandboxes::new(&app.view, &chosen);
     let mut sandboxes = Vec::new();
-    for (host, id) in app.chosen_sandboxes() {
-        if lookup::host(&app.view, &host).is_none_or(|host| host.link != Link::Up) {
-            return Err(unreachable_host(&host));
+    for (host, id) in &chosen {
+        if lookup::host(&app.view, host).is_none_or(|host| host.link != Link::Up) {
+            return Err(unreachable_host(host));
         }
-        sandboxes.extend(lookup::sandbox(&app.view, &host, &id));
+        sandboxes.extend(by_id.get(host, id));
     }
     match sandboxes.is_empty() {
         true => Err(NO_SANDBOX.to_owned()),
@@ -65,10 +67,13 @@ pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
             commands
         }
         DialogReply::Replace(dialog) => {
-            open(app, *dialog);
+            open(app, dialog);
             Vec::new()
         }
-        DialogReply::Stay | DialogReply::Execute(_) | DialogReply::Perform(_) => Vec::new(),
+        DialogReply::Stay
+        | DialogReply::Ignored
+        | DialogReply::Execute(_)
+        | DialogReply::Perform(_) => Vec::new(),
     }
 }
 
