@@ -215,7 +215,7 @@ impl Distinction {
                 false => (escaped(&text[..self.difference]), room / 3),
             };
             let end = tail((room / 3).min(room - 1 - least));
-            if before.width() + least + 1 <= room - end.width() {
+            if before.width() + least < room - end.width() {
                 format!("{}…{end}", head(room - end.width()))
             } else {
                 let middle = &all[cut_from_end(&before, 1)..];

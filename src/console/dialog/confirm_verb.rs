@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::form::{Control, Form, FormReply};
+use super::control::Control;
+use super::form::{Form, FormReply};
 use super::{Content, Context, Dialog, DialogReply};
 use crate::app::Command;
 use crate::format::{clip, count, fit_middle, size};

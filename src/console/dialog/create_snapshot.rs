@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crossterm::event::KeyEvent;
 
-use super::form::{Control, Form, FormReply};
+use super::control::Control;
+use super::form::{Form, FormReply};
 use super::{Content, Context, Dialog, DialogReply};
 use crate::app::Command;
 use crate::format::size;

@@ -3,6 +3,7 @@
 
 mod confirm_verb;
 mod content;
+mod control;
 mod create_snapshot;
 mod doctor;
 mod form;
@@ -17,6 +18,7 @@ mod palette;
 mod propose_name;
 mod prune;
 mod pull;
+mod pull_plan;
 mod quit;
 mod remove;
 mod screen;

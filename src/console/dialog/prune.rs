@@ -5,7 +5,8 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::form::{Control, Form, FormReply};
+use super::control::Control;
+use super::form::{Form, FormReply};
 use super::{Content, Context, Dialog, DialogAnswer, DialogQuery, DialogReply};
 use crate::app::Command;
 use crate::format::{self, count, size, timestamp};

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent};
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::form::{Control, Form, FormReply};
+use super::control::Control;
+use super::form::{Form, FormReply};
+use super::pull_plan::{PullChoices, PullPlan};
 use super::{Content, Context, Dialog, DialogAnswer, DialogQuery, DialogReply};
 use crate::actions::{Action, Pane};
 use crate::app::Command;
@@ -16,7 +17,7 @@ use crate::format::{self, count, size};
 use crate::lookup;
 use crate::theme::Theme;
 use snapdeck_engine::{HostView, Link, View};
-use snapdeck_model::{HostName, Operation, PullCost, SnapshotName};
+use snapdeck_model::{HostName, PullCost, SnapshotName};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PullField {
@@ -37,7 +38,7 @@ pub(crate) struct PullDialog {
     /// The cost of each pull that was queried, or why it is unknown.
     costs: HashMap<PullTarget, Result<PullCost, String>>,
     opened_from: Pane,
-    plan: Plan,
+    plan: PullPlan,
     /// The view and the choices of which the plan is.
     inputs: Option<(Arc<View>, Choices)>,
 }
@@ -51,65 +52,7 @@ pub(crate) type PullTarget = (HostName, SnapshotName);
 const OVERWRITE: &str = "overwrite: download again even where a valid copy exists";
 
 /// Limit of cost queries per dialog.
-const MAX_COST_QUERIES: usize = 64;
-
-/// The effects of the choices in a view.
-#[derive(Debug, Default)]
-struct Plan {
-    rows: Vec<Row>,
-    download_count: usize,
-    download_bytes: u64,
-    /// Bytes to write and to download on each host.
-    bytes_by_host: HashMap<HostName, (u64, u64)>,
-    is_any_present: bool,
-    /// Pulls that transfer data, at most [`MAX_COST_QUERIES`].
-    cost_queries: Vec<PullTarget>,
-    refusal: Option<String>,
-}
-
-/// A snapshot, with its state on the target hosts.
-#[derive(Debug)]
-struct Row {
-    object_bytes: Option<u64>,
-    note: String,
-    tone: Tone,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Tone {
-    Plain,
-    Dim,
-    Good,
-    Warn,
-}
-
-impl Tone {
-    fn style(self, theme: &Theme) -> Style {
-        match self {
-            Self::Plain => Style::new(),
-            Self::Dim => theme.dim,
-            Self::Good => theme.good,
-            Self::Warn => theme.warn,
-        }
-    }
-}
-
-/// State of a snapshot on the host of a pull.
-enum LocalState<'a> {
-    Absent,
-    Damaged(&'a str),
-    Present,
-}
-
-fn local_state<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> LocalState<'a> {
-    match lookup::snapshot(view, host, name) {
-        None => LocalState::Absent,
-        Some(snapshot) => match &snapshot.problem {
-            Some(problem) => LocalState::Damaged(problem),
-            None => LocalState::Present,
-        },
-    }
-}
+pub(super) const MAX_COST_QUERIES: usize = 64;
 
 impl PullDialog {
     /// Returns a dialog for the `chosen` snapshots of pane `opened_from`. Objects go to the `current` host unless
@@ -147,7 +90,7 @@ impl PullDialog {
             form: Form::new([(PullField::Overwrite, OVERWRITE, Control::CheckBox(false))]),
             costs: HashMap::new(),
             opened_from,
-            plan: Plan::default(),
+            plan: PullPlan::default(),
             inputs: None,
         };
         dialog.update_hosts(view);
@@ -186,111 +129,15 @@ impl PullDialog {
         hosts.filter(|host| self.is_target(&host.name)).collect()
     }
 
-    fn is_selected(&self, host: &HostName, name: &SnapshotName) -> bool {
-        self.names_by_host
-            .get(host)
-            .is_none_or(|names| names.contains(name))
-    }
-
-    fn cost(&self, host: &HostName, name: &SnapshotName) -> Option<&PullCost> {
-        self.costs.get(&(host.clone(), name.clone()))?.as_ref().ok()
-    }
-
-    /// Returns the downloaded and the copied bytes, if blocks are copied on the host.
-    fn cost_text(&self, host: &HostView, name: &SnapshotName) -> Option<String> {
-        let cost = self.cost(&host.name, name)?;
-        let copies = format::parts(&cost.copies, "from");
-        let download = size(cost.fetch_bytes);
-        (!copies.is_empty()).then(|| format!("downloads {download}, copies {copies}"))
-    }
-
-    fn is_transferred(&self, local: &LocalState<'_>) -> bool {
-        self.is_overwriting() || !matches!(local, LocalState::Present)
-    }
-
-    fn refusal(&self, view: &View) -> Option<String> {
-        if let Some(refusal) = super::bucket_refusal(view) {
-            return Some(refusal);
+    fn choices<'a>(&'a self, view: &'a View) -> PullChoices<'a> {
+        PullChoices {
+            view,
+            names: &self.names,
+            names_by_host: &self.names_by_host,
+            targets: self.targets(view),
+            overwrite: self.is_overwriting(),
+            costs: &self.costs,
         }
-        // An unreachable host does not stop the others: only its own job waits.
-        let mut unreachable = None;
-        for host in self.targets(view) {
-            match &host.link {
-                Link::Down(error) => unreachable = Some(error.to_string()),
-                _ => return None,
-            }
-        }
-        Some(unreachable.unwrap_or_else(|| "no host is selected".to_owned()))
-    }
-
-    fn plan(&self, view: &View) -> Plan {
-        let objects = lookup::objects_by_name(view);
-        let targets = self.targets(view);
-        let mut plan = Plan {
-            refusal: self.refusal(view),
-            ..Plan::default()
-        };
-        for name in &self.names {
-            let object_bytes = objects.get(name).map(|object| object.size_bytes);
-            // Blocks that several hosts need are fetched once: the sum over the hosts is an upper limit.
-            let mut limit = None;
-            for host in targets
-                .iter()
-                .filter(|host| self.is_selected(&host.name, name))
-            {
-                let local = local_state(view, &host.name, name);
-                plan.is_any_present |= matches!(local, LocalState::Present);
-                if let Some(size_bytes) = object_bytes
-                    && self.is_transferred(&local)
-                {
-                    let cost = self.cost(&host.name, name);
-                    let fetch_bytes = cost.map_or(size_bytes, |cost| cost.fetch_bytes);
-                    let (needed, fetched) =
-                        plan.bytes_by_host.entry(host.name.clone()).or_default();
-                    *needed += size_bytes;
-                    *fetched += fetch_bytes;
-                    let sum = limit.unwrap_or(0_u64).saturating_add(fetch_bytes);
-                    limit = Some(sum.min(size_bytes));
-                }
-            }
-            if let Some(limit) = limit {
-                plan.download_count += 1;
-                plan.download_bytes += limit;
-            }
-            plan.rows.push(self.row(view, &targets, name, object_bytes));
-        }
-        if view.bucket.link != Link::Unconfigured {
-            let hosts = targets.iter().filter(|host| host.link == Link::Up);
-            let queries = hosts.flat_map(|host| {
-                let names = self.names.iter().filter(|name| {
-                    objects.contains_key(name)
-                        && self.is_selected(&host.name, name)
-                        && self.is_transferred(&local_state(view, &host.name, name))
-                });
-                names.map(|name| (host.name.clone(), name.clone()))
-            });
-            plan.cost_queries = queries.take(MAX_COST_QUERIES).collect();
-        }
-        plan
-    }
-
-    fn operations(&self, view: &View) -> Vec<Operation> {
-        let targets = self.targets(view);
-        let mut operations = Vec::new();
-        for name in &self.names {
-            for host in targets
-                .iter()
-                .filter(|host| self.is_selected(&host.name, name))
-            {
-                let is_present = matches!(local_state(view, &host.name, name), LocalState::Present);
-                operations.push(Operation::Pull {
-                    host: host.name.clone(),
-                    name: name.clone(),
-                    overwrite: self.is_overwriting() && is_present,
-                });
-            }
-        }
-        operations
     }
 
     /// Selects all hosts that are not unreachable, or none if they are selected already.
@@ -327,64 +174,6 @@ impl PullDialog {
             }
             (_, true) => format!("needs {}", size(needed)),
             _ => String::new(),
-        }
-    }
-
-    /// Returns the row of a snapshot: its size, and its state on the target hosts.
-    fn row(
-        &self,
-        view: &View,
-        targets: &[&HostView],
-        name: &SnapshotName,
-        object_bytes: Option<u64>,
-    ) -> Row {
-        let (mut present, mut damaged, mut selected) = (Vec::new(), Vec::new(), Vec::new());
-        let mut damage = "";
-        for host in targets
-            .iter()
-            .filter(|host| self.is_selected(&host.name, name))
-        {
-            selected.push(host.name.as_str());
-            match local_state(view, &host.name, name) {
-                LocalState::Absent => {}
-                LocalState::Present => present.push(host.name.as_str()),
-                LocalState::Damaged(problem) => {
-                    damaged.push(host.name.as_str());
-                    damage = problem;
-                }
-            }
-        }
-        let on = |hosts: &[&str]| match targets {
-            [_] => "on the host".to_owned(),
-            _ => format!("on {}", hosts.join(", ")),
-        };
-        let (note, tone) = if object_bytes.is_none() {
-            ("not in the bucket".to_owned(), Tone::Warn)
-        } else if !damaged.is_empty() {
-            (
-                format!("{} but damaged: will be repaired ({damage})", on(&damaged)),
-                Tone::Warn,
-            )
-        } else if !present.is_empty() && self.is_overwriting() {
-            (format!("{}: will be replaced", on(&present)), Tone::Warn)
-        } else if !present.is_empty() {
-            (
-                format!("{}: skipped if the copy is valid", on(&present)),
-                Tone::Dim,
-            )
-        } else if selected.len() < targets.len() {
-            (format!("to {}", selected.join(", ")), Tone::Plain)
-        } else {
-            let cost = match targets {
-                [host] if self.names.len() > 1 => self.cost_text(host, name),
-                _ => None,
-            };
-            (cost.unwrap_or_default(), Tone::Good)
-        };
-        Row {
-            object_bytes,
-            note,
-            tone,
         }
     }
 
@@ -442,7 +231,7 @@ impl Dialog for PullDialog {
             return;
         }
         self.inputs = Some((view.clone(), choices));
-        self.plan = self.plan(view);
+        self.plan = self.choices(view).plan();
         self.form
             .show(&PullField::Overwrite, self.plan.is_any_present);
         for host in &view.hosts {
@@ -482,7 +271,9 @@ impl Dialog for PullDialog {
         };
         match key.code {
             _ if is_submit && self.plan.refusal.is_none() => {
-                return DialogReply::Close(vec![Command::SubmitAll(self.operations(view))]);
+                return DialogReply::Close(vec![Command::SubmitAll(
+                    self.choices(view).operations(),
+                )]);
             }
             KeyCode::Char('n' | 'q') => return DialogReply::close(),
             KeyCode::Char('a') if several => self.toggle_all(view),
@@ -525,7 +316,7 @@ impl Dialog for PullDialog {
         });
         if let ([name], [host]) = (self.names.as_slice(), targets.as_slice()) {
             // A single snapshot has room for its cost on a line of its own.
-            let cost = self.cost_text(host, name).unwrap_or_default();
+            let cost = self.choices(view).cost_text(host, name).unwrap_or_default();
             content.push_wrapped(&cost, 4, theme.good);
         }
         if several {

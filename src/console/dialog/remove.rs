@@ -7,7 +7,8 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::form::{Control, Form, FormReply};
+use super::control::Control;
+use super::form::{Form, FormReply};
 use super::{Content, Context, Dialog, DialogAnswer, DialogQuery, DialogReply};
 use crate::app::Command;
 use crate::cell::Place;
