@@ -280,7 +280,10 @@ impl Dialog for RemoveDialog {
             self.plan = self.plan(view, choices);
             self.inputs = Some((view.clone(), choices));
             let phrase = self.phrase().filter(|_| self.plan.refusals.is_empty());
-            self.form.set_phrase(&RemoveField::Confirmation, phrase);
+            // While the phrase is typed, other copies may be found: its next letter must not be a key of the dialog.
+            if phrase.is_some() || self.form.focused() != Some(&RemoveField::Confirmation) {
+                self.form.set_phrase(&RemoveField::Confirmation, phrase);
+            }
             let host = match self.hosts.as_slice() {
                 [] => "no host".to_owned(),
                 [one] => one.to_string(),
@@ -362,15 +365,14 @@ impl Dialog for RemoveDialog {
         if let more @ 1.. = refusals.len().saturating_sub(MAX_REFUSALS) {
             content.push_refusal(&format!("and {more} more"));
         }
-        let needs_phrase = self.phrase().is_some() && refusals.is_empty();
-        if needs_phrase {
+        if self.phrase().is_some() && refusals.is_empty() {
             let warning = match self.copies {
                 Some(_) => "! No other copy with the same bytes is known: this cannot be undone.",
                 None => "! Looking for other copies with the same bytes…",
             };
             content.push_wrapped(warning, 0, theme.bad);
-            self.form.push(&mut content, &RemoveField::Confirmation);
         }
+        self.form.push(&mut content, &RemoveField::Confirmation);
         let ready = self.is_ready();
         if self.form.focused() == Some(&RemoveField::Confirmation) {
             let is_confirmed = self.form.is_confirmed(&RemoveField::Confirmation);

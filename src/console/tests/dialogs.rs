@@ -296,3 +296,18 @@ fn a_click_toggles_a_check_box_and_selects_in_a_menu() {
     assert_eq!(click(&mut app, column, row).len(), 1);
     assert!(app.layers.is_empty());
 }
+
+#[test]
+fn a_letter_of_a_typed_confirmation_never_removes() {
+    let mut app = app(populated());
+    app.focus_on(Pane::Snapshots);
+    press(&mut app, KeyCode::Down);
+    // The copies are not known yet.
+    keys(&mut app, "dym");
+    assert!(screen(&mut app, 80, 24).contains("> m"));
+    give_copies(&mut app);
+    assert!(keys(&mut app, "yapp-v1").is_empty());
+    assert!(press(&mut app, KeyCode::Enter).is_empty());
+    keys(&mut app, ".0");
+    assert_eq!(press(&mut app, KeyCode::Enter).len(), 1);
+}
