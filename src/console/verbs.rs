@@ -8,7 +8,7 @@ use super::list::Change;
 use super::lookup;
 use super::perform::open;
 use snapdeck_engine::Link;
-use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxVerb, SnapshotName};
+use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName};
 
 const NO_SANDBOX: &str = "no sandbox is selected";
 
@@ -42,12 +42,17 @@ pub(crate) fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
         Ok(sandboxes) => sandboxes,
         Err(error) => return Some(error),
     };
-    let mut obstacles = sandboxes
-        .iter()
-        .map(|sandbox| Some((&sandbox.id, verb.obstacle(sandbox.state)?)));
-    let (id, obstacle) = obstacles.next()??;
-    let none_possible = obstacles.all(|obstacle| obstacle.is_some());
-    none_possible.then(|| format!("cannot {} {id}: {obstacle}", verb.as_str()))
+    let first = sandboxes.first()?;
+    let obstacle = verb.obstacle(first.state)?;
+    // Of thousands of sandboxes, only the states differ.
+    let mut states: Vec<SandboxState> = Vec::new();
+    for sandbox in &sandboxes {
+        if !states.contains(&sandbox.state) {
+            states.push(sandbox.state);
+        }
+    }
+    let none_possible = states.iter().all(|state| verb.obstacle(*state).is_some());
+    none_possible.then(|| format!("cannot {} {}: {obstacle}", verb.as_str(), first.id))
 }
 
 /// Returns the verb of the pause key: resume if no sandbox can be paused.

@@ -11,7 +11,7 @@ use crate::app::Command;
 use crate::format::fit;
 use crate::lookup;
 use snapdeck_engine::View;
-use snapdeck_model::{Danger, HostName, SandboxId, SandboxVerb};
+use snapdeck_model::{Danger, HostName, SandboxId, SandboxState, SandboxVerb};
 
 /// The letters, which are those of the list if it has a key for the verb.
 const VERBS: &[(char, SandboxVerb)] = &[
@@ -51,19 +51,24 @@ impl SandboxMenu {
         menu
     }
 
+    /// Returns the obstacle of the first sandbox for each verb, unless one of the sandboxes has none.
     fn find_obstacles(&self, view: &View) -> Vec<Option<String>> {
         let sandboxes = lookup::Sandboxes::new(view, &self.ids);
-        let obstacle = |verb: SandboxVerb| {
-            let mut first = None;
-            for (host, id) in &self.ids {
-                let sandbox = sandboxes.get(host, id);
-                let missing = || Some("it no longer exists".to_owned());
-                match sandbox.map_or_else(missing, |sandbox| verb.obstacle(sandbox.state)) {
-                    None => return None,
-                    Some(obstacle) => first = first.or(Some(obstacle)),
-                }
+        // Of thousands of sandboxes, only the states differ.
+        let mut states: Vec<Option<SandboxState>> = Vec::new();
+        for (host, id) in &self.ids {
+            let state = sandboxes.get(host, id).map(|sandbox| sandbox.state);
+            if !states.contains(&state) {
+                states.push(state);
             }
-            first
+        }
+        let obstacle = |verb: SandboxVerb| {
+            let mut obstacles = states.iter().map(|state| match state {
+                Some(state) => verb.obstacle(*state),
+                None => Some("it no longer exists".to_owned()),
+            });
+            let first = obstacles.next()?;
+            first.filter(|_| obstacles.all(|obstacle| obstacle.is_some()))
         };
         VERBS.iter().map(|(_, verb)| obstacle(*verb)).collect()
     }
