@@ -11,7 +11,9 @@ use ratatui::layout::{Rect, Size};
 use super::actions::{Action, LISTS, Pane};
 use super::all_hosts::AllHosts;
 use super::cell::Place;
-use super::dialog::{ConfirmVerb, Dialog, DialogReply, Layer, PullTarget, TextInput};
+use super::dialog::{
+    ConfirmVerb, Context, Dialog, DialogAnswer, DialogQuery, DialogReply, Layer, TextInput,
+};
 use super::jobs::JobsPage;
 use super::keymap::{Keymap, Press};
 use super::lineage::LineageState;
@@ -25,8 +27,7 @@ use super::theme::Theme;
 use super::tree::Tree;
 use super::{filter, mouse, notifications, perform};
 use snapdeck_engine::{
-    HostView, ImageLocation, InterruptedId, JobId, JobState, Link, PruneRequest, SandboxMetrics,
-    View, WatchTarget,
+    HostView, InterruptedId, JobId, JobState, Link, PruneRequest, SandboxMetrics, View, WatchTarget,
 };
 use snapdeck_model::{
     AnnotationsPatch, HostName, Kind, Operation, Picture, PrunePlan, Sandbox, SandboxId,
@@ -62,9 +63,6 @@ pub(crate) enum Command {
         name: SnapshotName,
         change: AnnotationsPatch,
     },
-    FindPrunable(PruneRequest),
-    /// Find the copies with the same bytes, for the dialog that removes these.
-    FindCopies(Vec<ImageLocation>),
     Prune(PruneRequest, PrunePlan),
     /// Copy to the clipboard.
     Copy(String),
@@ -147,9 +145,11 @@ pub(crate) struct Areas {
     /// Area of the guest's screen.
     pub picture: Option<Rect>,
     /// Visible lines and maximum scroll offset of the topmost dialog.
-    pub layer: (u16, u16),
+    pub layer: (usize, usize),
     /// Scroll offset of the topmost dialog.
-    pub layer_top: u16,
+    pub layer_top: usize,
+    /// Lines of the topmost dialog.
+    pub layer_body: Rect,
 }
 
 /// The console's state.
@@ -262,6 +262,9 @@ impl App {
         // Keep the previous view until the end: an Index compares lists by address.
         let before = std::mem::replace(&mut self.view, view.clone());
         self.offer_force_off(&before);
+        for layer in &mut self.layers {
+            layer.dialog.update(&view);
+        }
         self.notifications.extend(notifications::finished_long_jobs(
             &before,
             &view,
@@ -321,15 +324,13 @@ impl App {
             if !(was_active && is_stop && is_running && error.kind() == Kind::Conflict) {
                 continue;
             }
-            match self.layers.last_mut().map(|layer| &mut layer.dialog) {
-                // One dialog for all failed stops.
-                Some(Dialog::ConfirmVerb(dialog)) => drop(dialog.add_failed_stop(host, id)),
-                // Do not interrupt another dialog; the job shows the error.
-                Some(_) => {}
+            match self.layers.last_mut() {
+                // Another dialog is not interrupted; the job shows the error.
+                Some(layer) => layer.dialog.add_failed_stop(host, id),
                 None => {
-                    let reason = error.to_string();
-                    let dialog = ConfirmVerb::after_failed_stop(host.clone(), id.clone(), reason);
-                    self.layers.push(Dialog::ConfirmVerb(dialog).into());
+                    let (host, id, reason) = (host.clone(), id.clone(), error.to_string());
+                    let dialog = ConfirmVerb::after_failed_stop(host, id, reason, &self.view);
+                    self.layers.push(Layer::new(Box::new(dialog), &self.view));
                 }
             }
         }
@@ -393,7 +394,7 @@ impl App {
             Event::Mouse(event) => mouse::on_mouse(self, event),
             Event::Paste(text) => {
                 match (self.layers.last_mut(), &mut self.filter) {
-                    (Some(layer), _) => layer.paste(&text),
+                    (Some(layer), _) => layer.paste(&text, &self.view),
                     (None, Some(field)) => {
                         field.paste(&text);
                         filter::refilter(self);
@@ -412,44 +413,63 @@ impl App {
             return Vec::new();
         }
         if perform::is_interrupt(key) {
-            let dialog = self.layers.last().map(|layer| &layer.dialog);
-            if self.filter.is_none() && matches!(dialog, None | Some(Dialog::Quit(_))) {
+            let is_quit = |layer: &Layer| layer.dialog.is_quit();
+            if self.filter.is_none() && self.layers.last().is_none_or(is_quit) {
                 return perform::perform(self, Action::Quit);
             }
             // Close only the dialog or filter, as esc does: the key may not have been meant for the console.
             return self.on_key(KeyCode::Esc.into());
         }
-        if let Some(layer) = self.layers.last_mut() {
-            layer.scroll = layer.scroll.min(self.areas.layer.1);
-            let view = self.view.clone();
-            return match layer.on_key(key, &view, self.areas.layer.0) {
-                DialogReply::Stay => Vec::new(),
-                DialogReply::Execute(commands) => commands,
-                DialogReply::Replace(dialog) => {
-                    *layer = (*dialog).into();
-                    Vec::new()
-                }
-                DialogReply::Perform(action) => {
-                    self.layers.pop();
-                    perform::perform_by_name(self, action)
-                }
-                DialogReply::Close(commands) => {
-                    self.layers.pop();
-                    let submits = |command: &Command| {
-                        matches!(command, Command::Submit(_) | Command::SubmitAll(_))
-                    };
-                    if commands.iter().any(submits) {
-                        self.change(self.list, Change::Unmark);
-                    }
-                    commands
-                }
-            };
+        if let Some(mut layer) = self.layers.pop() {
+            let (lines, end) = self.areas.layer;
+            layer.scroll = layer.scroll.min(end);
+            let reply = self.with_context(|context| layer.on_key(key, context, lines));
+            return self.on_dialog_reply(layer, reply);
         }
         if self.filter.is_some() {
             filter::on_key(self, key);
             return Vec::new();
         }
         perform::on_key(self, key)
+    }
+
+    /// Calls `call` with what dialogs read.
+    pub(crate) fn with_context<T>(&self, call: impl FnOnce(&Context<'_>) -> T) -> T {
+        call(&Context {
+            view: &self.view,
+            keymap: &self.keymap,
+            theme: &self.theme,
+            now: Instant::now(),
+            refusal: &|entry| perform::refusal(self, entry),
+        })
+    }
+
+    /// Handles the reply of `layer`, which was taken from the open ones.
+    pub(crate) fn on_dialog_reply(&mut self, layer: Layer, reply: DialogReply) -> Vec<Command> {
+        match reply {
+            DialogReply::Stay | DialogReply::Ignored => {
+                self.layers.push(layer);
+                Vec::new()
+            }
+            DialogReply::Execute(commands) => {
+                self.layers.push(layer);
+                commands
+            }
+            DialogReply::Replace(dialog) => {
+                self.layers.push(Layer::new(dialog, &self.view));
+                Vec::new()
+            }
+            DialogReply::Perform(action) => perform::perform_by_name(self, action),
+            DialogReply::Close(commands) => {
+                let submits = |command: &Command| {
+                    matches!(command, Command::Submit(_) | Command::SubmitAll(_))
+                };
+                if commands.iter().any(submits) {
+                    self.change(self.list, Change::Unmark);
+                }
+                commands
+            }
+        }
     }
 
     pub(crate) fn focus_on(&mut self, pane: Pane) {
@@ -491,16 +511,18 @@ impl App {
         self.notice = Some(Notice { text, is_error });
     }
 
-    /// Returns the topmost dialog.
-    pub(crate) fn dialog(&mut self) -> Option<&mut Dialog> {
-        self.layers.last_mut().map(|layer| &mut layer.dialog)
+    pub(crate) fn dialog(&self) -> Option<&dyn Dialog> {
+        self.layers.last().map(|layer| &*layer.dialog)
     }
 
-    /// Returns the pull of the open dialog whose cost is unknown.
-    pub(crate) fn pending_cost_query(&self) -> Option<PullTarget> {
-        match &self.layers.last()?.dialog {
-            Dialog::Pull(pull) => pull.next_cost_query(&self.view),
-            _ => None,
+    /// Returns what the topmost dialog asks in the background.
+    pub(crate) fn pending_dialog_query(&self) -> Option<DialogQuery> {
+        self.dialog()?.pending_query()
+    }
+
+    pub(crate) fn on_dialog_answer(&mut self, answer: DialogAnswer) {
+        if let Some(layer) = self.layers.last_mut() {
+            layer.on_answer(answer, &self.view);
         }
     }
 

@@ -1,13 +1,12 @@
 //! Executes commands: in the engine, in the terminal, or in a task of its own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::app::Command;
-use super::dialog::PullTarget;
+use super::dialog::DialogAnswer;
 use super::lineage::LineageQuery;
 use super::osc;
 use super::perform::READ_ONLY;
@@ -17,9 +16,9 @@ use super::run::{ExitMode, Screen, env_var};
 use super::terminal::Terminal;
 use super::tree::TreeInputs;
 use super::viewer;
-use snapdeck_engine::{CachedInventory, Engine, ImageLocation, Parents, PruneRequest, VncTunnel};
+use snapdeck_engine::{CachedInventory, Engine, Parents, VncTunnel};
 use snapdeck_model::settings::NotificationMethod;
-use snapdeck_model::{Lineage, Operation, PrunePlan, PullCost};
+use snapdeck_model::{Lineage, Operation, PrunePlan};
 
 /// Limit of the wait for SIGCONT. It passes only if no shell has stopped this process.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -30,14 +29,8 @@ pub(crate) enum TaskResult {
     /// `None`: the query was cancelled.
     Lineage(LineageQuery, Option<snapdeck_model::Result<Box<Lineage>>>),
     /// `None`: the query was cancelled.
-    PullCost(PullTarget, Option<snapdeck_model::Result<PullCost>>),
+    Dialog(Option<DialogAnswer>),
     Parents(TreeInputs, Parents),
-    PrunePlan(PruneRequest, snapdeck_model::Result<PrunePlan>),
-    /// The locations asked for, and the copies with the same bytes of each.
-    Copies(
-        Vec<ImageLocation>,
-        BTreeMap<ImageLocation, Vec<ImageLocation>>,
-    ),
     /// The plan with the candidates that jobs are to remove, and why others were skipped.
     PruneApplied(snapdeck_model::Result<(PrunePlan, Vec<String>)>),
     /// The message for success, and the result.
@@ -130,20 +123,6 @@ impl Screen {
                     TaskResult::Annotated(message, result)
                 });
             }
-            Command::FindPrunable(request) => {
-                let engine = engine.clone();
-                self.tasks.spawn(async move {
-                    let plan = engine.prune_plan(&request).await;
-                    TaskResult::PrunePlan(request, plan)
-                });
-            }
-            Command::FindCopies(locations) => {
-                let engine = engine.clone();
-                self.tasks.spawn(async move {
-                    let copies = engine.equal_copies(&locations).await;
-                    TaskResult::Copies(locations, copies)
-                });
-            }
             Command::Prune(request, plan) => {
                 let engine = engine.clone();
                 self.app.show_notice("checking again…", false);
@@ -221,10 +200,8 @@ impl Screen {
                     .for_each(|inventory| engine.restore_inventory(inventory));
             }
             other @ (TaskResult::Lineage(..)
-            | TaskResult::PullCost(..)
+            | TaskResult::Dialog(..)
             | TaskResult::Parents(..)
-            | TaskResult::PrunePlan(..)
-            | TaskResult::Copies(..)
             | TaskResult::PruneApplied(..)
             | TaskResult::Annotated(..)) => return self.on_query_result(other, engine),
             TaskResult::Viewer {

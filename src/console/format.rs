@@ -119,6 +119,122 @@ pub(crate) fn fit(text: &str, width: usize) -> String {
     cut
 }
 
+/// Returns the start of the longest end of `text` that fits in `width` columns, in bytes.
+fn cut_from_end(text: &str, width: usize) -> usize {
+    let mut used = 0;
+    text.grapheme_indices(true)
+        .rev()
+        .take_while(|(_, cluster)| {
+            used += cluster.width();
+            used <= width
+        })
+        .last()
+        .map_or(text.len(), |(at, _)| at)
+}
+
+/// Returns `text` in exactly `width` columns: padded with spaces, or cut in the middle, with `…` at the cut.
+pub(crate) fn fit_middle(text: &str, width: usize) -> String {
+    Distinction::none(text).fit(text, width)
+}
+
+/// The parts of a text that distinguish it from others in a list, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Distinction {
+    /// End of the start that all texts share.
+    start: usize,
+    /// Start of the end that all texts share.
+    end: usize,
+    /// Where it begins to differ from the most similar one.
+    difference: usize,
+}
+
+impl Distinction {
+    /// Returns the distinction of a text that nothing has to be distinguished from.
+    pub(crate) fn none(text: &str) -> Self {
+        Self {
+            start: text.len(),
+            end: text.len(),
+            difference: text.len(),
+        }
+    }
+
+    /// Returns the distinction of each of these texts from the others.
+    pub(crate) fn between(texts: &[&str]) -> Vec<Self> {
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_unstable_by_key(|index| texts[*index]);
+        let mut distinctions: Vec<Self> = texts.iter().map(|text| Self::none(text)).collect();
+        let (Some(first), Some(last)) = (order.first(), order.last()) else {
+            return distinctions;
+        };
+        // Of all pairs of sorted texts, the outermost ones have the shortest common start, neighbours the longest ones.
+        let start = common_start(texts[*first].bytes(), texts[*last].bytes());
+        let ends = texts
+            .iter()
+            .map(|text| common_start(text.bytes().rev(), texts[*first].bytes().rev()));
+        let end = ends.min().unwrap_or(0);
+        for (distinction, text) in distinctions.iter_mut().zip(texts) {
+            distinction.start = text.floor_char_boundary(start);
+            distinction.end = text
+                .ceil_char_boundary(text.len() - end)
+                .max(distinction.start);
+            distinction.difference = distinction.start;
+        }
+        for pair in order.windows(2) {
+            let (one, other) = (texts[pair[0]], texts[pair[1]]);
+            let common = common_start(one.bytes(), other.bytes());
+            for index in pair.iter().filter(|_| one != other) {
+                let distinction = &mut distinctions[*index];
+                let common = texts[*index].floor_char_boundary(common);
+                distinction.difference = distinction.difference.max(common);
+            }
+        }
+        distinctions
+    }
+
+    /// Returns `text`, which this is the distinction of, in exactly `width` columns: padded with spaces, or cut, with `…`
+    /// at each cut. Its end and, if there is room, what distinguishes it are kept.
+    pub(crate) fn fit(&self, text: &str, width: usize) -> String {
+        let escaped = |part: &str| escape_unprintable(part).into_owned();
+        let (shared, own) = text.split_at(self.start);
+        let (shared, own) = (escaped(shared), escaped(own));
+        let core = escaped(&text[self.start..self.end]);
+        let all = format!("{shared}{own}");
+        if all.width() <= width || width < 8 {
+            return fit(&all, width);
+        }
+        let head = |room| &all[..cut_at(&all, room)];
+        let tail = |room| &all[cut_from_end(&all, room)..];
+        let room = width - 1;
+        let usual_tail = room * 2 / 3;
+        let mut cut = if own.width() <= room - room / 6 {
+            let end = tail(usual_tail.max(own.width()));
+            format!("{}…{end}", head(room - end.width()))
+        } else {
+            let (before, least) = match core.width() + room / 4 < room {
+                true => (shared, core.width()),
+                false => (escaped(&text[..self.difference]), room / 3),
+            };
+            let end = tail((room / 3).min(room - 1 - least));
+            if before.width() + least < room - end.width() {
+                format!("{}…{end}", head(room - end.width()))
+            } else {
+                let middle = &all[cut_from_end(&before, 1)..];
+                let middle = &middle[..cut_at(middle, room - 1 - end.width())];
+                format!("…{middle}…{end}")
+            }
+        };
+        let missing = width.saturating_sub(cut.width());
+        cut.extend(std::iter::repeat_n(' ', missing));
+        cut
+    }
+}
+
+fn common_start(one: impl Iterator<Item = u8>, other: impl Iterator<Item = u8>) -> usize {
+    one.zip(other)
+        .take_while(|(one, other)| one == other)
+        .count()
+}
+
 /// Returns `text` in lines of at most `width` columns, broken between words if possible.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let text = &*escape_unprintable(text);
@@ -204,6 +320,41 @@ mod tests {
     }
 
     #[test]
+    fn a_text_cut_in_the_middle_keeps_both_ends() {
+        assert_eq!(
+            fit_middle("winserver-2022-base", 20),
+            "winserver-2022-base "
+        );
+        assert_eq!(
+            fit_middle("winserver-2022-base-v2026-11-28", 20),
+            "winserv…-v2026-11-28"
+        );
+    }
+
+    #[test]
+    fn texts_that_differ_only_in_the_middle_stay_different() {
+        let directory = "/var/lib/libvirt/snapshots-of-the-whole-department";
+        let ends = ["app-one", "app-two", "base-one", "base-two-v1"];
+        let names: Vec<String> = ends
+            .iter()
+            .map(|name| format!("{directory}/{name}-{}.qcow2", "same-end-for-all-".repeat(2)))
+            .collect();
+        let texts: Vec<&str> = names.iter().map(String::as_str).collect();
+        for width in [24, 30, 40, 60, 80] {
+            let cut: Vec<String> = texts
+                .iter()
+                .zip(Distinction::between(&texts))
+                .map(|(text, distinction)| distinction.fit(text, width))
+                .collect();
+            for (index, one) in cut.iter().enumerate() {
+                assert_eq!(one.width(), width, "{one}");
+                assert!(!cut[..index].contains(one), "{cut:#?}");
+                assert!(one.trim_end().ends_with(".qcow2"), "{one}");
+            }
+        }
+    }
+
+    #[test]
     fn a_variation_selector_counts() {
         assert_eq!(clip("⚠\u{fe0f} a0aa", 2), "…");
         assert_eq!(clip("⚠\u{fe0f} a0aa", 3), "⚠\u{fe0f}…");
@@ -221,6 +372,12 @@ mod tests {
         fn texts_are_no_wider_than_requested(text in "\\PC{0,80}", width in 0usize..40) {
             prop_assert!(clip(&text, width).width() <= width);
             prop_assert_eq!(fit("name", width).width(), width);
+            prop_assert_eq!(fit_middle(&text, width).width(), width);
+            let other = format!("{}x{}", &text[..text.floor_char_boundary(9)], &text[text.ceil_char_boundary(9)..]);
+            let texts = [text.as_str(), other.as_str(), "a"];
+            for (text, distinction) in texts.iter().zip(Distinction::between(&texts)) {
+                prop_assert_eq!(distinction.fit(text, width).width(), width);
+            }
             if width > 1 {
                 for line in wrap(&text, width) {
                     prop_assert!(line.width() <= width, "{:?}", line);

@@ -327,6 +327,39 @@ impl Keymap {
         })
     }
 
+    /// Returns the keys of an action that are not chords. A dialog uses the default keys if there are only chords.
+    fn single_keys(&self, action: Action) -> Vec<Press> {
+        let single = |keymap: &Self| -> Vec<Press> {
+            let bindings = keymap.0.iter();
+            let chords = bindings
+                .filter(|binding| binding.entry.action == action)
+                .map(|binding| binding.chord.0.as_slice());
+            chords
+                .filter_map(|chord| match chord {
+                    [press] => Some(*press),
+                    _ => None,
+                })
+                .collect()
+        };
+        let keys = single(self);
+        match keys.is_empty() {
+            true => single(&Self::default()),
+            false => keys,
+        }
+    }
+
+    /// Returns whether `key` is a key of `action` in a dialog.
+    pub(crate) fn is_key_of(&self, key: KeyEvent, action: Action) -> bool {
+        let pressed = Press::new(key);
+        let mut keys = self.single_keys(action).into_iter();
+        keys.any(|press| press.matches(pressed))
+    }
+
+    /// Returns the name of the key that a dialog shows for `action`.
+    pub(crate) fn single_key(&self, action: Action) -> Option<String> {
+        self.single_keys(action).first().map(|press| press.name())
+    }
+
     /// Returns the names of an action's chords; the first one is shown.
     pub(crate) fn keys(&self, action: Action) -> impl Iterator<Item = String> {
         let bindings = self.0.iter();

@@ -2,7 +2,7 @@
 
 use super::actions::Pane;
 use super::app::{App, Command};
-use super::dialog::{Dialog, NoteDialog};
+use super::dialog::NoteDialog;
 use super::perform;
 use super::tree::TreeRowKey;
 use snapdeck_engine::Link;
@@ -114,6 +114,6 @@ pub(crate) fn open_note(app: &mut App) {
     };
     let note = lineage.note().unwrap_or_default().to_owned();
     if let Some(command) = annotate_command(app, AnnotationsPatch::default()) {
-        perform::open(app, Dialog::Note(Box::new(NoteDialog::new(command, &note))));
+        perform::open(app, Box::new(NoteDialog::new(command, &note)));
     }
 }

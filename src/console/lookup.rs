@@ -1,6 +1,6 @@
 //! Finds hosts, sandboxes, snapshots, objects and jobs in a view.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,11 +14,14 @@ pub(crate) fn host<'a>(view: &'a View, name: &HostName) -> Option<&'a HostView> 
         .find(|host| host.name == *name)
 }
 
+/// Returns a sandbox, by a linear search. [`Sandboxes`] is faster for many.
 pub(crate) fn sandbox<'a>(
     view: &'a View,
     host_name: &HostName,
     id: &SandboxId,
 ) -> Option<&'a Sandbox> {
+    #[cfg(test)]
+    count_search();
     host(view, host_name)?
         .sandboxes
         .iter()
@@ -35,11 +38,60 @@ pub(crate) fn snapshot<'a>(
     snapshots.get(index.ok()?)
 }
 
+/// Returns an object, by a linear search. [`objects_by_name`] is faster for many.
 pub(crate) fn object<'a>(view: &'a View, name: &SnapshotName) -> Option<&'a Object> {
+    #[cfg(test)]
+    count_search();
     view.bucket
         .objects
         .iter()
         .find(|object| object.name == *name)
+}
+
+pub(crate) fn objects_by_name(view: &View) -> HashMap<&SnapshotName, &Object> {
+    #[cfg(test)]
+    count_search();
+    let objects = view.bucket.objects.iter();
+    objects.map(|object| (&object.name, object)).collect()
+}
+
+/// Sandboxes by host and id.
+pub(crate) struct Sandboxes<'a>(HashMap<(&'a HostName, &'a SandboxId), &'a Sandbox>);
+
+impl<'a> Sandboxes<'a> {
+    /// Returns the sandboxes of the hosts of `ids`.
+    pub(crate) fn new(view: &'a View, ids: &[(HostName, SandboxId)]) -> Self {
+        #[cfg(test)]
+        count_search();
+        let hosts: HashSet<&HostName> = ids.iter().map(|(host, _)| host).collect();
+        let hosts = view.hosts.iter().filter(|host| hosts.contains(&host.name));
+        let sandboxes = hosts.flat_map(|host| {
+            let sandboxes = host.sandboxes.iter();
+            sandboxes.map(|sandbox| ((&host.name, &sandbox.id), sandbox))
+        });
+        Self(sandboxes.collect())
+    }
+
+    pub(crate) fn get(&self, host: &HostName, id: &SandboxId) -> Option<&'a Sandbox> {
+        self.0.get(&(host, id)).copied()
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Passes over a list of sandboxes or objects.
+    static SEARCHES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+fn count_search() {
+    SEARCHES.set(SEARCHES.get() + 1);
+}
+
+/// Returns how often lists of sandboxes or objects were searched since the last call.
+#[cfg(test)]
+pub(crate) fn take_search_count() -> usize {
+    SEARCHES.take()
 }
 
 pub(crate) fn job(view: &View, id: JobId) -> Option<&Arc<JobView>> {

@@ -17,21 +17,30 @@ pub(crate) fn on_mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
         MouseEventKind::ScrollDown => 3,
         _ => 0,
     };
-    if let Some(layer) = app.layers.last_mut() {
-        layer.is_following = false;
-        layer.scroll = layer
-            .scroll
-            .saturating_add_signed(by)
-            .min(app.areas.layer.1);
+    let is_click = mouse.kind == MouseEventKind::Down(MouseButton::Left);
+    if let Some(mut layer) = app.layers.pop() {
+        let (body, end) = (app.areas.layer_body, app.areas.layer.1);
+        layer.scroll = layer.scroll.min(end);
+        if is_click && body.contains(position) {
+            let line = layer.scroll + usize::from(position.y - body.y);
+            let width = body.width.into();
+            let reply = app.with_context(|context| layer.on_click(line, context, width));
+            return app.on_dialog_reply(layer, reply);
+        }
+        if by != 0 {
+            layer.is_following = false;
+            layer.scroll = layer.scroll.saturating_add_signed(by).min(end);
+        }
+        app.layers.push(layer);
         return Vec::new();
     }
-    if mouse.kind == MouseEventKind::Down(MouseButton::Left) {
+    if is_click {
         app.notice = None;
         on_click(app, position);
     } else if by != 0 {
         let mut panes = app.areas.panes.iter();
         if let Some((pane, ..)) = panes.find(|(_, area, _)| area.contains(position)) {
-            app.scroll(*pane, isize::from(by));
+            app.scroll(*pane, by);
         }
     }
     Vec::new()

@@ -1,14 +1,16 @@
 //! Applies actions to the state.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::actions::{Action, Entry, LISTS, Pane};
 use super::app::{App, Command};
 use super::columns::Column;
 use super::dialog::{
-    CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, NewSandboxDialog, Palette,
+    CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, Layer, NewSandboxDialog, Palette,
     PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu, ScreenView, SnapshotLocations,
-    SnapshotVerb, push_refusal,
+    SnapshotVerb, propose_name, push_refusal,
 };
 use super::filter;
 use super::jobs;
@@ -226,27 +228,26 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 app.host.as_ref(),
                 app.list,
             );
-            open(app, Dialog::Pull(pull));
+            open(app, Box::new(pull));
         }
         Action::Remove => {
             let remove = RemoveDialog::new(app.chosen_snapshots(), app.host.as_ref());
-            let locations = remove.locations();
-            open(app, Dialog::Remove(remove));
-            return vec![Command::FindCopies(locations)];
+            open(app, Box::new(remove));
         }
         Action::Note => lineage::open_note(app),
         Action::Pin => return lineage::toggle_pin(app),
         Action::Prune => {
             let hosts = app.view.hosts.iter().map(|host| host.name.clone());
-            let has_bucket = app.view.bucket.link != Link::Unconfigured;
-            let prune = PruneDialog::new(hosts.collect(), app.host.as_ref(), has_bucket);
-            open(app, Dialog::Prune(Box::new(prune)));
+            let bucket = &app.view.bucket;
+            let location = (bucket.link != Link::Unconfigured).then_some(&*bucket.location);
+            let prune = PruneDialog::new(hosts.collect(), app.host.as_ref(), location);
+            open(app, Box::new(prune));
         }
         Action::New => {
             if let (Some(host), base) = new_sandbox_defaults(app) {
                 let (cpus, memory) = app.defaults;
                 let new = NewSandboxDialog::new(host, base, cpus, memory);
-                open(app, Dialog::NewSandbox(Box::new(new)));
+                open(app, Box::new(new));
             }
         }
         Action::Start => return run_verb(app, SandboxVerb::Start),
@@ -255,13 +256,13 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Destroy => return run_verb(app, SandboxVerb::Destroy),
         Action::Sandbox => {
             if reachable_sandboxes(app).is_ok() {
-                let menu = SandboxMenu::new(app.chosen_sandboxes());
-                open(app, Dialog::Menu(menu));
+                let menu = SandboxMenu::new(app.chosen_sandboxes(), &app.view);
+                open(app, Box::new(menu));
             }
         }
         Action::Screen => {
             if let Ok((host, sandbox)) = screen_target(app) {
-                open(app, Dialog::Screen(ScreenView { host, sandbox }));
+                open(app, Box::new(ScreenView { host, sandbox }));
             }
         }
         Action::CopyVnc | Action::Viewer => {
@@ -274,19 +275,19 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             return screen_target(app).ok().map(command).into_iter().collect();
         }
         Action::Doctor => {
-            open(app, Dialog::Doctor(DoctorDialog));
+            open(app, Box::new(DoctorDialog));
             return vec![Command::RunChecks];
         }
-        Action::Help => open(app, Dialog::Help(Help::default())),
+        Action::Help => open(app, Box::new(Help::default())),
         Action::Open => match app.focus {
             Pane::Jobs | Pane::JobsPage => match selected_job(app).map(|(id, _)| id) {
-                Some(id) => open(app, Dialog::Job(JobDetails(id))),
+                Some(id) => open(app, Box::new(JobDetails(id))),
                 None => app.focus_on(Pane::Details),
             },
             Pane::Matrix => {
                 if let Some((name, place)) = app.matrix.current() {
                     let dialog = SnapshotLocations::new(name.clone(), place.clone());
-                    open(app, Dialog::SnapshotLocations(dialog));
+                    open(app, Box::new(dialog));
                 }
             }
             Pane::Details | Pane::Log => app.focus_on(app.list),
@@ -305,7 +306,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::CopyName => return vec![Command::Copy(app.chosen_names().join("\n"))],
         Action::Focus(pane) => focus_pane(app, pane),
         Action::Suspend => return vec![Command::Suspend],
-        Action::Palette => open(app, Dialog::Palette(Palette::default())),
+        Action::Palette => open(app, Box::new(Palette::default())),
         Action::Filter => filter::start_filter(app),
         Action::Back => go_back(app),
         Action::Up => app.scroll(app.focus, -1),
@@ -379,11 +380,11 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             if app.view.jobs.iter().all(|job| job.state.is_finished()) {
                 return vec![Command::Quit];
             }
-            if !matches!(app.dialog(), Some(Dialog::Quit(_))) {
+            if !app.dialog().is_some_and(Dialog::is_quit) {
                 let quit = QuitDialog {
                     can_leave: app.has_journal,
                 };
-                open(app, Dialog::Quit(quit));
+                open(app, Box::new(quit));
             }
         }
     }
@@ -400,16 +401,16 @@ fn focus_pane(app: &mut App, pane: Pane) {
     app.focus_on(pane);
 }
 
-pub(crate) fn open(app: &mut App, dialog: Dialog) {
-    app.layers.push(dialog.into());
+pub(crate) fn open(app: &mut App, dialog: Box<dyn Dialog>) {
+    app.layers.push(Layer::new(dialog, &app.view));
 }
 
 fn open_create_snapshot(app: &mut App, verb: SnapshotVerb) {
     if let Ok((host, sandbox)) = one_sandbox(app) {
-        open(
-            app,
-            Dialog::CreateSnapshot(CreateSnapshotDialog::new(verb, host, sandbox)),
-        );
+        let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+        let name = propose_name(&app.view, &host, &sandbox, today);
+        let dialog = CreateSnapshotDialog::new(verb, host, sandbox, name);
+        open(app, Box::new(dialog));
     }
 }
 

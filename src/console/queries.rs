@@ -4,7 +4,7 @@ use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::commands::TaskResult;
-use super::dialog::Dialog;
+use super::dialog::{DialogAnswer, DialogQuery};
 use super::format;
 use super::run::{SELECTION_DEBOUNCE, Screen};
 use snapdeck_engine::{Engine, PruneRequest};
@@ -22,23 +22,11 @@ impl Screen {
                 self.parents_query_inputs = None;
                 self.app.on_parents(inputs, parents);
             }
-            TaskResult::PullCost(_, None) => {}
-            TaskResult::PullCost(target, Some(cost)) => {
-                if let Some(Dialog::Pull(dialog)) = self.app.dialog() {
-                    dialog.on_cost(target, cost.map_err(|error| error.to_string()));
-                }
-            }
-            TaskResult::PrunePlan(request, plan) => {
-                if let Some(Dialog::Prune(dialog)) = self.app.dialog() {
-                    dialog.on_plan(&request, plan);
-                }
-            }
-            TaskResult::Copies(locations, copies) => {
-                if let Some(Dialog::Remove(dialog)) = self.app.dialog()
-                    && dialog.locations() == locations
-                {
-                    dialog.on_copies(copies);
-                }
+            TaskResult::Dialog(None) => {}
+            TaskResult::Dialog(Some(answer)) => {
+                // A dialog that is opened again may ask the same.
+                self.dialog_query_task = None;
+                self.app.on_dialog_answer(answer);
             }
             TaskResult::PruneApplied(Ok((plan, skipped))) => {
                 let jobs = plan.operations();
@@ -92,17 +80,16 @@ impl Screen {
         });
     }
 
-    /// Queries the cost of a pull in the open dialog.
-    pub(crate) fn query_pull_cost(&mut self, engine: &Engine) {
-        let pending = self.app.pending_cost_query();
-        let Some((target, cancel)) = next_query(pending, &mut self.cost_query_task) else {
+    /// Asks what the open dialog wants to know; cancels its former question.
+    pub(crate) fn query_dialog(&mut self, engine: &Engine) {
+        let pending = self.app.pending_dialog_query();
+        let Some((query, cancel)) = next_query(pending, &mut self.dialog_query_task) else {
             return;
         };
         let engine = engine.clone();
         self.tasks.spawn(async move {
-            let cost = engine.pull_cost(&target.0, &target.1);
-            let cost = cancel.run_until_cancelled(cost).await;
-            TaskResult::PullCost(target, cost)
+            let answer = Box::pin(answer(&engine, query));
+            TaskResult::Dialog(cancel.run_until_cancelled(answer).await)
         });
     }
 
@@ -114,6 +101,23 @@ impl Screen {
             let engine = engine.clone();
             self.tasks
                 .spawn(async move { TaskResult::Parents(inputs, engine.parents().await) });
+        }
+    }
+}
+
+async fn answer(engine: &Engine, query: DialogQuery) -> DialogAnswer {
+    match query {
+        DialogQuery::PullCost((host, name)) => {
+            let cost = engine.pull_cost(&host, &name).await;
+            DialogAnswer::PullCost((host, name), cost)
+        }
+        DialogQuery::PrunePlan(request) => {
+            let plan = engine.prune_plan(&request).await;
+            DialogAnswer::PrunePlan(request, plan)
+        }
+        DialogQuery::Copies(locations) => {
+            let copies = engine.equal_copies(&locations).await;
+            DialogAnswer::Copies(locations, copies)
         }
     }
 }

@@ -19,12 +19,13 @@ use tokio_util::sync::DropGuard;
 use super::app::App;
 use super::background::{self, BackgroundProbe, ProbeResult};
 use super::commands::{LoopControl, TaskResult};
-use super::dialog::{Dialog, InterruptedJobsDialog, PullTarget};
+use super::dialog::{DialogQuery, InterruptedJobsDialog};
 use super::draw::draw;
 use super::events::Events;
 use super::keymap::Keymap;
 use super::lineage::LineageQuery;
 use super::osc;
+use super::perform;
 use super::picture::Canvas;
 use super::session::{self, Session};
 use super::terminal::{Terminal, report_panics};
@@ -132,7 +133,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
         tasks: JoinSet::new(),
         last_picture: None,
         lineage_query_task: None,
-        cost_query_task: None,
+        dialog_query_task: None,
         parents_query_inputs: None,
     };
     screen.draw(&mut terminal)?;
@@ -149,10 +150,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     engine.load_interrupted();
     screen.app.on_view(engine.view(), Instant::now());
     if !screen.app.view.interrupted_jobs.is_empty() {
-        screen
-            .app
-            .layers
-            .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
+        perform::open(&mut screen.app, Box::new(InterruptedJobsDialog));
     }
     screen.draw(&mut terminal)?;
     let result = screen
@@ -268,8 +266,8 @@ pub(crate) struct Screen {
     pub last_picture: Option<(u64, Size)>,
     /// The last lineage query; cancelled when the guard is dropped.
     pub lineage_query_task: Option<(LineageQuery, DropGuard)>,
-    /// The last query of a pull's cost; cancelled when the guard is dropped.
-    pub cost_query_task: Option<(PullTarget, DropGuard)>,
+    /// The last query of a dialog; cancelled when the guard is dropped.
+    pub dialog_query_task: Option<(DialogQuery, DropGuard)>,
     /// The inputs of the running query of parents.
     pub parents_query_inputs: Option<TreeInputs>,
 }
@@ -336,7 +334,7 @@ impl Screen {
             engine.watch_sandbox(self.app.watch_target());
             self.prepare_picture();
             self.query_lineage(engine);
-            self.query_pull_cost(engine);
+            self.query_dialog(engine);
             self.query_parents(engine);
             let due = self.next_draw;
             tokio::select! {

@@ -1,6 +1,7 @@
 //! Tests of the console without an engine: from keys to screens and commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod dialogs;
 mod finding;
 mod hosts;
 mod jobs;
@@ -24,7 +25,7 @@ use ratatui::backend::TestBackend;
 
 use super::actions::Pane;
 use super::app::{App, Command};
-use super::dialog::Layer;
+use super::dialog::{DialogAnswer, DialogQuery, Layer};
 use super::draw::{draw, pane_rows};
 use super::fixture::{
     empty, object, populated, sandbox, snapshot, unreachable_host_view, with_health_checks,
@@ -195,10 +196,8 @@ fn pull_applies_to_marked_rows_and_clears_the_marks() {
 fn give_copies(app: &mut App) {
     let hosts = app.view.hosts.iter().map(|host| Some(host.name.clone()));
     let places: Vec<Option<snapdeck_model::HostName>> = hosts.chain([None]).collect();
-    let Some(crate::dialog::Dialog::Remove(dialog)) = app.dialog() else {
-        panic!("no dialog");
-    };
-    let copies = dialog.locations().into_iter().map(|location| {
+    let locations = pending_copies(app);
+    let copies = locations.iter().map(|location| {
         let others = places.iter().filter(|place| **place != location.host);
         let others = others.map(|place| snapdeck_engine::ImageLocation {
             host: place.clone(),
@@ -207,7 +206,15 @@ fn give_copies(app: &mut App) {
         (location.clone(), others.collect())
     });
     let copies = copies.collect();
-    dialog.on_copies(copies);
+    app.on_dialog_answer(DialogAnswer::Copies(locations, copies));
+}
+
+/// Returns the locations whose copies the remove dialog asks for.
+fn pending_copies(app: &App) -> Arc<[snapdeck_engine::ImageLocation]> {
+    match app.pending_dialog_query() {
+        Some(DialogQuery::Copies(locations)) => locations,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -215,18 +222,13 @@ fn an_image_of_the_same_name_with_other_bytes_is_not_a_copy() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Tab);
     press(&mut app, KeyCode::Down);
-    let commands = keys(&mut app, "d");
-    assert!(
-        matches!(&commands[..], [Command::FindCopies(_)]),
-        "{commands:?}"
-    );
+    assert!(keys(&mut app, "d").is_empty());
+    let locations = pending_copies(&app);
     let output = screen(&mut app, 80, 24);
     assert!(output.contains("Looking for other copies"), "{output}");
     assert!(keys(&mut app, "y").is_empty());
-    let Some(crate::dialog::Dialog::Remove(dialog)) = app.dialog() else {
-        panic!("no dialog");
-    };
-    dialog.on_copies(BTreeMap::new());
+    app.on_dialog_answer(DialogAnswer::Copies(locations, BTreeMap::new()));
+    assert_eq!(app.pending_dialog_query(), None);
     let output = screen(&mut app, 80, 24);
     assert!(
         output.contains("No other copy with the same bytes"),
@@ -315,12 +317,11 @@ fn the_help_lists_all_actions() {
     let mut app = app(populated());
     keys(&mut app, "?");
     shot("help", &mut app, Instant::now());
-    let content = app.layers[0].content(&app, 84);
-    let text: String = content
-        .lines
-        .iter()
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let lines = app.with_context(|context| {
+        let content = app.layers[0].dialog.content(context, 84);
+        content.lines(0, content.length())
+    });
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     for entry in super::table::ACTIONS {
         assert!(
             text.contains(entry.sentence.split_once(' ').unwrap().0),

@@ -8,7 +8,7 @@ use super::list::Change;
 use super::lookup;
 use super::perform::open;
 use snapdeck_engine::Link;
-use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxVerb, SnapshotName};
+use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName};
 
 const NO_SANDBOX: &str = "no sandbox is selected";
 
@@ -21,12 +21,14 @@ pub(crate) fn reachable_sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
     if app.list != Pane::Sandboxes {
         return Err(NO_SANDBOX.to_owned());
     }
+    let chosen = app.chosen_sandboxes();
+    let by_id = lookup::Sandboxes::new(&app.view, &chosen);
     let mut sandboxes = Vec::new();
-    for (host, id) in app.chosen_sandboxes() {
-        if lookup::host(&app.view, &host).is_none_or(|host| host.link != Link::Up) {
-            return Err(unreachable_host(&host));
+    for (host, id) in &chosen {
+        if lookup::host(&app.view, host).is_none_or(|host| host.link != Link::Up) {
+            return Err(unreachable_host(host));
         }
-        sandboxes.extend(lookup::sandbox(&app.view, &host, &id));
+        sandboxes.extend(by_id.get(host, id));
     }
     match sandboxes.is_empty() {
         true => Err(NO_SANDBOX.to_owned()),
@@ -40,12 +42,17 @@ pub(crate) fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
         Ok(sandboxes) => sandboxes,
         Err(error) => return Some(error),
     };
-    let mut obstacles = sandboxes
-        .iter()
-        .map(|sandbox| Some((&sandbox.id, verb.obstacle(sandbox.state)?)));
-    let (id, obstacle) = obstacles.next()??;
-    let none_possible = obstacles.all(|obstacle| obstacle.is_some());
-    none_possible.then(|| format!("cannot {} {id}: {obstacle}", verb.as_str()))
+    let first = sandboxes.first()?;
+    let obstacle = verb.obstacle(first.state)?;
+    // Of thousands of sandboxes, only the states differ.
+    let mut states: Vec<SandboxState> = Vec::new();
+    for sandbox in &sandboxes {
+        if !states.contains(&sandbox.state) {
+            states.push(sandbox.state);
+        }
+    }
+    let none_possible = states.iter().all(|state| verb.obstacle(*state).is_some());
+    none_possible.then(|| format!("cannot {} {}: {obstacle}", verb.as_str(), first.id))
 }
 
 /// Returns the verb of the pause key: resume if no sandbox can be paused.
@@ -65,10 +72,13 @@ pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
             commands
         }
         DialogReply::Replace(dialog) => {
-            open(app, *dialog);
+            open(app, dialog);
             Vec::new()
         }
-        DialogReply::Stay | DialogReply::Execute(_) | DialogReply::Perform(_) => Vec::new(),
+        DialogReply::Stay
+        | DialogReply::Ignored
+        | DialogReply::Execute(_)
+        | DialogReply::Perform(_) => Vec::new(),
     }
 }
 

@@ -1,18 +1,20 @@
 //! Confirmation of a verb on the marked or selected sandboxes. It lists the sandboxes that the verb changes, and the
 //! skipped ones with the reason. Destructive verbs must be confirmed by typing.
 
+use std::sync::Arc;
+
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, DialogReply, TextInput};
+use super::control::Control;
+use super::form::{Form, FormReply};
+use super::{Content, Context, Dialog, DialogReply};
 use crate::app::Command;
-use crate::format::{count, fit, size};
+use crate::format::{clip, count, fit_middle, size};
 use crate::lookup;
 use crate::theme::Theme;
 use snapdeck_engine::{Link, View};
 use snapdeck_model::{Danger, HostName, Operation, Sandbox, SandboxId, SandboxState, SandboxVerb};
-
-type SelectedSandbox<'a> = (&'a HostName, &'a Sandbox);
 
 /// Returns a title for `ids`: `web-01 on alpha`, `3 sandboxes on several hosts`.
 pub(super) fn sandbox_names(ids: &[(HostName, SandboxId)]) -> String {
@@ -25,175 +27,240 @@ pub(super) fn sandbox_names(ids: &[(HostName, SandboxId)]) -> String {
     }
 }
 
+/// A line about the sandboxes that the verb changes.
+#[derive(Debug)]
+enum TargetLine {
+    Sandbox {
+        host: HostName,
+        id: SandboxId,
+        state: SandboxState,
+        overlay_bytes: Option<u64>,
+    },
+    /// Something that is removed with the sandbox above.
+    Removed(String),
+}
+
+/// The sandboxes that the verb changes, and the skipped ones.
+#[derive(Debug, Default)]
+struct Targets {
+    operations: Vec<Operation>,
+    lines: Vec<TargetLine>,
+    skipped: Vec<(SandboxId, String)>,
+}
+
+/// The field into which the phrase is typed.
+const PHRASE: () = ();
+
 #[derive(Debug)]
 pub(crate) struct ConfirmVerb {
     verb: SandboxVerb,
     ids: Vec<(HostName, SandboxId)>,
     /// Why the dialog was opened, unless the operator opened it.
     reason: Option<String>,
-    confirmation: TextInput,
+    form: Form<()>,
+    targets: Targets,
+    /// The view and the number of ids of which the targets are.
+    inputs: Option<(Arc<View>, usize)>,
 }
 
 impl ConfirmVerb {
-    pub(crate) fn new(verb: SandboxVerb, ids: Vec<(HostName, SandboxId)>) -> Self {
-        Self {
+    pub(crate) fn new(
+        verb: SandboxVerb,
+        ids: Vec<(HostName, SandboxId)>,
+        view: &Arc<View>,
+    ) -> Self {
+        let mut dialog = Self {
             verb,
             ids,
             reason: None,
-            confirmation: TextInput::default(),
-        }
+            form: Form::new([(PHRASE, "", Control::phrase())]),
+            targets: Targets::default(),
+            inputs: None,
+        };
+        dialog.update(view);
+        dialog
     }
 
     /// Returns a dialog that offers to force `id` off because it has not stopped.
-    pub(crate) fn after_failed_stop(host: HostName, id: SandboxId, reason: String) -> Self {
+    pub(crate) fn after_failed_stop(
+        host: HostName,
+        id: SandboxId,
+        reason: String,
+        view: &Arc<View>,
+    ) -> Self {
         Self {
             reason: Some(reason),
-            ..Self::new(SandboxVerb::ForceOff, vec![(host, id)])
+            ..Self::new(SandboxVerb::ForceOff, vec![(host, id)], view)
         }
     }
 
-    /// Adds a sandbox that has not stopped, if this dialog is about failed stops; returns whether it is.
-    pub(crate) fn add_failed_stop(&mut self, host: &HostName, id: &SandboxId) -> bool {
-        let target = (host.clone(), id.clone());
-        if self.reason.is_some() && !self.ids.contains(&target) {
-            self.ids.push(target);
-        }
-        self.reason.is_some()
+    fn is_destructive(&self) -> bool {
+        self.verb.danger() == Danger::Destructive
     }
 
-    /// Returns the sandboxes that the verb changes, and the skipped ones with the reason.
-    fn partition_targets<'a>(
-        &'a self,
-        view: &'a View,
-    ) -> (Vec<SelectedSandbox<'a>>, Vec<(&'a SandboxId, String)>) {
-        let mut targets = Vec::new();
-        let mut skipped = Vec::new();
+    fn find_targets(&self, view: &View) -> Targets {
+        let mut targets = Targets::default();
+        let sandboxes = lookup::Sandboxes::new(view, &self.ids);
         for (host, id) in &self.ids {
             let link = lookup::host(view, host).map(|host| &host.link);
-            let obstacle = match (lookup::sandbox(view, host, id), link) {
+            let obstacle = match (sandboxes.get(host, id), link) {
                 (_, Some(Link::Down(_))) => Some(format!("host {host} is unreachable")),
                 (None, _) => Some("it no longer exists".to_owned()),
                 (Some(sandbox), _) => {
                     let obstacle = self.verb.obstacle(sandbox.state);
                     if obstacle.is_none() {
-                        targets.push((host, sandbox));
+                        self.add_target(&mut targets, host, sandbox);
                     }
                     obstacle
                 }
             };
-            skipped.extend(obstacle.map(|obstacle| (id, obstacle)));
+            let skipped = obstacle.map(|obstacle| (id.clone(), obstacle));
+            targets.skipped.extend(skipped);
         }
-        (targets, skipped)
+        targets
     }
 
-    pub(crate) fn operations(&self, view: &View) -> Vec<Operation> {
-        let (targets, _) = self.partition_targets(view);
-        let operation = |(host, sandbox): SelectedSandbox| Operation::Sandbox {
+    fn add_target(&self, targets: &mut Targets, host: &HostName, sandbox: &Sandbox) {
+        targets.operations.push(Operation::Sandbox {
             host: host.clone(),
             id: sandbox.id.clone(),
             verb: self.verb,
-        };
-        targets.into_iter().map(operation).collect()
+        });
+        targets.lines.push(TargetLine::Sandbox {
+            host: host.clone(),
+            id: sandbox.id.clone(),
+            state: sandbox.state,
+            overlay_bytes: sandbox.chain.first().and_then(|link| link.size_bytes),
+        });
+        if self.is_destructive() {
+            let removed = removed_files(sandbox).into_iter();
+            targets.lines.extend(removed.map(TargetLine::Removed));
+        }
+    }
+
+    pub(crate) fn operations(&self) -> Vec<Operation> {
+        self.targets.operations.clone()
     }
 
     /// Returns what must be typed to confirm; `None` if a key is enough.
-    fn phrase(&self, view: &View) -> Option<String> {
-        if self.verb.danger() != Danger::Destructive {
-            return None;
-        }
-        match self.partition_targets(view).0.as_slice() {
+    fn phrase(&self) -> Option<String> {
+        match self.targets.operations.as_slice() {
+            _ if !self.is_destructive() => None,
             [] => None,
-            [(_, sandbox)] => Some(sandbox.id.to_string()),
+            [operation] => Some(operation.subject().to_owned()),
             many => Some(format!("destroy {}", many.len())),
         }
     }
 
-    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        let operations = self.operations(view);
-        let possible = !operations.is_empty();
-        let submit = || DialogReply::Close(vec![Command::SubmitAll(operations)]);
-        match (self.phrase(view), key.code) {
-            (Some(phrase), KeyCode::Enter) => {
-                let confirmed = possible && phrase == self.confirmation.text();
-                return if confirmed {
-                    submit()
-                } else {
-                    DialogReply::Stay
-                };
-            }
-            (Some(_), _) => drop(self.confirmation.on_key(key)),
-            (None, KeyCode::Char('y')) if possible => return submit(),
-            (None, KeyCode::Char('n' | 'q')) => return DialogReply::close(),
-            _ => {}
+    fn submit(&self) -> DialogReply {
+        DialogReply::Close(vec![Command::SubmitAll(self.operations())])
+    }
+}
+
+impl Dialog for ConfirmVerb {
+    fn update(&mut self, view: &Arc<View>) {
+        let is_current =
+            |(known, ids): &(Arc<View>, usize)| Arc::ptr_eq(known, view) && *ids == self.ids.len();
+        if !self.inputs.as_ref().is_some_and(is_current) {
+            self.inputs = Some((view.clone(), self.ids.len()));
+            self.targets = self.find_targets(view);
+            let phrase = self.phrase();
+            self.form.set_phrase(&PHRASE, phrase);
         }
-        DialogReply::Stay
     }
 
-    pub(crate) fn paste(&mut self, text: &str) {
-        self.confirmation.paste(text.trim());
+    /// One dialog is enough for all failed stops.
+    fn add_failed_stop(&mut self, host: &HostName, id: &SandboxId) {
+        let target = (host.clone(), id.clone());
+        if self.reason.is_some() && !self.ids.contains(&target) {
+            self.ids.push(target);
+        }
     }
 
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let verb = self.verb.as_str();
-        let (targets, skipped) = self.partition_targets(view);
-        let mut content = Content {
-            title: format!("{verb} {}", sandbox_names(&self.ids)),
-            ..Content::default()
-        };
+    fn on_key(&mut self, key: KeyEvent, _: &Context<'_>) -> DialogReply {
+        match self.form.on_key(key) {
+            FormReply::Submit if self.form.is_confirmed(&PHRASE) => return self.submit(),
+            FormReply::Ignored => {}
+            _ => return DialogReply::Stay,
+        }
+        match key.code {
+            _ if self.phrase().is_some() => DialogReply::Ignored,
+            KeyCode::Char('y') if !self.targets.operations.is_empty() => self.submit(),
+            KeyCode::Char('n' | 'q') => DialogReply::close(),
+            _ => DialogReply::Ignored,
+        }
+    }
+
+    fn paste(&mut self, text: &str) {
+        self.form.paste(text);
+    }
+
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let (theme, verb, targets) = (*context.theme, self.verb.as_str(), &self.targets);
+        let title = format!("{verb} {}", sandbox_names(&self.ids));
+        let mut content = Content::new(title, context, width);
         if let Some(reason) = &self.reason {
-            content.push_wrapped(reason, 0, theme.warn, width);
+            content.push_wrapped(reason, 0, theme.warn);
         }
-        let style = if self.verb.danger() == Danger::Harmless {
-            theme.text
-        } else {
-            theme.warn
+        let style = match self.verb.danger() {
+            Danger::Harmless => theme.text,
+            _ => theme.warn,
         };
-        if !targets.is_empty() {
-            content.push_wrapped(&format!("{}:", self.verb.effect()), 0, style, width);
+        let is_possible = !targets.operations.is_empty();
+        if is_possible {
+            content.push_wrapped(&format!("{}:", self.verb.effect()), 0, style);
             content.push_blank();
-            for (host, sandbox) in &targets {
-                content
-                    .lines
-                    .push(sandbox_line(host, sandbox, width, theme));
-                if self.verb.danger() == Danger::Destructive {
-                    for path in removed_files(sandbox) {
-                        content.push_wrapped(&format!("· {path}"), 4, theme.text, width);
-                    }
-                }
-            }
+            let lines = &targets.lines;
+            content.push_rows(lines.len(), move |row| {
+                target_line(&lines[row], &theme, width)
+            });
         }
-        if !skipped.is_empty() {
+        if !targets.skipped.is_empty() {
             content.push_blank();
-            content.push_wrapped("Skipped:", 0, theme.dim, width);
-            for (id, reason) in skipped {
-                content.push_wrapped(&format!("{id}: {reason}"), 2, theme.dim, width);
-            }
+            content.push_wrapped("Skipped:", 0, theme.dim);
+            let skipped = &targets.skipped;
+            content.push_rows(skipped.len(), move |row| {
+                let (id, reason) = &skipped[row];
+                Line::styled(clip(&format!("  {id}: {reason}"), width), theme.dim)
+            });
         }
-        let possible = !targets.is_empty();
-        match self.phrase(view) {
-            Some(phrase) => {
+        match self.phrase() {
+            Some(_) => {
                 content.push_blank();
-                content.push_confirmation(&phrase, &self.confirmation, true, width, theme);
-                let matches = phrase == self.confirmation.text();
-                content.keys = vec![
-                    ("enter", verb, possible && matches),
-                    ("esc", "cancel", true),
-                ];
+                self.form.push(&mut content, &PHRASE);
+                let is_confirmed = self.form.is_confirmed(&PHRASE);
+                self.form.push_keys(&mut content, verb, is_confirmed);
             }
-            None => content.keys = vec![("y", verb, possible), ("n", "cancel", true)],
+            None => {
+                content.push_key("y", verb, is_possible);
+                content.push_key("n", "cancel", true);
+            }
         }
         content
     }
 }
 
-fn sandbox_line(host: &HostName, sandbox: &Sandbox, width: usize, theme: &Theme) -> Line<'static> {
-    let overlay = sandbox.chain.first().and_then(|link| link.size_bytes);
-    let overlay = overlay.map_or(String::new(), |bytes| format!("overlay {}", size(bytes)));
-    let name = fit(sandbox.id.as_str(), (width / 2).clamp(8, 40));
-    Line::from(vec![
-        Span::styled(format!("  {name} "), theme.title),
-        Span::raw(format!("{:<9} {host} {overlay}", sandbox.state.label())),
-    ])
+fn target_line(line: &TargetLine, theme: &Theme, width: usize) -> Line<'static> {
+    match line {
+        TargetLine::Sandbox {
+            host,
+            id,
+            state,
+            overlay_bytes,
+        } => {
+            let overlay =
+                overlay_bytes.map_or(String::new(), |bytes| format!("overlay {}", size(bytes)));
+            let name = fit_middle(id.as_str(), (width / 2).clamp(8, 40));
+            Line::from(vec![
+                Span::styled(format!("  {name} "), theme.title),
+                Span::raw(format!("{:<9} {host} {overlay}", state.label())),
+            ])
+        }
+        TargetLine::Removed(path) => {
+            let path = fit_middle(path, width.saturating_sub(6));
+            Line::styled(format!("    · {path}"), theme.text)
+        }
+    }
 }
 
 fn removed_files(sandbox: &Sandbox) -> Vec<String> {

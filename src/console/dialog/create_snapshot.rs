@@ -1,12 +1,15 @@
 //! Create and push: upload a snapshot of a sandbox to the bucket.
 
-use crossterm::event::{KeyCode, KeyEvent};
+use std::sync::Arc;
 
-use super::{Content, DialogReply, TextInput};
+use crossterm::event::KeyEvent;
+
+use super::control::Control;
+use super::form::{Form, FormReply};
+use super::{Content, Context, Dialog, DialogReply};
 use crate::app::Command;
 use crate::format::size;
 use crate::lookup;
-use crate::theme::Theme;
 use snapdeck_engine::{Link, View};
 use snapdeck_model::{
     Consistency, HostName, Method, Operation, Sandbox, SandboxId, SandboxState, SnapshotName,
@@ -36,22 +39,37 @@ pub(crate) struct CreateSnapshotDialog {
     verb: SnapshotVerb,
     host: HostName,
     sandbox: SandboxId,
-    name: TextInput,
-    live: bool,
-    overwrite: bool,
-    focus: CreateField,
+    form: Form<CreateField>,
+    /// Size of the object that has the name.
+    existing_bytes: Option<u64>,
+    /// The view and the name of which the object is.
+    inputs: Option<(Arc<View>, String)>,
 }
 
 impl CreateSnapshotDialog {
-    pub(crate) fn new(verb: SnapshotVerb, host: HostName, sandbox: SandboxId) -> Self {
+    /// Returns a form with a `proposed` name, which typing replaces.
+    pub(crate) fn new(
+        verb: SnapshotVerb,
+        host: HostName,
+        sandbox: SandboxId,
+        proposed: Option<SnapshotName>,
+    ) -> Self {
+        let name = proposed.as_ref().map_or("", SnapshotName::as_str);
         Self {
             verb,
             host,
             sandbox,
-            name: TextInput::default(),
-            live: false,
-            overwrite: false,
-            focus: CreateField::Name,
+            form: Form::new([
+                (CreateField::Name, "Name: ", Control::text(name)),
+                (CreateField::Overwrite, "", Control::CheckBox(false)),
+                (
+                    CreateField::Live,
+                    "live: do not pause the guest",
+                    Control::CheckBox(false),
+                ),
+            ]),
+            existing_bytes: None,
+            inputs: None,
         }
     }
 
@@ -63,24 +81,8 @@ impl CreateSnapshotDialog {
     }
 
     fn name(&self) -> Result<SnapshotName, String> {
-        let name = self.name.text().parse::<SnapshotName>();
+        let name = self.form.text(&CreateField::Name).parse::<SnapshotName>();
         name.map_err(|error| error.to_string())
-    }
-
-    fn exists(&self, view: &View) -> bool {
-        self.name()
-            .is_ok_and(|name| lookup::object(view, &name).is_some())
-    }
-
-    fn visible_fields(&self, view: &View) -> Vec<CreateField> {
-        let mut fields = vec![CreateField::Name];
-        if self.can_be_live(view) {
-            fields.push(CreateField::Live);
-        }
-        if self.exists(view) {
-            fields.push(CreateField::Overwrite);
-        }
-        fields
     }
 
     fn can_be_live(&self, view: &View) -> bool {
@@ -112,16 +114,16 @@ impl CreateSnapshotDialog {
             return Err(reason);
         }
         let name = self.name()?;
-        if self.exists(view) && !self.overwrite {
+        if self.existing_bytes.is_some() && !self.form.is_checked(&CreateField::Overwrite) {
             return Err(format!(
                 "{name} already exists in the bucket: select overwrite or choose another name"
             ));
         }
         let (host, sandbox) = (self.host.clone(), self.sandbox.clone());
-        let overwrite = self.overwrite && self.exists(view);
+        let overwrite = self.existing_bytes.is_some();
         Ok(match self.verb {
             SnapshotVerb::Create => {
-                let live = self.live && self.can_be_live(view);
+                let live = self.form.is_checked(&CreateField::Live) && self.can_be_live(view);
                 Operation::Create {
                     host,
                     sandbox,
@@ -139,105 +141,6 @@ impl CreateSnapshotDialog {
                 compact: false,
             },
         })
-    }
-
-    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        if let Some(focus) = super::moved_focus(&self.visible_fields(view), self.focus, key.code) {
-            self.focus = focus;
-            return DialogReply::Stay;
-        }
-        match key.code {
-            KeyCode::Enter => {
-                if let Ok(operation) = self.operation(view) {
-                    return DialogReply::Close(vec![Command::Submit(operation)]);
-                }
-            }
-            KeyCode::Char(' ') if self.focus == CreateField::Live => self.live = !self.live,
-            KeyCode::Char(' ') if self.focus == CreateField::Overwrite => {
-                self.overwrite = !self.overwrite
-            }
-            _ if self.focus == CreateField::Name => {
-                let before = self.name.text().to_owned();
-                self.name.on_key(key);
-                if before != self.name.text() {
-                    self.overwrite = false;
-                }
-            }
-            _ => {}
-        }
-        DialogReply::Stay
-    }
-
-    pub(crate) fn paste(&mut self, text: &str) {
-        if self.focus == CreateField::Name {
-            self.name.paste(text.trim());
-            self.overwrite = false;
-        }
-    }
-
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let mut content = Content {
-            title: format!(
-                "{} a snapshot of {} on {}",
-                self.verb_name(),
-                self.sandbox,
-                self.host
-            ),
-            ..Content::default()
-        };
-        let refusal = self.refusal(view);
-        if let Some(sandbox) = lookup::sandbox(view, &self.host, &self.sandbox) {
-            content.push_wrapped(&describe_upload(sandbox), 0, theme.text, width);
-            if sandbox.state == SandboxState::Saved {
-                content.push_wrapped(
-                    "The saved memory is not on the disk: the snapshot has only the data on the \
-                     disk, as after a power cut.",
-                    0,
-                    theme.warn,
-                    width,
-                );
-            }
-            content.push_blank();
-        }
-        content.push_text_input(
-            "Name: ",
-            &self.name,
-            self.focus == CreateField::Name,
-            width,
-            theme,
-        );
-        self.describe_name(&mut content, view, theme, width);
-        if self.can_be_live(view) {
-            content.push_blank();
-            let focused = self.focus == CreateField::Live;
-            content.push_check_box(
-                "live: do not pause the guest",
-                self.live,
-                focused,
-                true,
-                theme,
-            );
-            if self.live {
-                let warning = "Live: the disk is read while the guest writes to it. The snapshot may \
-                    be inconsistent (live-unsafe), its file system unclean and open files incomplete; check it \
-                    before it becomes a base.";
-                content.push_wrapped(warning, 4, theme.warn, width);
-            } else {
-                let effect = self.describe_effect(view);
-                content.push_wrapped(&effect, 4, theme.dim, width);
-            }
-        }
-        if let Some(reason) = &refusal {
-            content.push_blank();
-            content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
-        }
-        let ready = self.operation(view).is_ok();
-        content.keys = vec![("enter", self.verb_name(), ready), ("tab", "next", true)];
-        if self.focus != CreateField::Name {
-            content.keys.push(("space", "toggle", true));
-        }
-        content.keys.push(("esc", "cancel", true));
-        content
     }
 
     /// Returns how a running guest's disk is read: the pause of the guest, and the consistency of the snapshot.
@@ -272,27 +175,114 @@ impl CreateSnapshotDialog {
         format!("{pause} The snapshot is {consistency}.")
     }
 
-    fn describe_name(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
-        match self.name() {
-            _ if self.name.text().is_empty() => {
+    fn describe_name(&self, content: &mut Content<'_>, view: &View) {
+        let theme = content.theme;
+        match (self.name(), self.existing_bytes) {
+            _ if self.form.text(&CreateField::Name).is_empty() => {
                 let rule =
                     "1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit";
-                content.push_wrapped(rule, 6, theme.dim, width);
+                content.push_wrapped(rule, 6, theme.dim);
             }
-            Err(error) => content.push_wrapped(&format!("✗ {error}"), 6, theme.bad, width),
-            Ok(name) if self.exists(view) => {
-                let bytes = lookup::object(view, &name).map_or(0, |object| object.size_bytes);
+            (Err(error), _) => content.push_wrapped(&format!("✗ {error}"), 6, theme.bad),
+            (Ok(name), Some(bytes)) => {
                 let text = format!("! {name} already exists in the bucket ({})", size(bytes));
-                content.push_wrapped(&text, 6, theme.warn, width);
-                let label = format!("overwrite: replace {name} in the bucket");
-                let focused = self.focus == CreateField::Overwrite;
-                content.push_check_box(&label, self.overwrite, focused, true, theme);
+                content.push_wrapped(&text, 6, theme.warn);
             }
-            Ok(name) => {
+            (Ok(name), None) => {
                 let text = format!("✓ uploads to {}{}", view.bucket.location, name.file_name());
-                content.push_wrapped(&text, 6, theme.good, width);
+                content.push_wrapped(&text, 6, theme.good);
             }
         }
+    }
+}
+
+impl Dialog for CreateSnapshotDialog {
+    fn update(&mut self, view: &Arc<View>) {
+        let name = self.form.text(&CreateField::Name);
+        let is_current = |(known, of): &(Arc<View>, String)| Arc::ptr_eq(known, view) && of == name;
+        if self.inputs.as_ref().is_some_and(is_current) {
+            return;
+        }
+        let is_renamed = self.inputs.as_ref().is_some_and(|(_, of)| of != name);
+        self.inputs = Some((view.clone(), name.to_owned()));
+        if is_renamed {
+            self.form.check(&CreateField::Overwrite, false);
+        }
+        let name = self.name().ok();
+        let object = name.as_ref().and_then(|name| lookup::object(view, name));
+        self.existing_bytes = object.map(|object| object.size_bytes);
+        let label = name.map(|name| format!("overwrite: replace {name} in the bucket"));
+        self.form
+            .set_label(&CreateField::Overwrite, label.unwrap_or_default(), true);
+        self.form
+            .show(&CreateField::Overwrite, self.existing_bytes.is_some());
+        let can_be_live = self.can_be_live(view);
+        self.form.show(&CreateField::Live, can_be_live);
+    }
+
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
+        match self.form.on_key(key) {
+            FormReply::Submit => match self.operation(context.view) {
+                Ok(operation) => DialogReply::Close(vec![Command::Submit(operation)]),
+                Err(_) => DialogReply::Stay,
+            },
+            FormReply::Ignored => DialogReply::Ignored,
+            FormReply::Handled | FormReply::Changed(_) => DialogReply::Stay,
+        }
+    }
+
+    fn on_click(&mut self, target: usize, _: &Context<'_>) -> DialogReply {
+        self.form.on_click(target);
+        DialogReply::Stay
+    }
+
+    fn paste(&mut self, text: &str) {
+        self.form.paste(text);
+    }
+
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let (view, theme) = (&**context.view, context.theme);
+        let title = format!(
+            "{} a snapshot of {} on {}",
+            self.verb_name(),
+            self.sandbox,
+            self.host
+        );
+        let mut content = Content::new(title, context, width);
+        if let Some(sandbox) = lookup::sandbox(view, &self.host, &self.sandbox) {
+            content.push_wrapped(&describe_upload(sandbox), 0, theme.text);
+            if sandbox.state == SandboxState::Saved {
+                content.push_wrapped(
+                    "The saved memory is not on the disk: the snapshot has only the data on the \
+                     disk, as after a power cut.",
+                    0,
+                    theme.warn,
+                );
+            }
+            content.push_blank();
+        }
+        self.form.push(&mut content, &CreateField::Name);
+        self.describe_name(&mut content, view);
+        self.form.push(&mut content, &CreateField::Overwrite);
+        if self.can_be_live(view) {
+            content.push_blank();
+            self.form.push(&mut content, &CreateField::Live);
+            if self.form.is_checked(&CreateField::Live) {
+                let warning = "Live: the disk is read while the guest writes to it. The snapshot may \
+                    be inconsistent (live-unsafe), its file system unclean and open files incomplete; check it \
+                    before it becomes a base.";
+                content.push_wrapped(warning, 4, theme.warn);
+            } else {
+                content.push_wrapped(&self.describe_effect(view), 4, theme.dim);
+            }
+        }
+        if let Some(reason) = self.refusal(view) {
+            content.push_blank();
+            content.push_refusal(&reason);
+        }
+        let ready = self.operation(view).is_ok();
+        self.form.push_keys(&mut content, self.verb_name(), ready);
+        content
     }
 }
 
@@ -300,7 +290,7 @@ impl CreateSnapshotDialog {
 pub(crate) fn push_refusal(sandbox: &Sandbox) -> Option<String> {
     (!sandbox.state.is_quiescent()).then(|| {
         format!(
-            "{} is {}: push needs a stopped or paused sandbox; use create (c) for a running one",
+            "{} is {}: push needs a stopped or paused sandbox; use create for a running one",
             sandbox.id,
             sandbox.state.label()
         )

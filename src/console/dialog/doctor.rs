@@ -3,11 +3,12 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, DialogReply};
+use super::{Content, Context, Dialog, DialogReply};
+use crate::actions::Action;
 use crate::app::Command;
 use crate::format;
 use crate::theme::Theme;
-use snapdeck_engine::{HealthCheckView, View};
+use snapdeck_engine::HealthCheckView;
 use snapdeck_model::{Check, Verdict};
 
 #[derive(Debug)]
@@ -15,34 +16,31 @@ pub(crate) struct DoctorDialog;
 
 const CHECK_NAME_WIDTH: usize = 20;
 
-impl DoctorDialog {
-    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
+impl Dialog for DoctorDialog {
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
         match key.code {
-            KeyCode::Char('q' | 'D') | KeyCode::Enter => DialogReply::close(),
+            KeyCode::Char('q') | KeyCode::Enter => DialogReply::close(),
+            _ if context.is_key(key, Action::Doctor) => DialogReply::close(),
             // Checks that still run are not restarted.
             KeyCode::Char('r') => DialogReply::Execute(vec![Command::RunChecks]),
-            _ => DialogReply::Stay,
+            _ => DialogReply::Ignored,
         }
     }
 
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let mut content = Content {
-            title: "doctor".to_owned(),
-            ..Content::default()
-        };
-        for target in &view.health_checks {
-            if !content.lines.is_empty() {
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let theme = context.theme;
+        let mut content = Content::new("doctor", context, width);
+        for target in &context.view.health_checks {
+            if content.length() > 0 {
                 content.push_blank();
             }
-            content.lines.push(heading(target, theme));
+            content.push_line(heading(target, theme));
             let checks = target.report.iter().flat_map(|report| &report.checks);
-            checks.for_each(|check| push_check(&mut content, check, theme, width));
+            checks.for_each(|check| push_check(&mut content, check));
         }
-        content.keys = vec![
-            ("esc", "close", true),
-            ("j k", "scroll", true),
-            ("r", "run again", true),
-        ];
+        content.push_key("esc", "close", true);
+        content.push_key("j k", "scroll", true);
+        content.push_key("r", "run again", true);
         content
     }
 }
@@ -74,7 +72,8 @@ fn heading(target: &HealthCheckView, theme: &Theme) -> Line<'static> {
     ])
 }
 
-fn push_check(content: &mut Content, check: &Check, theme: &Theme, width: usize) {
+fn push_check(content: &mut Content<'_>, check: &Check) {
+    let (theme, width) = (content.theme, content.width);
     let (mut sign, style) = match check.verdict {
         Verdict::Passed => ("✓", theme.good),
         Verdict::Warning => ("!", theme.warn),
@@ -83,12 +82,12 @@ fn push_check(content: &mut Content, check: &Check, theme: &Theme, width: usize)
     let mut name = format::fit(&check.name, CHECK_NAME_WIDTH);
     for line in format::wrap(&check.finding, width.saturating_sub(CHECK_NAME_WIDTH + 4)) {
         let name = std::mem::replace(&mut name, " ".repeat(CHECK_NAME_WIDTH));
-        content.lines.push(Line::from(vec![
+        content.push_line(Line::from(vec![
             Span::styled(format!(" {} ", std::mem::replace(&mut sign, " ")), style),
             Span::raw(format!("{name} {line}")),
         ]));
     }
     if let Some(fix) = &check.fix {
-        content.push_wrapped(&format!("→ {fix}"), 5, theme.warn, width);
+        content.push_wrapped(&format!("→ {fix}"), 5, theme.warn);
     }
 }

@@ -3,13 +3,11 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, DialogReply, TextInput};
-use crate::actions::Entry;
+use super::{Content, Context, Dialog, DialogReply, TextInput};
+use crate::actions::{Action, Entry};
 use crate::format;
-use crate::keymap::Keymap;
 use crate::query::rank;
 use crate::table::ACTIONS;
-use crate::theme::Theme;
 
 #[derive(Debug, Default)]
 pub(crate) struct Help {
@@ -27,33 +25,34 @@ const SIGNS: &[&str] = &[
     "Filters     words of a name, state:running, size>10G, memory<=4G, users:0, age<7d, date>2026-01-31, !word",
 ];
 
-impl Help {
-    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
-        match key.code {
-            KeyCode::Enter | KeyCode::F(1) => return DialogReply::close(),
-            KeyCode::Char('?') if self.search.text().is_empty() => return DialogReply::close(),
-            _ => self.search.on_key(key),
-        };
-        DialogReply::Stay
+impl Dialog for Help {
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
+        let is_help = self.search.text().is_empty() && context.is_key(key, Action::Help);
+        if is_help || matches!(key.code, KeyCode::Enter | KeyCode::F(1)) {
+            return DialogReply::close();
+        }
+        match self.search.on_key(key) {
+            true => DialogReply::Stay,
+            false => DialogReply::Ignored,
+        }
     }
 
-    pub(crate) fn paste(&mut self, text: &str) {
+    fn paste(&mut self, text: &str) {
         self.search.paste(text);
     }
 
-    pub(crate) fn content(&self, keymap: &Keymap, theme: &Theme, width: usize) -> Content {
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let theme = context.theme;
         let query = self.search.text();
         // The title stays visible while the rest is scrolled.
-        let mut content = Content {
-            title: match query {
-                "" => "help".to_owned(),
-                query => format!("help: {query}▏"),
-            },
-            ..Content::default()
+        let title = match query {
+            "" => "help".to_owned(),
+            query => format!("help: {query}▏"),
         };
+        let mut content = Content::new(title, context, width);
         let mut count = 0;
         for entry in ACTIONS {
-            let keys: Vec<String> = keymap.keys(entry.action).collect();
+            let keys: Vec<String> = context.keymap.keys(entry.action).collect();
             let keys = keys.join(", ");
             let all = format!("{} {keys} {}", entry.name, entry.sentence);
             // Scattered letters match nearly every sentence.
@@ -63,7 +62,7 @@ impl Help {
             count += 1;
             let mut keys = format::fit(&keys, KEYS_WIDTH);
             for line in format::wrap(&entry_sentence(entry), width.saturating_sub(KEYS_WIDTH + 1)) {
-                content.lines.push(Line::from(vec![
+                content.push_line(Line::from(vec![
                     Span::styled(
                         std::mem::replace(&mut keys, " ".repeat(KEYS_WIDTH)),
                         theme.key,
@@ -75,18 +74,16 @@ impl Help {
         let matches = |line: &&&str| line.to_lowercase().contains(&query.to_lowercase());
         let signs: Vec<&&str> = SIGNS.iter().filter(matches).collect();
         if count == 0 && signs.is_empty() {
-            content.push_wrapped("No action matches.", 0, theme.dim, width);
+            content.push_wrapped("No action matches.", 0, theme.dim);
         } else if count > 0 && !signs.is_empty() {
             content.push_blank();
         }
         for line in signs {
-            content.push_wrapped(line, 0, theme.dim, width);
+            content.push_wrapped(line, 0, theme.dim);
         }
-        content.keys = vec![
-            ("type", "search", true),
-            ("↑ ↓", "scroll", true),
-            ("esc", "close", true),
-        ];
+        content.push_key("type", "search", true);
+        content.push_key("↑ ↓", "scroll", true);
+        content.push_key("esc", "close", true);
         content
     }
 }

@@ -3,57 +3,61 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::Line;
 
-use super::{Content, DialogReply};
+use super::{Content, Context, Dialog, DialogReply};
+use crate::actions::Action;
 use crate::app::Command;
 use crate::format;
 use crate::jobs::format_time_ago;
-use crate::theme::Theme;
-use snapdeck_engine::View;
 
 #[derive(Debug)]
 pub(crate) struct InterruptedJobsDialog;
 
-impl InterruptedJobsDialog {
-    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        let ids = || view.interrupted_jobs.iter().map(|job| job.id).collect();
+impl Dialog for InterruptedJobsDialog {
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
+        let jobs = &context.view.interrupted_jobs;
+        let ids = || jobs.iter().map(|job| job.id).collect();
         match key.code {
-            KeyCode::Char('t') => DialogReply::Close(vec![Command::ResumeInterrupted(ids())]),
-            KeyCode::Char('X') => DialogReply::Close(vec![Command::DiscardInterrupted(ids())]),
             KeyCode::Char('q' | 'n') => DialogReply::close(),
-            _ => DialogReply::Stay,
+            _ if context.is_key(key, Action::Retry) => {
+                DialogReply::Close(vec![Command::ResumeInterrupted(ids())])
+            }
+            _ if context.is_key(key, Action::Dismiss) => {
+                DialogReply::Close(vec![Command::DiscardInterrupted(ids())])
+            }
+            _ => DialogReply::Ignored,
         }
     }
 
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let number = view.interrupted_jobs.len();
-        let mut content = Content {
-            title: "interrupted jobs".to_owned(),
-            ..Content::default()
-        };
-        let verb = if number == 1 { "was" } else { "were" };
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let theme = context.theme;
+        let jobs = &context.view.interrupted_jobs;
+        let mut content = Content::new("interrupted jobs", context, width);
+        let verb = if jobs.len() == 1 { "was" } else { "were" };
         let text = format!(
             "{} {verb} not finished when snapdeck last exited:",
-            format::count(number, "job")
+            format::count(jobs.len(), "job")
         );
-        content.push_wrapped(&text, 0, theme.text, width);
+        content.push_wrapped(&text, 0, theme.text);
         content.push_blank();
-        for job in view.interrupted_jobs.iter() {
+        for job in jobs.iter() {
             let line = format!(
                 "  {}, {}, requested {}",
                 job.title,
                 job.progress_label(),
                 format_time_ago(job.requested_at)
             );
-            content.lines.push(Line::raw(format::clip(&line, width)));
+            content.push_line(Line::raw(format::clip(&line, width)));
         }
         content.push_blank();
-        let text = "Pulls resume; other jobs restart. A job whose sandbox, snapshot or object was replaced meanwhile fails. You can decide one by one on the Jobs page (J); until then they are kept.";
-        content.push_wrapped(text, 0, theme.dim, width);
-        content.keys = vec![
-            ("t", "resume all", true),
-            ("X", "discard all", true),
-            ("esc", "decide later", true),
-        ];
+        let text = format!(
+            "Pulls resume; other jobs restart. A job whose sandbox, snapshot or object was replaced meanwhile fails. \
+             You can decide one by one on the Jobs page ({}); until then they are kept.",
+            context.key(Action::Jobs)
+        );
+        content.push_wrapped(&text, 0, theme.dim);
+        content.push_key(context.key(Action::Retry), "resume all", true);
+        content.push_key(context.key(Action::Dismiss), "discard all", true);
+        content.push_key("esc", "decide later", true);
         content
     }
 }

@@ -3,84 +3,86 @@
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, DialogReply};
+use super::{Content, Context, Dialog, DialogReply};
+use crate::actions::Action;
 use crate::app::Command;
 use crate::format::{self, size};
 use crate::lookup;
 use crate::theme::Theme;
-use snapdeck_engine::{JobId, JobState, JobView, View, pause_summary, transfer_summary};
+use snapdeck_engine::{JobId, JobState, JobView, pause_summary, transfer_summary};
 use snapdeck_model::Outcome;
 
 #[derive(Debug)]
 pub(crate) struct JobDetails(pub JobId);
 
-impl JobDetails {
-    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        let job = lookup::job(view, self.0);
+impl Dialog for JobDetails {
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
+        let job = lookup::job(context.view, self.0);
         let finished = job.is_some_and(|job| job.state.is_finished());
         match key.code {
-            KeyCode::Char('q' | 'J') | KeyCode::Enter => DialogReply::close(),
-            KeyCode::Char('x') if !finished => DialogReply::Execute(vec![Command::Cancel(self.0)]),
-            KeyCode::Char('t') => match job {
+            KeyCode::Char('q') | KeyCode::Enter => DialogReply::close(),
+            _ if context.is_key(key, Action::Jobs) => DialogReply::close(),
+            _ if context.is_key(key, Action::Cancel) && !finished => {
+                DialogReply::Execute(vec![Command::Cancel(self.0)])
+            }
+            _ if context.is_key(key, Action::Retry) => match job {
                 Some(job) if matches!(job.state, JobState::Failed(_)) => {
                     DialogReply::Close(vec![Command::Retry(self.0, job.operation.clone())])
                 }
                 _ => DialogReply::Stay,
             },
-            KeyCode::Char('X') if finished => DialogReply::Close(vec![Command::Dismiss(self.0)]),
-            _ => DialogReply::Stay,
+            _ if context.is_key(key, Action::Dismiss) && finished => {
+                DialogReply::Close(vec![Command::Dismiss(self.0)])
+            }
+            _ => DialogReply::Ignored,
         }
     }
 
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let mut content = Content {
-            title: format!("job {}", self.0.0),
-            ..Content::default()
-        };
-        content.keys = vec![("esc", "close", true), ("j k", "scroll", true)];
-        let Some(job) = lookup::job(view, self.0) else {
-            content.push_wrapped("This job was dismissed.", 0, theme.dim, width);
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let theme = context.theme;
+        let mut content = Content::new(format!("job {}", self.0.0), context, width);
+        content.push_key("esc", "close", true);
+        content.push_key("j k", "scroll", true);
+        let Some(job) = lookup::job(context.view, self.0) else {
+            content.push_wrapped("This job was dismissed.", 0, theme.dim);
             return content;
         };
-        content.push_wrapped(&job.title(), 0, theme.title, width);
+        content.push_wrapped(&job.title(), 0, theme.title);
         if let Some(host) = job.operation.host() {
-            content.push_wrapped(&format!("on host {host}"), 0, theme.dim, width);
+            content.push_wrapped(&format!("on host {host}"), 0, theme.dim);
         }
         content.push_blank();
         match &job.state {
-            JobState::Queued => content.push_wrapped("◌ queued", 0, theme.dim, width),
+            JobState::Queued => content.push_wrapped("◌ queued", 0, theme.dim),
             JobState::Running => {
                 let phase = job.progress().phase.as_str();
-                content.push_wrapped(&format!("● {phase}"), 0, theme.good, width);
+                content.push_wrapped(&format!("● {phase}"), 0, theme.good);
             }
             JobState::Cancelling => {
-                content.push_wrapped("◐ cancelling: cleaning up", 0, theme.warn, width)
+                content.push_wrapped("◐ cancelling: cleaning up", 0, theme.warn)
             }
             JobState::Finished(outcome) => {
-                content.push_wrapped(
-                    &format!("✓ {}", outcome_text(outcome)),
-                    0,
-                    theme.good,
-                    width,
-                );
+                content.push_wrapped(&format!("✓ {}", outcome_text(outcome)), 0, theme.good);
             }
             JobState::Failed(error) => {
-                content.push_wrapped(&format!("✗ {}", error.message()), 0, theme.bad, width);
+                content.push_wrapped(&format!("✗ {}", error.message()), 0, theme.bad);
                 if let Some(hint) = error.hint_text() {
-                    content.push_wrapped(&format!("→ {hint}"), 0, theme.warn, width);
+                    content.push_wrapped(&format!("→ {hint}"), 0, theme.warn);
                 }
             }
         }
         content.push_blank();
-        content.lines.extend(log_lines(job, theme, width));
+        content.push_lines(log_lines(job, theme, width));
         if matches!(job.state, JobState::Failed(_)) {
-            content.keys.push(("t", "retry", true));
+            content.push_key(context.key(Action::Retry), "retry", true);
         }
-        content.keys.push(if job.state.is_finished() {
-            ("X", "dismiss", true)
-        } else {
-            ("x", "cancel", job.state != JobState::Cancelling)
-        });
+        match job.state.is_finished() {
+            true => content.push_key(context.key(Action::Dismiss), "dismiss", true),
+            false => {
+                let possible = job.state != JobState::Cancelling;
+                content.push_key(context.key(Action::Cancel), "cancel", possible);
+            }
+        }
         content
     }
 }

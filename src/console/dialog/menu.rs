@@ -1,16 +1,17 @@
-//! The sandbox menu: all verbs, a letter each.
+//! The sandbox menu: all verbs, chosen by a letter, or with the arrows and enter.
+
+use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
 use super::confirm_verb::{ConfirmVerb, sandbox_names};
-use super::{Content, Dialog, DialogReply};
+use super::{Content, Context, Dialog, DialogReply};
 use crate::app::Command;
 use crate::format::fit;
 use crate::lookup;
-use crate::theme::Theme;
 use snapdeck_engine::View;
-use snapdeck_model::{Danger, HostName, SandboxId, SandboxVerb};
+use snapdeck_model::{Danger, HostName, SandboxId, SandboxState, SandboxVerb};
 
 /// The letters, which are those of the list if it has a key for the verb.
 const VERBS: &[(char, SandboxVerb)] = &[
@@ -28,65 +29,132 @@ const VERBS: &[(char, SandboxVerb)] = &[
 #[derive(Debug)]
 pub(crate) struct SandboxMenu {
     ids: Vec<(HostName, SandboxId)>,
+    row: usize,
+    /// For each verb, why it changes none of the sandboxes.
+    obstacles: Vec<Option<String>>,
+    /// The view of which the obstacles are.
+    view: Option<Arc<View>>,
 }
 
 impl SandboxMenu {
-    pub(crate) fn new(ids: Vec<(HostName, SandboxId)>) -> Self {
-        Self { ids }
+    /// Returns the menu of these sandboxes, with the first possible verb selected.
+    pub(crate) fn new(ids: Vec<(HostName, SandboxId)>, view: &Arc<View>) -> Self {
+        let mut menu = Self {
+            ids,
+            row: 0,
+            obstacles: Vec::new(),
+            view: None,
+        };
+        menu.update(view);
+        let first = menu.obstacles.iter().position(Option::is_none);
+        menu.row = first.unwrap_or(0);
+        menu
     }
 
-    /// Returns why `verb` changes none of the sandboxes.
-    fn obstacle(&self, view: &View, verb: SandboxVerb) -> Option<String> {
-        let mut first = None;
+    /// Returns the obstacle of the first sandbox for each verb, unless one of the sandboxes has none.
+    fn find_obstacles(&self, view: &View) -> Vec<Option<String>> {
+        let sandboxes = lookup::Sandboxes::new(view, &self.ids);
+        // Of thousands of sandboxes, only the states differ.
+        let mut states: Vec<Option<SandboxState>> = Vec::new();
         for (host, id) in &self.ids {
-            let sandbox = lookup::sandbox(view, host, id);
-            let missing = || Some("it no longer exists".to_owned());
-            match sandbox.map_or_else(missing, |sandbox| verb.obstacle(sandbox.state)) {
-                None => return None,
-                Some(obstacle) => first = first.or(Some(obstacle)),
+            let state = sandboxes.get(host, id).map(|sandbox| sandbox.state);
+            if !states.contains(&state) {
+                states.push(state);
             }
         }
-        first
+        let obstacle = |verb: SandboxVerb| {
+            let mut obstacles = states.iter().map(|state| match state {
+                Some(state) => verb.obstacle(*state),
+                None => Some("it no longer exists".to_owned()),
+            });
+            let first = obstacles.next()?;
+            first.filter(|_| obstacles.all(|obstacle| obstacle.is_some()))
+        };
+        VERBS.iter().map(|(_, verb)| obstacle(*verb)).collect()
     }
 
-    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        let KeyCode::Char(typed) = key.code else {
-            return DialogReply::Stay;
-        };
-        if typed == 'q' {
-            return DialogReply::close();
+    fn run(&self, row: usize, view: &Arc<View>) -> DialogReply {
+        let is_possible = matches!(self.obstacles.get(row), Some(None));
+        match VERBS.get(row).filter(|_| is_possible) {
+            Some((_, verb)) => confirm_or_run(*verb, self.ids.clone(), view),
+            None => DialogReply::Stay,
         }
-        let found = VERBS.iter().find(|(letter, _)| *letter == typed);
-        match found {
-            Some((_, verb)) if self.obstacle(view, *verb).is_none() => {
-                confirm_or_run(*verb, self.ids.clone(), view)
+    }
+}
+
+impl Dialog for SandboxMenu {
+    fn update(&mut self, view: &Arc<View>) {
+        if !self
+            .view
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, view))
+        {
+            self.view = Some(view.clone());
+            self.obstacles = self.find_obstacles(view);
+        }
+    }
+
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
+        let last = VERBS.len() - 1;
+        match key.code {
+            KeyCode::Up | KeyCode::BackTab | KeyCode::Char('k') => {
+                self.row = self.row.checked_sub(1).unwrap_or(last);
             }
-            _ => DialogReply::Stay,
+            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => {
+                self.row = (self.row + 1) % VERBS.len();
+            }
+            KeyCode::Home | KeyCode::Char('g') => self.row = 0,
+            KeyCode::End | KeyCode::Char('G') => self.row = last,
+            KeyCode::Enter => return self.run(self.row, context.view),
+            KeyCode::Char('q') => return DialogReply::close(),
+            KeyCode::Char(typed) => {
+                return match VERBS.iter().position(|(letter, _)| *letter == typed) {
+                    Some(row) => self.run(row, context.view),
+                    None => DialogReply::Ignored,
+                };
+            }
+            _ => return DialogReply::Ignored,
         }
+        DialogReply::Stay
     }
 
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let mut content = Content {
-            title: sandbox_names(&self.ids),
-            ..Content::default()
-        };
-        for (letter, verb) in VERBS {
-            let obstacle = self.obstacle(view, *verb);
-            let (key, style) = match &obstacle {
-                None => (theme.key, theme.text),
-                Some(_) => (theme.dim, theme.dim),
+    /// Selects a verb; a second click runs it.
+    fn on_click(&mut self, target: usize, context: &Context<'_>) -> DialogReply {
+        if self.row == target {
+            return self.run(target, context.view);
+        }
+        self.row = target;
+        DialogReply::Stay
+    }
+
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let theme = context.theme;
+        let mut content = Content::new(sandbox_names(&self.ids), context, width);
+        for (row, ((letter, verb), obstacle)) in VERBS.iter().zip(&self.obstacles).enumerate() {
+            let (key, style) = match (row == self.row, obstacle) {
+                (true, _) => (theme.selected, theme.selected),
+                (false, None) => (theme.key, theme.text),
+                (false, Some(_)) => (theme.dim, theme.dim),
             };
+            if row == self.row {
+                content.focus = Some(content.length());
+            }
             let text = format!(
                 "{} {}",
                 fit(verb.as_str(), 11),
                 obstacle.as_deref().unwrap_or(verb.effect())
             );
-            content.lines.push(Line::from(vec![
+            content.push_target(row);
+            content.push_line(Line::from(vec![
                 Span::styled(format!(" {letter} "), key),
                 Span::styled(fit(&text, width.saturating_sub(3)), style),
             ]));
         }
-        content.keys = vec![("letter", "run", true), ("esc", "close", true)];
+        let is_possible = matches!(self.obstacles.get(self.row), Some(None));
+        content.push_key("letter", "run", true);
+        content.push_key("↑ ↓", "select", true);
+        content.push_key("enter", "run selected", is_possible);
+        content.push_key("esc", "close", true);
         content
     }
 }
@@ -95,13 +163,13 @@ impl SandboxMenu {
 pub(crate) fn confirm_or_run(
     verb: SandboxVerb,
     ids: Vec<(HostName, SandboxId)>,
-    view: &View,
+    view: &Arc<View>,
 ) -> DialogReply {
     let one = ids.len() == 1;
-    let dialog = ConfirmVerb::new(verb, ids);
-    let operations = dialog.operations(view);
+    let dialog = ConfirmVerb::new(verb, ids, view);
+    let operations = dialog.operations();
     match one && verb.danger() == Danger::Harmless && !operations.is_empty() {
         true => DialogReply::Close(vec![Command::SubmitAll(operations)]),
-        false => DialogReply::Replace(Box::new(Dialog::ConfirmVerb(dialog))),
+        false => DialogReply::Replace(Box::new(dialog)),
     }
 }

@@ -1,12 +1,16 @@
 //! New: creates a sandbox on a snapshot.
 
-use crossterm::event::{KeyCode, KeyEvent};
+use std::collections::HashSet;
+use std::sync::Arc;
 
-use super::{Content, DialogReply, TextInput};
+use crossterm::event::KeyEvent;
+
+use super::control::Control;
+use super::form::{Form, FormReply};
+use super::{Content, Context, Dialog, DialogReply};
 use crate::app::Command;
-use crate::format::{parse_size, size};
+use crate::format::{parse_size, short_size, size};
 use crate::lookup;
-use crate::theme::Theme;
 use snapdeck_engine::{HostView, Link, View};
 use snapdeck_model::{HostName, Operation, SandboxId, SandboxSpec, SnapshotName};
 
@@ -25,28 +29,14 @@ enum NewSandboxField {
     Start,
 }
 
-const FORM_FIELDS: [NewSandboxField; 6] = [
-    NewSandboxField::Id,
-    NewSandboxField::Snapshot,
-    NewSandboxField::Cpus,
-    NewSandboxField::Memory,
-    NewSandboxField::Storage,
-    NewSandboxField::Start,
-];
-
 #[derive(Debug)]
 pub(crate) struct NewSandboxDialog {
     host: HostName,
-    id: TextInput,
-    /// Part of the snapshot's name.
-    snapshot_filter: TextInput,
-    /// Index of the chosen match.
-    choice: usize,
-    cpus: TextInput,
-    memory: TextInput,
-    storage: TextInput,
-    start: bool,
-    focus: NewSandboxField,
+    form: Form<NewSandboxField>,
+    /// The snapshots whose names match.
+    matches: Vec<SnapshotName>,
+    /// The view and the text of which the matches are.
+    inputs: Option<(Arc<View>, String)>,
 }
 
 /// The chosen snapshot.
@@ -66,19 +56,32 @@ impl NewSandboxDialog {
         cpus: u32,
         memory_bytes: u64,
     ) -> Self {
-        let memory = crate::format::short_size(memory_bytes);
+        let snapshot = snapshot.as_ref().map_or("", SnapshotName::as_str);
+        let (cpus, memory) = (cpus.to_string(), short_size(memory_bytes));
         Self {
             host,
-            id: TextInput::default(),
-            snapshot_filter: TextInput::with_text(
-                snapshot.as_ref().map_or("", |name| name.as_str()),
-            ),
-            choice: 0,
-            cpus: TextInput::with_text(&cpus.to_string()),
-            memory: TextInput::with_text(&memory),
-            storage: TextInput::default(),
-            start: true,
-            focus: NewSandboxField::Id,
+            form: Form::new([
+                (NewSandboxField::Id, "Id:       ", Control::text("")),
+                (
+                    NewSandboxField::Snapshot,
+                    "Snapshot: ",
+                    Control::search(snapshot),
+                ),
+                (NewSandboxField::Cpus, "CPUs:     ", Control::number(&cpus)),
+                (
+                    NewSandboxField::Memory,
+                    "Memory:   ",
+                    Control::text(&memory),
+                ),
+                (NewSandboxField::Storage, "Storage:  ", Control::text("")),
+                (
+                    NewSandboxField::Start,
+                    "start after creation",
+                    Control::CheckBox(true),
+                ),
+            ]),
+            matches: Vec::new(),
+            inputs: None,
         }
     }
 
@@ -94,8 +97,8 @@ impl NewSandboxDialog {
 
     fn id(&self, view: &View) -> Result<SandboxId, String> {
         let id: SandboxId = self
-            .id
-            .text()
+            .form
+            .text(&NewSandboxField::Id)
             .parse()
             .map_err(|error: snapdeck_model::Error| error.to_string())?;
         match lookup::sandbox(view, &self.host, &id) {
@@ -105,29 +108,30 @@ impl NewSandboxDialog {
     }
 
     /// Returns the names that contain the typed text: an exact match first, then those on the host.
-    fn matching_snapshots(&self, view: &View) -> Vec<SnapshotName> {
-        let filter = self.snapshot_filter.text().to_ascii_lowercase();
+    fn find_matches(&self, view: &View) -> Vec<SnapshotName> {
+        let typed = self.form.text(&NewSandboxField::Snapshot);
+        let filter = typed.to_ascii_lowercase();
         let host = lookup::host(view, &self.host);
         let local = host
             .iter()
             .flat_map(|host| host.snapshots.iter().map(|snapshot| &snapshot.name));
         let remote = view.bucket.objects.iter().map(|object| &object.name);
-        let mut names: Vec<SnapshotName> = Vec::new();
         let matches = |name: &&SnapshotName| name.as_str().to_ascii_lowercase().contains(&filter);
-        for name in local.chain(remote).filter(matches) {
-            let is_exact = name.as_str() == self.snapshot_filter.text();
-            match names.contains(name) {
-                true => {}
-                false if is_exact => names.insert(0, name.clone()),
-                false => names.push(name.clone()),
-            }
-        }
+        let mut unique = HashSet::new();
+        let mut names: Vec<SnapshotName> = local
+            .chain(remote)
+            .filter(matches)
+            .filter(|name| unique.insert(*name))
+            .cloned()
+            .collect();
+        // A stable sort.
+        names.sort_by_key(|name| name.as_str() != typed);
         names
     }
 
     fn base(&self, view: &View) -> Result<BaseImage, String> {
-        let matches = self.matching_snapshots(view);
-        let Some(name) = matches.get(self.choice % matches.len().max(1)) else {
+        let chosen = self.form.chosen(&NewSandboxField::Snapshot);
+        let Some(name) = self.matches.get(chosen) else {
             return Err("no snapshot on this host or in the bucket matches".to_owned());
         };
         let name = name.clone();
@@ -149,22 +153,23 @@ impl NewSandboxDialog {
     }
 
     fn cpus(&self) -> Result<u32, String> {
-        let cpus = self.cpus.text().trim().parse().ok();
+        let cpus = self.form.number(&NewSandboxField::Cpus).ok().flatten();
         cpus.filter(|cpus| (1..=MAX_CPUS).contains(cpus))
             .ok_or_else(|| format!("a number from 1 to {MAX_CPUS}"))
     }
 
     fn memory(&self) -> Result<u64, String> {
-        parse_size(self.memory.text())
+        parse_size(self.form.text(&NewSandboxField::Memory))
             .filter(|bytes| *bytes >= MIN_MEMORY)
             .ok_or_else(|| format!("a size such as 4G or 512M, at least {}", size(MIN_MEMORY)))
     }
 
     fn storage(&self, view: &View) -> Result<Option<u64>, String> {
-        if self.storage.text().trim().is_empty() {
+        let text = self.form.text(&NewSandboxField::Storage);
+        if text.trim().is_empty() {
             return Ok(None);
         }
-        let bytes = parse_size(self.storage.text()).ok_or("a size such as 60G, or empty")?;
+        let bytes = parse_size(text).ok_or("a size such as 60G, or empty")?;
         match self.base(view).ok().and_then(|base| base.disk_bytes) {
             Some(disk_bytes) if bytes < disk_bytes => Err(format!(
                 "smaller than the snapshot's disk of {}",
@@ -187,7 +192,7 @@ impl NewSandboxDialog {
                 cpus: Some(self.cpus()?),
                 memory_bytes: Some(self.memory()?),
                 storage_bytes: self.storage(view)?,
-                start: self.start,
+                start: self.form.is_checked(&NewSandboxField::Start),
             },
         };
         let pull = base.fetch_bytes.map(|_| Operation::Pull {
@@ -198,136 +203,8 @@ impl NewSandboxDialog {
         Ok(pull.into_iter().chain([new]).collect())
     }
 
-    fn focused_input(&mut self) -> Option<&mut TextInput> {
-        match self.focus {
-            NewSandboxField::Id => Some(&mut self.id),
-            NewSandboxField::Snapshot => Some(&mut self.snapshot_filter),
-            NewSandboxField::Cpus => Some(&mut self.cpus),
-            NewSandboxField::Memory => Some(&mut self.memory),
-            NewSandboxField::Storage => Some(&mut self.storage),
-            NewSandboxField::Start => None,
-        }
-    }
-
-    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        if let Some(focus) = super::moved_focus(&FORM_FIELDS, self.focus, key.code) {
-            self.focus = focus;
-            return DialogReply::Stay;
-        }
-        match (key.code, self.focus) {
-            (KeyCode::Enter, _) => {
-                if let Ok(operations) = self.operations(view) {
-                    return DialogReply::Close(vec![Command::Chain(operations)]);
-                }
-            }
-            (KeyCode::Left | KeyCode::Right, NewSandboxField::Snapshot) => {
-                let count = self.matching_snapshots(view).len().max(1);
-                let step = if key.code == KeyCode::Right {
-                    1
-                } else {
-                    count - 1
-                };
-                self.choice = (self.choice + step) % count;
-            }
-            (KeyCode::Char(' '), NewSandboxField::Start) => self.start = !self.start,
-            (_, focus) => {
-                if self.focused_input().is_some_and(|field| field.on_key(key))
-                    && focus == NewSandboxField::Snapshot
-                {
-                    self.choice = 0;
-                }
-            }
-        }
-        DialogReply::Stay
-    }
-
-    pub(crate) fn paste(&mut self, text: &str) {
-        self.choice = 0;
-        if let Some(field) = self.focused_input() {
-            field.paste(text.trim());
-        }
-    }
-
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let mut content = Content {
-            title: format!("new sandbox on {}", self.host),
-            ..Content::default()
-        };
-        let mut row = |label: &str,
-                       input: &TextInput,
-                       field: NewSandboxField,
-                       comment: Result<String, String>| {
-            content.push_text_input(label, input, self.focus == field, width, theme);
-            let (text, style) = match comment {
-                Ok(text) => (text, theme.dim),
-                Err(error) => (format!("✗ {error}"), theme.bad),
-            };
-            if !text.is_empty() {
-                content.push_wrapped(&text, 10, style, width);
-            }
-        };
-        let id = match self.id.text() {
-            "" => Ok(
-                "letters, digits, '.', '_' and '-', beginning with a letter or digit".to_owned(),
-            ),
-            _ => self.id(view).map(|_| String::new()),
-        };
-        row("Id:       ", &self.id, NewSandboxField::Id, id);
-        let base = self.base(view).map(|base| self.describe_base(&base, view));
-        row(
-            "Snapshot: ",
-            &self.snapshot_filter,
-            NewSandboxField::Snapshot,
-            base,
-        );
-        let cpus = self.cpus().map(|_| String::new());
-        row("CPUs:     ", &self.cpus, NewSandboxField::Cpus, cpus);
-        let memory = self.memory().map(|_| String::new());
-        row("Memory:   ", &self.memory, NewSandboxField::Memory, memory);
-        let storage = self.storage(view).map(|bytes| match bytes {
-            None => "same size as the snapshot's disk".to_owned(),
-            Some(_) => String::new(),
-        });
-        row(
-            "Storage:  ",
-            &self.storage,
-            NewSandboxField::Storage,
-            storage,
-        );
-        let focused = self.focus == NewSandboxField::Start;
-        content.push_check_box("start after creation", self.start, focused, true, theme);
-        content.push_blank();
-        if let Err(reason) = self.host(view) {
-            content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
-        }
-        let operations = self.operations(view);
-        if let Ok(operations) = &operations {
-            let titles: Vec<String> = operations
-                .iter()
-                .map(snapdeck_engine::operation_title)
-                .collect();
-            let start = if self.start { ", then starts it" } else { "" };
-            let text = format!(
-                "✓ {}: creates an overlay for the guest's writes{start}",
-                titles.join(", then ")
-            );
-            content.push_wrapped(&text, 0, theme.good, width);
-        }
-        content.keys = vec![
-            ("enter", "create", operations.is_ok()),
-            ("tab", "next", true),
-        ];
-        match self.focus {
-            NewSandboxField::Snapshot => content.keys.push(("← →", "next match", true)),
-            NewSandboxField::Start => content.keys.push(("space", "toggle", true)),
-            _ => {}
-        }
-        content.keys.push(("esc", "cancel", true));
-        content
-    }
-
-    fn describe_base(&self, base: &BaseImage, view: &View) -> String {
-        let matches = self.matching_snapshots(view).len();
+    fn describe_base(&self, base: &BaseImage) -> String {
+        let matches = self.matches.len();
         let mut text = format!("→ {}", base.name);
         if let Some(bytes) = base.disk_bytes {
             text.push_str(&format!(", virtual size {}", size(bytes)));
@@ -339,8 +216,102 @@ impl NewSandboxDialog {
             ));
         }
         if matches > 1 {
-            text.push_str(&format!(" ({} of {matches})", self.choice % matches + 1));
+            text.push_str(&format!(
+                " ({} of {matches})",
+                self.form.chosen(&NewSandboxField::Snapshot) + 1
+            ));
         }
         text
+    }
+}
+
+impl Dialog for NewSandboxDialog {
+    fn update(&mut self, view: &Arc<View>) {
+        let typed = self.form.text(&NewSandboxField::Snapshot);
+        let is_current =
+            |(known, of): &(Arc<View>, String)| Arc::ptr_eq(known, view) && of == typed;
+        if !self.inputs.as_ref().is_some_and(is_current) {
+            self.inputs = Some((view.clone(), typed.to_owned()));
+            self.matches = self.find_matches(view);
+            self.form
+                .set_match_count(&NewSandboxField::Snapshot, self.matches.len());
+        }
+    }
+
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
+        match self.form.on_key(key) {
+            FormReply::Submit => match self.operations(context.view) {
+                Ok(operations) => DialogReply::Close(vec![Command::Chain(operations)]),
+                Err(_) => DialogReply::Stay,
+            },
+            FormReply::Ignored => DialogReply::Ignored,
+            FormReply::Handled | FormReply::Changed(_) => DialogReply::Stay,
+        }
+    }
+
+    fn on_click(&mut self, target: usize, _: &Context<'_>) -> DialogReply {
+        self.form.on_click(target);
+        DialogReply::Stay
+    }
+
+    fn paste(&mut self, text: &str) {
+        self.form.paste(text);
+    }
+
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let (view, theme) = (&**context.view, context.theme);
+        let title = format!("new sandbox on {}", self.host);
+        let mut content = Content::new(title, context, width);
+        let id = match self.form.text(&NewSandboxField::Id) {
+            "" => Ok(
+                "letters, digits, '.', '_' and '-', beginning with a letter or digit".to_owned(),
+            ),
+            _ => self.id(view).map(|_| String::new()),
+        };
+        let base = self.base(view).map(|base| self.describe_base(&base));
+        let storage = self.storage(view).map(|bytes| match bytes {
+            None => "same size as the snapshot's disk".to_owned(),
+            Some(_) => String::new(),
+        });
+        for (field, comment) in [
+            (NewSandboxField::Id, id),
+            (NewSandboxField::Snapshot, base),
+            (NewSandboxField::Cpus, self.cpus().map(|_| String::new())),
+            (
+                NewSandboxField::Memory,
+                self.memory().map(|_| String::new()),
+            ),
+            (NewSandboxField::Storage, storage),
+            (NewSandboxField::Start, Ok(String::new())),
+        ] {
+            self.form.push(&mut content, &field);
+            match comment {
+                Ok(text) => content.push_wrapped(&text, 10, theme.dim),
+                Err(error) => content.push_wrapped(&format!("✗ {error}"), 10, theme.bad),
+            }
+        }
+        content.push_blank();
+        if let Err(reason) = self.host(view) {
+            content.push_refusal(&reason);
+        }
+        let operations = self.operations(view);
+        if let Ok(operations) = &operations {
+            let titles: Vec<String> = operations
+                .iter()
+                .map(snapdeck_engine::operation_title)
+                .collect();
+            let start = match self.form.is_checked(&NewSandboxField::Start) {
+                true => ", then starts it",
+                false => "",
+            };
+            let text = format!(
+                "✓ {}: creates an overlay for the guest's writes{start}",
+                titles.join(", then ")
+            );
+            content.push_wrapped(&text, 0, theme.good);
+        }
+        self.form
+            .push_keys(&mut content, "create", operations.is_ok());
+        content
     }
 }

@@ -8,9 +8,8 @@ use ratatui::text::Line;
 use ratatui::widgets::Widget;
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 
-use super::{Content, DialogReply};
+use super::{Content, Context, Dialog, DialogReply};
 use crate::app::Command;
-use crate::theme::Theme;
 use snapdeck_model::{AnnotationsPatch, MAX_NOTE_BYTES, is_unprintable};
 
 /// Visible lines of the note.
@@ -51,9 +50,11 @@ impl NoteDialog {
     fn fits(&self) -> bool {
         self.note().len() <= MAX_NOTE_BYTES
     }
+}
 
+impl Dialog for NoteDialog {
     /// Closes the editor; with unsaved changes the first call only shows a warning.
-    pub(crate) fn cancel(&mut self) -> DialogReply {
+    fn cancel(&mut self) -> DialogReply {
         if self.has_warned || self.note() == self.original {
             return DialogReply::close();
         }
@@ -61,7 +62,7 @@ impl NoteDialog {
         DialogReply::Stay
     }
 
-    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
+    fn on_key(&mut self, key: KeyEvent, _: &Context<'_>) -> DialogReply {
         self.has_warned = false;
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         if !(ctrl && key.code == KeyCode::Char('s')) {
@@ -82,7 +83,7 @@ impl NoteDialog {
     }
 
     /// Inserts pasted text. Terminals paste line ends as carriage returns.
-    pub(crate) fn paste(&mut self, text: &str) {
+    fn paste(&mut self, text: &str) {
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let plain = text.replace(|c: char| c.is_control() && c != '\n', " ");
         // Texts of web pages often have invisible spaces.
@@ -93,8 +94,9 @@ impl NoteDialog {
         self.text.insert_str(&plain[..end]);
     }
 
-    pub(crate) fn content(&self, theme: &Theme, width: usize) -> Content {
-        let mut content = Content::default();
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let theme = context.theme;
+        let mut content = Content::new("", context, width);
         if let Command::Annotate {
             host, bucket, name, ..
         } = &self.command
@@ -105,7 +107,7 @@ impl NoteDialog {
                 (Some(host), false) => format!("Saved on {host}."),
                 (None, _) => "Saved in the bucket.".to_owned(),
             };
-            content.push_wrapped(&location, 0, theme.dim, width);
+            content.push_wrapped(&location, 0, theme.dim);
             content.push_blank();
         }
         self.push_editor(&mut content, width);
@@ -113,22 +115,22 @@ impl NoteDialog {
         if !self.fits() {
             let text =
                 format!("✗ A note may have at most {MAX_NOTE_BYTES} bytes; this one has {length}.");
-            content.push_wrapped(&text, 0, theme.bad, width);
+            content.push_wrapped(&text, 0, theme.bad);
         }
         if self.has_warned {
             let text = "! Unsaved changes: press esc again to discard them.";
-            content.push_wrapped(text, 0, theme.warn, width);
+            content.push_wrapped(text, 0, theme.warn);
         }
-        content.keys = vec![
-            ("ctrl-s", "save", self.fits()),
-            ("enter", "new line", true),
-            ("esc", "cancel", true),
-        ];
+        content.push_key("ctrl-s", "save", self.fits());
+        content.push_key("enter", "new line", true);
+        content.push_key("esc", "cancel", true);
         content
     }
+}
 
+impl NoteDialog {
     /// Renders the editor into a buffer of its own and copies the lines.
-    fn push_editor(&self, content: &mut Content, width: usize) {
+    fn push_editor(&self, content: &mut Content<'_>, width: usize) {
         let area = Rect::new(
             0,
             0,
@@ -137,7 +139,7 @@ impl NoteDialog {
         );
         let mut buffer = Buffer::empty(area);
         (&self.text).render(area, &mut buffer);
-        let first = content.lines.len();
+        let first = content.length();
         for y in 0..area.height {
             // A wide character also takes the cells after it.
             let mut line = String::new();
@@ -149,14 +151,13 @@ impl NoteDialog {
                     .unwrap_or(1)
                     .max(1);
             }
-            content.lines.push(Line::raw(line.trim_end().to_owned()));
+            content.push_line(Line::raw(line.trim_end().to_owned()));
         }
         let cursor = self.text.screen_cursor();
         let row = cursor
             .row
             .saturating_sub(self.text.scroll_offset().0.into());
         let column = u16::try_from(cursor.col).unwrap_or(u16::MAX);
-        let row = u16::try_from(first + row).unwrap_or(u16::MAX);
-        content.cursor = Some((column.min(area.width.saturating_sub(1)), row));
+        content.cursor = Some((column.min(area.width.saturating_sub(1)), first + row));
     }
 }

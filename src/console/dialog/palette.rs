@@ -3,11 +3,9 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::text::{Line, Span};
 
-use super::{Content, DialogReply, TextInput};
+use super::{Content, Context, Dialog, DialogReply, TextInput};
 use crate::actions::{Action, Entry};
-use crate::app::App;
 use crate::format::{fit, wrap};
-use crate::perform;
 use crate::query::rank;
 use crate::table::ACTIONS;
 
@@ -35,42 +33,45 @@ fn matching_entries(query: &str) -> Vec<&'static Entry> {
     ranked.into_iter().map(|(_, entry)| entry).collect()
 }
 
-impl Palette {
-    pub(crate) fn on_key(&mut self, key: KeyEvent) -> DialogReply {
-        let last = || matching_entries(self.search.text()).len().saturating_sub(1);
+impl Dialog for Palette {
+    fn on_key(&mut self, key: KeyEvent, _: &Context<'_>) -> DialogReply {
+        let last = matching_entries(self.search.text()).len().saturating_sub(1);
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         match (key.code, ctrl) {
             (KeyCode::Up, _) | (KeyCode::Char('p'), true) => self.row = self.row.saturating_sub(1),
             (KeyCode::Down, _) | (KeyCode::Char('n'), true) => {
-                self.row = (self.row + 1).min(last())
+                self.row = (self.row + 1).min(last);
             }
-            (KeyCode::Enter, _) => {
-                if let Some(entry) = matching_entries(self.search.text()).get(self.row) {
-                    return DialogReply::Perform(entry.action);
-                }
-            }
+            (KeyCode::Enter, _) => return run(self.search.text(), self.row),
             _ if self.search.on_key(key) => self.row = 0,
-            _ => {}
+            (KeyCode::Home, _) => self.row = 0,
+            (KeyCode::End, _) => self.row = last,
+            _ => return DialogReply::Ignored,
         }
         DialogReply::Stay
     }
 
-    pub(crate) fn paste(&mut self, text: &str) {
+    fn on_click(&mut self, target: usize, _: &Context<'_>) -> DialogReply {
+        if self.row == target {
+            return run(self.search.text(), target);
+        }
+        self.row = target;
+        DialogReply::Stay
+    }
+
+    fn paste(&mut self, text: &str) {
         self.search.paste(text);
         self.row = 0;
     }
 
-    pub(crate) fn content(&self, app: &App, width: usize) -> Content {
-        let theme = &app.theme;
-        let mut content = Content {
-            title: format!(":{}▏", self.search.text()),
-            ..Content::default()
-        };
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let theme = context.theme;
+        let mut content = Content::new(format!(":{}▏", self.search.text()), context, width);
         let rest = width.saturating_sub(NAME_WIDTH + KEY_WIDTH + 2);
         let all = matching_entries(self.search.text());
         for (row, entry) in all.iter().enumerate() {
-            let refusal = perform::refusal(app, entry);
-            let keys = app.keymap.keys(entry.action).next().unwrap_or_default();
+            let refusal = (context.refusal)(entry);
+            let keys = context.keymap.keys(entry.action).next().unwrap_or_default();
             let text = refusal.as_deref().unwrap_or(entry.sentence);
             let mut texts = wrap(text, rest.max(1)).into_iter();
             let mut first = texts.next().unwrap_or_default();
@@ -83,14 +84,15 @@ impl Palette {
                 (false, false) => theme.text,
             };
             if row == self.row {
-                content.focus = u16::try_from(content.lines.len()).ok();
+                content.focus = Some(content.length());
             }
             let key_style = if style == theme.text {
                 theme.key
             } else {
                 style
             };
-            content.lines.push(Line::from(vec![
+            content.push_target(row);
+            content.push_line(Line::from(vec![
                 Span::styled(fit(entry.name, NAME_WIDTH), style),
                 Span::styled(fit(&format!(" {keys}"), KEY_WIDTH + 1), key_style),
                 Span::styled(fit(&format!(" {first}"), rest + 1), style),
@@ -98,22 +100,26 @@ impl Palette {
             // The selected action shows its whole sentence.
             for text in texts.filter(|_| row == self.row) {
                 let indent = " ".repeat(NAME_WIDTH + KEY_WIDTH + 2);
-                content
-                    .lines
-                    .push(Line::styled(fit(&format!("{indent}{text}"), width), style));
+                content.push_line(Line::styled(fit(&format!("{indent}{text}"), width), style));
             }
         }
         if all.is_empty() {
-            content.push_wrapped("No such action.", 0, theme.dim, width);
+            content.push_wrapped("No such action.", 0, theme.dim);
         }
         let possible = all
             .get(self.row)
-            .is_some_and(|entry| perform::refusal(app, entry).is_none());
-        content.keys = vec![
-            ("enter", "run", possible),
-            ("↑ ↓", "select", true),
-            ("esc", "close", true),
-        ];
+            .is_some_and(|entry| (context.refusal)(entry).is_none());
+        content.push_key("enter", "run", possible);
+        content.push_key("↑ ↓", "select", true);
+        content.push_key("esc", "close", true);
         content
+    }
+}
+
+/// Performs the action in a row.
+fn run(query: &str, row: usize) -> DialogReply {
+    match matching_entries(query).get(row) {
+        Some(entry) => DialogReply::Perform(entry.action),
+        None => DialogReply::Stay,
     }
 }

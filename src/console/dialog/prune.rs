@@ -5,23 +5,27 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
-use super::{Content, DialogReply, TextInput};
+use super::control::Control;
+use super::form::{Form, FormReply};
+use super::{Content, Context, Dialog, DialogAnswer, DialogQuery, DialogReply};
 use crate::app::Command;
 use crate::format::{self, count, size, timestamp};
 use crate::theme::Theme;
-use snapdeck_engine::{PruneRequest, View, leftover_label};
-use snapdeck_model::{Error, HostName, PrunePlan, PruneRule, Result};
+use snapdeck_engine::{PruneRequest, leftover_label};
+use snapdeck_model::{Candidate, Error, HostName, Leftover, PrunePlan, PruneRule};
 
 const PLACE_WIDTH: usize = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PruneField {
-    Hosts,
-    Bucket,
     Keep,
     Days,
     Unused,
     Leftovers,
+    Hosts,
+    Bucket,
+    /// Confirms the plan.
+    Confirmation,
 }
 
 #[derive(Debug)]
@@ -37,86 +41,83 @@ enum PruneStage {
 
 #[derive(Debug)]
 pub(crate) struct PruneDialog {
-    hosts: Vec<HostName>,
-    current: Option<HostName>,
-    /// 0: no host; 1: the current one; 2: all hosts.
-    host_scope: usize,
-    has_bucket: bool,
-    include_bucket: bool,
-    keep_newest: TextInput,
-    older_than_days: TextInput,
-    unused: bool,
-    include_leftovers: bool,
-    focus: PruneField,
+    /// The hosts of each choice.
+    scopes: Vec<Vec<HostName>>,
+    form: Form<PruneField>,
     stage: PruneStage,
-    /// Whether the confirmation is being typed.
-    is_confirming: bool,
-    confirmation: TextInput,
+    /// The phrase that confirms the plan; shown once the operator continues.
+    confirmation: Form<PruneField>,
 }
 
 impl PruneDialog {
-    /// Returns a form for a rule on the `current` host; other hosts and the bucket can be added.
-    pub(crate) fn new(hosts: Vec<HostName>, current: Option<&HostName>, has_bucket: bool) -> Self {
+    /// Returns a form for a rule on the `current` host; other hosts and the bucket at `location` can be added.
+    pub(crate) fn new(
+        hosts: Vec<HostName>,
+        current: Option<&HostName>,
+        location: Option<&str>,
+    ) -> Self {
+        let mut scopes = Vec::new();
+        scopes.extend(current.map(|host| vec![host.clone()]));
+        if hosts.len() > 1 {
+            scopes.push(hosts);
+        }
+        scopes.push(Vec::new());
+        let label = |hosts: &Vec<HostName>| match hosts.as_slice() {
+            [] => "no host".to_owned(),
+            [host] => host.to_string(),
+            hosts => count(hosts.len(), "host"),
+        };
+        let labels = scopes.iter().map(label).collect();
+        let mut form = Form::new([
+            (
+                PruneField::Keep,
+                "Keep newest N versions of each name: ",
+                Control::number(""),
+            ),
+            (PruneField::Days, "Older than (days): ", Control::number("")),
+            (
+                PruneField::Unused,
+                "unused: no sandbox on any host is based on it",
+                Control::CheckBox(false),
+            ),
+            (
+                PruneField::Leftovers,
+                "also leftovers of interrupted jobs, older than a day",
+                Control::CheckBox(true),
+            ),
+            (PruneField::Hosts, "on ", Control::choice(labels, 0)),
+            (PruneField::Bucket, "", Control::CheckBox(false)),
+        ]);
+        let label = location.map(|location| format!("in {location}"));
+        form.show(&PruneField::Bucket, label.is_some());
+        form.set_label(&PruneField::Bucket, label.unwrap_or_default(), true);
         Self {
-            host_scope: usize::from(current.is_some()),
-            hosts,
-            current: current.cloned(),
-            has_bucket,
-            include_bucket: false,
-            keep_newest: TextInput::default(),
-            older_than_days: TextInput::default(),
-            unused: false,
-            include_leftovers: true,
-            focus: PruneField::Keep,
+            scopes,
+            form,
             stage: PruneStage::Rule,
-            is_confirming: false,
-            confirmation: TextInput::default(),
-        }
-    }
-
-    fn visible_fields(&self) -> Vec<PruneField> {
-        let mut fields = vec![
-            PruneField::Keep,
-            PruneField::Days,
-            PruneField::Unused,
-            PruneField::Leftovers,
-            PruneField::Hosts,
-        ];
-        if self.has_bucket {
-            fields.push(PruneField::Bucket);
-        }
-        fields
-    }
-
-    fn target_hosts(&self) -> Vec<HostName> {
-        match self.host_scope {
-            0 => Vec::new(),
-            1 => self.current.iter().cloned().collect(),
-            _ => self.hosts.clone(),
+            confirmation: confirmation(),
         }
     }
 
     /// Returns the request, or why the form is not complete.
-    fn request(&self) -> std::result::Result<PruneRequest, String> {
-        let number = |input: &TextInput, label: &str| match input.text().trim() {
-            "" => Ok(None),
-            text => match text.parse::<u32>() {
-                Ok(number) if number > 0 => Ok(Some(number)),
-                _ => Err(format!("{label} must be a number from 1")),
-            },
+    fn request(&self) -> Result<PruneRequest, String> {
+        let number = |field, label: &str| {
+            let number = self.form.number(&field);
+            number.map_err(|()| format!("{label} must be a number from 1"))
         };
-        let keep = number(&self.keep_newest, "the number of versions to keep")?;
-        let days = number(&self.older_than_days, "the age")?;
+        let keep = number(PruneField::Keep, "the number of versions to keep")?;
+        let days = number(PruneField::Days, "the age")?;
         let day = Duration::from_secs(24 * 60 * 60);
+        let scope = self.scopes.get(self.form.chosen(&PruneField::Hosts));
         let request = PruneRequest {
             rule: PruneRule {
                 keep_newest: keep.map(|keep| keep as usize),
                 older_than: days.map(|days| day.saturating_mul(days)),
-                unused: self.unused,
+                unused: self.form.is_checked(&PruneField::Unused),
             },
-            hosts: self.target_hosts(),
-            include_bucket: self.include_bucket,
-            include_leftovers: self.include_leftovers,
+            hosts: scope.cloned().unwrap_or_default(),
+            include_bucket: self.form.is_checked(&PruneField::Bucket),
+            include_leftovers: self.form.is_checked(&PruneField::Leftovers),
             include_foreign: false,
         };
         if request.hosts.is_empty() && !request.include_bucket {
@@ -128,264 +129,252 @@ impl PruneDialog {
         Ok(request)
     }
 
-    /// Shows the plan of `request`, unless another request was made since.
-    pub(crate) fn on_plan(&mut self, request: &PruneRequest, plan: Result<PrunePlan>) {
-        if !matches!(&self.stage, PruneStage::Planning(current) if current == request) {
-            return;
-        }
-        self.stage = match plan {
-            Ok(plan) => PruneStage::Review(request.clone(), Box::new(plan)),
-            Err(error) => PruneStage::Failed(error),
-        };
-    }
-
-    pub(crate) fn on_key(&mut self, key: KeyEvent, _: &View) -> DialogReply {
-        match &self.stage {
-            PruneStage::Rule => return self.rule_key(key),
-            PruneStage::Review(request, plan) => match phrase(plan) {
-                Some(phrase) if self.is_confirming => {
-                    if key.code != KeyCode::Enter {
-                        self.confirmation.on_key(key);
-                    } else if self.confirmation.text().trim() == phrase {
-                        return submit(request, plan);
-                    }
-                    return DialogReply::Stay;
-                }
-                Some(_) if key.code == KeyCode::Char('y') => self.is_confirming = true,
-                None if key.code == KeyCode::Char('y') && !plan.is_empty() => {
-                    return submit(request, plan);
-                }
-                _ => {}
-            },
-            PruneStage::Planning(_) | PruneStage::Failed(_) => {}
-        }
-        match key.code {
-            KeyCode::Char('b') => {
-                self.stage = PruneStage::Rule;
-                self.is_confirming = false;
-                self.confirmation = TextInput::default();
-            }
-            KeyCode::Char('n' | 'q') => return DialogReply::close(),
-            _ => {}
-        }
-        DialogReply::Stay
-    }
-
     fn rule_key(&mut self, key: KeyEvent) -> DialogReply {
-        if let Some(focus) = super::moved_focus(&self.visible_fields(), self.focus, key.code) {
-            self.focus = focus;
-            return DialogReply::Stay;
-        }
-        match key.code {
-            KeyCode::Enter => {
+        match self.form.on_key(key) {
+            FormReply::Submit => {
                 if let Ok(request) = self.request() {
-                    self.stage = PruneStage::Planning(request.clone());
-                    return DialogReply::Execute(vec![Command::FindPrunable(request)]);
+                    self.stage = PruneStage::Planning(request);
                 }
+                DialogReply::Stay
             }
-            _ if self.focus == PruneField::Keep => drop(self.keep_newest.on_key(key)),
-            _ if self.focus == PruneField::Days => drop(self.older_than_days.on_key(key)),
-            KeyCode::Char(' ') => match self.focus {
-                PruneField::Hosts => {
-                    let widest_scope = 1 + usize::from(self.hosts.len() > 1);
-                    self.host_scope = (self.host_scope + 1) % (widest_scope + 1);
-                }
-                PruneField::Bucket => self.include_bucket = !self.include_bucket,
-                PruneField::Unused => self.unused = !self.unused,
-                _ => self.include_leftovers = !self.include_leftovers,
-            },
-            _ => {}
-        }
-        DialogReply::Stay
-    }
-
-    pub(crate) fn paste(&mut self, text: &str) {
-        match (&self.stage, self.focus) {
-            (PruneStage::Rule, PruneField::Keep) => self.keep_newest.paste(text.trim()),
-            (PruneStage::Rule, PruneField::Days) => self.older_than_days.paste(text.trim()),
-            (PruneStage::Review(..), _) if self.is_confirming => {
-                self.confirmation.paste(text.trim())
-            }
-            _ => {}
+            FormReply::Ignored => DialogReply::Ignored,
+            FormReply::Handled | FormReply::Changed(_) => DialogReply::Stay,
         }
     }
 
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let mut content = Content {
-            title: "prune".to_owned(),
-            ..Content::default()
-        };
-        match &self.stage {
-            PruneStage::Rule => self.push_rule_form(&mut content, view, theme, width),
-            PruneStage::Planning(_) => {
-                content.push_wrapped("◌ Searching…", 0, theme.text, width);
-                content.keys = vec![("b", "back", true)];
-            }
-            PruneStage::Failed(error) => {
-                content.push_wrapped(&format!("✗ {error}"), 0, theme.bad, width);
-                content.keys = vec![("b", "back", true)];
-            }
-            PruneStage::Review(_, plan) => self.push_plan(&mut content, plan, theme, width),
-        }
-        content.keys.push(("esc", "cancel", true));
-        content
-    }
-
-    fn push_rule_form(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
+    fn push_rule_form(&self, content: &mut Content<'_>) {
+        let theme = content.theme;
         let text = "Removes snapshots that match all conditions. Never removes one that is in use, pinned, or the \
             last good copy of one in use.";
-        content.push_wrapped(text, 0, theme.dim, width);
+        content.push_wrapped(text, 0, theme.dim);
         content.push_blank();
-        let focused = |field| self.focus == field;
-        let label = "Keep newest N versions of each name: ";
-        content.push_text_input(
-            label,
-            &self.keep_newest,
-            focused(PruneField::Keep),
-            width,
-            theme,
-        );
-        content.push_text_input(
-            "Older than (days): ",
-            &self.older_than_days,
-            focused(PruneField::Days),
-            width,
-            theme,
-        );
-        let label = "unused: no sandbox on any host is based on it";
-        content.push_check_box(label, self.unused, focused(PruneField::Unused), true, theme);
+        self.form.push(content, &PruneField::Keep);
+        self.form.push(content, &PruneField::Days);
+        self.form.push(content, &PruneField::Unused);
         content.push_blank();
-        let label = "also leftovers of interrupted jobs, older than a day";
-        content.push_check_box(
-            label,
-            self.include_leftovers,
-            focused(PruneField::Leftovers),
-            true,
-            theme,
-        );
+        self.form.push(content, &PruneField::Leftovers);
         content.push_blank();
-        let hosts = match (self.host_scope, &self.current) {
-            (0, _) | (1, None) => "on no host".to_owned(),
-            (1, Some(host)) => format!("on {host}"),
-            (_, _) => format!("on {}", count(self.hosts.len(), "host")),
-        };
-        content.push_check_box(
-            &hosts,
-            self.host_scope > 0,
-            focused(PruneField::Hosts),
-            true,
-            theme,
-        );
-        if self.has_bucket {
-            let label = format!("in {}", view.bucket.location);
-            content.push_check_box(
-                &label,
-                self.include_bucket,
-                focused(PruneField::Bucket),
-                true,
-                theme,
-            );
-        }
+        self.form.push(content, &PruneField::Hosts);
+        self.form.push(content, &PruneField::Bucket);
         let request = self.request();
         if let Err(error) = &request {
             content.push_blank();
-            content.push_wrapped(&format!("✗ {error}"), 0, theme.warn, width);
+            content.push_wrapped(&format!("✗ {error}"), 0, theme.warn);
         }
-        content.keys = vec![("enter", "search", request.is_ok()), ("tab", "next", true)];
-        if !matches!(self.focus, PruneField::Keep | PruneField::Days) {
-            content.keys.push(("space", "toggle", true));
-        }
+        self.form.push_keys(content, "search", request.is_ok());
     }
 
-    fn push_plan(&self, content: &mut Content, plan: &PrunePlan, theme: &Theme, width: usize) {
+    fn push_plan<'a>(&'a self, content: &mut Content<'a>, plan: &'a PrunePlan) {
+        let (theme, width) = (content.theme, content.width);
         for warning in &plan.warnings {
-            content.push_wrapped(&format!("! {warning}"), 0, theme.warn, width);
+            content.push_wrapped(&format!("! {warning}"), 0, theme.warn);
         }
         if plan.is_empty() {
-            content.push_wrapped("Nothing to remove.", 0, theme.text, width);
+            content.push_wrapped("Nothing to remove.", 0, theme.text);
         } else {
             let text = format!("To remove, reclaims {}:", size(plan.reclaimed_bytes()));
-            content.push_wrapped(&text, 0, theme.text, width);
+            content.push_wrapped(&text, 0, theme.text);
         }
-        let row = |host: &Option<HostName>, name: &str, bytes: u64, note: &str| {
-            let place = host.as_ref().map_or("bucket", HostName::as_str);
-            let room = width.saturating_sub(PLACE_WIDTH + 14);
-            let name_width = room / 2;
-            let name = format::fit(name, name_width);
-            let note = format::clip(note, room.saturating_sub(name_width));
-            Line::from(vec![
-                Span::styled(
-                    format!("  {}", format::fit(place, PLACE_WIDTH)),
-                    theme.title,
-                ),
-                Span::raw(format!("{name} {:>9}  ", size(bytes))),
-                Span::styled(note, theme.dim),
-            ])
-        };
-        for snapshot in &plan.to_remove {
+        content.push_rows(plan.to_remove.len(), move |row| {
+            let snapshot = &plan.to_remove[row];
             let note = match snapshot.is_last_copy {
                 true => "no other copy known".to_owned(),
                 false => snapshot.created.map(timestamp).unwrap_or_default(),
             };
-            content.lines.push(row(
-                &snapshot.host,
-                snapshot.name.as_str(),
-                snapshot.size_bytes,
-                &note,
-            ));
-        }
-        for leftover in &plan.leftovers {
-            let file = leftover.path.rsplit('/').next().unwrap_or(&leftover.path);
+            snapshot_line(snapshot, &note, &theme, width)
+        });
+        content.push_rows(plan.leftovers.len(), move |row| {
+            let leftover = &plan.leftovers[row];
             let modified = leftover.modified.map(|at| format!(", {}", timestamp(at)));
             let label = leftover_label(leftover.kind);
             let note = format!("{label}{}", modified.unwrap_or_default());
-            content
-                .lines
-                .push(row(&leftover.host, file, leftover.size_bytes, &note));
-        }
+            leftover_line(leftover, &note, &theme, width)
+        });
         if !plan.foreign_leftovers.is_empty() {
             content.push_blank();
             let text =
                 "Of other installations, kept (snapdeck prune --leftovers --foreign removes them):";
-            content.push_wrapped(text, 0, theme.text, width);
-            for leftover in &plan.foreign_leftovers {
-                let file = leftover.path.rsplit('/').next().unwrap_or(&leftover.path);
+            content.push_wrapped(text, 0, theme.text);
+            content.push_rows(plan.foreign_leftovers.len(), move |row| {
+                let leftover = &plan.foreign_leftovers[row];
                 let creator = leftover.creator.as_deref().unwrap_or("unknown");
                 let modified = leftover.modified.map(timestamp).unwrap_or_default();
-                let note = format!("{modified}, by {creator}");
-                content
-                    .lines
-                    .push(row(&leftover.host, file, leftover.size_bytes, &note));
-            }
+                leftover_line(
+                    leftover,
+                    &format!("{modified}, by {creator}"),
+                    &theme,
+                    width,
+                )
+            });
         }
         if !plan.kept.is_empty() {
             content.push_blank();
-            content.push_wrapped("Kept although it matches:", 0, theme.text, width);
-            for snapshot in &plan.kept {
-                content.lines.push(row(
-                    &snapshot.host,
-                    snapshot.name.as_str(),
-                    snapshot.size_bytes,
-                    &snapshot.keep_reasons.join("; "),
-                ));
-            }
+            content.push_wrapped("Kept although it matches:", 0, theme.text);
+            content.push_rows(plan.kept.len(), move |row| {
+                let snapshot = &plan.kept[row];
+                snapshot_line(snapshot, &snapshot.keep_reasons.join("; "), &theme, width)
+            });
         }
-        match phrase(plan) {
-            Some(phrase) if self.is_confirming => {
-                content.push_blank();
-                content.push_confirmation(&phrase, &self.confirmation, true, width, theme);
-                let matches = self.confirmation.text().trim() == phrase;
-                content.keys = vec![("enter", "remove", matches)];
-            }
-            phrase => {
-                let label = match phrase {
-                    Some(_) => "continue (type to confirm)",
-                    None => "remove",
-                };
-                content.keys = vec![("y", label, !plan.is_empty()), ("b", "back", true)];
-            }
+        if self.is_confirming() {
+            content.push_blank();
+            self.confirmation.push(content, &PruneField::Confirmation);
+            let is_confirmed = self.confirmation.is_confirmed(&PruneField::Confirmation);
+            content.push_key("enter", "remove", is_confirmed);
+        } else {
+            let label = match phrase(plan) {
+                Some(_) => "continue (type to confirm)",
+                None => "remove",
+            };
+            content.push_key("y", label, !plan.is_empty());
+            content.push_key("b", "back", true);
         }
     }
+
+    /// Returns whether the confirmation is being typed.
+    fn is_confirming(&self) -> bool {
+        self.confirmation.focused().is_some()
+    }
+}
+
+impl Dialog for PruneDialog {
+    fn pending_query(&self) -> Option<DialogQuery> {
+        match &self.stage {
+            PruneStage::Planning(request) => Some(DialogQuery::PrunePlan(request.clone())),
+            _ => None,
+        }
+    }
+
+    /// Shows the plan, unless another request was made since.
+    fn on_answer(&mut self, answer: DialogAnswer) {
+        let DialogAnswer::PrunePlan(request, plan) = answer else {
+            return;
+        };
+        if matches!(&self.stage, PruneStage::Planning(current) if *current == request) {
+            self.stage = match plan {
+                Ok(plan) => PruneStage::Review(request, Box::new(plan)),
+                Err(error) => PruneStage::Failed(error),
+            };
+        }
+    }
+
+    fn on_key(&mut self, key: KeyEvent, _: &Context<'_>) -> DialogReply {
+        match &self.stage {
+            PruneStage::Rule => return self.rule_key(key),
+            PruneStage::Review(request, plan) if self.confirmation.focused().is_some() => {
+                return match self.confirmation.on_key(key) {
+                    FormReply::Submit
+                        if self.confirmation.is_confirmed(&PruneField::Confirmation) =>
+                    {
+                        submit(request, plan)
+                    }
+                    FormReply::Ignored => DialogReply::Ignored,
+                    _ => DialogReply::Stay,
+                };
+            }
+            PruneStage::Review(request, plan)
+                if key.code == KeyCode::Char('y') && !plan.is_empty() =>
+            {
+                match phrase(plan) {
+                    None => return submit(request, plan),
+                    phrase => self
+                        .confirmation
+                        .set_phrase(&PruneField::Confirmation, phrase),
+                }
+                return DialogReply::Stay;
+            }
+            _ => {}
+        }
+        match key.code {
+            KeyCode::Char('b') => {
+                self.stage = PruneStage::Rule;
+                self.confirmation = confirmation();
+            }
+            KeyCode::Char('n' | 'q') => return DialogReply::close(),
+            _ => return DialogReply::Ignored,
+        }
+        DialogReply::Stay
+    }
+
+    fn on_click(&mut self, target: usize, _: &Context<'_>) -> DialogReply {
+        if matches!(self.stage, PruneStage::Rule) {
+            self.form.on_click(target);
+        }
+        DialogReply::Stay
+    }
+
+    fn paste(&mut self, text: &str) {
+        match &self.stage {
+            PruneStage::Rule => drop(self.form.paste(text)),
+            PruneStage::Review(..) => drop(self.confirmation.paste(text)),
+            PruneStage::Planning(_) | PruneStage::Failed(_) => {}
+        }
+    }
+
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let mut content = Content::new("prune", context, width);
+        match &self.stage {
+            PruneStage::Rule => {
+                self.push_rule_form(&mut content);
+                return content;
+            }
+            PruneStage::Planning(_) => {
+                content.push_wrapped("◌ Searching…", 0, content.theme.text);
+                content.push_key("b", "back", true);
+            }
+            PruneStage::Failed(error) => {
+                content.push_refusal(&error.to_string());
+                content.push_key("b", "back", true);
+            }
+            PruneStage::Review(_, plan) => self.push_plan(&mut content, plan),
+        }
+        content.push_key("esc", "cancel", true);
+        content
+    }
+}
+
+/// Returns the form that confirms a plan, with its field hidden.
+fn confirmation() -> Form<PruneField> {
+    let mut form = Form::new([(PruneField::Confirmation, "", Control::phrase())]);
+    form.set_phrase(&PruneField::Confirmation, None);
+    form
+}
+
+fn snapshot_line(snapshot: &Candidate, note: &str, theme: &Theme, width: usize) -> Line<'static> {
+    let (name, bytes) = (snapshot.name.as_str(), snapshot.size_bytes);
+    plan_line(&snapshot.host, name, bytes, note, theme, width)
+}
+
+fn leftover_line(leftover: &Leftover, note: &str, theme: &Theme, width: usize) -> Line<'static> {
+    let file = leftover.path.rsplit('/').next().unwrap_or(&leftover.path);
+    plan_line(
+        &leftover.host,
+        file,
+        leftover.size_bytes,
+        note,
+        theme,
+        width,
+    )
+}
+
+fn plan_line(
+    host: &Option<HostName>,
+    name: &str,
+    bytes: u64,
+    note: &str,
+    theme: &Theme,
+    width: usize,
+) -> Line<'static> {
+    let place = host.as_ref().map_or("bucket", HostName::as_str);
+    let room = width.saturating_sub(PLACE_WIDTH + 14);
+    let name_width = room / 2;
+    let place = format::fit_middle(place, PLACE_WIDTH);
+    let name = format::fit_middle(name, name_width);
+    let note = format::clip(note, room.saturating_sub(name_width));
+    Line::from(vec![
+        Span::styled(format!("  {place}"), theme.title),
+        Span::raw(format!("{name} {:>9}  ", size(bytes))),
+        Span::styled(note, theme.dim),
+    ])
 }
 
 /// Returns what must be typed to confirm; `None` if only leftovers are removed.

@@ -1,12 +1,15 @@
 //! Pull: downloads objects to one or more hosts; each byte is fetched once for all of them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent};
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Content, DialogReply};
+use super::control::Control;
+use super::form::{Form, FormReply};
+use super::pull_plan::{PullChoices, PullPlan};
+use super::{Content, Context, Dialog, DialogAnswer, DialogQuery, DialogReply};
 use crate::actions::{Action, Pane};
 use crate::app::Command;
 use crate::cell::Place;
@@ -14,44 +17,42 @@ use crate::format::{self, count, size};
 use crate::lookup;
 use crate::theme::Theme;
 use snapdeck_engine::{HostView, Link, View};
-use snapdeck_model::{HostName, Operation, PullCost, SnapshotName};
+use snapdeck_model::{HostName, PullCost, SnapshotName};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum PullField {
+    Host(HostName),
+    Overwrite,
+}
 
 #[derive(Debug)]
 pub(crate) struct PullDialog {
     names: Vec<SnapshotName>,
-    target_hosts: HashSet<HostName>,
+    /// Columns of the longest name.
+    longest_name: usize,
     /// The names selected for a host on the Locations page. A host without an entry gets all names.
     names_by_host: HashMap<HostName, HashSet<SnapshotName>>,
-    overwrite: bool,
+    /// The hosts that are selected when their check boxes are added.
+    initial_hosts: HashSet<HostName>,
+    form: Form<PullField>,
     /// The cost of each pull that was queried, or why it is unknown.
     costs: HashMap<PullTarget, Result<PullCost, String>>,
-    /// Index of the focused host.
-    cursor: usize,
     opened_from: Pane,
+    plan: PullPlan,
+    /// The view and the choices of which the plan is.
+    inputs: Option<(Arc<View>, Choices)>,
 }
+
+/// Overwrite, the target hosts, and the number of known costs.
+type Choices = (bool, Vec<HostName>, usize);
 
 /// A host and the snapshot to pull to it.
 pub(crate) type PullTarget = (HostName, SnapshotName);
 
+const OVERWRITE: &str = "overwrite: download again even where a valid copy exists";
+
 /// Limit of cost queries per dialog.
-const MAX_COST_QUERIES: usize = 64;
-
-/// State of a snapshot on the host of a pull.
-enum LocalState<'a> {
-    Absent,
-    Damaged(&'a str),
-    Present,
-}
-
-fn local_state<'a>(view: &'a View, host: &HostName, name: &SnapshotName) -> LocalState<'a> {
-    match lookup::snapshot(view, host, name) {
-        None => LocalState::Absent,
-        Some(snapshot) => match &snapshot.problem {
-            Some(problem) => LocalState::Damaged(problem),
-            None => LocalState::Present,
-        },
-    }
-}
+pub(super) const MAX_COST_QUERIES: usize = 64;
 
 impl PullDialog {
     /// Returns a dialog for the `chosen` snapshots of pane `opened_from`. Objects go to the `current` host unless
@@ -73,282 +74,95 @@ impl PullDialog {
                 names_by_host.entry(host).or_default().insert(name);
             }
         }
-        let target_hosts: HashSet<HostName> = match names_by_host.is_empty() {
+        let initial_hosts: HashSet<HostName> = match names_by_host.is_empty() {
             true => current.cloned().into_iter().collect(),
             false => names_by_host.keys().cloned().collect(),
         };
-        let first = view
-            .hosts
-            .iter()
-            .position(|host| target_hosts.contains(&host.name));
-        Self {
+        let mut dialog = Self {
+            longest_name: names
+                .iter()
+                .map(|name| name.as_str().len())
+                .max()
+                .unwrap_or(0),
             names,
-            target_hosts,
             names_by_host,
-            overwrite: false,
+            initial_hosts,
+            form: Form::new([(PullField::Overwrite, OVERWRITE, Control::CheckBox(false))]),
             costs: HashMap::new(),
-            cursor: first.unwrap_or(0),
             opened_from,
+            plan: PullPlan::default(),
+            inputs: None,
+        };
+        dialog.update_hosts(view);
+        let mut hosts = view.hosts.iter();
+        let selected = hosts.find(|host| dialog.initial_hosts.contains(&host.name));
+        if let Some(first) = selected.or(view.hosts.first()) {
+            dialog.form.focus_on(&PullField::Host(first.name.clone()));
         }
+        dialog
     }
 
-    fn targets<'a>(&'a self, view: &'a View) -> impl Iterator<Item = &'a HostView> {
-        let hosts = view.hosts.iter().map(AsRef::as_ref);
-        hosts.filter(|host| self.target_hosts.contains(&host.name))
-    }
-
-    fn is_selected(&self, host: &HostName, name: &SnapshotName) -> bool {
-        self.names_by_host
-            .get(host)
-            .is_none_or(|names| names.contains(name))
-    }
-
-    /// Returns the next pull whose cost is to be queried: one that transfers data.
-    pub(crate) fn next_cost_query(&self, view: &View) -> Option<PullTarget> {
-        if self.costs.len() >= MAX_COST_QUERIES || view.bucket.link == Link::Unconfigured {
-            return None;
-        }
-        let hosts = self.targets(view).filter(|host| host.link == Link::Up);
-        let mut targets = hosts.flat_map(|host| {
-            let names = self.names.iter();
-            let names = names.filter(|name| {
-                self.is_selected(&host.name, name)
-                    && self.is_transferred(&local_state(view, &host.name, name))
-                    && lookup::object(view, name).is_some()
-            });
-            names.map(|name| (host.name.clone(), name.clone()))
-        });
-        targets.find(|target| !self.costs.contains_key(target))
-    }
-
-    pub(crate) fn on_cost(&mut self, target: PullTarget, cost: Result<PullCost, String>) {
-        self.costs.insert(target, cost);
-    }
-
-    fn cost(&self, host: &HostName, name: &SnapshotName) -> Option<&PullCost> {
-        self.costs.get(&(host.clone(), name.clone()))?.as_ref().ok()
-    }
-
-    /// Returns the downloaded and the copied bytes, if blocks are copied on the host.
-    fn cost_text(&self, host: &HostView, name: &SnapshotName) -> Option<String> {
-        let cost = self.cost(&host.name, name)?;
-        let copies = format::parts(&cost.copies, "from");
-        let download = size(cost.fetch_bytes);
-        (!copies.is_empty()).then(|| format!("downloads {download}, copies {copies}"))
-    }
-
-    fn is_any_present(&self, view: &View) -> bool {
-        self.targets(view).any(|host| {
-            let mut names = self.names.iter();
-            names.any(|name| {
-                self.is_selected(&host.name, name)
-                    && matches!(local_state(view, &host.name, name), LocalState::Present)
-            })
-        })
-    }
-
-    fn is_transferred(&self, local: &LocalState<'_>) -> bool {
-        self.overwrite || !matches!(local, LocalState::Present)
-    }
-
-    fn refusal(&self, view: &View) -> Option<String> {
-        if let Some(refusal) = super::bucket_refusal(view) {
-            return Some(refusal);
-        }
-        // An unreachable host does not stop the others: only its own job waits.
-        let mut unreachable = None;
-        for host in self.targets(view) {
-            match &host.link {
-                Link::Down(error) => unreachable = Some(error.to_string()),
-                _ => return None,
-            }
-        }
-        Some(unreachable.unwrap_or_else(|| "no host is selected".to_owned()))
-    }
-
-    fn operations(&self, view: &View) -> Vec<Operation> {
-        let mut operations = Vec::new();
-        for name in &self.names {
-            for host in self
-                .targets(view)
-                .filter(|host| self.is_selected(&host.name, name))
-            {
-                let is_present = matches!(local_state(view, &host.name, name), LocalState::Present);
-                operations.push(Operation::Pull {
-                    host: host.name.clone(),
-                    name: name.clone(),
-                    overwrite: self.overwrite && is_present,
-                });
-            }
-        }
-        operations
-    }
-
-    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
+    /// Adds check boxes for new hosts.
+    fn update_hosts(&mut self, view: &View) {
         let several = view.hosts.len() > 1;
-        let last = view.hosts.len().saturating_sub(1);
-        self.cursor = self.cursor.min(last);
-        match key.code {
-            KeyCode::Char('y') | KeyCode::Enter if self.refusal(view).is_none() => {
-                return DialogReply::Close(vec![Command::SubmitAll(self.operations(view))]);
+        for host in &view.hosts {
+            let field = PullField::Host(host.name.clone());
+            if !self.form.contains(&field) {
+                let is_selected = self.initial_hosts.contains(&host.name);
+                self.form
+                    .insert_before_last(field.clone(), Control::CheckBox(is_selected));
             }
-            KeyCode::Char('n' | 'q') => return DialogReply::close(),
-            KeyCode::Char('m') if several && self.opened_from != Pane::Matrix => {
-                return DialogReply::Perform(Action::Matrix);
-            }
-            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => {
-                self.cursor = (self.cursor + 1).min(last)
-            }
-            KeyCode::Up | KeyCode::BackTab | KeyCode::Char('k') => {
-                self.cursor = self.cursor.saturating_sub(1);
-            }
-            KeyCode::Char(' ') if several => {
-                if let Some(host) = view.hosts.get(self.cursor)
-                    && !self.target_hosts.remove(&host.name)
-                {
-                    self.target_hosts.insert(host.name.clone());
-                }
-            }
-            KeyCode::Char('a') if several => self.toggle_all(view),
-            KeyCode::Char('o' | ' ') if self.is_any_present(view) => {
-                self.overwrite = !self.overwrite
-            }
-            _ => {}
+            self.form.show(&field, several);
         }
-        DialogReply::Stay
+    }
+
+    fn is_target(&self, host: &HostName) -> bool {
+        self.form.is_checked(&PullField::Host(host.clone()))
+    }
+
+    fn is_overwriting(&self) -> bool {
+        self.form.is_checked(&PullField::Overwrite)
+    }
+
+    fn targets<'a>(&self, view: &'a View) -> Vec<&'a HostView> {
+        let hosts = view.hosts.iter().map(AsRef::as_ref);
+        hosts.filter(|host| self.is_target(&host.name)).collect()
+    }
+
+    fn choices<'a>(&'a self, view: &'a View) -> PullChoices<'a> {
+        PullChoices {
+            view,
+            names: &self.names,
+            names_by_host: &self.names_by_host,
+            targets: self.targets(view),
+            overwrite: self.is_overwriting(),
+            costs: &self.costs,
+        }
     }
 
     /// Selects all hosts that are not unreachable, or none if they are selected already.
     fn toggle_all(&mut self, view: &View) {
-        let reachable = view
-            .hosts
-            .iter()
-            .filter(|host| !lookup::is_unreachable(&host.link));
-        let reachable: HashSet<HostName> = reachable.map(|host| host.name.clone()).collect();
-        if reachable.is_subset(&self.target_hosts) {
-            self.target_hosts.clear();
+        let hosts = view.hosts.iter();
+        let reachable: Vec<&HostName> = hosts
+            .filter(|host| !lookup::is_unreachable(&host.link))
+            .map(|host| &host.name)
+            .collect();
+        if reachable.iter().all(|host| self.is_target(host)) {
+            for host in &view.hosts {
+                self.form.check(&PullField::Host(host.name.clone()), false);
+            }
         } else {
-            self.target_hosts.extend(reachable);
+            for host in reachable {
+                self.form.check(&PullField::Host(host.clone()), true);
+            }
         }
     }
 
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let several = view.hosts.len() > 1;
-        let targets: Vec<&HostView> = self.targets(view).collect();
-        let to = match targets.as_slice() {
-            [] => "no host".to_owned(),
-            [one] => one.name.to_string(),
-            many => count(many.len(), "host"),
-        };
-        let mut content = Content {
-            title: format!("pull to {to}"),
-            ..Content::default()
-        };
-        let objects: HashMap<&SnapshotName, u64> = {
-            let names: HashSet<&SnapshotName> = self.names.iter().collect();
-            let objects = view.bucket.objects.iter();
-            objects
-                .filter(|object| names.contains(&object.name))
-                .map(|object| (&object.name, object.size_bytes))
-                .collect()
-        };
-        let (mut download_count, mut download_bytes) = (0, 0);
-        let mut bytes_by_host: HashMap<&HostName, (u64, u64)> = HashMap::new();
-        let mut lines = Vec::new();
-        for name in &self.names {
-            let object_bytes = objects.get(name).copied();
-            // Blocks that several hosts need are fetched once: the sum over the hosts is an upper limit.
-            let mut limit = None;
-            for host in targets
-                .iter()
-                .filter(|host| self.is_selected(&host.name, name))
-            {
-                if let Some(size_bytes) = object_bytes
-                    && self.is_transferred(&local_state(view, &host.name, name))
-                {
-                    let cost = self.cost(&host.name, name);
-                    let fetch_bytes = cost.map_or(size_bytes, |cost| cost.fetch_bytes);
-                    let (needed, fetched) = bytes_by_host.entry(&host.name).or_default();
-                    *needed += size_bytes;
-                    *fetched += fetch_bytes;
-                    let sum = limit.unwrap_or(0_u64).saturating_add(fetch_bytes);
-                    limit = Some(sum.min(size_bytes));
-                }
-            }
-            if let Some(limit) = limit {
-                download_count += 1;
-                download_bytes += limit;
-            }
-            lines.push(self.snapshot_line(view, &targets, name, object_bytes, theme, width));
-        }
-        let once = match targets.len() {
-            0 | 1 => String::new(),
-            several => format!(", once for {several} hosts"),
-        };
-        let location = &view.bucket.location;
-        let limit = if self.costs.is_empty() {
-            ""
-        } else {
-            "at most "
-        };
-        let sum = match download_count {
-            0 => format!("Nothing to download from {location}"),
-            some => format!(
-                "Downloads {}, {limit}{}, from {location}{once}",
-                count(some, "snapshot"),
-                size(download_bytes)
-            ),
-        };
-        content.push_wrapped(&sum, 0, theme.text, width);
-        content.push_blank();
-        content.lines.extend(lines);
-        if let ([name], [host]) = (self.names.as_slice(), targets.as_slice()) {
-            // A single snapshot has room for its cost on a line of its own.
-            let cost = self.cost_text(host, name).unwrap_or_default();
-            content.push_wrapped(&cost, 4, theme.good, width);
-        }
-        if several {
-            content.push_blank();
-            for (at, host) in view.hosts.iter().enumerate() {
-                let bytes = bytes_by_host.get(&host.name).copied().unwrap_or_default();
-                self.push_host(&mut content, at, host, bytes, theme, width);
-            }
-        }
-        if self.is_any_present(view) {
-            content.push_blank();
-            let label = "overwrite: download again even where a valid copy exists";
-            content.push_check_box(label, self.overwrite, false, true, theme);
-            content.keys.push(("o", "overwrite", true));
-        }
-        let refusal = self.refusal(view);
-        if let Some(reason) = &refusal {
-            content.push_blank();
-            content.push_wrapped(&format!("✗ {reason}"), 0, theme.bad, width);
-        }
-        content.keys.insert(0, ("y", "pull", refusal.is_none()));
-        if several {
-            content.keys.push(("space", "toggle host", true));
-            content.keys.push(("a", "all", true));
-            if self.opened_from != Pane::Matrix {
-                content.keys.push(("m", "locations", true));
-            }
-        }
-        content.keys.push(("n", "cancel", true));
-        content
-    }
-
-    /// Adds the check box of a host, with the bytes to write and to download there.
-    fn push_host(
-        &self,
-        content: &mut Content,
-        at: usize,
-        host: &HostView,
-        (needed, fetched): (u64, u64),
-        theme: &Theme,
-        width: usize,
-    ) {
-        let selected = self.target_hosts.contains(&host.name);
-        let note = match (&host.link, selected) {
+    /// Returns the note on a host, with the bytes to write and to download there.
+    fn host_note(&self, host: &HostView) -> String {
+        let bytes = self.plan.bytes_by_host.get(&host.name);
+        let (needed, fetched) = bytes.copied().unwrap_or_default();
+        match (&host.link, self.is_target(&host.name)) {
             (Link::Down(_), true) => "✗ unreachable: pulls wait for it".to_owned(),
             (Link::Down(_), false) => "✗ unreachable".to_owned(),
             (Link::Connecting, _) if host.last_scan.is_none() => {
@@ -360,79 +174,178 @@ impl PullDialog {
             }
             (_, true) => format!("needs {}", size(needed)),
             _ => String::new(),
-        };
-        let label = format!("{} {note}", format::fit(host.name.as_str(), 16));
-        let label = format::clip(&label, width.saturating_sub(4));
-        content.push_check_box(
-            &label,
-            selected,
-            at == self.cursor,
-            !lookup::is_unreachable(&host.link),
-            theme,
-        );
+        }
     }
 
-    /// Returns the line of a snapshot: name, size, and its state on the target hosts.
-    fn snapshot_line(
-        &self,
-        view: &View,
-        targets: &[&HostView],
-        name: &SnapshotName,
-        object_bytes: Option<u64>,
-        theme: &Theme,
-        width: usize,
-    ) -> Line<'static> {
-        let (mut present, mut damaged, mut selected) = (Vec::new(), Vec::new(), Vec::new());
-        let mut damage = "";
-        for host in targets
-            .iter()
-            .filter(|host| self.is_selected(&host.name, name))
-        {
-            selected.push(host.name.as_str());
-            match local_state(view, &host.name, name) {
-                LocalState::Absent => {}
-                LocalState::Present => present.push(host.name.as_str()),
-                LocalState::Damaged(problem) => {
-                    damaged.push(host.name.as_str());
-                    damage = problem;
-                }
-            }
-        }
-        let on = |hosts: &[&str]| match targets {
-            [_] => "on the host".to_owned(),
-            _ => format!("on {}", hosts.join(", ")),
-        };
-        let (note, style) = if object_bytes.is_none() {
-            ("not in the bucket".to_owned(), theme.warn)
-        } else if !damaged.is_empty() {
-            (
-                format!("{} but damaged: will be repaired ({damage})", on(&damaged)),
-                theme.warn,
-            )
-        } else if !present.is_empty() && self.overwrite {
-            (format!("{}: will be replaced", on(&present)), theme.warn)
-        } else if !present.is_empty() {
-            (
-                format!("{}: skipped if the copy is valid", on(&present)),
-                theme.dim,
-            )
-        } else if selected.len() < targets.len() {
-            (format!("to {}", selected.join(", ")), Style::new())
-        } else {
-            let cost = match targets {
-                [host] if self.names.len() > 1 => self.cost_text(host, name),
-                _ => None,
-            };
-            (cost.unwrap_or_default(), theme.good)
-        };
-        let object_size = object_bytes.map(size).unwrap_or_default();
+    fn row_line(&self, row: usize, theme: &Theme, width: usize) -> Line<'static> {
+        let (name, row) = (&self.names[row], &self.plan.rows[row]);
+        let object_size = row.object_bytes.map(size).unwrap_or_default();
         let room = width.saturating_sub(14);
-        let longest = self.names.iter().map(|name| name.as_str().len()).max();
-        let columns = longest.unwrap_or(0).clamp(room / 4, room / 2);
-        let name = format::fit(name.as_str(), columns);
+        let columns = self.longest_name.clamp(room / 4, room / 2);
+        let name = format::fit_middle(name.as_str(), columns);
         Line::from(vec![
             Span::raw(format!("  {name} {object_size:>9}  ")),
-            Span::styled(format::clip(&note, room - columns), style),
+            Span::styled(
+                format::clip(&row.note, room - columns),
+                row.tone.style(theme),
+            ),
         ])
+    }
+
+    /// Returns the sum of the downloads.
+    fn summary(&self, location: &str, hosts: usize) -> String {
+        let once = match hosts {
+            0 | 1 => String::new(),
+            several => format!(", once for {several} hosts"),
+        };
+        let limit = if self.costs.is_empty() {
+            ""
+        } else {
+            "at most "
+        };
+        match self.plan.download_count {
+            0 => format!("Nothing to download from {location}"),
+            some => format!(
+                "Downloads {}, {limit}{}, from {location}{once}",
+                count(some, "snapshot"),
+                size(self.plan.download_bytes)
+            ),
+        }
+    }
+}
+
+impl Dialog for PullDialog {
+    fn update(&mut self, view: &Arc<View>) {
+        let known = self.inputs.as_ref().map(|(known, _)| known);
+        if !known.is_some_and(|known| Arc::ptr_eq(known, view)) {
+            self.update_hosts(view);
+            self.inputs = None;
+        }
+        let hosts = self.targets(view).into_iter();
+        let choices: Choices = (
+            self.is_overwriting(),
+            hosts.map(|host| host.name.clone()).collect(),
+            self.costs.len(),
+        );
+        if self.inputs.as_ref().is_some_and(|(_, of)| *of == choices) {
+            return;
+        }
+        self.inputs = Some((view.clone(), choices));
+        self.plan = self.choices(view).plan();
+        self.form
+            .show(&PullField::Overwrite, self.plan.is_any_present);
+        for host in &view.hosts {
+            let name = format::fit_middle(host.name.as_str(), 16);
+            let label = format!("{name} {}", self.host_note(host));
+            self.form.set_label(
+                &PullField::Host(host.name.clone()),
+                label,
+                !lookup::is_unreachable(&host.link),
+            );
+        }
+    }
+
+    fn pending_query(&self) -> Option<DialogQuery> {
+        if self.costs.len() >= MAX_COST_QUERIES {
+            return None;
+        }
+        let mut queries = self.plan.cost_queries.iter();
+        let pending = queries.find(|target| !self.costs.contains_key(*target));
+        pending.cloned().map(DialogQuery::PullCost)
+    }
+
+    fn on_answer(&mut self, answer: DialogAnswer) {
+        if let DialogAnswer::PullCost(target, cost) = answer {
+            self.costs
+                .insert(target, cost.map_err(|error| error.to_string()));
+        }
+    }
+
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
+        let view = context.view;
+        let several = view.hosts.len() > 1;
+        let is_submit = match self.form.on_key(key) {
+            FormReply::Submit => true,
+            FormReply::Ignored => key.code == KeyCode::Char('y'),
+            FormReply::Handled | FormReply::Changed(_) => return DialogReply::Stay,
+        };
+        match key.code {
+            _ if is_submit && self.plan.refusal.is_none() => {
+                return DialogReply::Close(vec![Command::SubmitAll(
+                    self.choices(view).operations(),
+                )]);
+            }
+            KeyCode::Char('n' | 'q') => return DialogReply::close(),
+            KeyCode::Char('a') if several => self.toggle_all(view),
+            KeyCode::Char('o') if self.plan.is_any_present => {
+                let is_overwriting = self.is_overwriting();
+                self.form.check(&PullField::Overwrite, !is_overwriting);
+            }
+            _ if several
+                && self.opened_from != Pane::Matrix
+                && context.is_key(key, Action::Matrix) =>
+            {
+                return DialogReply::Perform(Action::Matrix);
+            }
+            _ if is_submit => {}
+            _ => return DialogReply::Ignored,
+        }
+        DialogReply::Stay
+    }
+
+    fn on_click(&mut self, target: usize, _: &Context<'_>) -> DialogReply {
+        self.form.on_click(target);
+        DialogReply::Stay
+    }
+
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let (view, theme) = (&**context.view, *context.theme);
+        let several = view.hosts.len() > 1;
+        let targets = self.targets(view);
+        let to = match targets.as_slice() {
+            [] => "no host".to_owned(),
+            [one] => one.name.to_string(),
+            many => count(many.len(), "host"),
+        };
+        let mut content = Content::new(format!("pull to {to}"), context, width);
+        let summary = self.summary(&view.bucket.location, targets.len());
+        content.push_wrapped(&summary, 0, theme.text);
+        content.push_blank();
+        content.push_rows(self.plan.rows.len(), move |row| {
+            self.row_line(row, &theme, width)
+        });
+        if let ([name], [host]) = (self.names.as_slice(), targets.as_slice()) {
+            // A single snapshot has room for its cost on a line of its own.
+            let cost = self.choices(view).cost_text(host, name).unwrap_or_default();
+            content.push_wrapped(&cost, 4, theme.good);
+        }
+        if several {
+            content.push_blank();
+            for host in &view.hosts {
+                self.form
+                    .push(&mut content, &PullField::Host(host.name.clone()));
+            }
+        }
+        if self.plan.is_any_present {
+            content.push_blank();
+            self.form.push(&mut content, &PullField::Overwrite);
+        }
+        if let Some(reason) = &self.plan.refusal {
+            content.push_blank();
+            content.push_refusal(reason);
+        }
+        content.push_key("y", "pull", self.plan.refusal.is_none());
+        if self.plan.is_any_present {
+            content.push_key("o", "overwrite", true);
+        }
+        if several {
+            content.push_key("space", "toggle host", true);
+            content.push_key("a", "all", true);
+            if self.opened_from != Pane::Matrix {
+                content.push_key(context.key(Action::Matrix), "locations", true);
+            }
+        }
+        content.push_key("n", "cancel", true);
+        content
     }
 }

@@ -1,18 +1,29 @@
 //! Remove: deletes snapshots from hosts, the bucket, or both. Removing a last copy must be confirmed by typing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
 
-use super::{Content, DialogReply, TextInput};
+use super::control::Control;
+use super::form::{Form, FormReply};
+use super::{Content, Context, Dialog, DialogAnswer, DialogQuery, DialogReply};
 use crate::app::Command;
 use crate::cell::Place;
-use crate::format::{self, size};
+use crate::format::{self, Distinction, size};
 use crate::lookup;
 use crate::theme::Theme;
 use snapdeck_engine::{ImageLocation, Link, View};
-use snapdeck_model::{HostName, ImageIdentity, Operation, Snapshot, SnapshotName};
+use snapdeck_model::{HostName, ImageIdentity, Object, Operation, Snapshot, SnapshotName};
+
+/// Refusals that are shown; the others are only counted.
+const MAX_REFUSALS: usize = 8;
+/// Dependents that are named in a refusal.
+const MAX_DEPENDENTS: usize = 12;
+/// Columns of the hosts' names.
+const PLACE_WIDTH: std::ops::RangeInclusive<usize> = 8..=20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RemoveField {
@@ -21,17 +32,56 @@ enum RemoveField {
     Confirmation,
 }
 
+/// A snapshot to remove, and the hosts on which it was chosen.
+#[derive(Debug)]
+struct Candidate {
+    name: SnapshotName,
+    hosts: Vec<HostName>,
+}
+
+/// A file or object that is removed.
+#[derive(Debug)]
+struct Target {
+    /// `None`: in the bucket.
+    host: Option<HostName>,
+    name: SnapshotName,
+    path: String,
+    distinction: Distinction,
+    bytes: u64,
+    expected_identity: Option<ImageIdentity>,
+}
+
+/// The effects of the choices in a view.
+#[derive(Debug, Default)]
+struct Plan {
+    file_count: usize,
+    object_count: usize,
+    targets: Vec<Target>,
+    refusals: Vec<String>,
+    /// Snapshots of which no other copy with the same bytes is known to remain.
+    last_copies: Vec<SnapshotName>,
+    place_width: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct RemoveDialog {
-    /// Candidates, each with its host.
-    files: Vec<(HostName, SnapshotName)>,
-    names: Vec<SnapshotName>,
-    from_host: bool,
-    from_bucket: bool,
-    confirmation: TextInput,
-    focus: RemoveField,
+    candidates: Vec<Candidate>,
+    hosts: Vec<HostName>,
+    form: Form<RemoveField>,
+    /// The locations that can be removed.
+    locations: Arc<[ImageLocation]>,
     /// Copies with the same bytes; `None`: not known yet.
     copies: Option<BTreeMap<ImageLocation, Vec<ImageLocation>>>,
+    plan: Plan,
+    /// The view and the choices of which the plan is.
+    inputs: Option<(Arc<View>, Choices)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Choices {
+    from_host: bool,
+    from_bucket: bool,
+    has_copies: bool,
 }
 
 impl RemoveDialog {
@@ -39,347 +89,385 @@ impl RemoveDialog {
     /// host whose files of the same names can be removed along with objects.
     pub(crate) fn new(chosen: Vec<(SnapshotName, Place)>, current: Option<&HostName>) -> Self {
         let in_bucket = chosen.iter().all(|(_, place)| *place == Place::Bucket);
-        let mut names: Vec<SnapshotName> = chosen.iter().map(|(name, _)| name.clone()).collect();
-        names.dedup();
-        let file = |(name, place)| match place {
-            Place::Host(host) => Some((host, name)),
-            Place::Bucket => Some((current?.clone(), name)),
-        };
-        let files = chosen.into_iter().filter_map(file).collect();
-        let focus = if in_bucket {
-            RemoveField::Bucket
-        } else {
-            RemoveField::Host
-        };
+        let mut candidates: Vec<Candidate> = Vec::new();
+        let mut positions: HashMap<SnapshotName, usize> = HashMap::new();
+        let mut unique = HashSet::new();
+        for (name, place) in chosen {
+            let host = match place {
+                Place::Host(host) => Some(host),
+                Place::Bucket => current.cloned(),
+            };
+            let at = *positions.entry(name.clone()).or_insert(candidates.len());
+            if at == candidates.len() {
+                let hosts = Vec::new();
+                candidates.push(Candidate { name, hosts });
+            }
+            if let (Some(host), Some(candidate)) = (host, candidates.get_mut(at))
+                && unique.insert((host.clone(), at))
+            {
+                candidate.hosts.push(host);
+            }
+        }
+        let mut hosts: Vec<HostName> = candidates
+            .iter()
+            .flat_map(|candidate| candidate.hosts.iter().cloned())
+            .collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        let mut form = Form::new([
+            (RemoveField::Host, "", Control::CheckBox(!in_bucket)),
+            (RemoveField::Bucket, "", Control::CheckBox(in_bucket)),
+            (RemoveField::Confirmation, "", Control::phrase()),
+        ]);
+        form.set_phrase(&RemoveField::Confirmation, None);
+        if in_bucket {
+            form.focus_on(&RemoveField::Bucket);
+        }
         Self {
-            files,
-            names,
-            from_host: !in_bucket,
-            from_bucket: in_bucket,
-            confirmation: TextInput::default(),
-            focus,
+            locations: locations(&candidates),
+            candidates,
+            hosts,
+            form,
             copies: None,
+            plan: Plan::default(),
+            inputs: None,
         }
     }
 
-    /// Returns the locations that can be removed, whose other copies [`Self::on_copies`] is to receive.
-    pub(crate) fn locations(&self) -> Vec<ImageLocation> {
-        let files = self.files.iter().map(|(host, name)| ImageLocation {
-            host: Some(host.clone()),
-            name: name.clone(),
-        });
-        let objects = self.names.iter().map(|name| ImageLocation {
-            host: None,
-            name: name.clone(),
-        });
-        files.chain(objects).collect()
+    fn choices(&self) -> Choices {
+        Choices {
+            from_host: self.form.is_checked(&RemoveField::Host),
+            from_bucket: self.form.is_checked(&RemoveField::Bucket),
+            has_copies: self.copies.is_some(),
+        }
     }
 
-    /// Receives the copies of its locations that have the same bytes.
-    pub(crate) fn on_copies(&mut self, copies: BTreeMap<ImageLocation, Vec<ImageLocation>>) {
-        self.copies = Some(copies);
-    }
-
-    /// Returns the candidates that exist.
-    fn files<'a>(
-        &'a self,
-        view: &'a View,
-    ) -> impl Iterator<Item = (&'a HostName, &'a Snapshot)> + 'a {
-        let files = self.files.iter();
-        files.filter_map(|(host, name)| Some((host, lookup::snapshot(view, host, name)?)))
-    }
-
-    /// Returns the operations, one for each file and object, each with the identity that the dialog shows.
-    fn operations(&self, view: &View) -> Vec<Operation> {
-        let mut operations = Vec::new();
-        for name in &self.names {
-            let object = lookup::object(view, name).filter(|_| self.from_bucket);
-            let files = self
-                .files(view)
-                .filter(|(_, snapshot)| self.from_host && snapshot.name == *name);
-            for (host, snapshot) in files {
-                operations.push(Operation::Remove {
-                    host: Some(host.clone()),
-                    name: name.clone(),
-                    from_bucket: false,
-                    expected_identity: snapshot.file.map(ImageIdentity::File),
-                });
+    /// Returns the files and objects, each with the identity that the dialog shows, and what speaks against it.
+    fn plan(&self, view: &View, choices: Choices) -> Plan {
+        let objects = lookup::objects_by_name(view);
+        let mut plan = Plan::default();
+        for candidate in &self.candidates {
+            for host in &candidate.hosts {
+                let Some(snapshot) = lookup::snapshot(view, host, &candidate.name) else {
+                    continue;
+                };
+                plan.file_count += 1;
+                if choices.from_host {
+                    plan.targets.push(file_target(host, snapshot));
+                    plan.refusals.extend(self.in_use(host, snapshot));
+                }
             }
-            if let Some(object) = object {
-                operations.push(Operation::Remove {
-                    host: None,
-                    name: name.clone(),
-                    from_bucket: true,
-                    expected_identity: Some(object.identity()),
-                });
+            if let Some(object) = objects.get(&candidate.name) {
+                plan.object_count += 1;
+                if choices.from_bucket {
+                    plan.targets.push(object_target(object));
+                }
             }
         }
-        operations
+        for host in self.hosts.iter().filter(|_| choices.from_host) {
+            if let Some(Link::Down(error)) = lookup::host(view, host).map(|host| &host.link) {
+                plan.refusals.push(error.to_string());
+            }
+        }
+        if let (true, Link::Down(error)) = (choices.from_bucket, &view.bucket.link) {
+            plan.refusals.push(error.to_string());
+        }
+        plan.last_copies = self.last_copies(view, &plan.targets, &objects);
+        distinguish(&mut plan.targets);
+        let widths = plan.targets.iter().map(|target| target.place().width());
+        let (least, most) = PLACE_WIDTH.into_inner();
+        plan.place_width = widths.max().unwrap_or(0).clamp(least, most);
+        plan
+    }
+
+    fn in_use(&self, host: &HostName, snapshot: &Snapshot) -> Option<String> {
+        if snapshot.dependents.is_empty() {
+            return None;
+        }
+        let named = snapshot.dependents.iter().take(MAX_DEPENDENTS);
+        let mut dependents = named.cloned().collect::<Vec<_>>().join(", ");
+        let more = snapshot.dependents.len().saturating_sub(MAX_DEPENDENTS);
+        if more > 0 {
+            dependents.push_str(&format!(" and {more} more"));
+        }
+        let on = match self.hosts.len() {
+            1 => String::new(),
+            _ => format!(" on {host}"),
+        };
+        Some(format!(
+            "cannot remove {}{on}: in use by {dependents}",
+            snapshot.name
+        ))
     }
 
     /// Returns the snapshots of which no other copy with the same bytes is known to remain. Only reachable hosts and the
     /// reachable bucket count.
-    fn last_copies(&self, view: &View) -> Vec<SnapshotName> {
-        let removed: Vec<ImageLocation> = self
-            .operations(view)
+    fn last_copies(
+        &self,
+        view: &View,
+        targets: &[Target],
+        objects: &HashMap<&SnapshotName, &Object>,
+    ) -> Vec<SnapshotName> {
+        let removed: HashSet<(&Option<HostName>, &SnapshotName)> = targets
             .iter()
-            .flat_map(removed_locations)
+            .map(|target| (&target.host, &target.name))
             .collect();
+        let is_removed =
+            |location: &ImageLocation| removed.contains(&(&location.host, &location.name));
+        let is_bucket_known = lookup::is_bucket_known(view);
         let exists = |location: &ImageLocation| match &location.host {
-            None => lookup::is_bucket_known(view) && lookup::object(view, &location.name).is_some(),
+            None => is_bucket_known && objects.contains_key(&location.name),
             Some(host) => {
                 lookup::host(view, host).is_some_and(|host| host.link == Link::Up)
                     && lookup::snapshot(view, host, &location.name)
                         .is_some_and(|snapshot| snapshot.problem.is_none())
             }
         };
-        let remains = |location: &ImageLocation| {
-            let copies = self.copies.as_ref().and_then(|all| all.get(location));
+        let remains = |target: &Target| {
+            let location = ImageLocation {
+                host: target.host.clone(),
+                name: target.name.clone(),
+            };
+            let copies = self.copies.as_ref().and_then(|all| all.get(&location));
             let mut copies = copies.into_iter().flatten();
-            copies.any(|copy| !removed.contains(copy) && exists(copy))
+            copies.any(|copy| !is_removed(copy) && exists(copy))
         };
-        let last = removed.iter().filter(|location| !remains(location));
-        let mut names: Vec<SnapshotName> = last.map(|location| location.name.clone()).collect();
+        let last = targets.iter().filter(|target| !remains(target));
+        let mut names: Vec<SnapshotName> = last.map(|target| target.name.clone()).collect();
         names.dedup();
         names
     }
 
     /// Returns what must be typed to confirm; `None` if no last copy is removed.
-    fn phrase(&self, view: &View) -> Option<String> {
-        match self.last_copies(view).as_slice() {
+    fn phrase(&self) -> Option<String> {
+        match self.plan.last_copies.as_slice() {
             [] => None,
             [name] => Some(name.to_string()),
             names => Some(format!("remove {}", names.len())),
         }
     }
 
-    fn hosts(&self) -> Vec<&HostName> {
-        let mut hosts: Vec<&HostName> = self.files.iter().map(|(host, _)| host).collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        hosts
+    fn is_ready(&self) -> bool {
+        !self.plan.targets.is_empty() && self.plan.refusals.is_empty()
     }
 
-    fn refusals(&self, view: &View) -> Vec<String> {
-        let mut refusals = Vec::new();
-        for (host, snapshot) in self.files(view).filter(|_| self.from_host) {
-            if !snapshot.dependents.is_empty() {
-                let dependents = snapshot.dependents.join(", ");
-                let on = match self.hosts().len() {
-                    1 => String::new(),
-                    _ => format!(" on {host}"),
-                };
-                refusals.push(format!(
-                    "cannot remove {}{on}: in use by {dependents}",
-                    snapshot.name
-                ));
-            }
-        }
-        for host in self.hosts().into_iter().filter(|_| self.from_host) {
-            if let Some(Link::Down(error)) = lookup::host(view, host).map(|host| &host.link) {
-                refusals.push(error.to_string());
-            }
-        }
-        if let (true, Link::Down(error)) = (self.from_bucket, &view.bucket.link) {
-            refusals.push(error.to_string());
-        }
-        refusals
+    fn submit(&self) -> DialogReply {
+        let operations = self.plan.targets.iter();
+        let operations = operations.map(|target| Command::Submit(target.operation()));
+        DialogReply::Close(operations.collect())
     }
 
-    fn visible_fields(&self, view: &View) -> Vec<RemoveField> {
-        let mut fields = vec![RemoveField::Host, RemoveField::Bucket];
-        if self.phrase(view).is_some() {
-            fields.push(RemoveField::Confirmation);
-        }
-        fields
-    }
-
-    fn is_ready(&self, view: &View) -> bool {
-        !self.operations(view).is_empty() && self.refusals(view).is_empty()
-    }
-
-    fn is_confirmed(&self, view: &View) -> bool {
-        self.is_ready(view) && self.phrase(view).as_deref() == Some(self.confirmation.text())
-    }
-
-    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        let fields = self.visible_fields(view);
-        if !fields.contains(&self.focus) {
-            self.focus = RemoveField::Host;
-        }
-        if let Some(focus) = super::moved_focus(&fields, self.focus, key.code) {
-            self.focus = focus;
-            return DialogReply::Stay;
-        }
-        match key.code {
-            KeyCode::Enter
-                if self.focus == RemoveField::Confirmation && self.is_confirmed(view) =>
-            {
-                return self.submit(view);
-            }
-            _ if self.focus == RemoveField::Confirmation => {
-                self.confirmation.on_key(key);
-            }
-            KeyCode::Char(' ') => match self.focus {
-                RemoveField::Host => self.from_host = !self.from_host,
-                _ => self.from_bucket = !self.from_bucket,
-            },
-            KeyCode::Char('y') if self.is_ready(view) => {
-                if self.phrase(view).is_none() {
-                    return self.submit(view);
-                }
-                self.focus = RemoveField::Confirmation;
-            }
-            KeyCode::Char('n' | 'q') => return DialogReply::close(),
-            _ => {}
-        }
-        DialogReply::Stay
-    }
-
-    fn submit(&self, view: &View) -> DialogReply {
-        DialogReply::Close(
-            self.operations(view)
-                .into_iter()
-                .map(Command::Submit)
-                .collect(),
-        )
-    }
-
-    pub(crate) fn paste(&mut self, text: &str) {
-        if self.focus == RemoveField::Confirmation {
-            self.confirmation.paste(text.trim());
-        }
-    }
-
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let subject = match self.names.as_slice() {
-            [name] => name.to_string(),
-            names => format::count(names.len(), "snapshot"),
-        };
-        let mut content = Content {
-            title: format!("remove {subject}"),
-            ..Content::default()
-        };
-        let file_count = self.files(view).count();
-        let object_count = self
-            .names
-            .iter()
-            .filter(|name| lookup::object(view, name).is_some())
-            .count();
-        let host = match self.hosts().as_slice() {
-            [] => "no host".to_owned(),
-            [one] => one.to_string(),
-            many => format::count(many.len(), "host"),
-        };
-        let label = format!("on {host} ({})", format::count(file_count, "file"));
-        content.push_check_box(
-            &label,
-            self.from_host,
-            self.focus == RemoveField::Host,
-            file_count > 0,
-            theme,
-        );
-        let label = format!("in the bucket ({})", format::count(object_count, "object"));
-        content.push_check_box(
-            &label,
-            self.from_bucket,
-            self.focus == RemoveField::Bucket,
-            object_count > 0,
-            theme,
-        );
-        content.push_blank();
-        self.push_targets(&mut content, view, theme, width);
-        let refusals = self.refusals(view);
-        for refusal in &refusals {
-            content.push_wrapped(&format!("✗ {refusal}"), 0, theme.bad, width);
-        }
-        let phrase = self.phrase(view).filter(|_| refusals.is_empty());
-        let ready = self.is_ready(view);
-        if let Some(phrase) = &phrase {
-            let warning = match self.copies {
-                Some(_) => "! No other copy with the same bytes is known: this cannot be undone.",
-                None => "! Looking for other copies with the same bytes…",
-            };
-            content.push_wrapped(warning, 0, theme.bad, width);
-            let focused = self.focus == RemoveField::Confirmation;
-            content.push_confirmation(phrase, &self.confirmation, focused, width, theme);
-        }
-        if self.focus == RemoveField::Confirmation && phrase.is_some() {
-            let matches = phrase.as_deref() == Some(self.confirmation.text());
-            content.keys = vec![
-                ("enter", "remove", ready && matches),
-                ("tab", "next", true),
-                ("esc", "cancel", true),
-            ];
-        } else {
-            let confirm = if phrase.is_some() {
-                "continue (type to confirm)"
-            } else {
-                "remove"
-            };
-            content.keys = vec![
-                ("y", confirm, ready),
-                ("space", "toggle", true),
-                ("n", "cancel", true),
-            ];
-        }
-        content
-    }
-
-    fn push_targets(&self, content: &mut Content, view: &View, theme: &Theme, width: usize) {
-        let operations = self.operations(view);
-        if operations.is_empty() {
-            content.push_wrapped("Nothing to remove: select a location.", 0, theme.dim, width);
+    fn push_targets<'a>(&'a self, content: &mut Content<'a>) {
+        let (theme, width, plan) = (content.theme, content.width, &self.plan);
+        if plan.targets.is_empty() {
+            content.push_wrapped("Nothing to remove: select a location.", 0, theme.dim);
             return;
         }
-        content.push_wrapped("To remove:", 0, theme.text, width);
-        let mut line = |place: &str, path: &str, bytes: u64| {
-            let room = width.saturating_sub(22);
-            content.lines.push(Line::from(vec![
-                Span::styled(format!("  {} ", format::fit(place, 8)), theme.title),
-                Span::raw(format!("{} {:>9}", format::fit(path, room), size(bytes))),
-            ]));
-        };
-        for operation in &operations {
-            let Operation::Remove {
-                host,
-                name,
-                from_bucket,
-                ..
-            } = operation
-            else {
-                continue;
-            };
-            if let Some(host) = host
-                && let Some(snapshot) = lookup::snapshot(view, host, name)
-            {
-                line(host.as_str(), &snapshot.path, snapshot.size_bytes);
-            }
-            if let Some(object) = lookup::object(view, name).filter(|_| *from_bucket) {
-                line("bucket", &object.key, object.size_bytes);
-            }
-        }
+        content.push_wrapped("To remove:", 0, theme.text);
+        content.push_rows(plan.targets.len(), move |row| {
+            plan.targets[row].line(plan.place_width, &theme, width)
+        });
         content.push_blank();
     }
 }
 
-/// Returns the locations that an operation removes.
-fn removed_locations(operation: &Operation) -> Vec<ImageLocation> {
-    let Operation::Remove {
-        host,
-        name,
-        from_bucket,
-        ..
-    } = operation
-    else {
-        return Vec::new();
-    };
-    let on_host = host.iter().map(|host| Some(host.clone()));
-    let locations = on_host.chain(from_bucket.then_some(None));
-    locations
-        .map(|host| ImageLocation {
-            host,
-            name: name.clone(),
+impl Dialog for RemoveDialog {
+    fn update(&mut self, view: &Arc<View>) {
+        let choices = self.choices();
+        let is_current =
+            |(known, of): &(Arc<View>, Choices)| Arc::ptr_eq(known, view) && *of == choices;
+        if !self.inputs.as_ref().is_some_and(is_current) {
+            self.plan = self.plan(view, choices);
+            self.inputs = Some((view.clone(), choices));
+            let phrase = self.phrase().filter(|_| self.plan.refusals.is_empty());
+            // While the phrase is typed, other copies may be found: its next letter must not be a key of the dialog.
+            if phrase.is_some() || self.form.focused() != Some(&RemoveField::Confirmation) {
+                self.form.set_phrase(&RemoveField::Confirmation, phrase);
+            }
+            let host = match self.hosts.as_slice() {
+                [] => "no host".to_owned(),
+                [one] => one.to_string(),
+                many => format::count(many.len(), "host"),
+            };
+            let (files, objects) = (self.plan.file_count, self.plan.object_count);
+            let label = format!("on {host} ({})", format::count(files, "file"));
+            self.form.set_label(&RemoveField::Host, label, files > 0);
+            let label = format!("in the bucket ({})", format::count(objects, "object"));
+            self.form
+                .set_label(&RemoveField::Bucket, label, objects > 0);
+        }
+    }
+
+    fn pending_query(&self) -> Option<DialogQuery> {
+        let is_pending = self.copies.is_none();
+        is_pending.then(|| DialogQuery::Copies(self.locations.clone()))
+    }
+
+    fn on_answer(&mut self, answer: DialogAnswer) {
+        if let DialogAnswer::Copies(locations, copies) = answer
+            && locations == self.locations
+        {
+            self.copies = Some(copies);
+            self.inputs = None;
+        }
+    }
+
+    fn on_key(&mut self, key: KeyEvent, _: &Context<'_>) -> DialogReply {
+        match self.form.on_key(key) {
+            FormReply::Submit
+                if self.is_ready()
+                    && self.form.focused() == Some(&RemoveField::Confirmation)
+                    && self.form.is_confirmed(&RemoveField::Confirmation) =>
+            {
+                return self.submit();
+            }
+            FormReply::Ignored => {}
+            _ => return DialogReply::Stay,
+        }
+        match key.code {
+            _ if self.form.focused() == Some(&RemoveField::Confirmation) => DialogReply::Ignored,
+            KeyCode::Char('y') if self.is_ready() => match self.phrase() {
+                None => self.submit(),
+                Some(_) => {
+                    self.form.focus_on(&RemoveField::Confirmation);
+                    DialogReply::Stay
+                }
+            },
+            KeyCode::Char('n' | 'q') => DialogReply::close(),
+            _ => DialogReply::Ignored,
+        }
+    }
+
+    fn on_click(&mut self, target: usize, _: &Context<'_>) -> DialogReply {
+        self.form.on_click(target);
+        DialogReply::Stay
+    }
+
+    fn paste(&mut self, text: &str) {
+        self.form.paste(text);
+    }
+
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let theme = context.theme;
+        let subject = match self.candidates.as_slice() {
+            [one] => one.name.to_string(),
+            many => format::count(many.len(), "snapshot"),
+        };
+        let mut content = Content::new(format!("remove {subject}"), context, width);
+        self.form.push(&mut content, &RemoveField::Host);
+        self.form.push(&mut content, &RemoveField::Bucket);
+        content.push_blank();
+        self.push_targets(&mut content);
+        let refusals = &self.plan.refusals;
+        for refusal in refusals.iter().take(MAX_REFUSALS) {
+            content.push_refusal(refusal);
+        }
+        if let more @ 1.. = refusals.len().saturating_sub(MAX_REFUSALS) {
+            content.push_refusal(&format!("and {more} more"));
+        }
+        if self.phrase().is_some() && refusals.is_empty() {
+            let warning = match self.copies {
+                Some(_) => "! No other copy with the same bytes is known: this cannot be undone.",
+                None => "! Looking for other copies with the same bytes…",
+            };
+            content.push_wrapped(warning, 0, theme.bad);
+        }
+        self.form.push(&mut content, &RemoveField::Confirmation);
+        let ready = self.is_ready();
+        if self.form.focused() == Some(&RemoveField::Confirmation) {
+            let is_confirmed = self.form.is_confirmed(&RemoveField::Confirmation);
+            self.form
+                .push_keys(&mut content, "remove", ready && is_confirmed);
+        } else {
+            let confirm = match self.phrase() {
+                Some(_) => "continue (type to confirm)",
+                None => "remove",
+            };
+            content.push_key("y", confirm, ready);
+            content.push_key("space", "toggle", true);
+            content.push_key("n", "cancel", true);
+        }
+        content
+    }
+}
+
+impl Target {
+    fn place(&self) -> &str {
+        self.host.as_ref().map_or("bucket", HostName::as_str)
+    }
+
+    fn operation(&self) -> Operation {
+        Operation::Remove {
+            host: self.host.clone(),
+            name: self.name.clone(),
+            from_bucket: self.host.is_none(),
+            expected_identity: self.expected_identity.clone(),
+        }
+    }
+
+    fn line(&self, place_width: usize, theme: &Theme, width: usize) -> Line<'static> {
+        let place = format::fit_middle(self.place(), place_width);
+        let room = width.saturating_sub(place_width + 14);
+        let path = self.distinction.fit(&self.path, room);
+        Line::from(vec![
+            Span::styled(format!("  {place} "), theme.title),
+            Span::raw(format!("{path} {:>9}", size(self.bytes))),
+        ])
+    }
+}
+
+/// Finds out how the paths in each place differ.
+fn distinguish(targets: &mut [Target]) {
+    let mut places: HashMap<Option<&HostName>, Vec<usize>> = HashMap::new();
+    for (index, target) in targets.iter().enumerate() {
+        places.entry(target.host.as_ref()).or_default().push(index);
+    }
+    let mut distinctions = vec![None; targets.len()];
+    for indices in places.into_values() {
+        let paths: Vec<&str> = indices.iter().map(|index| &*targets[*index].path).collect();
+        for (index, distinction) in indices.iter().zip(Distinction::between(&paths)) {
+            distinctions[*index] = Some(distinction);
+        }
+    }
+    for (target, distinction) in targets.iter_mut().zip(distinctions) {
+        target.distinction = distinction.unwrap_or(target.distinction);
+    }
+}
+
+fn file_target(host: &HostName, snapshot: &Snapshot) -> Target {
+    Target {
+        host: Some(host.clone()),
+        name: snapshot.name.clone(),
+        distinction: Distinction::none(&snapshot.path),
+        path: snapshot.path.clone(),
+        bytes: snapshot.size_bytes,
+        expected_identity: snapshot.file.map(ImageIdentity::File),
+    }
+}
+
+fn object_target(object: &Object) -> Target {
+    Target {
+        host: None,
+        name: object.name.clone(),
+        distinction: Distinction::none(&object.key),
+        path: object.key.clone(),
+        bytes: object.size_bytes,
+        expected_identity: Some(object.identity()),
+    }
+}
+
+/// Returns the files and objects of the candidates.
+fn locations(candidates: &[Candidate]) -> Arc<[ImageLocation]> {
+    let files = candidates.iter().flat_map(|candidate| {
+        let hosts = candidate.hosts.iter();
+        hosts.map(|host| ImageLocation {
+            host: Some(host.clone()),
+            name: candidate.name.clone(),
         })
-        .collect()
+    });
+    let objects = candidates.iter().map(|candidate| ImageLocation {
+        host: None,
+        name: candidate.name.clone(),
+    });
+    files.chain(objects).collect()
 }

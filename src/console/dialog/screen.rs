@@ -2,7 +2,8 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Content, DialogReply};
+use super::{Content, Context, Dialog, DialogReply};
+use crate::actions::Action;
 use crate::app::Command;
 use snapdeck_model::{HostName, SandboxId};
 
@@ -13,8 +14,8 @@ pub(crate) struct ScreenView {
     pub sandbox: SandboxId,
 }
 
-impl ScreenView {
-    pub(crate) fn on_key(&self, key: KeyEvent) -> DialogReply {
+impl Dialog for ScreenView {
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
         let viewer = |open| {
             DialogReply::Execute(vec![Command::Viewer {
                 host: self.host.clone(),
@@ -23,22 +24,24 @@ impl ScreenView {
             }])
         };
         match key.code {
-            KeyCode::Char('v') => viewer(false),
-            KeyCode::Char('V') => viewer(true),
-            KeyCode::Char('i' | 'q') | KeyCode::Enter => DialogReply::close(),
-            _ => DialogReply::Stay,
+            KeyCode::Char('q') | KeyCode::Enter => DialogReply::close(),
+            _ if context.is_key(key, Action::CopyVnc) => viewer(false),
+            _ if context.is_key(key, Action::Viewer) => viewer(true),
+            _ if context.is_key(key, Action::Screen) => DialogReply::close(),
+            _ => DialogReply::Ignored,
         }
     }
 
-    pub(crate) fn content(&self) -> Content {
-        Content {
-            title: format!("screen of {} on {}", self.sandbox, self.host),
-            keys: vec![
-                ("esc", "back", true),
-                ("v", "copy VNC", true),
-                ("V", "viewer", true),
-            ],
-            ..Content::default()
-        }
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let title = format!("screen of {} on {}", self.sandbox, self.host);
+        let mut content = Content::new(title, context, width);
+        content.push_key("esc", "back", true);
+        content.push_key(context.key(Action::CopyVnc), "copy VNC", true);
+        content.push_key(context.key(Action::Viewer), "viewer", true);
+        content
+    }
+
+    fn screen(&self) -> Option<&ScreenView> {
+        Some(self)
     }
 }

@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Content, DialogReply, outcome_text};
+use super::{Content, Context, Dialog, DialogReply, outcome_text};
 use crate::actions::Action;
 use crate::app::Command;
 use crate::cell::{self, Cell, Place, State};
@@ -33,45 +33,50 @@ impl SnapshotLocations {
         let cell = cell::cell(view, &self.name, &self.place);
         cell.active_job().map(|job| job.id)
     }
+}
 
-    pub(crate) fn on_key(&mut self, key: KeyEvent, view: &View) -> DialogReply {
-        match (key.code, self.job(view)) {
+impl Dialog for SnapshotLocations {
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
+        let is_key = |action| context.is_key(key, action);
+        match (key.code, self.job(context.view)) {
             (KeyCode::Char('q') | KeyCode::Enter, _) => DialogReply::close(),
-            (KeyCode::Char('l'), _) => DialogReply::Perform(Action::Pull),
-            (KeyCode::Char('d'), _) => DialogReply::Perform(Action::Remove),
-            (KeyCode::Char('x'), Some(job)) => DialogReply::Execute(vec![Command::Cancel(job)]),
-            _ => DialogReply::Stay,
+            _ if is_key(Action::Pull) => DialogReply::Perform(Action::Pull),
+            _ if is_key(Action::Remove) => DialogReply::Perform(Action::Remove),
+            (_, Some(job)) if is_key(Action::Cancel) => {
+                DialogReply::Execute(vec![Command::Cancel(job)])
+            }
+            _ => DialogReply::Ignored,
         }
     }
 
-    pub(crate) fn content(&self, view: &View, theme: &Theme, width: usize) -> Content {
-        let mut content = Content {
-            title: self.name.to_string(),
-            ..Content::default()
-        };
+    fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
+        let (view, theme) = (&**context.view, context.theme);
+        let mut content = Content::new(self.name.to_string(), context, width);
         let hosts = view.hosts.iter().map(|host| Place::Host(host.name.clone()));
         let places = [Place::Bucket].into_iter().chain(hosts);
         let rest = places.filter(|place| *place != self.place);
         for place in [self.place.clone()].into_iter().chain(rest) {
             let cell = cell::cell(view, &self.name, &place);
-            let lines = describe_location(view, &place, &cell, theme, width, Instant::now());
-            content.lines.extend(lines);
+            content.push_lines(describe_location(
+                view,
+                &place,
+                &cell,
+                theme,
+                width,
+                context.now,
+            ));
             if place == self.place {
                 content.push_blank();
             }
         }
-        content.keys = vec![("esc", "close", true), ("j k", "scroll", true)];
-        content.keys.push(("l", "pull", true));
-        content.keys.push(("d", "remove", true));
-        let place = self.place.name();
+        content.push_key("esc", "close", true);
+        content.push_key("j k", "scroll", true);
+        content.push_key(context.key(Action::Pull), "pull", true);
+        content.push_key(context.key(Action::Remove), "remove", true);
         if self.job(view).is_some() {
-            content.push_wrapped(
-                &format!("x cancels the job on {place}"),
-                0,
-                theme.dim,
-                width,
-            );
-            content.keys.push(("x", "cancel", true));
+            let (key, place) = (context.key(Action::Cancel), self.place.name());
+            content.push_wrapped(&format!("{key} cancels the job on {place}"), 0, theme.dim);
+            content.push_key(key, "cancel", true);
         }
         content
     }

@@ -9,7 +9,7 @@ use ratatui::widgets::Clear;
 
 use super::{metrics, text};
 use crate::app::{App, Areas};
-use crate::dialog::Dialog;
+use crate::dialog::{Content, Context, Layer};
 use crate::theme::Theme;
 
 /// Columns of text in a dialog, if the screen is wide enough.
@@ -20,13 +20,29 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
     let Some(layer) = app.layers.last() else {
         return;
     };
-    if let Dialog::Screen(view) = &layer.dialog {
-        return metrics::draw_full_screen(app, frame, area, view, areas);
-    }
+    let width = MAX_DIALOG_WIDTH.min(area.width.saturating_sub(6));
+    let drawing = |context: &Context<'_>| {
+        let content = layer.dialog.content(context, usize::from(width));
+        match layer.dialog.screen() {
+            Some(view) => metrics::draw_full_screen(app, frame, area, view, content, areas),
+            None => draw_content(app, layer, content, frame, area, areas),
+        }
+    };
+    app.with_context(drawing);
+}
+
+fn draw_content(
+    app: &App,
+    layer: &Layer,
+    content: Content<'_>,
+    frame: &mut Frame,
+    area: Rect,
+    areas: &mut Areas,
+) {
     let theme = &app.theme;
     let width = MAX_DIALOG_WIDTH.min(area.width.saturating_sub(6));
-    let content = layer.content(app, usize::from(width));
-    let lines = u16::try_from(content.lines.len()).unwrap_or(u16::MAX);
+    let length = content.length();
+    let lines = u16::try_from(length).unwrap_or(u16::MAX);
     let height = lines.saturating_add(4).min(area.height.saturating_sub(2));
     let outer = Rect {
         x: area.x + (area.width - width - 4) / 2,
@@ -45,39 +61,35 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         height: inner.height.saturating_sub(2),
         ..inner
     };
-    let end = lines.saturating_sub(body.height);
-    areas.layer = (body.height, end);
+    let rows = usize::from(body.height);
+    let end = length.saturating_sub(rows);
+    areas.layer = (rows, end);
+    areas.layer_body = body;
     let mut scroll = layer.scroll.min(end);
-    if let Some(line) = content
-        .cursor
-        .map(|(_, line)| line)
-        .or(content.focus.filter(|_| layer.is_following))
-    {
-        scroll = scroll.min(line).max((line + 1).saturating_sub(body.height));
+    let focus = content.cursor.map(|(_, line)| line).or(content.focus);
+    if let Some(line) = focus.filter(|_| layer.is_following) {
+        scroll = scroll.min(line).max((line + 1).saturating_sub(rows));
     }
     areas.layer_top = scroll;
     let block = if end > 0 {
-        let text = format!(" {}-{} of {lines} ", scroll + 1, scroll + body.height);
+        let text = format!(" {}-{} of {length} ", scroll + 1, scroll + rows);
         block.title_bottom(Line::styled(text, theme.dim).right_aligned())
     } else {
         block
     };
     block.draw(frame, outer);
-    let shown = content
-        .lines
-        .into_iter()
-        .skip(scroll.into())
-        .take(body.height.into());
-    text::draw_lines(frame, body, &shown.collect::<Vec<_>>());
+    text::draw_lines(frame, body, &content.lines(scroll, rows));
     let last = Rect {
         y: inner.bottom().saturating_sub(1),
         height: inner.height.min(1),
         ..inner
     };
     frame.render_widget(key_line(content.keys, theme), last);
-    if let Some((column, line)) = content.cursor.filter(|_| body.height > 0) {
+    let visible = |(_, line): &(u16, usize)| (scroll..scroll + rows).contains(line);
+    if let Some((column, line)) = content.cursor.filter(visible) {
         let x = (body.x + column).min(body.right().saturating_sub(1));
-        frame.set_cursor_position(Position::new(x, body.y + line - scroll));
+        let y = u16::try_from(line - scroll).unwrap_or(0);
+        frame.set_cursor_position(Position::new(x, body.y + y));
     }
 }
 

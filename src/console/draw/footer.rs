@@ -95,7 +95,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         .partition(|entry| matches!(entry.action, Action::Palette | Action::Help | Action::Quit));
     let cells = |entry: &&Entry| {
         let key = app.keymap.keys(entry.action).next()?;
-        let possible = obstacle(app, entry.action).is_none();
+        // A dialog takes all keys.
+        let possible = app.layers.is_empty() && obstacle(app, entry.action).is_none();
         Some((key, entry.name, possible))
     };
     let size = |(key, name, _): &(String, &str, bool)| key.width() + name.width() + 3;

@@ -12,7 +12,7 @@ use ratatui_image::Image;
 use super::dialogs::key_line;
 use super::text;
 use crate::app::{App, Areas};
-use crate::dialog::ScreenView;
+use crate::dialog::{Content, ScreenView};
 use crate::format::{age, clip, clock, graph, rate, size, wrap};
 use crate::theme::Theme;
 use snapdeck_engine::{HostView, Sample, SandboxMetrics};
@@ -76,10 +76,10 @@ pub(super) fn draw_full_screen(
     frame: &mut Frame,
     area: Rect,
     view: &ScreenView,
+    content: Content<'_>,
     areas: &mut Areas,
 ) {
     let theme = &app.theme;
-    let content = view.content();
     let block = app
         .border(theme.focus)
         .title(Line::styled(format!(" {} ", content.title), theme.focus));

@@ -1,8 +1,9 @@
 //! The Jobs page, quitting while jobs run, and interrupted jobs.
 
 use super::*;
-use crate::dialog::{Dialog, InterruptedJobsDialog};
+use crate::dialog::InterruptedJobsDialog;
 use crate::fixture::{interrupted_job, queued_job};
+use crate::perform;
 use snapdeck_engine::InterruptedId;
 
 /// Returns a console with one running, two queued, one failed and one interrupted job.
@@ -126,21 +127,18 @@ fn quitting_offers_to_leave_jobs_only_with_a_journal() {
 #[test]
 fn interrupted_jobs_are_offered_at_the_start() {
     let mut app = busy();
-    app.layers
-        .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
+    perform::open(&mut app, Box::new(InterruptedJobsDialog));
     insta::assert_snapshot!("interrupted_jobs", screen(&mut app, 120, 40));
     assert_eq!(
         keys(&mut app, "t"),
         [Command::ResumeInterrupted(vec![InterruptedId(1)])]
     );
-    app.layers
-        .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
+    perform::open(&mut app, Box::new(InterruptedJobsDialog));
     assert_eq!(
         keys(&mut app, "X"),
         [Command::DiscardInterrupted(vec![InterruptedId(1)])]
     );
-    app.layers
-        .push(Dialog::InterruptedJobs(InterruptedJobsDialog).into());
+    perform::open(&mut app, Box::new(InterruptedJobsDialog));
     assert!(press(&mut app, KeyCode::Esc).is_empty());
     assert!(app.layers.is_empty());
 }

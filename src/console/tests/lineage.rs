@@ -1,7 +1,7 @@
 //! Annotations and lineage of the selected snapshot.
 
 use super::*;
-use crate::dialog::Dialog;
+use crate::dialog::{DialogAnswer, DialogQuery};
 use crate::fixture::lineage;
 use crate::lineage::LineageQuery;
 
@@ -147,20 +147,19 @@ fn a_pull_shows_its_cost_beforehand() {
     });
     keys(&mut app, "l");
     assert_eq!(
-        app.pending_cost_query(),
+        app.pending_dialog_query(),
         None,
         "alpha already has the snapshot"
     );
     keys(&mut app, "j ");
-    let target = app.pending_cost_query().unwrap();
+    let Some(DialogQuery::PullCost(target)) = app.pending_dialog_query() else {
+        panic!("no query");
+    };
     let (host, name) = (target.0.as_str(), target.1.as_str());
     assert_eq!((host, name), ("beta", "myapp-v1.0"));
     let cost = lineage("myapp-v1.0").pull_cost.unwrap();
-    let Some(Dialog::Pull(pull)) = app.dialog() else {
-        panic!("no dialog");
-    };
-    pull.on_cost(target, Ok(cost));
-    assert_eq!(app.pending_cost_query(), None);
+    app.on_dialog_answer(DialogAnswer::PullCost(target, Ok(cost)));
+    assert_eq!(app.pending_dialog_query(), None);
     insta::assert_snapshot!("pull_cost_two", screen(&mut app, 120, 40));
     // To beta only.
     keys(&mut app, "k ");

@@ -1,7 +1,7 @@
 //! Prune: rule, plan and confirmation.
 
 use super::*;
-use crate::dialog::Dialog;
+use crate::dialog::{DialogAnswer, DialogQuery};
 use snapdeck_engine::PruneRequest;
 use snapdeck_model::{Candidate, Leftover, LeftoverKind, PrunePlan, PruneRule};
 
@@ -56,18 +56,15 @@ fn submit_rule(app: &mut App) -> PruneRequest {
     keys(app, "U3");
     press(app, KeyCode::Tab);
     keys(app, "30");
-    let commands = press(app, KeyCode::Enter);
-    let [Command::FindPrunable(request)] = &commands[..] else {
-        panic!("{commands:?}");
-    };
-    request.clone()
+    assert!(press(app, KeyCode::Enter).is_empty());
+    match app.pending_dialog_query() {
+        Some(DialogQuery::PrunePlan(request)) => request,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn give_plan(app: &mut App, request: &PruneRequest, plan: Result<PrunePlan, Error>) {
-    let Some(Dialog::Prune(dialog)) = app.dialog() else {
-        panic!("no dialog");
-    };
-    dialog.on_plan(request, plan);
+    app.on_dialog_answer(DialogAnswer::PrunePlan(request.clone(), plan));
 }
 
 #[test]
