@@ -14,6 +14,10 @@ pub(crate) enum Pane {
     Tree,
     /// Page: all jobs, with those that were interrupted in an earlier run.
     JobsPage,
+    /// Page: the hosts with their load.
+    Hosts,
+    /// Page: the screens of the running guests.
+    Wall,
     /// Details of the selected row.
     Details,
     /// The jobs of this run, below the lists.
@@ -30,6 +34,8 @@ impl Pane {
             Self::Matrix => "Locations",
             Self::Tree => "Tree",
             Self::JobsPage => "Jobs page",
+            Self::Hosts => "Hosts",
+            Self::Wall => "Wall",
             Self::Details => "Details",
             Self::Jobs => "Jobs",
             Self::Log => "Log",
@@ -38,11 +44,21 @@ impl Pane {
 
     /// Returns whether the pane replaces the three lists.
     pub(crate) fn is_page(self) -> bool {
-        matches!(self, Self::Matrix | Self::Tree | Self::JobsPage)
+        matches!(
+            self,
+            Self::Matrix | Self::Tree | Self::JobsPage | Self::Hosts | Self::Wall
+        )
     }
 }
 
-pub(crate) const LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
+pub(crate) const LISTS: [Pane; 3] = [Pane::Sandboxes, Pane::Snapshots, Pane::Bucket];
+pub(crate) const PAGES: [Pane; 5] = [
+    Pane::Matrix,
+    Pane::Tree,
+    Pane::JobsPage,
+    Pane::Hosts,
+    Pane::Wall,
+];
 pub(crate) const EVERYWHERE: &[Pane] = &[
     Pane::Sandboxes,
     Pane::Snapshots,
@@ -50,6 +66,8 @@ pub(crate) const EVERYWHERE: &[Pane] = &[
     Pane::Matrix,
     Pane::Tree,
     Pane::JobsPage,
+    Pane::Hosts,
+    Pane::Wall,
     Pane::Details,
     Pane::Jobs,
     Pane::Log,
@@ -93,6 +111,8 @@ pub(crate) enum Action {
     Down,
     PageUp,
     PageDown,
+    HalfPageUp,
+    HalfPageDown,
     First,
     Last,
     NextPane,
@@ -110,6 +130,12 @@ pub(crate) enum Action {
     Tree,
     Focus(Pane),
     Jobs,
+    Hosts,
+    Wall,
+    /// Show the focused pane on the whole screen, or all panes again.
+    Zoom,
+    /// Switch to the next theme.
+    Theme,
     Retry,
     MoveJobUp,
     MoveJobDown,
@@ -130,6 +156,8 @@ pub(crate) struct Entry {
     pub action: Action,
     /// One or two words, for the footer and the palette.
     pub name: &'static str,
+    /// Other words for the action, which the palette finds.
+    pub words: &'static str,
     /// Default keys, the keys of a chord separated by spaces (`g g`). The first one is shown.
     pub keys: &'static [&'static str],
     pub sentence: &'static str,

@@ -1,4 +1,4 @@
-//! Columns of the lists, which filters name and lists are sorted by.
+//! Columns of the lists: headers, widths and values. Lists are drawn, filtered and sorted by them.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -6,9 +6,11 @@ use std::sync::Arc;
 use snapdeck_engine::{JobId, JobView};
 use snapdeck_model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Column {
     Name,
+    /// The sign of a sandbox's state.
+    Sign,
     /// The host, in the lists of all hosts.
     Host,
     /// The state of a sandbox; `sound` or `damaged` for a snapshot.
@@ -24,7 +26,87 @@ pub(crate) enum Column {
     Modified,
     /// The snapshot a sandbox is based on.
     Base,
+    /// Where else a snapshot or object is: the bucket, or the current host. Not a property of the row itself: rows cannot
+    /// be sorted or filtered by it.
+    Elsewhere,
 }
+
+/// Header, width and rank of a column in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ColumnSpec {
+    pub column: Column,
+    pub header: &'static str,
+    /// Columns of the terminal; of the name, the least.
+    pub width: usize,
+    pub is_right_aligned: bool,
+    /// In a narrow list, columns of higher rank are left out first; 0: never.
+    pub rank: u8,
+    /// Width of a short form, and the rank at which it is used.
+    pub short: Option<(usize, u8)>,
+}
+
+const fn left(column: Column, header: &'static str, width: usize, rank: u8) -> ColumnSpec {
+    ColumnSpec {
+        column,
+        header,
+        width,
+        is_right_aligned: false,
+        rank,
+        short: None,
+    }
+}
+
+const fn with_short(spec: ColumnSpec, width: usize, rank: u8) -> ColumnSpec {
+    ColumnSpec {
+        short: Some((width, rank)),
+        ..spec
+    }
+}
+
+const fn right(column: Column, header: &'static str, width: usize, rank: u8) -> ColumnSpec {
+    ColumnSpec {
+        is_right_aligned: true,
+        ..left(column, header, width, rank)
+    }
+}
+
+pub(crate) const SANDBOX_COLUMNS: &[ColumnSpec] = &[
+    left(Column::Host, "HOST", 10, 1),
+    left(Column::Sign, "", 1, 0),
+    left(Column::Name, "NAME", 14, 0),
+    left(Column::State, "STATE", 9, 2),
+    left(Column::Base, "BASE", 16, 5),
+    right(Column::Size, "OVERLAY", 7, 3),
+    right(Column::Cpus, "CPU", 3, 7),
+    right(Column::Memory, "MEM", 5, 6),
+];
+
+pub(crate) const SNAPSHOT_COLUMNS: &[ColumnSpec] = &[
+    left(Column::Host, "HOST", 10, 1),
+    left(Column::Name, "NAME", 12, 0),
+    right(Column::Size, "SIZE", 6, 2),
+    right(Column::Dependents, "USED", 4, 5),
+    with_short(left(Column::Elsewhere, "BUCKET", 9, 1), 2, 6),
+    left(Column::Modified, "MODIFIED", 10, 7),
+];
+
+pub(crate) const OBJECT_COLUMNS: &[ColumnSpec] = &[
+    left(Column::Name, "NAME", 14, 0),
+    right(Column::Size, "SIZE", 6, 1),
+    with_short(left(Column::Elsewhere, "ON HOST", 9, 1), 2, 6),
+    left(Column::Modified, "UPLOADED", 10, 7),
+];
+
+pub(crate) const HOST_COLUMNS: &[ColumnSpec] = &[
+    left(Column::Sign, "", 1, 0),
+    left(Column::Name, "HOST", 12, 0),
+    left(Column::State, "STATE", 12, 5),
+    right(Column::Dependents, "RUNNING", 7, 3),
+    left(Column::Cpus, "CPU", 19, 2),
+    left(Column::Memory, "MEMORY", 21, 2),
+    left(Column::Size, "DISK", 20, 1),
+    left(Column::Base, "SNAPSHOTS", 14, 6),
+];
 
 /// The names of the columns in filters and in the session file.
 pub(crate) const COLUMNS: &[(&str, Column)] = &[
@@ -48,6 +130,10 @@ impl Column {
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         let named = COLUMNS.iter().find(|(other, _)| *other == name);
         named.map(|(_, column)| *column)
+    }
+
+    pub(crate) fn is_sortable(self) -> bool {
+        !matches!(self, Self::Elsewhere | Self::Sign)
     }
 
     /// Returns whether the values are numbers, which are sorted in descending order by default.
@@ -98,7 +184,11 @@ impl Row for Sandbox {
             Column::Memory => Value::Number(self.memory_bytes),
             Column::Size => Value::Number(self.chain.first()?.size_bytes?),
             Column::Base => Value::Text(self.base()?.as_str()),
-            Column::Host | Column::Dependents | Column::Modified => return None,
+            Column::Sign
+            | Column::Host
+            | Column::Dependents
+            | Column::Modified
+            | Column::Elsewhere => return None,
         })
     }
 }
@@ -121,7 +211,12 @@ impl Row for Snapshot {
             Column::Size => Value::Number(self.size_bytes),
             Column::Dependents => Value::Number(self.dependents.len() as u64),
             Column::Modified => seconds(self.modified)?,
-            Column::Host | Column::Cpus | Column::Memory | Column::Base => return None,
+            Column::Sign
+            | Column::Host
+            | Column::Cpus
+            | Column::Memory
+            | Column::Base
+            | Column::Elsewhere => return None,
         })
     }
 }

@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::app::Command;
+use super::app::{LineageQuery, READ_ONLY};
+use super::command::Command;
 use super::dialog::DialogAnswer;
-use super::lineage::LineageQuery;
 use super::osc;
-use super::perform::READ_ONLY;
+use super::pages::tree::TreeInputs;
 use super::picture::EncodedImage;
 use super::queries::apply_prune;
 use super::run::{ExitMode, Screen, env_var};
 use super::terminal::Terminal;
-use super::tree::TreeInputs;
 use super::viewer;
-use snapdeck_engine::{CachedInventory, Engine, Parents, VncTunnel};
+use snapdeck_engine::{CachedInventory, Engine, Parents, ScreenKey, VncTunnel};
 use snapdeck_model::settings::NotificationMethod;
 use snapdeck_model::{Lineage, Operation, PrunePlan};
 
@@ -25,6 +24,7 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(crate) enum TaskResult {
     Picture(Option<EncodedImage>),
+    Thumbnails(Vec<(ScreenKey, EncodedImage)>),
     SavedInventory(Option<CachedInventory>),
     /// `None`: the query was cancelled.
     Lineage(LineageQuery, Option<snapdeck_model::Result<Box<Lineage>>>),
@@ -72,7 +72,7 @@ impl Screen {
                 | Command::Prune(..)
                 | Command::RunChecks
         );
-        if changes && self.app.read_only {
+        if changes && self.app.options().read_only {
             self.app.show_notice(READ_ONLY, true);
             return LoopControl::Continue;
         }
@@ -181,9 +181,28 @@ impl Screen {
             return;
         };
         self.last_picture = Some((picture.fingerprint, room));
-        let canvas = self.app.canvas;
+        let canvas = self.app.canvas();
         self.tasks
             .spawn_blocking(move || TaskResult::Picture(canvas.encode(&picture, room)));
+    }
+
+    /// Encodes the pending thumbnails in the background, one batch at a time.
+    pub(crate) fn prepare_thumbnails(&mut self) {
+        if self.is_encoding_thumbnails {
+            return;
+        }
+        let pending = self.app.pending_thumbnails();
+        if pending.is_empty() {
+            return;
+        }
+        self.is_encoding_thumbnails = true;
+        let canvas = self.app.canvas().without_pixels();
+        self.tasks.spawn_blocking(move || {
+            let encoded = pending
+                .into_iter()
+                .filter_map(|(key, picture, room)| Some((key, canvas.encode(&picture, room)?)));
+            TaskResult::Thumbnails(encoded.collect())
+        });
     }
 
     pub(crate) fn on_task_result(
@@ -194,6 +213,10 @@ impl Screen {
     ) {
         let (tunnel, open) = match result {
             TaskResult::Picture(picture) => return self.app.on_picture(picture),
+            TaskResult::Thumbnails(thumbnails) => {
+                self.is_encoding_thumbnails = false;
+                return self.app.on_thumbnails(thumbnails);
+            }
             TaskResult::SavedInventory(inventory) => {
                 return inventory
                     .into_iter()
@@ -261,7 +284,7 @@ impl Screen {
         terminal: &mut Terminal,
         method: NotificationMethod,
     ) {
-        let message = std::mem::take(&mut self.app.notifications).join("; ");
+        let message = self.app.take_notifications().join("; ");
         let in_tmux = env_var("TMUX").is_some();
         if message.is_empty() {
             return;

@@ -33,6 +33,16 @@ pub(crate) fn short_size(bytes: u64) -> String {
         .to_owned()
 }
 
+/// Returns a size and its total in few columns: `41/64G`, `812M/1.2G`.
+pub(crate) fn share_short(done: u64, total: u64) -> String {
+    let (done, total) = (short_size(done), short_size(total));
+    let unit = |text: &str| text.chars().last();
+    match unit(&done) == unit(&total) {
+        true => format!("{}/{total}", &done[..done.len() - 1]),
+        false => format!("{done}/{total}"),
+    }
+}
+
 /// Parses a size: `4G`, `512 MiB`, `1.5t`. Units are powers of 1024; a size without a unit is invalid.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
@@ -265,6 +275,24 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
         lines.push(line);
     }
     lines
+}
+
+/// Returns a number with thousands separated: `5,003`.
+pub(crate) fn number(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Returns a date: `2026-11-28`.
+pub(crate) fn date(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d").to_string()
 }
 
 /// Returns `1 job`, `2 jobs`.

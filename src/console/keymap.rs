@@ -475,9 +475,9 @@ mod tests {
             keymap.look_up(&press("3"), Pane::Bucket),
             KeyMatch::Perform(Action::Host(2))
         ));
-        let ctrl_d = Press::new(KeyEvent::new(KeyCode::Char('d'), KeyModifiers::CONTROL));
+        let ctrl_s = Press::new(KeyEvent::new(KeyCode::Char('s'), KeyModifiers::CONTROL));
         assert!(matches!(
-            keymap.look_up(&[ctrl_d], Pane::Bucket),
+            keymap.look_up(&[ctrl_s], Pane::Bucket),
             KeyMatch::Unbound
         ));
         assert!(matches!(
@@ -514,11 +514,11 @@ mod tests {
     #[test]
     fn user_keys_replace_default_keys() {
         let (keymap, reassigned) =
-            read("push = [\"c\", \"ctrl-p\"]\nquit = \"Z Z\"\nlog = []\n").unwrap();
+            read("push = [\"c\", \"ctrl-p\"]\nquit = \"Q Q\"\nlog = []\n").unwrap();
         assert_eq!(reassigned, ["c is now push, no longer create"]);
         let action = |keys: &str| keymap.look_up(&press(keys), Pane::Sandboxes);
         assert!(matches!(action("c"), KeyMatch::Perform(Action::Push)));
-        assert!(matches!(action("Z Z"), KeyMatch::Perform(Action::Quit)));
+        assert!(matches!(action("Q Q"), KeyMatch::Perform(Action::Quit)));
         assert!(matches!(action("q"), KeyMatch::Unbound));
         assert!(matches!(action("L"), KeyMatch::Unbound));
     }

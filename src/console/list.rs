@@ -68,6 +68,18 @@ impl Rows {
     }
 }
 
+/// The numbers of a list's title.
+#[derive(Debug, Default)]
+pub(crate) struct Summary<'a> {
+    pub total: usize,
+    /// Rows that match the filter.
+    pub visible: usize,
+    pub marked: usize,
+    pub filter: &'a str,
+    pub filter_error: Option<&'a str>,
+    pub sort: Sort,
+}
+
 /// A list's state. The items themselves are in the view.
 #[derive(Debug)]
 pub(crate) struct List<K> {
@@ -273,13 +285,28 @@ impl<K: Clone + Ord + Hash> List<K> {
         }
     }
 
-    pub(crate) fn sort(&self) -> Sort {
-        self.sort
+    /// Takes over the filter and the sort order of another list; [`Self::update`] applies them.
+    pub(crate) fn adopt_order(&mut self, other: &Self) {
+        self.sort = other.sort;
+        self.filter.clone_from(&other.filter);
+        self.query = other.query.clone();
+        self.filter_error.clone_from(&other.filter_error);
     }
 
-    /// Returns why a term of the filter is ignored.
-    pub(crate) fn filter_error(&self) -> Option<&str> {
-        self.filter_error.as_deref()
+    /// Returns the numbers of a list of `total` items.
+    pub(crate) fn summary(&self, total: usize) -> Summary<'_> {
+        Summary {
+            total,
+            visible: self.len(),
+            marked: self.marks.len(),
+            filter: &self.filter,
+            filter_error: self.filter_error.as_deref(),
+            sort: self.sort,
+        }
+    }
+
+    pub(crate) fn sort(&self) -> Sort {
+        self.sort
     }
 
     /// Selects the item with this key if it is shown.
@@ -327,10 +354,6 @@ impl<K: Clone + Ord + Hash> List<K> {
 
     pub(crate) fn is_marked(&self, key: &K) -> bool {
         self.marks.contains(key)
-    }
-
-    pub(crate) fn marked_count(&self) -> usize {
-        self.marks.len()
     }
 
     /// Returns the marked keys; the selected key if none is marked.
@@ -482,7 +505,7 @@ mod tests {
         let mut list = List::default();
         let items = objects(&["a-xb", "xab", "xb"]);
         list.update(&items);
-        list.apply(&items, Change::Filter("ab".to_owned()));
+        list.apply(&items, Change::Filter("~ab".to_owned()));
         assert_eq!(names(&list, &items), ["xab", "a-xb"]);
     }
 

@@ -117,41 +117,40 @@ pub(crate) fn is_bucket_known(view: &View) -> bool {
     view.bucket.link == Link::Up && view.bucket.last_listing.is_some()
 }
 
-/// Returns the address of a list, which identifies it as long as it is alive.
-pub(crate) fn address<T>(items: &Arc<[T]>) -> usize {
-    Arc::as_ptr(items).cast::<()>() as usize
-}
-
 /// Positions and sizes of a list's items by name, rebuilt only when the list changes.
-#[derive(Debug, Default)]
-pub(crate) struct Index {
-    source_list: usize,
+#[derive(Debug)]
+pub(crate) struct Index<T> {
+    source: Option<Arc<[T]>>,
     entries: HashMap<SnapshotName, (usize, u64)>,
 }
 
-impl Index {
-    /// Updates the index for `items`; cheap if they are the same list. Returns whether they are another one.
-    ///
-    /// The caller keeps the previous list alive until then: lists are compared by address.
-    pub(crate) fn update<T>(
-        &mut self,
-        items: &Arc<[T]>,
-        entry: impl Fn(&T) -> (&SnapshotName, u64),
-    ) -> bool {
-        let address = address(items);
-        if self.source_list == address && self.entries.len() == items.len() {
-            return false;
+impl<T> Default for Index<T> {
+    fn default() -> Self {
+        Self {
+            source: None,
+            entries: HashMap::new(),
         }
-        self.source_list = address;
+    }
+}
+
+impl<T> Index<T> {
+    /// Updates the index for `items`; cheap if they are the same list.
+    pub(crate) fn update(&mut self, items: &Arc<[T]>, entry: impl Fn(&T) -> (SnapshotName, u64)) {
+        if self
+            .source
+            .as_ref()
+            .is_some_and(|source| Arc::ptr_eq(source, items))
+        {
+            return;
+        }
+        self.source = Some(items.clone());
+        let items = items.iter().enumerate();
         self.entries = items
-            .iter()
-            .enumerate()
             .map(|(index, item)| {
                 let (name, size) = entry(item);
-                (name.clone(), (index, size))
+                (name, (index, size))
             })
             .collect();
-        true
     }
 
     pub(crate) fn position(&self, name: &SnapshotName) -> Option<usize> {

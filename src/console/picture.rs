@@ -105,6 +105,15 @@ impl Canvas {
         self.encoding != Encoding::None
     }
 
+    /// Returns a canvas for several pictures at once: of half blocks.
+    pub(crate) fn without_pixels(self) -> Self {
+        let encoding = match self.encoding {
+            Encoding::None => Encoding::None,
+            Encoding::Kitty | Encoding::Sixel | Encoding::Blocks => Encoding::Blocks,
+        };
+        Self { encoding, ..self }
+    }
+
     /// Returns whether a dialog can be drawn over a picture; pixels are not part of cells.
     pub(crate) fn is_text(self) -> bool {
         self.encoding == Encoding::Blocks

@@ -49,15 +49,18 @@ impl Screen {
             }
             TaskResult::PruneApplied(Err(error)) => self.show_error(&error),
             TaskResult::Annotated(message, Ok(())) => {
-                self.app.annotation_edits += 1;
+                self.app.on_annotations_edited();
                 self.app.show_notice(message, false);
             }
             TaskResult::Annotated(_, Err(error)) => {
                 // The edit may have succeeded in one of two places.
-                self.app.annotation_edits += 1;
+                self.app.on_annotations_edited();
                 self.show_error(&error);
             }
-            TaskResult::Picture(_) | TaskResult::SavedInventory(_) | TaskResult::Viewer { .. } => {}
+            TaskResult::Picture(_)
+            | TaskResult::Thumbnails(_)
+            | TaskResult::SavedInventory(_)
+            | TaskResult::Viewer { .. } => {}
         }
     }
 

@@ -1,7 +1,9 @@
-//! The filter language: words of a name, which match fuzzily, and fields.
+//! The filter language: words of a name, and fields.
 //!
 //! ```text
-//! web 01          both words; their letters may be scattered: `wsb` finds winserver-base
+//! web 01          both words
+//! ~wsb            letters in this order, with others between them: finds winserver-base
+//! /v[0-9]+$/      a regular expression
 //! state:running   the field contains the text; `=` compares the whole text
 //! size>10G        also <, >=, <=; memory, cpus, users, size, date>2026-01-31, age<7d
 //! !base:old       rows that do not match
@@ -10,9 +12,13 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use regex::{Regex, RegexBuilder};
 
 use super::columns::{COLUMNS, Column, Row, Value};
 use super::format::parse_size;
+
+/// Limit of a compiled regular expression.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
 
 /// A parsed filter; rows match all its terms.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -27,10 +33,25 @@ struct Term {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Test {
     Word(String),
+    /// Letters in this order, with others between them.
+    Fuzzy(String),
+    Pattern(Pattern),
     Contains(Column, String),
     Equals(Column, String),
     Number(Column, Comparison, u64),
 }
+
+/// A regular expression, which ignores case.
+#[derive(Debug, Clone)]
+struct Pattern(Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Comparison {
@@ -45,7 +66,7 @@ enum Comparison {
 pub(crate) enum Match {
     /// The row contains every word.
     Substring,
-    /// The row contains the letters of some word, scattered.
+    /// The row contains the letters of some fuzzy word, scattered.
     Fuzzy,
 }
 
@@ -77,18 +98,16 @@ impl Query {
         let mut quality = Match::Substring;
         for Term { negated, test } in &self.0 {
             let holds = match test {
-                // A negated word does not match fuzzily: it would hide unrelated rows.
-                Test::Word(word) if *negated => {
+                Test::Word(word) => {
                     contains(row.text(), word) || contains(row.secondary_text(), word)
                 }
-                Test::Word(word)
-                    if contains(row.text(), word) || contains(row.secondary_text(), word) =>
-                {
-                    true
-                }
-                Test::Word(word) => {
+                Test::Fuzzy(word) if contains(row.text(), word) => true,
+                Test::Fuzzy(word) => {
                     quality = Match::Fuzzy;
                     is_subsequence(row.text(), word)
+                }
+                Test::Pattern(Pattern(pattern)) => {
+                    pattern.is_match(row.text()) || pattern.is_match(row.secondary_text())
                 }
                 Test::Contains(column, text) => match row.value(*column) {
                     Some(Value::Text(value)) => contains(value, text),
@@ -149,7 +168,39 @@ fn tokens(text: &str) -> Vec<String> {
     tokens
 }
 
+fn parse_pattern(pattern: &str) -> Result<Test, String> {
+    let regex = RegexBuilder::new(pattern)
+        .case_insensitive(true)
+        .size_limit(MAX_PATTERN_BYTES)
+        .build();
+    match regex {
+        Ok(regex) => Ok(Test::Pattern(Pattern(regex))),
+        Err(error) => {
+            let text = error.to_string();
+            let last = text.lines().last().unwrap_or_default();
+            Err(format!(
+                "invalid pattern: {}",
+                last.trim_start_matches("error: ")
+            ))
+        }
+    }
+}
+
 fn test(token: &str, now: Timestamp) -> Result<Option<Test>, String> {
+    if let Some(word) = token.strip_prefix('~') {
+        let word = word.to_ascii_lowercase();
+        return Ok((!word.is_empty()).then_some(Test::Fuzzy(word)));
+    }
+    if let Some(pattern) = token.strip_prefix('/') {
+        // Without the second slash it is still being typed.
+        return match pattern
+            .strip_suffix('/')
+            .filter(|pattern| !pattern.is_empty())
+        {
+            Some(pattern) => parse_pattern(pattern).map(Some),
+            None => Ok(None),
+        };
+    }
     let Some(sign_at) = token.find([':', '<', '>', '=']) else {
         let word = token.to_ascii_lowercase();
         return Ok((!word.is_empty()).then_some(Test::Word(word)));
@@ -287,15 +338,34 @@ mod tests {
     }
 
     #[test]
-    fn words_match_fuzzily_and_ignore_case() {
+    fn words_match_exactly_fuzzily_or_as_patterns_and_ignore_case() {
         let base = object("winserver-base", 1);
-        for text in ["WINSERVER", "base win", "wsb", "", "!old", "server !tools"] {
+        for text in [
+            "WINSERVER",
+            "base win",
+            "~wsb",
+            "",
+            "!old",
+            "server !tools",
+            "/^WIN.*e$/",
+            "!/v[0-9]/",
+            "/still",
+        ] {
             assert!(matches(text, &base), "{text}");
         }
-        for text in ["bw", "basex", "win !base", "!winserver"] {
+        for text in [
+            "wsb",
+            "~bw",
+            "basex",
+            "win !base",
+            "!winserver",
+            "!~wsb",
+            "/^base/",
+        ] {
             assert!(!matches(text, &base), "{text}");
         }
-        assert!(matches("!wsb", &base), "negated words are not fuzzy");
+        let (query, error) = Query::parse("/(/", now());
+        assert!(query.is_empty() && error.unwrap().contains("unclosed group"));
     }
 
     #[test]

@@ -14,6 +14,8 @@ const SMOOTHING: f64 = 1.5;
 /// Number of rates in the graph.
 const HISTORY: usize = 8;
 const HISTORY_STEP: Duration = Duration::from_secs(1);
+/// Number of sums that are kept.
+const TOTAL_HISTORY: usize = 240;
 
 #[derive(Debug)]
 struct JobRate {
@@ -25,13 +27,18 @@ struct JobRate {
     history_updated: Instant,
 }
 
+/// Rates of running jobs, and the sum of all over the last minutes.
 #[derive(Debug, Default)]
-pub(crate) struct JobRates(HashMap<JobId, JobRate>);
+pub(crate) struct JobRates {
+    jobs: HashMap<JobId, JobRate>,
+    total: VecDeque<f64>,
+    total_updated: Option<Instant>,
+}
 
 impl JobRates {
     /// Samples all running jobs.
     pub(crate) fn sample(&mut self, view: &View, now: Instant) {
-        self.0.retain(|id, _| {
+        self.jobs.retain(|id, _| {
             view.jobs
                 .iter()
                 .any(|job| job.id == *id && job.state == JobState::Running)
@@ -50,22 +57,53 @@ impl JobRates {
                 history: VecDeque::new(),
                 history_updated: now,
             };
-            let rate = self.0.entry(job.id).or_insert_with(fresh);
+            let rate = self.jobs.entry(job.id).or_insert_with(fresh);
             if rate.phase != progress.phase || progress.done_bytes < rate.done_bytes {
                 *rate = fresh();
             }
             rate.add_sample(progress, now);
         }
+        self.sample_total(now);
+    }
+
+    fn sample_total(&mut self, now: Instant) {
+        let is_due = self
+            .total_updated
+            .is_none_or(|at| now.saturating_duration_since(at) >= HISTORY_STEP);
+        if !is_due {
+            return;
+        }
+        if self.jobs.is_empty() {
+            self.total.clear();
+            self.total_updated = None;
+            return;
+        }
+        self.total_updated = Some(now);
+        self.total.push_back(self.total());
+        if self.total.len() > TOTAL_HISTORY {
+            self.total.pop_front();
+        }
+    }
+
+    /// Returns the sums of the last seconds, oldest first, at most `columns`; empty while no job runs.
+    pub(crate) fn totals(&self, columns: usize) -> Vec<f64> {
+        let skipped = self.total.len().saturating_sub(columns);
+        self.total.iter().skip(skipped).copied().collect()
+    }
+
+    /// Returns a graph of the sums of the last seconds.
+    pub(crate) fn total_graph(&self) -> String {
+        graph(&self.totals(HISTORY), 1.0)
     }
 
     /// Returns the rate of the current phase, in bytes per second.
     pub(crate) fn rate(&self, id: JobId) -> Option<f64> {
-        self.0.get(&id)?.rate
+        self.jobs.get(&id)?.rate
     }
 
     /// Returns the sum of all rates, in bytes per second.
     pub(crate) fn total(&self) -> f64 {
-        self.0.values().filter_map(|job| job.rate).sum()
+        self.jobs.values().filter_map(|job| job.rate).sum()
     }
 
     /// Returns the remaining time of the phase at the current rate.
@@ -78,7 +116,7 @@ impl JobRates {
 
     /// Returns a graph of the last rates.
     pub(crate) fn graph(&self, id: JobId) -> String {
-        let job = self.0.get(&id);
+        let job = self.jobs.get(&id);
         job.map_or(String::new(), |job| graph(&job.history, 1.0))
     }
 }

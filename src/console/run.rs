@@ -16,21 +16,19 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::DropGuard;
 
-use super::app::App;
+use super::app::{App, AppOptions, LineageQuery};
 use super::background::{self, BackgroundProbe, ProbeResult};
 use super::commands::{LoopControl, TaskResult};
 use super::dialog::{DialogQuery, InterruptedJobsDialog};
 use super::draw::draw;
 use super::events::Events;
 use super::keymap::Keymap;
-use super::lineage::LineageQuery;
 use super::osc;
-use super::perform;
+use super::pages::tree::TreeInputs;
 use super::picture::Canvas;
 use super::session::{self, Session};
 use super::terminal::{Terminal, report_panics};
-use super::theme::{THEMES, Theme};
-use super::tree::TreeInputs;
+use super::theme::{Appearance, THEMES, Theme};
 use super::{logging, lookup};
 use snapdeck_engine::{Engine, Link, Suspension};
 use snapdeck_model::settings::{ConsoleSettings, PictureStyle};
@@ -97,20 +95,26 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     let signals = Signals::new()?;
     let mut terminal =
         Terminal::open(settings.mouse_enabled).wrap_err("the console needs a terminal")?;
-    let mut app = App::new(engine.view(), options.banner, Instant::now());
-    app.keymap = keymap;
-    app.theme = theme.unwrap_or_else(|| default_theme(background::is_light_in_env(env_var)));
-    (app.read_only, app.plain) = (options.read_only, options.plain);
-    app.ascii = settings.ascii_only;
-    app.notify_after = settings.notification_threshold;
+    let sandbox = &engine.settings().sandbox;
+    let app_options = AppOptions {
+        read_only: options.read_only,
+        banner: options.banner,
+        notify_after: settings.notification_threshold,
+        has_journal: engine.has_journal(),
+        defaults: (sandbox.cpus, sandbox.memory_bytes),
+    };
+    let mut app = App::new(engine.view(), app_options, Instant::now());
+    app.set_keymap(keymap);
+    app.set_appearance(Appearance {
+        theme: theme.unwrap_or_else(|| default_theme(background::is_light_in_env(env_var))),
+        plain: options.plain,
+        ascii: settings.ascii_only,
+    });
     let picture = match options.plain || settings.ascii_only {
         true => PictureStyle::Off,
         false => settings.picture,
     };
-    app.canvas = Canvas::detect(picture, env_var, cell_pixels());
-    let sandbox = &engine.settings().sandbox;
-    app.defaults = (sandbox.cpus, sandbox.memory_bytes);
-    app.has_journal = engine.has_journal();
+    app.set_canvas(Canvas::detect(picture, env_var, cell_pixels()));
     let state_dir = options.state_dir.as_deref();
     if let Some(session) = state_dir.and_then(session::load) {
         session.restore(&mut app);
@@ -132,6 +136,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
         next_draw: None,
         tasks: JoinSet::new(),
         last_picture: None,
+        is_encoding_thumbnails: false,
         lineage_query_task: None,
         dialog_query_task: None,
         parents_query_inputs: None,
@@ -149,8 +154,8 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     engine.follow();
     engine.load_interrupted();
     screen.app.on_view(engine.view(), Instant::now());
-    if !screen.app.view.interrupted_jobs.is_empty() {
-        perform::open(&mut screen.app, Box::new(InterruptedJobsDialog));
+    if !screen.app.view().interrupted_jobs.is_empty() {
+        screen.app.open(Box::new(InterruptedJobsDialog));
     }
     screen.draw(&mut terminal)?;
     let result = screen
@@ -264,6 +269,8 @@ pub(crate) struct Screen {
     pub tasks: JoinSet<TaskResult>,
     /// The picture that was encoded last, and the size of its area in cells.
     pub last_picture: Option<(u64, Size)>,
+    /// Thumbnails are being encoded.
+    pub is_encoding_thumbnails: bool,
     /// The last lineage query; cancelled when the guard is dropped.
     pub lineage_query_task: Option<(LineageQuery, DropGuard)>,
     /// The last query of a dialog; cancelled when the guard is dropped.
@@ -275,8 +282,7 @@ pub(crate) struct Screen {
 impl Screen {
     fn draw(&mut self, terminal: &mut Terminal) -> Result<()> {
         let now = Instant::now();
-        let view = self.app.view.clone();
-        self.app.rates.sample(&view, now);
+        self.app.sample_rates(now);
         let mut build_time = Duration::ZERO;
         let areas = terminal.draw(|frame| {
             let start = Instant::now();
@@ -296,10 +302,9 @@ impl Screen {
         if self.app.has_active_jobs() {
             return Some(now + FRAME);
         }
-        let view = &self.app.view;
+        let view = self.app.view();
         let hosts = view.hosts.iter().map(|host| {
-            let lists = self.app.hosts.get(&host.name);
-            let since = lists.and_then(|lists| Some(lists.link_since?.1));
+            let since = self.app.world().link_since(&host.name);
             (&host.link, host.last_scan.or(since))
         });
         let links = hosts.chain([(&view.bucket.link, view.bucket.last_listing)]);
@@ -328,11 +333,18 @@ impl Screen {
     ) -> Result<ExitMode> {
         let mut views = engine.watch();
         let mut metrics = engine.metrics();
+        let mut loads = engine.host_loads();
+        engine.watch_host_load(true);
+        let mut screens = engine.screens();
+        let mut history = engine.history();
+        self.app.on_history(history.borrow_and_update().clone());
         let mut events = Events::listen().wrap_err("cannot read from the terminal")?;
         let notify = engine.settings().console.notification;
         loop {
             engine.watch_sandbox(self.app.watch_target());
+            engine.watch_screens(self.app.visible_screens());
             self.prepare_picture();
+            self.prepare_thumbnails();
             self.query_lineage(engine);
             self.query_dialog(engine);
             self.query_parents(engine);
@@ -387,6 +399,21 @@ impl Screen {
                     self.app.on_metrics(metrics.borrow_and_update().clone());
                     self.schedule_draw();
                 }
+                changed = screens.changed() => {
+                    changed.wrap_err("the engine has ended")?;
+                    self.app.on_screens(screens.borrow_and_update().clone());
+                    self.schedule_draw();
+                }
+                changed = history.changed() => {
+                    changed.wrap_err("the engine has ended")?;
+                    self.app.on_history(history.borrow_and_update().clone());
+                    self.schedule_draw();
+                }
+                changed = loads.changed() => {
+                    changed.wrap_err("the engine has ended")?;
+                    self.app.on_loads(loads.borrow_and_update().clone());
+                    self.schedule_draw();
+                }
                 Some(result) = self.tasks.join_next() => {
                     let result = result.wrap_err("a task of the console crashed")?;
                     self.on_task_result(result, terminal, engine);
@@ -407,7 +434,7 @@ impl Screen {
             ProbeResult::Events(events) => events,
             ProbeResult::Incomplete => return LoopControl::Continue,
             ProbeResult::IsLight(is_light) => {
-                self.app.theme = default_theme(is_light);
+                self.app.set_theme(default_theme(is_light));
                 return LoopControl::Continue;
             }
         };
@@ -429,8 +456,7 @@ impl Screen {
         engine: &Engine,
         exit_mode: ExitMode,
     ) -> Result<()> {
-        self.app.is_shutting_down = true;
-        self.app.layers.clear();
+        self.app.start_shutdown();
         // Jobs clean up even if the terminal was closed.
         let _ = self.draw(terminal);
         let mut views = engine.watch();

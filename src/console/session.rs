@@ -1,6 +1,6 @@
 //! Saves the session (current list, selections, marks, sort orders, filters) and the last inventory for the next run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -8,12 +8,13 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::actions::{LISTS, Pane};
-use super::all_hosts::HostKey;
-use super::app::{App, HostLists};
+use super::actions::{LISTS, PAGES, Pane};
+use super::app::App;
 use super::columns::Column;
+use super::columns::Row;
+use super::host_list::{HostKey, HostList};
 use super::list::{List, Sort};
-use super::lookup;
+use super::world::Scope;
 use snapdeck_engine::CachedInventory;
 use snapdeck_model::{HostName, SandboxId, SnapshotName};
 
@@ -25,15 +26,23 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Session {
+    /// The list or page that was open, by its title.
     list: String,
     host: Option<HostName>,
     #[serde(alias = "together")]
     all_hosts: bool,
     sorts: BTreeMap<String, SavedSort>,
-    hosts: BTreeMap<HostName, SavedHost>,
-    all_sandboxes: SavedList<HostKey<SandboxId>>,
-    all_snapshots: SavedList<HostKey<SnapshotName>>,
+    sandboxes: Vec<SavedScope<SandboxId>>,
+    snapshots: Vec<SavedScope<SnapshotName>>,
     objects: SavedList<SnapshotName>,
+}
+
+/// A list of one host, or of all hosts.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedScope<K> {
+    host: Scope,
+    #[serde(flatten)]
+    list: SavedList<HostKey<K>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,13 +50,6 @@ struct SavedSort {
     field: String,
     #[serde(alias = "falling")]
     descending: bool,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct SavedHost {
-    sandboxes: SavedList<SandboxId>,
-    snapshots: SavedList<SnapshotName>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,73 +85,72 @@ impl<K: Clone + Ord + Hash> SavedList<K> {
     }
 }
 
+fn saved_scopes<T: Row>(list: &HostList<T>) -> Vec<SavedScope<T::Key>> {
+    let states = list.states().map(|(scope, list)| SavedScope {
+        host: scope.clone(),
+        list: SavedList::from_list(list),
+    });
+    states.collect()
+}
+
+fn restore_scopes<T: Row>(list: &mut HostList<T>, saved: Vec<SavedScope<T::Key>>, sort: Sort) {
+    for SavedScope { host, list: saved } in saved {
+        let mut restored = List::with_sort(sort);
+        saved.restore_into(&mut restored);
+        list.restore(host, restored);
+    }
+}
+
 impl Session {
     pub(crate) fn from_app(app: &App) -> Self {
-        let sorts = app.sorts.iter().map(|(pane, sort)| {
+        let lists = &app.pages().lists;
+        let sorts = LISTS.iter().filter_map(|pane| {
+            let sort = app.sort(*pane)?;
             let saved = SavedSort {
                 field: sort.column.name().to_owned(),
                 descending: sort.descending,
             };
-            (pane.name().to_owned(), saved)
+            Some((pane.name().to_owned(), saved))
         });
-        let hosts = app.hosts.iter().map(|(name, lists)| {
-            let saved = SavedHost {
-                sandboxes: SavedList::from_list(&lists.sandboxes),
-                snapshots: SavedList::from_list(&lists.snapshots),
-            };
-            (name.clone(), saved)
-        });
-        let list = match app.list {
-            Pane::Matrix => app.matrix.opened_from,
-            list => list,
-        };
         Self {
-            list: list.name().to_owned(),
-            host: app.host.clone(),
-            all_hosts: app.all_hosts.is_shown,
+            list: app.list().name().to_owned(),
+            host: app.world().current_host().cloned(),
+            all_hosts: app.world().shows_all_hosts(),
             sorts: sorts.collect(),
-            hosts: hosts.collect(),
-            all_sandboxes: SavedList::from_list(&app.all_hosts.sandboxes),
-            all_snapshots: SavedList::from_list(&app.all_hosts.snapshots),
-            objects: SavedList::from_list(&app.objects),
+            sandboxes: saved_scopes(&lists.sandboxes),
+            snapshots: saved_scopes(&lists.snapshots),
+            objects: SavedList::from_list(&lists.objects),
         }
     }
 
     /// Restores the session at the start. Hosts that are no longer in the settings are skipped.
     pub(crate) fn restore(self, app: &mut App) {
-        let pane = |name: &str| LISTS.iter().copied().find(|pane| pane.name() == name);
-        let sort = |(name, saved): (String, SavedSort)| {
-            let sort = Sort {
-                column: Column::from_name(&saved.field)?,
-                descending: saved.descending,
-            };
-            Some((pane(&name)?, sort))
+        let sort = |pane: Pane| {
+            let saved = self.sorts.get(pane.name());
+            let sort = saved.and_then(|saved| {
+                Some(Sort {
+                    column: Column::from_name(&saved.field)?,
+                    descending: saved.descending,
+                })
+            });
+            sort.unwrap_or_default()
         };
-        let sorts: HashMap<Pane, Sort> = self.sorts.into_iter().filter_map(sort).collect();
-        for (name, saved) in self.hosts {
-            if lookup::host(&app.view, &name).is_some() {
-                let mut lists = HostLists::with_sorts(&sorts);
-                saved.sandboxes.restore_into(&mut lists.sandboxes);
-                saved.snapshots.restore_into(&mut lists.snapshots);
-                app.hosts.insert(name, lists);
-            }
+        let mut objects = List::with_sort(sort(Pane::Bucket));
+        self.objects.restore_into(&mut objects);
+        let (sandboxes, snapshots) = (sort(Pane::Sandboxes), sort(Pane::Snapshots));
+        app.restore_lists(|lists| {
+            restore_scopes(&mut lists.sandboxes, self.sandboxes, sandboxes);
+            restore_scopes(&mut lists.snapshots, self.snapshots, snapshots);
+            lists.objects = objects;
+        });
+        if let Some(host) = self.host {
+            app.set_scope(Some(host));
         }
-        let sort = |pane| sorts.get(&pane).copied().unwrap_or_default();
-        app.all_hosts.sandboxes = List::with_sort(sort(Pane::Sandboxes));
-        app.all_hosts.snapshots = List::with_sort(sort(Pane::Snapshots));
-        app.objects = List::with_sort(sort(Pane::Bucket));
-        self.all_sandboxes
-            .restore_into(&mut app.all_hosts.sandboxes);
-        self.all_snapshots
-            .restore_into(&mut app.all_hosts.snapshots);
-        self.objects.restore_into(&mut app.objects);
-        app.sorts = sorts;
-        let exists = |name: &HostName| lookup::host(&app.view, name).is_some();
-        if let Some(host) = self.host.filter(exists) {
-            app.host = Some(host);
+        if self.all_hosts {
+            app.set_scope(None);
         }
-        app.all_hosts.is_shown = self.all_hosts && app.view.hosts.len() > 1;
-        if let Some(pane) = pane(&self.list) {
+        let panes = LISTS.into_iter().chain(PAGES);
+        if let Some(pane) = panes.into_iter().find(|pane| pane.name() == self.list) {
             app.focus_on(pane);
         }
     }

@@ -1,11 +1,12 @@
 //! The table of actions. Keymap, footer, help, palette, `docs/keys.md` and the man page are generated from it.
 
-use super::actions::{Action, EVERYWHERE, Entry, LISTS, Pane};
+use super::actions::{Action, EVERYWHERE, Entry, Pane};
 use super::columns::Column;
 
 const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix, Pane::Tree];
 const MARKABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Matrix];
-const SCREEN_PANES: &[Pane] = &[Pane::Sandboxes, Pane::Details];
+const SCREEN_PANES: &[Pane] = &[Pane::Sandboxes, Pane::Wall, Pane::Details];
+const SANDBOX_PANES: &[Pane] = &[Pane::Sandboxes, Pane::Wall];
 const ANNOTATABLE: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Tree, Pane::Details];
 const FILTERABLE: &[Pane] = &[
     Pane::Sandboxes,
@@ -14,8 +15,11 @@ const FILTERABLE: &[Pane] = &[
     Pane::Matrix,
     Pane::Tree,
     Pane::JobsPage,
+    Pane::Hosts,
+    Pane::Wall,
 ];
 const JOBS: &[Pane] = &[Pane::JobsPage, Pane::Jobs];
+const SORTABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Hosts];
 const HOST_LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots];
 
 const fn entry(
@@ -28,6 +32,7 @@ const fn entry(
     Entry {
         action,
         name,
+        words: "",
         keys,
         sentence,
         panes,
@@ -35,6 +40,11 @@ const fn entry(
         is_mutating: false,
         in_footer: true,
     }
+}
+
+const fn with_words(mut entry: Entry, words: &'static str) -> Entry {
+    entry.words = words;
+    entry
 }
 
 const fn hide_in_footer(mut entry: Entry) -> Entry {
@@ -54,110 +64,155 @@ const fn mark_mutating(mut entry: Entry) -> Entry {
 
 /// All actions, in the order of the help. The ids in `keymap.toml` are the names with dashes.
 pub(crate) static ACTIONS: &[Entry] = &[
-    mark_mutating(entry(
-        Action::Create,
-        "create",
-        &["c"],
-        &[Pane::Sandboxes],
-        "Create a snapshot of the selected sandbox in any state and upload it.",
+    mark_mutating(with_words(
+        entry(
+            Action::Create,
+            "create",
+            &["c"],
+            SANDBOX_PANES,
+            "Create a snapshot of the selected sandbox in any state and upload it.",
+        ),
+        "snapshot backup capture",
     )),
-    mark_mutating(entry(
-        Action::Push,
-        "push",
-        &["p"],
-        &[Pane::Sandboxes],
-        "Push the disk of the selected sandbox (stopped or paused) as a snapshot.",
+    mark_mutating(with_words(
+        entry(
+            Action::Push,
+            "push",
+            &["p"],
+            SANDBOX_PANES,
+            "Push the disk of the selected sandbox (stopped or paused) as a snapshot.",
+        ),
+        "upload publish",
     )),
-    mark_mutating(entry(
-        Action::New,
-        "new",
-        &["n"],
-        MARKABLE,
-        "Create a sandbox from the selected snapshot; pulls it first if needed.",
+    mark_mutating(with_words(
+        entry(
+            Action::New,
+            "new",
+            &["n"],
+            MARKABLE,
+            "Create a sandbox from the selected snapshot; pulls it first if needed.",
+        ),
+        "clone launch instantiate",
     )),
-    mark_mutating(entry(
-        Action::Start,
-        "start",
-        &["s"],
-        &[Pane::Sandboxes],
-        "Start the marked or selected sandboxes; saved ones resume from their saved state.",
+    mark_mutating(with_words(
+        entry(
+            Action::Start,
+            "start",
+            &["s"],
+            SANDBOX_PANES,
+            "Start the marked or selected sandboxes; saved ones resume from their saved state.",
+        ),
+        "boot run power on restore resume",
     )),
-    mark_mutating(entry(
-        Action::Stop,
-        "stop",
-        &["S"],
-        &[Pane::Sandboxes],
-        "Shut down the marked or selected sandboxes.",
+    mark_mutating(with_words(
+        entry(
+            Action::Stop,
+            "stop",
+            &["S"],
+            SANDBOX_PANES,
+            "Shut down the marked or selected sandboxes.",
+        ),
+        "shutdown shut down power off halt",
     )),
-    mark_mutating(entry(
-        Action::Sandbox,
-        "more",
-        &["o"],
-        SCREEN_PANES,
-        "Open the sandbox menu: pause, save, restore, force off, destroy, ...",
+    mark_mutating(with_words(
+        entry(
+            Action::Sandbox,
+            "more",
+            &["o"],
+            SCREEN_PANES,
+            "Open the sandbox menu: pause, save, restore, force off, destroy, ...",
+        ),
+        "restart reboot reset save hibernate restore resume force off kill rename clone autostart",
     )),
-    mark_mutating(hide_in_footer(entry(
-        Action::Pause,
-        "pause",
-        &["z"],
-        &[Pane::Sandboxes],
-        "Pause the marked or selected sandboxes, or resume them if none is running.",
+    mark_mutating(hide_in_footer(with_words(
+        entry(
+            Action::Pause,
+            "pause",
+            &["z"],
+            SANDBOX_PANES,
+            "Pause the marked or selected sandboxes, or resume them if none is running.",
+        ),
+        "suspend freeze resume unpause",
     ))),
-    mark_mutating(hide_in_footer(mark_destructive(entry(
-        Action::Destroy,
-        "destroy",
-        &["d", "delete"],
-        &[Pane::Sandboxes],
-        "Destroy the marked or selected sandboxes with their disks.",
+    mark_mutating(hide_in_footer(mark_destructive(with_words(
+        entry(
+            Action::Destroy,
+            "destroy",
+            &["d", "delete"],
+            SANDBOX_PANES,
+            "Destroy the marked or selected sandboxes with their disks.",
+        ),
+        "delete remove erase undefine",
     )))),
-    mark_mutating(entry(
-        Action::Pull,
-        "pull",
-        &["l"],
-        SNAPSHOTS,
-        "Pull the marked or selected snapshots from the bucket to one or more hosts.",
+    mark_mutating(with_words(
+        entry(
+            Action::Pull,
+            "pull",
+            &["f"],
+            SNAPSHOTS,
+            "Pull the marked or selected snapshots from the bucket to one or more hosts.",
+        ),
+        "download fetch get",
     )),
-    mark_mutating(mark_destructive(entry(
-        Action::Remove,
-        "remove",
-        &["d", "delete"],
-        SNAPSHOTS,
-        "Remove the marked or selected snapshots from the host, the bucket, or both.",
+    mark_mutating(mark_destructive(with_words(
+        entry(
+            Action::Remove,
+            "remove",
+            &["d", "delete"],
+            SNAPSHOTS,
+            "Remove the marked or selected snapshots from the host, the bucket, or both.",
+        ),
+        "delete erase rm",
     ))),
-    mark_mutating(hide_in_footer(entry(
-        Action::Note,
-        "note",
-        &["N"],
-        ANNOTATABLE,
-        "Edit the note on the selected snapshot, on the host and in the bucket.",
+    mark_mutating(hide_in_footer(with_words(
+        entry(
+            Action::Note,
+            "note",
+            &["N"],
+            ANNOTATABLE,
+            "Edit the note on the selected snapshot, on the host and in the bucket.",
+        ),
+        "comment description edit",
     ))),
-    mark_mutating(hide_in_footer(entry(
-        Action::Pin,
-        "pin",
-        &["P"],
-        ANNOTATABLE,
-        "Pin or unpin the selected snapshot.",
+    mark_mutating(hide_in_footer(with_words(
+        entry(
+            Action::Pin,
+            "pin",
+            &["P"],
+            ANNOTATABLE,
+            "Pin or unpin the selected snapshot.",
+        ),
+        "protect keep lock unpin",
     ))),
-    mark_mutating(hide_in_footer(mark_destructive(entry(
-        Action::Prune,
-        "prune",
-        &["U"],
-        EVERYWHERE,
-        "Prune old or unused snapshots and leftovers of interrupted jobs.",
+    mark_mutating(hide_in_footer(mark_destructive(with_words(
+        entry(
+            Action::Prune,
+            "prune",
+            &["U"],
+            EVERYWHERE,
+            "Prune old or unused snapshots and leftovers of interrupted jobs.",
+        ),
+        "clean up garbage collect delete old leftovers",
     )))),
-    entry(
-        Action::Open,
-        "details",
-        &["enter"],
-        EVERYWHERE,
-        "Open the details of the selected row, job or location.",
+    with_words(
+        entry(
+            Action::Open,
+            "details",
+            &["enter"],
+            EVERYWHERE,
+            "Open the details of the selected row, job or location.",
+        ),
+        "open inspect describe",
     ),
-    entry(
-        Action::Mark,
-        "mark",
-        &["space"],
-        MARKABLE,
-        "Mark or unmark the selected row or cell; actions apply to all marked ones.",
+    with_words(
+        entry(
+            Action::Mark,
+            "mark",
+            &["space"],
+            MARKABLE,
+            "Mark or unmark the selected row or cell; actions apply to all marked ones.",
+        ),
+        "select tag",
     ),
     hide_in_footer(entry(
         Action::MarkRange,
@@ -180,18 +235,21 @@ pub(crate) static ACTIONS: &[Entry] = &[
         MARKABLE,
         "Invert the marks of all rows that match the filter.",
     )),
-    entry(
-        Action::Filter,
-        "filter",
-        &["/"],
-        FILTERABLE,
-        "Filter rows: words of a name, state:running, size>10G, !word.",
+    with_words(
+        entry(
+            Action::Filter,
+            "filter",
+            &["/"],
+            FILTERABLE,
+            "Filter rows: words, ~fuzzy, /regex/, state:running, size>10G, !word.",
+        ),
+        "search find grep",
     ),
     hide_in_footer(entry(
         Action::Sort(Column::Name),
         "sort by name",
         &[", n"],
-        LISTS,
+        SORTABLE,
         "Sort by name.",
     )),
     hide_in_footer(entry(
@@ -205,36 +263,36 @@ pub(crate) static ACTIONS: &[Entry] = &[
         Action::Sort(Column::State),
         "sort by state",
         &[", s"],
-        &[Pane::Sandboxes],
-        "Sort sandboxes by state.",
+        &[Pane::Sandboxes, Pane::Hosts],
+        "Sort sandboxes or hosts by state.",
     )),
     hide_in_footer(entry(
         Action::Sort(Column::Cpus),
         "sort by CPUs",
         &[", c"],
-        &[Pane::Sandboxes],
-        "Sort sandboxes by virtual CPUs.",
+        &[Pane::Sandboxes, Pane::Hosts],
+        "Sort sandboxes by virtual CPUs, hosts by CPU use.",
     )),
     hide_in_footer(entry(
         Action::Sort(Column::Memory),
         "sort by memory",
         &[", m"],
-        &[Pane::Sandboxes],
-        "Sort sandboxes by memory.",
+        &[Pane::Sandboxes, Pane::Hosts],
+        "Sort sandboxes by memory, hosts by memory in use.",
     )),
     hide_in_footer(entry(
         Action::Sort(Column::Size),
         "sort by size",
         &[", z"],
-        LISTS,
-        "Sort by size; sandboxes by the size of the overlay.",
+        SORTABLE,
+        "Sort by size; sandboxes by the size of the overlay, hosts by free space.",
     )),
     hide_in_footer(entry(
         Action::Sort(Column::Dependents),
         "sort by users",
         &[", u"],
-        &[Pane::Snapshots],
-        "Sort snapshots by the number of sandboxes based on them.",
+        &[Pane::Snapshots, Pane::Hosts],
+        "Sort snapshots by the number of sandboxes based on them, hosts by sandboxes.",
     )),
     hide_in_footer(entry(
         Action::Sort(Column::Modified),
@@ -247,22 +305,28 @@ pub(crate) static ACTIONS: &[Entry] = &[
         Action::Reverse,
         "reverse",
         &[", ,"],
-        LISTS,
+        SORTABLE,
         "Reverse the sort order.",
     )),
-    hide_in_footer(entry(
-        Action::CopyName,
-        "copy name",
-        &["y"],
-        MARKABLE,
-        "Copy the names of the marked or selected rows.",
+    hide_in_footer(with_words(
+        entry(
+            Action::CopyName,
+            "copy name",
+            &["y"],
+            MARKABLE,
+            "Copy the names of the marked or selected rows.",
+        ),
+        "yank clipboard",
     )),
-    entry(
-        Action::Screen,
-        "screen",
-        &["i"],
-        SCREEN_PANES,
-        "Show the selected sandbox's screen full size.",
+    with_words(
+        entry(
+            Action::Screen,
+            "screen",
+            &["i"],
+            SCREEN_PANES,
+            "Show the selected sandbox's screen full size.",
+        ),
+        "console display vnc picture",
     ),
     entry(
         Action::CopyVnc,
@@ -271,26 +335,35 @@ pub(crate) static ACTIONS: &[Entry] = &[
         SCREEN_PANES,
         "Copy the sandbox's vnc:// URL; opens a tunnel to a remote host.",
     ),
-    hide_in_footer(entry(
-        Action::Viewer,
-        "viewer",
-        &["V"],
-        SCREEN_PANES,
-        "Copy the vnc:// URL and open the installed VNC viewer.",
+    hide_in_footer(with_words(
+        entry(
+            Action::Viewer,
+            "viewer",
+            &["V"],
+            SCREEN_PANES,
+            "Copy the vnc:// URL and open the installed VNC viewer.",
+        ),
+        "vnc remote desktop",
     )),
-    mark_mutating(mark_destructive(entry(
-        Action::Cancel,
-        "cancel",
-        &["x"],
-        &[Pane::JobsPage, Pane::Jobs, Pane::Matrix],
-        "Cancel the selected job.",
+    mark_mutating(mark_destructive(with_words(
+        entry(
+            Action::Cancel,
+            "cancel",
+            &["x"],
+            &[Pane::JobsPage, Pane::Jobs, Pane::Matrix],
+            "Cancel the selected job.",
+        ),
+        "abort kill stop job",
     ))),
-    mark_mutating(entry(
-        Action::Retry,
-        "retry",
-        &["t"],
-        JOBS,
-        "Retry the failed or cancelled job; resume the interrupted one.",
+    mark_mutating(with_words(
+        entry(
+            Action::Retry,
+            "retry",
+            &["t"],
+            JOBS,
+            "Retry the failed or cancelled job; resume the interrupted one.",
+        ),
+        "again resume repeat",
     )),
     mark_mutating(entry(
         Action::MoveJobUp,
@@ -306,47 +379,95 @@ pub(crate) static ACTIONS: &[Entry] = &[
         JOBS,
         "Move the queued job down.",
     )),
-    entry(
-        Action::AllHosts,
-        "all hosts",
-        &["a"],
-        EVERYWHERE,
-        "Toggle between one host and all hosts.",
+    with_words(
+        entry(
+            Action::AllHosts,
+            "all hosts",
+            &["a"],
+            EVERYWHERE,
+            "Toggle between one host and all hosts.",
+        ),
+        "everything fleet",
     ),
-    entry(
-        Action::Matrix,
-        "locations",
-        &["m", "g m"],
-        EVERYWHERE,
-        "Toggle the Locations page: which host has which snapshot.",
+    with_words(
+        entry(
+            Action::Matrix,
+            "locations",
+            &["m", "g m"],
+            EVERYWHERE,
+            "Toggle the Locations page: which host has which snapshot.",
+        ),
+        "matrix where",
     ),
-    entry(
-        Action::Tree,
-        "tree",
-        &["T", "g t"],
-        EVERYWHERE,
-        "Toggle the Tree page: the lineage of snapshots and sandboxes.",
+    with_words(
+        entry(
+            Action::Tree,
+            "tree",
+            &["T", "g t"],
+            EVERYWHERE,
+            "Toggle the Tree page: the lineage of snapshots and sandboxes.",
+        ),
+        "lineage graph parents",
     ),
-    entry(
-        Action::Jobs,
-        "jobs",
-        &["J", "g j"],
-        EVERYWHERE,
-        "Toggle the Jobs page: running, queued, finished and interrupted jobs.",
+    with_words(
+        entry(
+            Action::Jobs,
+            "jobs",
+            &["J", "g j"],
+            EVERYWHERE,
+            "Toggle the Jobs page: running, queued, finished and interrupted jobs.",
+        ),
+        "tasks transfers history",
     ),
-    entry(
-        Action::Dismiss,
-        "dismiss",
-        &["X"],
-        EVERYWHERE,
-        "Dismiss the finished job or discard the interrupted one; elsewhere, dismiss all finished.",
+    with_words(
+        entry(
+            Action::Hosts,
+            "hosts",
+            &["H", "g h"],
+            EVERYWHERE,
+            "Toggle the Hosts page: state, load and free space of all hosts.",
+        ),
+        "nodes servers load",
     ),
-    hide_in_footer(entry(
-        Action::Refresh,
-        "refresh",
-        &["r", "ctrl-l"],
-        EVERYWHERE,
-        "Refresh all hosts and the bucket.",
+    with_words(
+        entry(
+            Action::Wall,
+            "wall",
+            &["W", "g w"],
+            EVERYWHERE,
+            "Toggle the Wall page: the screens of all running guests.",
+        ),
+        "screens thumbnails monitors consoles",
+    ),
+    hide_in_footer(with_words(
+        entry(
+            Action::Zoom,
+            "zoom",
+            &["Z"],
+            EVERYWHERE,
+            "Show the focused pane on the whole screen, or all panes again.",
+        ),
+        "full screen maximize",
+    )),
+    with_words(
+        entry(
+            Action::Dismiss,
+            "dismiss",
+            &["X"],
+            EVERYWHERE,
+            "Dismiss the finished job or discard the interrupted one; elsewhere, dismiss all finished.",
+        ),
+        "clear discard forget",
+    ),
+    hide_in_footer(with_words(
+        entry(
+            Action::Refresh,
+            "refresh",
+            &["r", "ctrl-l"],
+            EVERYWHERE,
+            "Refresh all hosts and the bucket.",
+        ),
+        "reload update rescan",
     )),
     hide_in_footer(entry(
         Action::NextPane,
@@ -365,14 +486,14 @@ pub(crate) static ACTIONS: &[Entry] = &[
     hide_in_footer(entry(
         Action::Left,
         "left",
-        &["left"],
+        &["h", "left"],
         EVERYWHERE,
         "Go to the previous column on the Locations page, else the previous pane.",
     )),
     hide_in_footer(entry(
         Action::Right,
         "right",
-        &["right"],
+        &["l", "right"],
         EVERYWHERE,
         "Go to the next column on the Locations page, else the next pane.",
     )),
@@ -403,6 +524,20 @@ pub(crate) static ACTIONS: &[Entry] = &[
         &["page-down", "ctrl-f"],
         EVERYWHERE,
         "Go one page down.",
+    )),
+    hide_in_footer(entry(
+        Action::HalfPageUp,
+        "half page up",
+        &["ctrl-u"],
+        EVERYWHERE,
+        "Go half a page up.",
+    )),
+    hide_in_footer(entry(
+        Action::HalfPageDown,
+        "half page down",
+        &["ctrl-d"],
+        EVERYWHERE,
+        "Go half a page down.",
     )),
     hide_in_footer(entry(
         Action::First,
@@ -474,12 +609,15 @@ pub(crate) static ACTIONS: &[Entry] = &[
         EVERYWHERE,
         "Show the host with that number.",
     )),
-    hide_in_footer(entry(
-        Action::Log,
-        "log",
-        &["L"],
-        EVERYWHERE,
-        "Cycle the log pane: info, warnings, debug, hidden.",
+    hide_in_footer(with_words(
+        entry(
+            Action::Log,
+            "log",
+            &["L"],
+            EVERYWHERE,
+            "Cycle the log pane: info, warnings, debug, hidden.",
+        ),
+        "messages",
     )),
     hide_in_footer(entry(
         Action::Back,
@@ -488,12 +626,15 @@ pub(crate) static ACTIONS: &[Entry] = &[
         EVERYWHERE,
         "Go back to the lists; there, clear the marks, then the filter.",
     )),
-    hide_in_footer(entry(
-        Action::Doctor,
-        "doctor",
-        &["D"],
-        EVERYWHERE,
-        "Run the health checks of all hosts and the bucket.",
+    hide_in_footer(with_words(
+        entry(
+            Action::Doctor,
+            "doctor",
+            &["D"],
+            EVERYWHERE,
+            "Run the health checks of all hosts and the bucket.",
+        ),
+        "health check diagnose",
     )),
     entry(
         Action::Palette,
@@ -502,25 +643,44 @@ pub(crate) static ACTIONS: &[Entry] = &[
         EVERYWHERE,
         "Find and run an action by a few letters of its name.",
     ),
-    entry(
-        Action::Help,
-        "help",
-        &["?", "f1"],
-        EVERYWHERE,
-        "Show all keys; type to search.",
+    with_words(
+        entry(
+            Action::Help,
+            "help",
+            &["?", "f1"],
+            EVERYWHERE,
+            "Show all keys; type to search.",
+        ),
+        "keys shortcuts",
     ),
-    hide_in_footer(entry(
-        Action::Suspend,
-        "suspend",
-        &["ctrl-z"],
-        EVERYWHERE,
-        "Suspend to the shell (disabled while jobs run).",
+    hide_in_footer(with_words(
+        entry(
+            Action::Theme,
+            "theme",
+            &["ctrl-t"],
+            EVERYWHERE,
+            "Switch to the next theme: dark, light, high-contrast, mono.",
+        ),
+        "colours colors appearance skin",
     )),
-    entry(
-        Action::Quit,
-        "quit",
-        &["q", "ctrl-c"],
-        EVERYWHERE,
-        "Quit; asks first while jobs run. In a dialog or filter ctrl-c closes it.",
+    hide_in_footer(with_words(
+        entry(
+            Action::Suspend,
+            "suspend",
+            &["ctrl-z"],
+            EVERYWHERE,
+            "Suspend to the shell (disabled while jobs run).",
+        ),
+        "background shell",
+    )),
+    with_words(
+        entry(
+            Action::Quit,
+            "quit",
+            &["q", "ctrl-c"],
+            EVERYWHERE,
+            "Quit; asks first while jobs run. In a dialog or filter ctrl-c closes it.",
+        ),
+        "exit close",
     ),
 ];

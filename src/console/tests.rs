@@ -24,17 +24,34 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::actions::Pane;
-use super::app::{App, Command};
+use super::app::{App, AppOptions};
+use super::command::Command;
 use super::dialog::{DialogAnswer, DialogQuery, Layer};
-use super::draw::{draw, pane_rows};
+use super::draw::draw;
 use super::fixture::{
     empty, object, populated, sandbox, snapshot, unreachable_host_view, with_health_checks,
 };
+use super::pages::Subject;
 use snapdeck_engine::{BucketView, HostView, JobId, Link, View};
 use snapdeck_model::{AnnotationsPatch, Error, Kind, Operation, SandboxState};
 
 fn app(view: View) -> App {
-    App::new(Arc::new(view), None, Instant::now())
+    app_with(view, AppOptions::default())
+}
+
+fn app_with(view: View, options: AppOptions) -> App {
+    App::new(Arc::new(view), options, Instant::now())
+}
+
+/// Returns the number of the first visible row of a list, and the visible rows.
+fn pane_rows(
+    app: &App,
+    pane: Pane,
+    width: u16,
+    height: u16,
+) -> (usize, Vec<ratatui::text::Line<'static>>) {
+    let context = app.draw_context(Instant::now());
+    super::pages::lists::visible_rows(&app.pages().lists, &context, pane, width, height)
 }
 
 fn show(app: &mut App, width: u16, height: u16, now: Instant) -> TestBackend {
@@ -96,7 +113,7 @@ fn position_of(output: &str, text: &str) -> (u16, u16) {
 }
 
 fn update(app: &mut App, change: impl FnOnce(&mut View)) {
-    let mut view = (*app.view).clone();
+    let mut view = (**app.view()).clone();
     change(&mut view);
     app.on_view(Arc::new(view), Instant::now());
 }
@@ -114,27 +131,10 @@ fn set_bucket(view: &mut View, change: impl FnOnce(&mut BucketView)) {
 }
 
 fn selected(app: &App) -> String {
-    let lists = app.host_lists().unwrap();
-    let host = app.host_view().unwrap();
-    match app.list {
-        Pane::Sandboxes => lists
-            .sandboxes
-            .current(&host.sandboxes)
-            .unwrap()
-            .id
-            .to_string(),
-        Pane::Snapshots => lists
-            .snapshots
-            .current(&host.snapshots)
-            .unwrap()
-            .name
-            .to_string(),
-        _ => app
-            .objects
-            .current(&app.view.bucket.objects)
-            .unwrap()
-            .name
-            .to_string(),
+    match app.selected().unwrap() {
+        Subject::Sandbox(_, id) => id.to_string(),
+        Subject::Snapshot(name, _) => name.to_string(),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -145,8 +145,11 @@ fn shot(name: &str, app: &mut App, now: Instant) {
 
 #[test]
 fn the_first_frame_shows_connecting_hosts() {
-    let mut app = app(empty());
-    app.banner = Some("demo".to_owned());
+    let options = AppOptions {
+        banner: Some("demo".to_owned()),
+        ..AppOptions::default()
+    };
+    let mut app = app_with(empty(), options);
     shot("start", &mut app, Instant::now());
     insta::assert_snapshot!("too_small", screen(&mut app, 39, 9));
 }
@@ -155,12 +158,10 @@ fn the_first_frame_shows_connecting_hosts() {
 fn running_and_failed_jobs_are_shown() {
     let mut app = app(populated());
     let start = Instant::now();
-    let cell = app.view.jobs[0].progress_cell.clone();
-    let view = app.view.clone();
+    let cell = app.view().jobs[0].progress_cell.clone();
     for second in 1..=4u32 {
         cell.set_done(u64::from(303 + 50 * second) << 20);
-        app.rates
-            .sample(&view, start + Duration::from_secs(1) * second);
+        app.sample_rates(start + Duration::from_secs(1) * second);
     }
     shot("populated", &mut app, start + Duration::from_secs(4));
     keys(&mut app, "J");
@@ -176,7 +177,7 @@ fn create_reports_an_invalid_name_while_typing() {
     keys(&mut app, "my app;v1");
     shot("create_bad_name", &mut app, Instant::now());
     assert!(press(&mut app, KeyCode::Enter).is_empty());
-    assert_eq!(app.layers.len(), 1);
+    assert_eq!(app.layers().len(), 1);
 }
 
 #[test]
@@ -185,16 +186,16 @@ fn pull_applies_to_marked_rows_and_clears_the_marks() {
     press(&mut app, KeyCode::BackTab);
     app.focus_on(Pane::Bucket);
     keys(&mut app, "  ");
-    keys(&mut app, "l");
+    keys(&mut app, "f");
     insta::assert_snapshot!("pull", screen(&mut app, 80, 24));
     let both = [("far-away", "alpha"), ("myapp-v1.0", "alpha")];
     assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
-    assert_eq!(app.objects.marked_count(), 0);
+    assert_eq!(app.summary(Pane::Bucket).marked, 0);
 }
 
 /// Tells the remove dialog that all images of one name have the same bytes.
 fn give_copies(app: &mut App) {
-    let hosts = app.view.hosts.iter().map(|host| Some(host.name.clone()));
+    let hosts = app.view().hosts.iter().map(|host| Some(host.name.clone()));
     let places: Vec<Option<snapdeck_model::HostName>> = hosts.chain([None]).collect();
     let locations = pending_copies(app);
     let copies = locations.iter().map(|location| {
@@ -318,7 +319,7 @@ fn the_help_lists_all_actions() {
     keys(&mut app, "?");
     shot("help", &mut app, Instant::now());
     let lines = app.with_context(|context| {
-        let content = app.layers[0].dialog.content(context, 84);
+        let content = app.layers()[0].dialog.content(context, 84);
         content.lines(0, content.length())
     });
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -330,7 +331,7 @@ fn the_help_lists_all_actions() {
         );
     }
     press(&mut app, KeyCode::Esc);
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 }
 
 #[test]
@@ -342,7 +343,7 @@ fn finished_and_running_health_checks_are_shown() {
     keys(&mut app, "jjjj");
     assert!(screen(&mut app, 80, 24).contains("bucket  ◌ checking"));
     press(&mut app, KeyCode::Esc);
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 }
 
 #[test]
@@ -361,10 +362,10 @@ fn quitting_lists_the_unfinished_jobs() {
     let mut app = app(populated());
     assert!(keys(&mut app, "q").is_empty());
     insta::assert_snapshot!("quit", screen(&mut app, 80, 24));
-    assert!(keys(&mut app, "s").is_empty() && app.layers.is_empty());
+    assert!(keys(&mut app, "s").is_empty() && app.layers().is_empty());
     let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     assert!(app.on_key(interrupt).is_empty() && app.on_key(interrupt).is_empty());
-    assert_eq!(app.layers.len(), 1);
+    assert_eq!(app.layers().len(), 1);
     assert_eq!(keys(&mut app, "c"), [Command::Quit]);
     update(&mut app, |view| view.jobs.clear());
     assert_eq!(keys(&mut app, "q"), [Command::Quit]);
@@ -443,7 +444,7 @@ fn a_dialog_longer_than_the_screen_scrolls() {
         "{output}"
     );
     assert!(
-        matches!(app.layers.last(), Some(Layer { scroll, .. }) if *scroll == app.areas.layer.1)
+        matches!(app.layers().last(), Some(Layer { scroll, .. }) if *scroll == app.areas().layer.1)
     );
 }
 

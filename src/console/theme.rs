@@ -36,12 +36,33 @@ pub(crate) struct Theme {
     pub selected: Style,
     /// The selected row of other lists.
     pub selected_inactive: Style,
+    /// The header of a column.
+    pub header: Style,
+    pub running: Style,
+    pub paused: Style,
+    pub saved: Style,
+    pub crashed: Style,
+    /// A snapshot that is on the host and in the bucket.
+    pub same: Style,
+    pub only_here: Style,
+    pub only_there: Style,
+    pub differs: Style,
     pub good: Style,
     pub warn: Style,
     /// Failed or refused.
     pub bad: Style,
     /// The name of a key.
     pub key: Style,
+}
+
+/// Theme and signs with which the console draws.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Appearance {
+    pub theme: Theme,
+    /// No borders and no graphs.
+    pub plain: bool,
+    /// Only ASCII characters.
+    pub ascii: bool,
 }
 
 type Role = fn(&mut Theme) -> &mut Style;
@@ -54,6 +75,15 @@ const ROLES: &[(&str, Role)] = &[
     ("focus", |theme| &mut theme.focus),
     ("selected", |theme| &mut theme.selected),
     ("resting", |theme| &mut theme.selected_inactive),
+    ("header", |theme| &mut theme.header),
+    ("running", |theme| &mut theme.running),
+    ("paused", |theme| &mut theme.paused),
+    ("saved", |theme| &mut theme.saved),
+    ("crashed", |theme| &mut theme.crashed),
+    ("same", |theme| &mut theme.same),
+    ("only-here", |theme| &mut theme.only_here),
+    ("only-there", |theme| &mut theme.only_there),
+    ("differs", |theme| &mut theme.differs),
     ("good", |theme| &mut theme.good),
     ("warn", |theme| &mut theme.warn),
     ("bad", |theme| &mut theme.bad),
@@ -81,6 +111,7 @@ impl Theme {
         let root = DeTable::parse(text.text)
             .map_err(|error| text.syntax_error(error.span(), error.message()))?;
         let mut theme = Self::default();
+        let mut named = Vec::new();
         for (name, value) in root.get_ref() {
             let role = ROLES.iter().find(|(role, _)| role == name.get_ref());
             let roles = || ROLES.iter().map(|(role, _)| (*role).to_owned());
@@ -92,12 +123,30 @@ impl Theme {
             let words = words.ok_or_else(|| {
                 text.error_at(at, format!("{name} must be a text, such as \"bold cyan\""))
             })?;
+            named.push(name.get_ref().as_ref());
             *role(&mut theme) = style(words).map_err(|word| {
                 text.error_at(at, format!("{name}: unknown colour or attribute {word:?}")).hint(
                     "use red, light-red, ..., 0 to 255, #rrggbb; bold, dim, italic, underlined, reverse; \"on COLOUR\" for \
                      the background",
                 )
             })?;
+        }
+        // Themes for earlier versions have fewer roles.
+        let fallbacks: [(&str, Role, Style); 9] = [
+            ("header", |theme| &mut theme.header, theme.dim),
+            ("running", |theme| &mut theme.running, theme.good),
+            ("paused", |theme| &mut theme.paused, theme.warn),
+            ("saved", |theme| &mut theme.saved, theme.text),
+            ("crashed", |theme| &mut theme.crashed, theme.bad),
+            ("same", |theme| &mut theme.same, theme.good),
+            ("only-here", |theme| &mut theme.only_here, theme.text),
+            ("only-there", |theme| &mut theme.only_there, theme.dim),
+            ("differs", |theme| &mut theme.differs, theme.warn),
+        ];
+        for (name, role, style) in fallbacks {
+            if !named.contains(&name) {
+                *role(&mut theme) = style;
+            }
         }
         Ok(theme)
     }

@@ -121,7 +121,10 @@ fn summary(outcome: &Outcome) -> String {
         Outcome::Pulled { differs: true, .. } => "kept another image".to_owned(),
         Outcome::Pulled { skipped: true, .. } => "already present".to_owned(),
         Outcome::Pulled { repaired: true, .. } => "replaced a damaged copy".to_owned(),
-        Outcome::Pulled { .. } | Outcome::Removed { .. } => String::new(),
+        Outcome::Pulled { .. }
+        | Outcome::Removed { .. }
+        | Outcome::SandboxConfigured { .. }
+        | Outcome::SandboxRenamed { .. } => String::new(),
         Outcome::Verified {
             repaired_blocks,
             has_manifest,

@@ -1,5 +1,7 @@
 //! The proposed name of a new snapshot.
 
+use std::collections::HashSet;
+
 use jiff::Zoned;
 
 use super::view::View;
@@ -17,13 +19,15 @@ impl View {
         let sandboxes = self.host(host).map(|host| &host.sandboxes);
         let base = sandboxes
             .and_then(|sandboxes| sandboxes.iter().find(|known| known.id == *sandbox)?.base());
-        let is_free = |name: &SnapshotName| {
-            let mut hosts = self.hosts.iter();
-            let mut jobs = self.jobs.iter().filter(|job| !job.state.is_finished());
-            !hosts.any(|host| host.snapshots.iter().any(|known| known.name == *name))
-                && !self.bucket.objects.iter().any(|known| known.name == *name)
-                && !jobs.any(|job| job.operation.snapshot() == Some(name))
-        };
+        let snapshots = self.hosts.iter().flat_map(|host| host.snapshots.iter());
+        let objects = self.bucket.objects.iter().map(|object| &object.name);
+        let jobs = self.jobs.iter().filter(|job| !job.state.is_finished());
+        let taken: HashSet<&SnapshotName> = snapshots
+            .map(|snapshot| &snapshot.name)
+            .chain(objects)
+            .chain(jobs.filter_map(|job| job.operation.snapshot()))
+            .collect();
+        let is_free = |name: &SnapshotName| !taken.contains(name);
         snapdeck_model::propose_snapshot_name(base, sandbox, Zoned::now().date(), is_free)
     }
 }

@@ -241,6 +241,7 @@ mod tests {
             state: *state,
             cpus: 1,
             memory_bytes: 1,
+            autostart: false,
             chain: Vec::new(),
             variables: None,
         };

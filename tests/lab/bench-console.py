@@ -450,7 +450,7 @@ def main():
     console.until("alpha ●", 120)
     console.press("gb/big")
     console.drain_until_quiet(0.2)
-    console.press("\r\x01l")
+    console.press("\r\x01f")
     console.drain_until_quiet(0.5)
     console.press("y")
     console.until("4 jobs", 90)

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use super::control::Control;
 use super::form::{Form, FormReply};
 use super::{Content, Context, Dialog, DialogReply};
-use crate::app::Command;
+use crate::command::Command;
 use crate::format::{clip, count, fit_middle, size};
 use crate::lookup;
 use crate::theme::Theme;

@@ -7,7 +7,7 @@ use crossterm::event::KeyEvent;
 use super::control::Control;
 use super::form::{Form, FormReply};
 use super::{Content, Context, Dialog, DialogReply};
-use crate::app::Command;
+use crate::command::Command;
 use crate::format::size;
 use crate::lookup;
 use snapdeck_engine::{Link, View};

@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 
 use super::{Content, Context, Dialog, DialogReply};
 use crate::actions::Action;
-use crate::app::Command;
+use crate::command::Command;
 use crate::format;
 use crate::theme::Theme;
 use snapdeck_engine::HealthCheckView;

@@ -5,9 +5,9 @@ use ratatui::text::Line;
 
 use super::{Content, Context, Dialog, DialogReply};
 use crate::actions::Action;
-use crate::app::Command;
+use crate::command::Command;
 use crate::format;
-use crate::jobs::format_time_ago;
+use crate::pages::jobs::format_time_ago;
 
 #[derive(Debug)]
 pub(crate) struct InterruptedJobsDialog;

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::confirm_verb::{ConfirmVerb, sandbox_names};
 use super::{Content, Context, Dialog, DialogReply};
-use crate::app::Command;
+use crate::command::Command;
 use crate::format::fit;
 use crate::lookup;
 use snapdeck_engine::View;

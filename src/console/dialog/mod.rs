@@ -15,7 +15,6 @@ mod menu;
 mod new_sandbox;
 mod note;
 mod palette;
-mod propose_name;
 mod prune;
 mod pull;
 mod pull_plan;
@@ -45,7 +44,6 @@ pub(crate) use menu::{SandboxMenu, confirm_or_run};
 pub(crate) use new_sandbox::NewSandboxDialog;
 pub(crate) use note::NoteDialog;
 pub(crate) use palette::Palette;
-pub(crate) use propose_name::propose_name;
 pub(crate) use prune::PruneDialog;
 pub(crate) use pull::{PullDialog, PullTarget};
 pub(crate) use quit::QuitDialog;
@@ -55,7 +53,7 @@ pub(crate) use snapshot_locations::{SnapshotLocations, describe_location};
 pub(crate) use text_input::TextInput;
 
 use super::actions::{Action, Entry};
-use super::app::Command;
+use super::command::Command;
 use super::keymap::Keymap;
 use super::theme::Theme;
 use snapdeck_engine::{ImageLocation, Link, PruneRequest, View};
@@ -177,7 +175,7 @@ impl DialogReply {
 /// Returns why nothing can be uploaded to or downloaded from the bucket now.
 fn bucket_refusal(view: &View) -> Option<String> {
     match &view.bucket.link {
-        Link::Unconfigured => Some(crate::perform::NO_BUCKET.to_owned()),
+        Link::Unconfigured => Some(crate::app::NO_BUCKET.to_owned()),
         Link::Down(error) => Some(error.to_string()),
         Link::Connecting | Link::Up => None,
     }

@@ -8,7 +8,7 @@ use crossterm::event::KeyEvent;
 use super::control::Control;
 use super::form::{Form, FormReply};
 use super::{Content, Context, Dialog, DialogReply};
-use crate::app::Command;
+use crate::command::Command;
 use crate::format::{parse_size, short_size, size};
 use crate::lookup;
 use snapdeck_engine::{HostView, Link, View};

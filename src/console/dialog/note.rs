@@ -9,7 +9,7 @@ use ratatui::widgets::Widget;
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 
 use super::{Content, Context, Dialog, DialogReply};
-use crate::app::Command;
+use crate::command::Command;
 use snapdeck_model::{AnnotationsPatch, MAX_NOTE_BYTES, is_unprintable};
 
 /// Visible lines of the note.

@@ -23,7 +23,12 @@ fn matching_entries(query: &str) -> Vec<&'static Entry> {
     // The palette is open already, and a host's number cannot be typed here.
     let is_offered = |entry: &&Entry| !matches!(entry.action, Action::Palette | Action::Host(_));
     let ranked = ACTIONS.iter().filter(is_offered).filter_map(|entry| {
+        let words = rank(query, entry.words).filter(|rank| *rank < 4);
         let name = rank(query, entry.name);
+        let name = match (name, words.map(|rank| rank + 2)) {
+            (Some(name), Some(words)) => Some(name.min(words)),
+            (name, words) => name.or(words),
+        };
         let sentence = rank(query, entry.sentence).filter(|rank| *rank < 4);
         let rank = name.or(sentence.map(|rank| rank + 8))?;
         Some((rank, entry))

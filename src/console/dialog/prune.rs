@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use super::control::Control;
 use super::form::{Form, FormReply};
 use super::{Content, Context, Dialog, DialogAnswer, DialogQuery, DialogReply};
-use crate::app::Command;
+use crate::command::Command;
 use crate::format::{self, count, size, timestamp};
 use crate::theme::Theme;
 use snapdeck_engine::{PruneRequest, leftover_label};

@@ -4,7 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 
 use super::{Content, Context, Dialog, DialogReply};
 use crate::actions::Action;
-use crate::app::Command;
+use crate::command::Command;
 use snapdeck_model::{HostName, SandboxId};
 
 /// The dialog; `draw::metrics` draws the picture.

@@ -8,8 +8,8 @@ use ratatui::text::{Line, Span};
 
 use super::{Content, Context, Dialog, DialogReply, outcome_text};
 use crate::actions::Action;
-use crate::app::Command;
 use crate::cell::{self, Cell, Place, State};
+use crate::command::Command;
 use crate::format::{self, count, size};
 use crate::lookup;
 use crate::theme::Theme;

@@ -1,134 +1,120 @@
 //! Details of the selected row.
 
-use std::time::Instant;
-
-use ratatui::Frame;
-use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::draw_section;
-use super::jobs_page;
-use super::lineage;
+use super::annotations;
 use super::metrics;
-use super::panes::state_sign;
-use super::text;
 use crate::actions::Pane;
-use crate::app::{App, Areas};
-use crate::dialog::describe_location;
+use crate::app::App;
 use crate::format::{count, size, timestamp, wrap};
 use crate::lookup;
+use crate::pages::lists::{state_sign, state_style};
+use crate::pages::{DrawContext, Subject, jobs};
 use crate::theme::Theme;
-use crate::tree::TreeRowKey;
 use snapdeck_engine::{HostView, Link};
-use snapdeck_model::{ChainLink, Compression, ImageFacts, Object, Sandbox, Snapshot};
+use snapdeck_model::{
+    ChainLink, Compression, ImageFacts, LockedResource, Object, Sandbox, Snapshot,
+};
 
-pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
-    let inner = draw_section(app, frame, area, Pane::Details, " Details ".to_owned());
-    let picture = metrics::picture_area(app, inner);
-    areas.picture = picture;
-    let text_area = Rect {
-        width: inner.width - picture.map_or(0, |picture| picture.width + 1),
-        ..inner
-    };
-    let lines = build_lines(app, (text_area.width.into(), inner.height), now);
-    let height = usize::from(inner.height);
-    areas.details_end = u16::try_from(lines.len().saturating_sub(height)).unwrap_or(u16::MAX);
-    areas.panes.push((Pane::Details, inner, 0));
-    let first = usize::from(app.details.min(areas.details_end));
-    let shown: Vec<Line> = lines.into_iter().skip(first).take(height).collect();
-    text::draw_lines(frame, text_area, &shown);
-    if let Some(picture) = picture {
-        metrics::draw_picture(app, frame, picture);
-    }
-}
+use crate::cell::Place;
 
-fn build_lines(app: &App, (width, height): (usize, u16), now: Instant) -> Vec<Line<'static>> {
-    let theme = &app.theme;
-    let mut lines = Vec::new();
-    if app.list == Pane::Matrix {
-        if let Some((name, place)) = app.matrix.current() {
-            let cell = app.cell(name, place);
-            lines.push(Line::styled(format!(" {name}"), theme.title));
-            lines.extend(describe_location(
-                &app.view, place, &cell, theme, width, now,
-            ));
-        }
+/// Returns the details of the selected row, in lines of `width` columns.
+pub(super) fn lines(
+    app: &App,
+    context: &DrawContext<'_>,
+    (width, height): (usize, u16),
+) -> Vec<Line<'static>> {
+    if let Some(lines) = app.page().details(context, width) {
         return lines;
     }
-    match app.list {
-        Pane::JobsPage => {
-            jobs_page::push_details(&mut lines, app, width);
-            return lines;
-        }
-        Pane::Tree => {
-            push_row_details(&mut lines, app);
-            return lines;
-        }
-        _ => {}
-    }
-    let (sandbox, snapshot) = (app.sandbox(), app.snapshot());
-    let selected = match app.list {
-        Pane::Sandboxes => sandbox.map(|(host, _)| host),
-        _ => snapshot.map(|(host, _)| host),
+    let mut lines = Vec::new();
+    let Some(subject) = app.selected() else {
+        return lines;
     };
-    let link = match app.list {
-        Pane::Bucket => Some((&app.view.bucket.link, app.view.bucket.last_listing)),
-        _ => selected
-            .or_else(|| app.host_view().filter(|_| !app.all_hosts.is_shown))
-            .map(|host| (&host.link, host.last_scan)),
+    let world = context.world;
+    let theme = &context.appearance.theme;
+    let bucket = &world.view().bucket;
+    let link = match &subject {
+        Subject::Sandbox(host, _) | Subject::Snapshot(_, Place::Host(host)) => {
+            world.host(host).map(|host| (&host.link, host.last_scan))
+        }
+        Subject::Snapshot(_, Place::Bucket) => Some((&bucket.link, bucket.last_listing)),
+        Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) | Subject::Host(_) => None,
     };
     if let Some((Link::Down(error), Some(last_seen))) = link {
-        let age = crate::format::age(now.saturating_duration_since(last_seen));
-        for line in wrap(
-            &format!("✗ {error} · last seen {age} ago"),
-            width.saturating_sub(1),
-        ) {
+        let age = crate::format::age(context.now.saturating_duration_since(last_seen));
+        let text = format!("✗ {error} · last seen {age} ago");
+        for line in wrap(&text, width.saturating_sub(1)) {
             lines.push(Line::styled(format!(" {line}"), theme.bad));
         }
     }
-    match app.list {
-        Pane::Sandboxes => {
-            if let Some((host, sandbox)) = sandbox {
-                let uptime = metrics::format_uptime(app, sandbox, host, now);
+    match &subject {
+        Subject::Sandbox(host, id) => {
+            let host = world.host(host);
+            let found = host.and_then(|host| Some((host, world.sandbox(&host.name, id)?)));
+            if let Some((host, sandbox)) = found {
+                let uptime = metrics::format_uptime(context, sandbox, host);
                 push_sandbox(&mut lines, sandbox, host, &uptime, theme);
-                metrics::push_metrics(&mut lines, app, (host, sandbox), (width, height), now);
+                push_lock(
+                    &mut lines,
+                    context,
+                    host,
+                    &LockedResource::Sandbox(id.clone()),
+                );
+                metrics::push_metrics(&mut lines, context, (host, sandbox), (width, height));
                 push_chain(&mut lines, sandbox, host, theme);
             }
         }
-        Pane::Snapshots => {
-            if let Some((host, snapshot)) = snapshot {
+        // The tree is about the name, wherever it is.
+        Subject::Snapshot(name, _) if app.list() == Pane::Tree => {
+            lines.push(Line::styled(format!(" {name}"), theme.title));
+            annotations::push_annotations(&mut lines, app);
+            annotations::push_relatives(&mut lines, app);
+        }
+        Subject::Snapshot(name, Place::Host(host)) => {
+            let host = world.host(host);
+            let found = host.and_then(|host| Some((host, world.snapshot(&host.name, name)?)));
+            if let Some((host, snapshot)) = found {
                 push_snapshot(&mut lines, snapshot, host, app);
+                push_lock(
+                    &mut lines,
+                    context,
+                    host,
+                    &LockedResource::Snapshot(name.clone()),
+                );
             }
         }
-        Pane::Bucket => {
-            if let Some(object) = app.objects.current(&app.view.bucket.objects) {
+        Subject::Snapshot(name, Place::Bucket) => {
+            if let Some(object) = world.object(name) {
                 push_object(&mut lines, object, app);
             }
         }
-        _ => {}
+        Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) => {
+            jobs::push_details(&mut lines, context, &subject, width);
+        }
+        Subject::Host(_) => {}
     }
     lines
 }
 
-/// Adds the details of the selected row of the tree.
-fn push_row_details(lines: &mut Vec<Line<'static>>, app: &App) {
-    match app.tree.current() {
-        Some(TreeRowKey::Sandbox(host, id)) => {
-            let host = lookup::host(&app.view, host);
-            let sandbox =
-                host.and_then(|host| Some((host, lookup::sandbox(&app.view, &host.name, id)?)));
-            if let Some((host, sandbox)) = sandbox {
-                push_sandbox(lines, sandbox, host, "", &app.theme);
-                push_chain(lines, sandbox, host, &app.theme);
-            }
-        }
-        Some(TreeRowKey::Snapshot(name)) => {
-            lines.push(Line::styled(format!(" {name}"), app.theme.title));
-            lineage::push_annotations(lines, app);
-            lineage::push_relatives(lines, app);
-        }
-        None => {}
+/// Adds the job of another process that holds a lock.
+fn push_lock(
+    lines: &mut Vec<Line<'static>>,
+    context: &DrawContext<'_>,
+    host: &HostView,
+    resource: &LockedResource,
+) {
+    let Some(lock) = context.world.lock(&host.name, resource) else {
+        return;
+    };
+    let mut text = format!(" ◌ busy: {}", lock.job);
+    if !lock.holder.is_empty() {
+        text.push_str(&format!(", by {}", lock.holder));
     }
+    if let Some(since) = lock.since {
+        text.push_str(&format!(", since {}", timestamp(since)));
+    }
+    lines.push(Line::styled(text, context.appearance.theme.warn));
 }
 
 fn push_sandbox(
@@ -140,10 +126,12 @@ fn push_sandbox(
 ) {
     lines.push(Line::from(vec![
         Span::styled(format!(" {}", sandbox.id), theme.title),
+        Span::styled(
+            format!("  {} {}", state_sign(sandbox.state), sandbox.state.label()),
+            state_style(sandbox.state, theme),
+        ),
         Span::raw(format!(
-            "  {} {}, {} vCPU, {}, on {}{uptime}",
-            state_sign(sandbox.state),
-            sandbox.state.label(),
+            ", {} vCPU, {}, on {}{uptime}",
             sandbox.cpus,
             size(sandbox.memory_bytes),
             host.name,
@@ -231,7 +219,7 @@ pub(super) fn push_field(lines: &mut Vec<Line<'static>>, label: &str, text: Stri
 }
 
 fn push_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &HostView, app: &App) {
-    let theme = &app.theme;
+    let (world, theme) = (app.world(), &app.appearance().theme);
     let mut text = format!(
         "  {}, {} on disk",
         size(snapshot.size_bytes),
@@ -245,7 +233,7 @@ fn push_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &Hos
         Span::styled(format!(" {}", snapshot.name), theme.title),
         Span::raw(text),
     ]));
-    lineage::push_annotations(lines, app);
+    annotations::push_annotations(lines, app);
     if let Some(problem) = &snapshot.problem {
         lines.push(Line::styled(format!("   ! {problem}"), theme.warn));
     }
@@ -255,10 +243,10 @@ fn push_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &Hos
         snapshot.dependents.join(", ")
     };
     push_field(lines, "used by", dependents, theme);
-    let object = match app.index.size(&snapshot.name) {
+    let object = match world.object_size(&snapshot.name) {
         Some(bytes) if bytes == snapshot.size_bytes => "in the bucket, same size".to_owned(),
         Some(bytes) => format!("in the bucket, other size: {}", size(bytes)),
-        None if lookup::is_bucket_known(&app.view) => "↑ not in the bucket".to_owned(),
+        None if lookup::is_bucket_known(world.view()) => "↑ not in the bucket".to_owned(),
         None => "? unknown".to_owned(),
     };
     push_field(lines, "bucket", object, theme);
@@ -268,12 +256,12 @@ fn push_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &Hos
             push_field(lines, "backing", backing.clone(), theme);
         }
     }
-    lineage::push_relatives(lines, app);
+    annotations::push_relatives(lines, app);
     push_field(lines, "path", snapshot.path.clone(), theme);
 }
 
 fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
-    let theme = &app.theme;
+    let (world, theme) = (app.world(), &app.appearance().theme);
     let mut text = format!("  {}", size(object.size_bytes));
     if let Some(at) = object.modified {
         text.push_str(&format!(", uploaded {}", timestamp(at)));
@@ -282,15 +270,11 @@ fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
         Span::styled(format!(" {}", object.name), theme.title),
         Span::raw(text),
     ]));
-    lineage::push_annotations(lines, app);
-    let places = app.view.hosts.iter().map(|host| {
-        let local_bytes = app
-            .hosts
-            .get(&host.name)
-            .and_then(|lists| lists.index.size(&object.name));
-        let sign = match local_bytes {
+    annotations::push_annotations(lines, app);
+    let places = world.hosts().map(|host| {
+        let sign = match world.snapshot_size(&host.name, &object.name) {
             _ if host.last_scan.is_none() => "?",
-            Some(bytes) if bytes == object.size_bytes => "=",
+            Some(bytes) if bytes == object.size_bytes => "✓",
             Some(_) => "≠",
             None => "↓ absent",
         };
@@ -302,7 +286,7 @@ fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
         places.collect::<Vec<_>>().join("   "),
         theme,
     );
-    lineage::push_relatives(lines, app);
+    annotations::push_relatives(lines, app);
     if let Some(problem) = &object.problem {
         push_field(lines, "problem", problem.clone(), theme);
     }

@@ -7,17 +7,19 @@ use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 
-use super::{metrics, text};
-use crate::app::{App, Areas};
+use super::metrics;
+use crate::app::App;
+use crate::areas::Areas;
 use crate::dialog::{Content, Context, Layer};
 use crate::theme::Theme;
+use crate::widgets::text;
 
 /// Columns of text in a dialog, if the screen is wide enough.
 const MAX_DIALOG_WIDTH: u16 = 84;
 
 /// Draws the topmost dialog.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
-    let Some(layer) = app.layers.last() else {
+    let Some(layer) = app.layers().last() else {
         return;
     };
     let width = MAX_DIALOG_WIDTH.min(area.width.saturating_sub(6));
@@ -39,7 +41,7 @@ fn draw_content(
     area: Rect,
     areas: &mut Areas,
 ) {
-    let theme = &app.theme;
+    let theme = &app.appearance().theme;
     let width = MAX_DIALOG_WIDTH.min(area.width.saturating_sub(6));
     let length = content.length();
     let lines = u16::try_from(length).unwrap_or(u16::MAX);
@@ -52,6 +54,7 @@ fn draw_content(
     };
     frame.render_widget(Clear, outer);
     let block = app
+        .appearance()
         .border(theme.focus)
         .title(Line::styled(format!(" {} ", content.title), theme.focus));
     let inner = block.inner(outer);

@@ -1,4 +1,4 @@
-//! The last line: the keys of the focused pane, or a notice.
+//! The last line: the keys of the focused pane. A notice is above it.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -7,19 +7,22 @@ use ratatui::widgets::Clear;
 use unicode_width::UnicodeWidthStr;
 
 use super::dialogs::key_line;
-use super::text;
 use crate::actions::{Action, Entry};
-use crate::app::App;
-use crate::format::{clip, fit};
-use crate::perform::obstacle;
+use crate::app::{App, obstacle};
+use crate::areas::Areas;
+use crate::format::{clip, fit, wrap};
 use crate::table::ACTIONS;
+use crate::widgets::text;
+
+/// Lines of the longest notice.
+const MAX_NOTICE_LINES: usize = 4;
 
 /// Draws the keys that may follow the pressed ones, over the lines above `footer`.
 pub(super) fn draw_chord(app: &App, frame: &mut Frame, footer: Rect) {
-    let theme = &app.theme;
+    let theme = &app.appearance().theme;
     let next: Vec<_> = app
-        .keymap
-        .continuations(&app.pending_keys, app.focus)
+        .keymap()
+        .continuations(app.pending_keys(), app.focus())
         .collect();
     let widest = next
         .iter()
@@ -50,38 +53,29 @@ pub(super) fn draw_chord(app: &App, frame: &mut Frame, footer: Rect) {
         Line::from(cells.collect::<Vec<_>>())
     });
     text::draw_lines(frame, area, &lines.collect::<Vec<_>>());
-    let keys: Vec<String> = app.pending_keys.iter().map(|press| press.name()).collect();
+    let keys: Vec<String> = app
+        .pending_keys()
+        .iter()
+        .map(|press| press.name())
+        .collect();
     let text = format!(" {} … · esc cancel", keys.join(" "));
     let text = fit(&text, usize::from(footer.width));
     frame.render_widget(Line::styled(text, theme.focus), footer);
 }
 
-pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
-    let theme = &app.theme;
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+    let theme = &app.appearance().theme;
     let width = usize::from(area.width);
-    if app.is_shutting_down {
+    if app.is_shutting_down() {
         let text = " stopping jobs and cleaning up…";
         frame.render_widget(Line::styled(clip(text, width), theme.warn), area);
         return;
     }
-    if let Some(notice) = &app.notice {
-        let (sign, style) = if notice.is_error {
-            ("✗", theme.bad)
-        } else {
-            ("·", theme.text)
-        };
-        frame.render_widget(
-            Line::styled(clip(&format!(" {sign} {}", notice.text), width), style),
-            area,
-        );
-        return;
-    }
-    if app.filter.is_some() {
-        let (text, style) = match app.filter_error(app.list) {
+    if app.filter_input().is_some() {
+        let (text, style) = match app.summary(app.list()).filter_error {
             Some(error) => (format!(" ✗ {error}"), theme.bad),
             None => {
-                let text =
-                    " words of a name · state:running size>10G !word · enter apply · esc clear";
+                let text = " words ~fuzzy /regex/ · state:running size>10G !word · ↑ history · enter apply · esc clear";
                 (text.to_owned(), theme.text)
             }
         };
@@ -91,15 +85,15 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
     // Palette, help and quit end the line and are never left out.
     let (tail, entries): (Vec<_>, Vec<_>) = ACTIONS
         .iter()
-        .filter(|entry| entry.in_footer && entry.panes.contains(&app.focus))
+        .filter(|entry| entry.in_footer && entry.panes.contains(&app.focus()))
         .partition(|entry| matches!(entry.action, Action::Palette | Action::Help | Action::Quit));
     let cells = |entry: &&Entry| {
-        let key = app.keymap.keys(entry.action).next()?;
+        let key = app.keymap().keys(entry.action).next()?;
         // A dialog takes all keys.
-        let possible = app.layers.is_empty() && obstacle(app, entry.action).is_none();
-        Some((key, entry.name, possible))
+        let possible = app.layers().is_empty() && obstacle(app, entry.action).is_none();
+        Some((entry.action, key, entry.name, possible))
     };
-    let size = |(key, name, _): &(String, &str, bool)| key.width() + name.width() + 3;
+    let size = |(_, key, name, _): &(Action, String, &str, bool)| key.width() + name.width() + 3;
     let tail: Vec<_> = tail.iter().filter_map(cells).collect();
     let mut room = width.saturating_sub(tail.iter().map(size).sum());
     let mut shown = Vec::new();
@@ -110,5 +104,44 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect) {
         room = remaining;
         shown.push(cell);
     }
-    frame.render_widget(key_line(shown.into_iter().chain(tail), theme), area);
+    shown.extend(tail);
+    let mut x = area.x;
+    for cell in &shown {
+        let width = u16::try_from(size(cell)).unwrap_or(u16::MAX);
+        let key = Rect { x, width, ..area };
+        areas.keys.push((cell.0, key.intersection(area)));
+        x = x.saturating_add(width);
+    }
+    let keys = shown
+        .into_iter()
+        .map(|(_, key, name, possible)| (key, name, possible));
+    frame.render_widget(key_line(keys, theme), area);
+}
+
+/// Draws the notice over the lines above `footer`, which keeps its keys.
+pub(super) fn draw_notice(app: &App, frame: &mut Frame, footer: Rect) {
+    let Some(notice) = app.notice() else { return };
+    let theme = &app.appearance().theme;
+    let (sign, style) = match notice.is_error {
+        true => ("✗", theme.bad),
+        false => ("·", theme.focus),
+    };
+    let lines = wrap(&notice.text, usize::from(footer.width).saturating_sub(4));
+    let count = lines
+        .len()
+        .min(MAX_NOTICE_LINES)
+        .min(usize::from(footer.y / 2));
+    let height = u16::try_from(count).unwrap_or(0);
+    let area = Rect {
+        y: footer.y - height,
+        height,
+        ..footer
+    };
+    frame.render_widget(Clear, area);
+    let mut sign = sign;
+    let lines = lines.into_iter().take(count).map(|line| {
+        let sign = std::mem::replace(&mut sign, " ");
+        Line::styled(format!(" {sign} {line}"), style)
+    });
+    text::draw_lines(frame, area, &lines.collect::<Vec<_>>());
 }

@@ -1,55 +1,20 @@
 //! The first line: the host bar, the bucket, the number of jobs and their rate.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::hosts::{HostBar, HostDetail, sign_and_words};
-use crate::app::{App, Areas};
+use super::host_strip::{HostBar, HostDetail};
+use crate::app::App;
+use crate::areas::Areas;
 use crate::format;
-use crate::theme::Theme;
-use snapdeck_engine::Link;
+use crate::widgets::link::{format_link, sign_and_words};
 
-/// A first connection attempt shows its duration from this age on.
-const MIN_SHOWN_AGE: Duration = Duration::from_secs(60);
 const MIN_BUCKET_WIDTH: usize = 12;
 
-/// Returns sign, words and style of a link. `since` is when it got into this state.
-pub(super) fn format_link(
-    link: &Link,
-    last_seen: Option<Instant>,
-    since: Option<Instant>,
-    now: Instant,
-    theme: &Theme,
-) -> (&'static str, String, Style) {
-    let age = |at: Instant| format::age(now.saturating_duration_since(at));
-    match link {
-        Link::Connecting => {
-            let long = since.filter(|since| now.saturating_duration_since(*since) >= MIN_SHOWN_AGE);
-            let words = match (last_seen, long) {
-                (Some(seen), _) => format!("connecting, seen {} ago", age(seen)),
-                (None, Some(since)) => format!("connecting {}", age(since)),
-                (None, None) => "connecting".to_owned(),
-            };
-            ("◌", words, theme.warn)
-        }
-        Link::Up => ("●", String::new(), theme.good),
-        Link::Down(_) => {
-            let words = match (last_seen, since) {
-                (Some(seen), _) => format!("unreachable, seen {} ago", age(seen)),
-                (None, Some(since)) => format!("unreachable {}", age(since)),
-                (None, None) => "unreachable".to_owned(),
-            };
-            ("✗", words, theme.bad)
-        }
-        Link::Unconfigured => ("–", "not configured".to_owned(), theme.dim),
-    }
-}
-
-/// Draws the header. What does not fit is left out in this order: URIs, words, hosts other than the current one.
+/// Draws the header. What does not fit is left out in this order: bars, load, URIs, words, hosts other than the current one.
 pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let right = job_count(app);
     let room = usize::from(area.width).saturating_sub(right.width() + 1);
@@ -61,7 +26,10 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         );
         (title.width() + bar.width() + bucket.width() <= room).then(|| (title.clone(), bar, bucket))
     };
-    let (title, bar, bucket) = whole(HostDetail::Uris, true)
+    let (title, bar, bucket) = whole(HostDetail::Bars, true)
+        .or_else(|| whole(HostDetail::Load, true))
+        .or_else(|| whole(HostDetail::CurrentLoad, true))
+        .or_else(|| whole(HostDetail::Uris, true))
         .or_else(|| whole(HostDetail::Words, true))
         .or_else(|| whole(HostDetail::CurrentWords, false))
         .or_else(|| whole(HostDetail::Signs, false))
@@ -94,38 +62,50 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         width,
         ..area
     };
-    frame.render_widget(right.style(app.theme.title), end);
+    frame.render_widget(right.style(app.appearance().theme.title), end);
 }
 
 fn title(app: &App, program: &'static str) -> Line<'static> {
-    let mut spans = vec![Span::styled(program, app.theme.title)];
-    if app.read_only {
-        spans.push(Span::styled("[read-only] ", app.theme.warn));
+    let mut spans = vec![Span::styled(program, app.appearance().theme.title)];
+    if app.options().read_only {
+        spans.push(Span::styled("[read-only] ", app.appearance().theme.warn));
     }
-    if let Some(banner) = &app.banner {
-        spans.push(Span::styled(format!("[{banner}] "), app.theme.warn));
+    if let Some(banner) = &app.options().banner {
+        spans.push(Span::styled(
+            format!("[{banner}] "),
+            app.appearance().theme.warn,
+        ));
     }
     Line::from(spans)
 }
 
 /// Returns the bucket's location and link in at most `room` columns.
 fn bucket_line(app: &App, now: Instant, words: bool, room: usize) -> Line<'static> {
-    let bucket = &app.view.bucket;
+    let bucket = &app.view().bucket;
     let location = if bucket.location.is_empty() {
         "bucket"
     } else {
         &bucket.location
     };
-    let (sign, text, style) = format_link(&bucket.link, bucket.last_listing, None, now, &app.theme);
+    let (sign, text, style) = format_link(
+        &bucket.link,
+        bucket.last_listing,
+        None,
+        now,
+        &app.appearance().theme,
+    );
     let location = format::clip(location, room.saturating_sub(4));
-    let mut spans = vec![Span::styled(format!("  {location}"), app.theme.title)];
+    let mut spans = vec![Span::styled(
+        format!("  {location}"),
+        app.appearance().theme.title,
+    )];
     spans.extend(sign_and_words(sign, if words { &text } else { "" }, style));
     Line::from(spans)
 }
 
 fn job_count(app: &App) -> Line<'static> {
     let active = app
-        .view
+        .view()
         .jobs
         .iter()
         .filter(|job| !job.state.is_finished())
@@ -133,9 +113,13 @@ fn job_count(app: &App) -> Line<'static> {
     if active == 0 {
         return Line::default();
     }
-    let rate = app.rates.total();
+    let rate = app.world().rates().total();
     let rate = if rate >= 1.0 {
-        format!(" ▲ {}", format::rate(rate))
+        format!(
+            " {} {}",
+            app.world().rates().total_graph(),
+            format::rate(rate)
+        )
     } else {
         String::new()
     };

@@ -1,7 +1,7 @@
 //! Metrics of the selected sandbox: CPU, memory, disk and network use, VNC and guest addresses, and its screen.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ratatui::Frame;
 use ratatui::layout::{Rect, Size};
@@ -10,62 +10,77 @@ use ratatui::widgets::Clear;
 use ratatui_image::Image;
 
 use super::dialogs::key_line;
-use super::text;
-use crate::app::{App, Areas};
+use crate::app::App;
+use crate::areas::Areas;
 use crate::dialog::{Content, ScreenView};
 use crate::format::{age, clip, clock, graph, rate, size, wrap};
+use crate::pages::DrawContext;
 use crate::theme::Theme;
-use snapdeck_engine::{HostView, Sample, SandboxMetrics};
-use snapdeck_model::{AgentChannel, Guest, GuestAccess, HostName, Sandbox, SandboxId, Vnc};
+use crate::widgets::text;
+use snapdeck_engine::{HostView, Sample};
+use snapdeck_model::{AgentChannel, Guest, GuestAccess, Sandbox, Vnc};
 
 /// Smaller pictures are not shown.
 const MIN_PICTURE: Size = Size::new(10, 3);
+/// From this age on the title of a picture shows its age: the guest is not sampled any more.
+const STALE_PICTURE: Duration = Duration::from_secs(60);
 /// Minimum height of details with long graphs.
 const LONG_GRAPH_HEIGHT: u16 = 9;
 
-/// Returns the area of the screen's picture at the right of the details.
-pub(super) fn picture_area(app: &App, inner: Rect) -> Option<Rect> {
-    let hidden = !app.layers.is_empty() && !app.canvas.is_text();
-    if !app.canvas.is_enabled() || hidden {
+/// Returns the size of the screen's picture beside the details, which have `area`; `None` if it is not shown.
+pub(super) fn picture_size(app: &App, area: Rect) -> Option<Size> {
+    let hidden = !app.layers().is_empty() && !app.canvas().is_text();
+    if !app.canvas().is_enabled() || hidden {
         return None;
     }
     app.watched_sandbox()?;
     // Wide enough for a 16:9 screen, so that the text beside it does not move.
-    let limit = Size::new(inner.width * 2 / 5, inner.height);
-    let size = app.canvas.fit((16, 9), limit);
+    let limit = Size::new(area.width * 2 / 5, area.height);
+    let size = app.canvas().fit((16, 9), limit);
     let fits = size.width >= MIN_PICTURE.width && size.height >= MIN_PICTURE.height;
-    fits.then(|| Rect {
-        x: inner.right() - size.width,
-        width: size.width,
-        ..inner
-    })
+    fits.then_some(size)
+}
+
+/// Returns the title of the picture: how old it is, or that there is none.
+pub(super) fn picture_title(context: &DrawContext<'_>) -> String {
+    let last = context
+        .world
+        .metrics()
+        .and_then(|metrics| metrics.samples.back());
+    match last.map(|sample| context.now.saturating_duration_since(sample.time)) {
+        Some(age) if age >= STALE_PICTURE => format!(" screen · {} ago ", self::age(age)),
+        _ => " screen ".to_owned(),
+    }
 }
 
 /// Draws the screen's picture into `room`, or a text if there is none.
 pub(super) fn draw_picture(app: &App, frame: &mut Frame, room: Rect) {
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
-    match app.picture.as_ref().filter(|picture| fits(picture.size)) {
+    match app.picture().filter(|picture| fits(picture.size)) {
         Some(picture) => {
             let place = Rect {
-                x: room.right() - picture.size.width,
+                x: room.x + (room.width - picture.size.width) / 2,
+                y: room.y + (room.height - picture.size.height) / 2,
                 width: picture.size.width,
                 height: picture.size.height,
-                ..room
             };
             frame.render_widget(Image::new(&picture.protocol), place);
         }
         None => {
-            let error = app
-                .metrics
-                .as_ref()
-                .and_then(|metrics| metrics.screen_error.as_ref());
+            let metrics = app.world().metrics();
+            let error = metrics.and_then(|metrics| metrics.screen_error.as_ref());
             let text = if error.is_some() {
                 "no picture"
             } else {
                 "screen…"
             };
-            let line = Line::styled(clip(text, room.width.into()), app.theme.dim);
-            frame.render_widget(line.right_aligned(), Rect { height: 1, ..room });
+            let line = Line::styled(clip(text, room.width.into()), app.appearance().theme.dim);
+            let middle = Rect {
+                y: room.y + room.height / 2,
+                height: room.height.min(1),
+                ..room
+            };
+            frame.render_widget(line.centered(), middle);
         }
     }
 }
@@ -79,8 +94,9 @@ pub(super) fn draw_full_screen(
     content: Content<'_>,
     areas: &mut Areas,
 ) {
-    let theme = &app.theme;
+    let theme = &app.appearance().theme;
     let block = app
+        .appearance()
         .border(theme.focus)
         .title(Line::styled(format!(" {} ", content.title), theme.focus));
     frame.render_widget(Clear, area);
@@ -96,9 +112,9 @@ pub(super) fn draw_full_screen(
     };
     frame.render_widget(key_line(content.keys, theme), last);
     areas.picture = Some(room);
-    let metrics = watched_sandbox(app, &view.host, &view.sandbox);
+    let metrics = app.world().metrics_of(&view.host, &view.sandbox);
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
-    let shown = app.picture.as_ref().filter(|picture| fits(picture.size));
+    let shown = app.picture().filter(|picture| fits(picture.size));
     if let (Some(picture), true) = (shown, metrics.is_some()) {
         let Size { width, height } = picture.size;
         let place = Rect {
@@ -110,7 +126,7 @@ pub(super) fn draw_full_screen(
         return frame.render_widget(Image::new(&picture.protocol), place);
     }
     let text = match metrics.and_then(|metrics| metrics.screen_error.as_ref()) {
-        _ if !app.canvas.is_enabled() => {
+        _ if !app.canvas().is_enabled() => {
             "no screen: [console] picture is off or NO_COLOR is set".to_owned()
         }
         Some(error) => error.to_string(),
@@ -122,38 +138,32 @@ pub(super) fn draw_full_screen(
     text::draw_lines(frame, room, &lines);
 }
 
-fn watched_sandbox<'a>(
-    app: &'a App,
-    host: &HostName,
-    sandbox: &SandboxId,
-) -> Option<&'a SandboxMetrics> {
-    let metrics = app.metrics.as_deref()?;
-    (metrics.target.host == *host && metrics.target.sandbox == *sandbox).then_some(metrics)
-}
-
 /// Returns the uptime with a comma before it; empty if unknown.
-pub(super) fn format_uptime(app: &App, sandbox: &Sandbox, host: &HostView, now: Instant) -> String {
-    let started =
-        watched_sandbox(app, &host.name, &sandbox.id).and_then(|metrics| metrics.started_at);
+pub(super) fn format_uptime(
+    context: &DrawContext<'_>,
+    sandbox: &Sandbox,
+    host: &HostView,
+) -> String {
+    let metrics = context.world.metrics_of(&host.name, &sandbox.id);
+    let started = metrics.and_then(|metrics| metrics.started_at);
     started.map_or(String::new(), |started| {
-        format!(", up {}", clock(now.saturating_duration_since(started)))
+        let uptime = context.now.saturating_duration_since(started);
+        format!(", up {}", clock(uptime))
     })
 }
 
 /// Adds the metrics of a sandbox that is active.
 pub(super) fn push_metrics(
     lines: &mut Vec<Line<'static>>,
-    app: &App,
+    context: &DrawContext<'_>,
     (host, sandbox): (&HostView, &Sandbox),
     (width, height): (usize, u16),
-    now: Instant,
 ) {
-    let Some(metrics) =
-        watched_sandbox(app, &host.name, &sandbox.id).filter(|_| sandbox.state.is_active())
-    else {
+    let metrics = context.world.metrics_of(&host.name, &sandbox.id);
+    let Some(metrics) = metrics.filter(|_| sandbox.state.is_active()) else {
         return;
     };
-    let theme = &app.theme;
+    let (theme, now) = (&context.appearance.theme, context.now);
     if let Some(error) = &metrics.error {
         let text = format!(" ✗ {error}");
         lines.push(Line::styled(clip(&text, width), theme.warn));
@@ -161,7 +171,13 @@ pub(super) fn push_metrics(
     let columns = if height >= LONG_GRAPH_HEIGHT { 24 } else { 8 };
     match metrics.samples.back() {
         Some(last) => {
-            let parts = usage_spans(&metrics.samples, last, columns, !app.plain, theme);
+            let parts = usage_spans(
+                &metrics.samples,
+                last,
+                columns,
+                !context.appearance.plain,
+                theme,
+            );
             push_flowed(lines, parts, width);
         }
         None if metrics.error.is_none() => lines.push(Line::styled(" measuring…", theme.dim)),
@@ -218,8 +234,14 @@ fn usage_spans(
         let text = format!("{:>3.0} %", cpu * 100.0);
         parts.push(part("CPU", Some((values, 1.0)), text));
     }
-    if let Some(bytes) = last.resident_bytes {
-        parts.push(part("memory", None, size(bytes)));
+    match (last.guest_memory, last.resident_bytes) {
+        (Some(guest), _) => {
+            let text = format!("{} of {}", size(guest.used_bytes), size(guest.total_bytes));
+            parts.push(part("memory", None, text));
+        }
+        // The guest may use less: QEMU gives back nothing.
+        (None, Some(bytes)) => parts.push(part("QEMU memory", None, size(bytes))),
+        (None, None) => {}
     }
     let disk = series(&|sample| sample.read_rate + sample.write_rate);
     let text = format!("r {} w {}", rate(last.read_rate), rate(last.write_rate));

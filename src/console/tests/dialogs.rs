@@ -72,7 +72,7 @@ fn many_marked_rows_are_looked_up_once() {
     // Only the visible lines are built.
     press(&mut many, KeyCode::End);
     assert!(screen(&mut many, 120, 40).contains("image-09999.qcow2"));
-    let end = many.areas.layer.1;
+    let end = many.areas().layer.1;
     assert!(end > 9_900, "{end}");
     keys(&mut many, "yremove 10000");
     assert_eq!(press(&mut many, KeyCode::Enter).len(), 10_000);
@@ -95,7 +95,7 @@ fn many_marked_sandboxes_and_pulls_are_looked_up_once() {
         with_marked(10, Pane::Bucket),
         with_marked(10_000, Pane::Bucket),
     );
-    let open = |app: &mut App| drop(crate::perform::perform(app, crate::actions::Action::Pull));
+    let open = |app: &mut App| drop(keys(app, "f"));
     assert_eq!(searches(&mut many, open), searches(&mut few, open));
     assert!(screen(&mut many, 120, 40).contains("Downloads 10000 snapshots"));
     let mut costs = 0;
@@ -203,7 +203,7 @@ fn the_menu_is_used_with_arrows_and_enter() {
     // Restore, which is not possible.
     keys(&mut app, "okkk");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
-    assert_eq!(app.layers.len(), 1);
+    assert_eq!(app.layers().len(), 1);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn dialogs_use_the_keys_of_the_keymap() {
     let path = std::path::Path::new("keymap.toml");
     let (keymap, _) = Keymap::read(&text.to_lowercase().replace("\"h\"", "\"H\""), path).unwrap();
     let mut app = app(populated());
-    app.keymap = keymap;
+    app.set_keymap(keymap);
     app.focus_on(Pane::Bucket);
     keys(&mut app, "m");
     press(&mut app, KeyCode::Enter);
@@ -275,7 +275,7 @@ fn dialogs_use_the_keys_of_the_keymap() {
     assert!(screen(&mut app, 120, 40).contains("pull to"));
     press(&mut app, KeyCode::Esc);
     keys(&mut app, "HH");
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn a_click_toggles_a_check_box_and_selects_in_a_menu() {
     let (column, row) = position_of(&output, "pause ");
     assert!(click(&mut app, column, row).is_empty());
     assert_eq!(click(&mut app, column, row).len(), 1);
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn rows_of_all_hosts_are_shown() {
     keys(&mut app, "a");
     assert_eq!(app.sandbox().unwrap().1.id.as_str(), "sandbox-002");
     shot("all_hosts", &mut app, now);
-    let (x, y) = position_of(&screen(&mut app, 120, 40), "gamma ● test-1");
+    let (x, y) = position_of(&screen(&mut app, 120, 40), "gamma      ● test-1");
     let output = show(&mut app, 120, 40, now);
     assert!(
         output.buffer()[(x, y)]
@@ -38,7 +38,7 @@ fn leaving_all_hosts_shows_the_host_of_the_selected_row() {
     press(&mut app, KeyCode::Home);
     assert_eq!(app.sandbox().unwrap().0.name.as_str(), "beta");
     keys(&mut app, "a");
-    assert!(screen(&mut app, 120, 40).contains("Sandboxes · beta (1)"));
+    assert!(screen(&mut app, 120, 40).contains("Sandboxes 1 · on beta"));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn operations_apply_to_the_host_of_each_row() {
     app.focus_on(Pane::Snapshots);
     keys(&mut app, "/myapp");
     press(&mut app, KeyCode::Enter);
-    keys(&mut app, "  l");
+    keys(&mut app, "  f");
     let both = [("myapp-v1.0", "alpha"), ("myapp-v1.0", "beta")];
     assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
 
@@ -114,7 +114,7 @@ fn a_filter_matches_host_names_and_marks_survive_a_refresh() {
     keys(&mut app, "a/GAMM");
     press(&mut app, KeyCode::Enter);
     let output = screen(&mut app, 120, 40);
-    assert!(output.contains("Sandboxes · all (1 of 6)"), "{output}");
+    assert!(output.contains("Sandboxes 1 of 6"), "{output}");
     keys(&mut app, " ");
     update(&mut app, |view| {
         set_alpha(view, |host| {
@@ -122,27 +122,27 @@ fn a_filter_matches_host_names_and_marks_survive_a_refresh() {
         });
     });
     assert_eq!(app.chosen_sandboxes().len(), 1);
-    assert!(screen(&mut app, 120, 40).contains("(1 of 3) 1 marked"));
+    assert!(screen(&mut app, 120, 40).contains("1 of 3 · 1 marked"));
     press(&mut app, KeyCode::Esc);
     press(&mut app, KeyCode::Esc);
-    assert!(screen(&mut app, 120, 40).contains("Sandboxes · all (3)"));
+    assert!(screen(&mut app, 120, 40).contains("Sandboxes 3 · "));
 }
 
 #[test]
 fn host_keys_cycle_through_hosts_and_all_hosts() {
     let mut app = app(fleet(Instant::now()));
     keys(&mut app, "[");
-    assert!(app.all_hosts.is_shown);
+    assert!(app.world().shows_all_hosts());
     keys(&mut app, "[");
-    assert_eq!(app.host.as_ref().unwrap().as_str(), "gamma");
+    assert_eq!(app.world().current_host().unwrap().as_str(), "gamma");
     keys(&mut app, "]]");
-    assert!(!app.all_hosts.is_shown);
-    assert_eq!(app.host.as_ref().unwrap().as_str(), "alpha");
+    assert!(!app.world().shows_all_hosts());
+    assert_eq!(app.world().current_host().unwrap().as_str(), "alpha");
     update(&mut app, |view| view.hosts.truncate(1));
     keys(&mut app, "]");
-    assert!(!app.all_hosts.is_shown);
+    assert!(!app.world().shows_all_hosts());
     keys(&mut app, "a");
-    assert!(app.notice.as_ref().unwrap().text.contains("only one host"));
+    assert!(app.notice().unwrap().text.contains("only one host"));
 }
 
 #[test]
@@ -152,13 +152,13 @@ fn a_click_on_a_host_shows_it() {
     let (x, y) = position_of(&output, "beta");
     click(&mut app, x, y);
     let output = screen(&mut app, 120, 40);
-    assert!(output.contains("Sandboxes · beta"), "{output}");
+    assert!(output.contains("· on beta"), "{output}");
     let reversed = ratatui::style::Modifier::REVERSED;
     let buffer = show(&mut app, 120, 40, Instant::now());
     assert!(buffer.buffer()[(x, y)].modifier.contains(reversed));
     let (x, y) = position_of(&output, " all ");
     click(&mut app, x + 1, y);
-    assert!(app.all_hosts.is_shown);
+    assert!(app.world().shows_all_hosts());
 }
 
 #[test]
@@ -179,9 +179,9 @@ fn the_host_bar_always_shows_the_current_host_and_the_bucket() {
     let line = first_line(&mut app, 80);
     let column = line.chars().position(|c| c == '‹').unwrap() as u16;
     click(&mut app, column, 0);
-    assert_ne!(app.host.as_ref().unwrap().as_str(), "host-04");
+    assert_ne!(app.world().current_host().unwrap().as_str(), "host-04");
     let line = first_line(&mut app, 80);
-    assert!(line.contains(app.host.as_ref().unwrap().as_str()));
+    assert!(line.contains(app.world().current_host().unwrap().as_str()));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn only_visible_rows_of_all_hosts_are_built() {
     let (first, rows) = pane_rows(&app, Pane::Snapshots, 40, 30);
     assert_eq!((first, rows.len()), (99_970, 30));
     keys(&mut app, "/host-17");
-    assert_eq!(app.numbers(Pane::Snapshots).visible, 5_000);
+    assert_eq!(app.summary(Pane::Snapshots).visible, 5_000);
 }
 
 proptest! {

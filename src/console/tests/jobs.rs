@@ -3,7 +3,6 @@
 use super::*;
 use crate::dialog::InterruptedJobsDialog;
 use crate::fixture::{interrupted_job, queued_job};
-use crate::perform;
 use snapdeck_engine::InterruptedId;
 
 /// Returns a console with one running, two queued, one failed and one interrupted job.
@@ -32,8 +31,8 @@ fn the_page_shows_all_sections() {
     // The details show the log of the selected job.
     assert!(screen(&mut app, 120, 40).contains("converting /var/lib"));
     keys(&mut app, "J");
-    assert_eq!(app.list, Pane::Sandboxes);
-    assert!(screen(&mut app, 120, 40).contains("Sandboxes · alpha"));
+    assert_eq!(app.list(), Pane::Sandboxes);
+    assert!(screen(&mut app, 120, 40).contains("· on alpha"));
 }
 
 #[test]
@@ -51,7 +50,7 @@ fn keys_act_on_the_selected_job() {
     assert_eq!(keys(&mut at(3), "+"), [Command::Shift(JobId(4), -1)]);
     assert_eq!(keys(&mut at(2), "-"), [Command::Shift(JobId(3), 1)]);
     assert_eq!(keys(&mut at(2), "x"), [Command::Cancel(JobId(3))]);
-    let failed = busy().view.jobs[1].operation.clone();
+    let failed = busy().view().jobs[1].operation.clone();
     assert_eq!(keys(&mut at(4), "t"), [Command::Retry(JobId(2), failed)]);
     assert_eq!(keys(&mut at(4), "X"), [Command::Dismiss(JobId(2))]);
     assert!(keys(&mut at(4), "x+").is_empty());
@@ -92,7 +91,10 @@ fn each_key_acts_on_the_next_interrupted_job() {
 #[test]
 fn the_selection_stays_on_its_job() {
     let mut app = at(3);
-    let current = |app: &App| app.page_job().unwrap().id;
+    let current = |app: &App| match app.selected().unwrap() {
+        Subject::Job(id) => id,
+        other => panic!("{other:?}"),
+    };
     assert_eq!(current(&app), JobId(4));
     update(&mut app, |view| view.jobs.swap(2, 3));
     assert_eq!(current(&app), JobId(4));
@@ -118,7 +120,11 @@ fn quitting_offers_to_leave_jobs_only_with_a_journal() {
     assert!(screen(&mut app, 120, 40).contains("cannot be resumed"));
     assert!(keys(&mut app, "l").is_empty());
     press(&mut app, KeyCode::Esc);
-    app.has_journal = true;
+    let options = AppOptions {
+        has_journal: true,
+        ..AppOptions::default()
+    };
+    let mut app = app_with((**app.view()).clone(), options);
     keys(&mut app, "q");
     insta::assert_snapshot!("quit_leave", screen(&mut app, 120, 40));
     assert_eq!(keys(&mut app, "l"), [Command::Leave]);
@@ -127,18 +133,18 @@ fn quitting_offers_to_leave_jobs_only_with_a_journal() {
 #[test]
 fn interrupted_jobs_are_offered_at_the_start() {
     let mut app = busy();
-    perform::open(&mut app, Box::new(InterruptedJobsDialog));
+    app.open(Box::new(InterruptedJobsDialog));
     insta::assert_snapshot!("interrupted_jobs", screen(&mut app, 120, 40));
     assert_eq!(
         keys(&mut app, "t"),
         [Command::ResumeInterrupted(vec![InterruptedId(1)])]
     );
-    perform::open(&mut app, Box::new(InterruptedJobsDialog));
+    app.open(Box::new(InterruptedJobsDialog));
     assert_eq!(
         keys(&mut app, "X"),
         [Command::DiscardInterrupted(vec![InterruptedId(1)])]
     );
-    perform::open(&mut app, Box::new(InterruptedJobsDialog));
+    app.open(Box::new(InterruptedJobsDialog));
     assert!(press(&mut app, KeyCode::Esc).is_empty());
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 }

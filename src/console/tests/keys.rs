@@ -38,7 +38,7 @@ fn create_is_live_only_if_selected() {
         })
     };
     assert_eq!(press(&mut app, KeyCode::Enter), [create(true)]);
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
     keys(&mut app, "cnew-one.qcow2");
     assert_eq!(press(&mut app, KeyCode::Enter), [create(false)]);
 }
@@ -87,13 +87,13 @@ fn letters_in_a_text_input_are_not_actions() {
     let all = "cpldrxXqJL?/[]123 hjklgGyn";
     keys(&mut app, "c");
     assert!(keys(&mut app, all).is_empty());
-    assert_eq!(app.layers.len(), 1);
+    assert_eq!(app.layers().len(), 1);
     let output = screen(&mut app, 120, 40);
     assert!(output.contains(all), "{output}");
     press(&mut app, KeyCode::Esc);
     keys(&mut app, "/");
     assert!(keys(&mut app, all).is_empty());
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
     assert!(screen(&mut app, 120, 40).contains(&format!("/{all}")));
     press(&mut app, KeyCode::Esc);
     app.on_event(Event::Paste("qqq".to_owned()));
@@ -106,7 +106,7 @@ fn letters_in_a_text_input_are_not_actions() {
 fn create_refuses_several_sandboxes() {
     let mut app = app(populated());
     keys(&mut app, "  c");
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
     assert!(screen(&mut app, 80, 24).contains("2 sandboxes are marked"));
 }
 
@@ -151,8 +151,8 @@ fn each_host_has_its_own_lists() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Down);
     keys(&mut app, "]");
-    assert!(screen(&mut app, 120, 40).contains("Sandboxes · beta (0)"));
-    assert!(keys(&mut app, "c").is_empty() && app.layers.is_empty());
+    assert!(screen(&mut app, 120, 40).contains("Sandboxes 0 · on beta"));
+    assert!(keys(&mut app, "c").is_empty() && app.layers().is_empty());
     keys(&mut app, "1");
     assert_eq!(selected(&app), "sandbox-002");
 }
@@ -168,8 +168,8 @@ fn a_missing_bucket_is_reported_with_its_setting() {
     });
     assert!(screen(&mut app, 120, 40).contains("No bucket configured"));
     keys(&mut app, "c");
-    assert!(app.layers.is_empty());
-    assert!(app.notice.as_ref().unwrap().text.contains("config.toml"));
+    assert!(app.layers().is_empty());
+    assert!(app.notice().unwrap().text.contains("config.toml"));
 }
 
 #[test]
@@ -195,13 +195,13 @@ fn clicks_select_and_the_wheel_scrolls() {
             row,
             modifiers: KeyModifiers::NONE,
         }));
-        (app.focus, selected(&app))
+        (app.focus(), selected(&app))
     };
     let click = MouseEventKind::Down(MouseButton::Left);
     assert_eq!(
-        mouse(click, 50, 3),
+        mouse(click, 65, 4),
         (Pane::Snapshots, "myapp-v1.0".to_owned())
     );
-    assert_eq!(mouse(MouseEventKind::ScrollUp, 50, 3).1, "local-only");
-    assert_eq!(mouse(click, 90, 20).0, Pane::Bucket);
+    assert_eq!(mouse(MouseEventKind::ScrollUp, 65, 4).1, "local-only");
+    assert_eq!(mouse(click, 95, 1).0, Pane::Bucket);
 }

@@ -1,9 +1,9 @@
 //! Annotations and lineage of the selected snapshot.
 
 use super::*;
+use crate::app::LineageQuery;
 use crate::dialog::{DialogAnswer, DialogQuery};
 use crate::fixture::lineage;
-use crate::lineage::LineageQuery;
 
 /// Returns a console with the object `myapp-v1.0` selected and its lineage loaded.
 fn with_lineage() -> App {
@@ -85,7 +85,7 @@ fn n_edits_the_note_and_p_toggles_the_pin() {
     let commands = press_ctrl(&mut app, 's');
     let note = "the one for the fair!\nqs\nx y";
     assert_eq!(commands, [annotate(Some(note), None)]);
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn an_edited_note_is_not_discarded_by_one_key() {
     let mut app = with_lineage();
     keys(&mut app, "N");
     press(&mut app, KeyCode::Esc);
-    assert!(app.layers.is_empty(), "nothing was typed");
+    assert!(app.layers().is_empty(), "nothing was typed");
     keys(&mut app, "Nx");
     press(&mut app, KeyCode::Esc);
     assert!(screen(&mut app, 80, 24).contains("press esc again"));
@@ -101,14 +101,14 @@ fn an_edited_note_is_not_discarded_by_one_key() {
     assert!(!screen(&mut app, 80, 24).contains("press esc again"));
     press(&mut app, KeyCode::Esc);
     assert!(press(&mut app, KeyCode::Esc).is_empty());
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 
     // ctrl-c closes the dialog as esc does, and then the console.
     keys(&mut app, "Nx");
     assert!(press_ctrl(&mut app, 'c').is_empty());
     assert!(screen(&mut app, 80, 24).contains("press esc again"));
     assert!(press_ctrl(&mut app, 'c').is_empty());
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
     update(&mut app, |view| view.jobs.clear());
     assert_eq!(press_ctrl(&mut app, 'c'), [Command::Quit]);
 }
@@ -129,7 +129,7 @@ fn a_long_note_scrolls_to_the_cursor_and_too_long_a_note_is_refused() {
     keys(&mut app, &"x".repeat(5000));
     assert!(screen(&mut app, 80, 24).contains("may have at most 4096"));
     assert!(press_ctrl(&mut app, 's').is_empty());
-    assert!(!app.layers.is_empty());
+    assert!(!app.layers().is_empty());
 }
 
 fn press_ctrl(app: &mut App, c: char) -> Vec<Command> {
@@ -145,7 +145,7 @@ fn a_pull_shows_its_cost_beforehand() {
         beta.link = Link::Up;
         view.hosts[1] = Arc::new(beta);
     });
-    keys(&mut app, "l");
+    keys(&mut app, "f");
     assert_eq!(
         app.pending_dialog_query(),
         None,
@@ -172,7 +172,7 @@ fn annotations_cannot_be_edited_before_they_are_loaded() {
     press(&mut app, KeyCode::Tab);
     for key in ["P", "N"] {
         assert!(keys(&mut app, key).is_empty());
-        assert!(app.layers.is_empty());
+        assert!(app.layers().is_empty());
         assert!(screen(&mut app, 120, 40).contains("still loading"));
     }
 }

@@ -1,7 +1,6 @@
 //! The Locations page, and pulls to several hosts.
 
 use super::*;
-use crate::cell::Place;
 use crate::fixture::{fleet, many};
 use snapdeck_engine::JobState;
 use snapdeck_model::Outcome;
@@ -69,20 +68,20 @@ fn marked_cells_are_pulled_to_their_hosts() {
     keys(&mut app, " ");
     press(&mut app, KeyCode::Right);
     keys(&mut app, "j");
-    let (name, place) = app.matrix.current().unwrap();
+    let (name, place) = app.pages().locations.current().unwrap();
     assert_eq!((name.as_str(), place.name()), ("myapp-v1.0", "beta"));
-    keys(&mut app, " l");
+    keys(&mut app, " f");
     let output = screen(&mut app, 120, 40);
     insta::assert_snapshot!("matrix_pull", output);
     let both = [("far-away", "alpha"), ("myapp-v1.0", "beta")];
     assert_eq!(keys(&mut app, "y"), [pulls(&both)]);
-    assert_eq!(app.matrix.marked_count(), 0);
+    assert_eq!(app.summary(Pane::Matrix).marked, 0);
 }
 
 #[test]
 fn a_row_marked_in_the_bucket_column_is_pulled_to_all_hosts() {
     let mut app = open(fleet(Instant::now()));
-    keys(&mut app, " l");
+    keys(&mut app, " f");
     let all = [
         ("far-away", "alpha"),
         ("far-away", "beta"),
@@ -90,18 +89,21 @@ fn a_row_marked_in_the_bucket_column_is_pulled_to_all_hosts() {
     ];
     assert_eq!(keys(&mut app, "y"), [pulls(&all)]);
     keys(&mut app, "gg  ");
-    assert_eq!(app.matrix.marked_count(), 6);
+    assert_eq!(app.summary(Pane::Matrix).marked, 6);
     press(&mut app, KeyCode::Esc);
-    assert_eq!((app.matrix.marked_count(), app.list), (0, Pane::Matrix));
+    assert_eq!(
+        (app.summary(Pane::Matrix).marked, app.list()),
+        (0, Pane::Matrix)
+    );
     press(&mut app, KeyCode::Esc);
-    assert_eq!((app.focus, app.list), (Pane::Bucket, Pane::Bucket));
+    assert_eq!((app.focus(), app.list()), (Pane::Bucket, Pane::Bucket));
 }
 
 #[test]
 fn hosts_are_selected_in_the_pull_dialog() {
     let mut app = app(fleet(Instant::now()));
     app.focus_on(Pane::Bucket);
-    keys(&mut app, "l");
+    keys(&mut app, "f");
     let output = screen(&mut app, 80, 24);
     assert!(
         output.contains("[x] alpha") && output.contains("[ ] beta"),
@@ -121,7 +123,7 @@ fn hosts_are_selected_in_the_pull_dialog() {
         keys(&mut app, "y"),
         [pulls(&[("far-away", "alpha"), ("far-away", "beta")])]
     );
-    keys(&mut app, "l ");
+    keys(&mut app, "f ");
     let output = screen(&mut app, 80, 24);
     assert!(output.contains("no host is selected"), "{output}");
     assert!(keys(&mut app, "y").is_empty());
@@ -130,8 +132,8 @@ fn hosts_are_selected_in_the_pull_dialog() {
     assert!(keys(&mut app, "y").is_empty());
     assert!(screen(&mut app, 80, 24).contains("cannot reach host gamma"));
     keys(&mut app, "m");
-    assert!(app.layers.is_empty());
-    assert_eq!(app.focus, Pane::Matrix);
+    assert!(app.layers().is_empty());
+    assert_eq!(app.focus(), Pane::Matrix);
 }
 
 #[test]
@@ -177,7 +179,7 @@ fn cancel_applies_to_the_job_of_the_current_cell() {
     keys(&mut app, "2");
     assert_eq!(keys(&mut app, "x"), [Command::Cancel(JobId(1))]);
     keys(&mut app, "1x");
-    assert!(app.notice.as_ref().unwrap().text.contains("no job"));
+    assert!(app.notice().unwrap().text.contains("no job"));
 }
 
 #[test]
@@ -197,21 +199,21 @@ fn a_snapshot_being_pushed_has_a_row() {
 #[test]
 fn many_hosts_and_snapshots_scroll_both_ways() {
     let mut app = open(many(20, 10_000));
-    assert_eq!(app.matrix.names.len(), 10_003);
+    assert_eq!(app.summary(Pane::Matrix).total, 10_003);
     press(&mut app, KeyCode::End);
     for _ in 0..30 {
         press(&mut app, KeyCode::Right);
     }
-    assert_eq!(app.matrix.place, Place::Host("host-19".parse().unwrap()));
+    assert_eq!(app.pages().locations.current().unwrap().1.name(), "host-19");
     insta::assert_snapshot!("matrix_many", screen(&mut app, 120, 16));
     // The columns do not scroll as long as the current one is visible.
-    let first = app.matrix.first_column;
+    let first = app.areas().columns.1;
     press(&mut app, KeyCode::Left);
     screen(&mut app, 120, 16);
-    assert_eq!(app.matrix.first_column, first);
+    assert_eq!(app.areas().columns.1, first);
     keys(&mut app, "/00042");
     let output = screen(&mut app, 120, 16);
-    assert!(output.contains("(1 of 10003)"), "{output}");
+    assert!(output.contains("1 of 10,003"), "{output}");
 }
 
 #[test]
@@ -220,7 +222,7 @@ fn a_click_selects_a_cell() {
     let output = screen(&mut app, 120, 40);
     let (x, y) = position_of(&output, "! damaged");
     click(&mut app, x, y);
-    let (name, place) = app.matrix.current().unwrap();
+    let (name, place) = app.pages().locations.current().unwrap();
     assert_eq!((name.as_str(), place.name()), ("myapp-v1.0", "beta"));
 }
 
@@ -253,7 +255,7 @@ fn a_pull_to_an_unreachable_host_is_shown_as_pulled() {
 fn a_long_pull_dialog_follows_the_selected_host() {
     let mut app = app(many(20, 3));
     app.focus_on(Pane::Bucket);
-    keys(&mut app, "l");
+    keys(&mut app, "f");
     assert!(screen(&mut app, 80, 24).contains("Downloads 1 snapshot"));
     keys(&mut app, &"j".repeat(19));
     let output = screen(&mut app, 80, 24);

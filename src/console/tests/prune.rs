@@ -100,7 +100,7 @@ fn a_plan_is_shown_and_confirmed_by_typing() {
     keys(&mut app, "2");
     let commands = press(&mut app, KeyCode::Enter);
     assert_eq!(commands, [Command::Prune(request, plan())]);
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn leftovers_alone_are_confirmed_by_a_key() {
     let request = submit_rule(&mut app);
     give_plan(&mut app, &request, Ok(PrunePlan::default()));
     assert!(screen(&mut app, 120, 40).contains("Nothing to remove."));
-    assert!(keys(&mut app, "y").is_empty() && !app.layers.is_empty());
+    assert!(keys(&mut app, "y").is_empty() && !app.layers().is_empty());
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn verb(id: &str, verb: SandboxVerb) -> Command {
 /// Encodes the picture for the area of the last frame; returns its size.
 fn prepare(app: &mut App) -> Size {
     let (picture, room) = app.pending_picture().unwrap();
-    app.on_picture(app.canvas.encode(&picture, room));
+    app.on_picture(app.canvas().encode(&picture, room));
     room
 }
 
@@ -38,8 +38,6 @@ fn details_show_metrics_and_screen() {
     prepare(&mut app);
     shot("live", &mut app, now);
     press(&mut app, KeyCode::Enter);
-    show(&mut app, 120, 40, now);
-    prepare(&mut app);
     insta::assert_snapshot!("live_tall", screen_at(&mut app, 120, 40, now));
 }
 
@@ -66,7 +64,7 @@ fn the_screen_is_shown_full_size() {
     };
     assert_eq!(keys(&mut app, "v"), [copy]);
     press(&mut app, KeyCode::Esc);
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 }
 
 #[test]
@@ -82,7 +80,7 @@ fn only_a_selected_active_sandbox_is_watched() {
     app.focus_on(Pane::Snapshots);
     assert_eq!(app.watch_target(), None);
     app.focus_on(Pane::Sandboxes);
-    app.canvas = Canvas::detect(PictureStyle::Off, |_| None, None);
+    app.set_canvas(Canvas::detect(PictureStyle::Off, |_| None, None));
     screen(&mut app, 120, 40);
     assert!(!app.watch_target().unwrap().include_screen);
     update(&mut app, |view| {
@@ -100,13 +98,13 @@ fn a_picture_of_another_sandbox_is_never_shown() {
     app.on_metrics(Some(Arc::new(metrics(now))));
     show(&mut app, 120, 40, now);
     let (picture, room) = app.pending_picture().unwrap();
-    let late = app.canvas.encode(&picture, room);
+    let late = app.canvas().encode(&picture, room);
     let mut other = metrics(now);
     other.target.sandbox = "sandbox-002".parse().unwrap();
     other.screen = None;
     app.on_metrics(Some(Arc::new(other)));
     app.on_picture(late);
-    assert!(app.picture.is_none());
+    assert!(app.picture().is_none());
 }
 
 #[test]
@@ -145,7 +143,7 @@ fn harmless_verbs_run_without_confirmation() {
         keys(&mut app, "s"),
         [verb("sandbox-004", SandboxVerb::Start)]
     );
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 }
 
 #[test]
@@ -165,7 +163,7 @@ fn stop_is_confirmed_and_a_failed_stop_offers_force_off() {
         Arc::new(job)
     };
     update(&mut app, |view| view.jobs.push(stop(JobState::Running)));
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
     let failed = Error::new(Kind::Conflict, "config-vm has not stopped for 60 s");
     update(&mut app, |view| {
         view.jobs.pop();
@@ -180,7 +178,7 @@ fn stop_is_confirmed_and_a_failed_stop_offers_force_off() {
     );
     // The offer is made once.
     update(&mut app, |view| drop(view.jobs.remove(0)));
-    assert!(app.layers.is_empty());
+    assert!(app.layers().is_empty());
 }
 
 #[test]
@@ -208,7 +206,7 @@ fn a_verb_on_marked_sandboxes_lists_targets_and_skipped_ones() {
     let start = |id| sandbox_operation(id, SandboxVerb::Start);
     let all = vec![start("sandbox-003"), start("sandbox-004")];
     assert_eq!(commands, [Command::SubmitAll(all)]);
-    assert_eq!(app.host_lists().unwrap().sandboxes.marked_count(), 0);
+    assert_eq!(app.summary(Pane::Sandboxes).marked, 0);
 }
 
 #[test]

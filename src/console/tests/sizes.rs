@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::fixture::{fleet, many, metrics};
 use super::*;
+use crate::theme::Appearance;
 
 /// The first list, and the keys that open a page or dialog from it.
 const PAGES: &[(Pane, &str)] = &[
@@ -22,7 +23,7 @@ const PAGES: &[(Pane, &str)] = &[
     (Pane::Sandboxes, "/size>1G !web"),
     (Pane::Snapshots, "d"),
     (Pane::Snapshots, "  ,z"),
-    (Pane::Bucket, "l"),
+    (Pane::Bucket, "f"),
     (Pane::Bucket, "d"),
     (Pane::Bucket, "?"),
     (Pane::Bucket, "?vnc"),
@@ -30,12 +31,16 @@ const PAGES: &[(Pane, &str)] = &[
     (Pane::Bucket, ":sort"),
     (Pane::Snapshots, "m"),
     (Pane::Snapshots, "m\r"),
-    (Pane::Snapshots, "m  l"),
+    (Pane::Snapshots, "m  f"),
     (Pane::Bucket, "J"),
     (Pane::Bucket, "J\r"),
     (Pane::Bucket, "LL"),
     (Pane::Bucket, "D"),
     (Pane::Bucket, "q"),
+    (Pane::Sandboxes, "H"),
+    (Pane::Sandboxes, "Z"),
+    (Pane::Sandboxes, "gdZ"),
+    (Pane::Bucket, "JZ"),
 ];
 
 fn views() -> Vec<View> {
@@ -61,14 +66,19 @@ proptest! {
         let (pane, typed) = PAGES[page];
         let mut app = app(views().swap_remove(view));
         app.on_metrics(Some(Arc::new(metrics(Instant::now()))));
-        (app.plain, app.ascii) = (variant == 1, variant == 2);
+        let appearance = Appearance {
+            plain: variant == 1,
+            ascii: variant == 2,
+            ..app.appearance().clone()
+        };
+        app.set_appearance(appearance);
         app.focus_on(pane);
         for c in typed.chars() {
             press(&mut app, if c == '\r' { KeyCode::Enter } else { KeyCode::Char(c) });
         }
         for (width, height) in sizes.into_iter().chain([small]) {
             let output = show(&mut app, width, height, Instant::now());
-            if app.ascii {
+            if app.appearance().ascii {
                 let mut symbols = output.buffer().content.iter().map(|cell| cell.symbol());
                 prop_assert!(symbols.all(str::is_ascii), "{output}");
             }

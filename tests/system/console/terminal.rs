@@ -11,7 +11,7 @@ fn open_console(world: &World, args: &[&str], variables: &[(&str, &str)]) -> Scr
     command.envs(variables.iter().copied());
     let screen = Screen::open(&command);
     screen.wait_for("the host's snapshots", |text| {
-        text.contains("base") || text.contains("Snapshots (1)")
+        text.contains("base") || text.contains("Snapshots 1")
     });
     screen
 }
@@ -155,7 +155,7 @@ fn the_next_run_restores_list_filter_and_cached_inventory() {
     world.snapshot("other", 1);
     let mut screen = open_console(&world, &[], &[]);
     screen.press("\t,z/o");
-    screen.wait(&["Snapshots · alpha (1 of 2) ↓size", "/o"]);
+    screen.wait(&["Snapshots 1 of 2", "▼ size", "/o"]);
     screen.press("\r");
     quit(&mut screen);
 
@@ -178,7 +178,8 @@ fn the_next_run_restores_list_filter_and_cached_inventory() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&[
         "alpha ◌ connecting, seen <1m ago",
-        "Snapshots · alpha (1 of 2) ↓size",
+        "Snapshots 1 of 2",
+        "▼ size",
         "other",
     ]);
     quit(&mut screen);

@@ -1,10 +1,10 @@
 //! Annotations and lineage of the selected snapshot, queried from the engine when it is selected.
 
-use super::actions::Pane;
-use super::app::{App, Command};
-use super::dialog::NoteDialog;
-use super::perform;
-use super::tree::TreeRowKey;
+use super::{App, Command};
+use crate::actions::Pane;
+use crate::cell::Place;
+use crate::dialog::NoteDialog;
+use crate::pages::Subject;
 use snapdeck_engine::Link;
 use snapdeck_model::{AnnotationsPatch, HostName, Lineage, SnapshotName};
 
@@ -27,34 +27,33 @@ pub(crate) struct LineageState {
 impl App {
     /// Returns the query about the selected snapshot or object.
     pub(crate) fn lineage_query(&self) -> Option<LineageQuery> {
-        let (name, host) = match self.list {
-            Pane::Snapshots => {
-                let (host, snapshot) = self.snapshot()?;
-                (&snapshot.name, Some(host))
-            }
-            Pane::Bucket => {
-                let object = self.objects.current(&self.view.bucket.objects)?;
-                (&object.name, self.host_view())
-            }
-            Pane::Tree => match self.tree.current()? {
-                TreeRowKey::Snapshot(name) => (name, self.host_view()),
-                TreeRowKey::Sandbox(..) => return None,
-            },
-            _ => return None,
+        if self.list == Pane::Matrix {
+            return None;
+        }
+        let Subject::Snapshot(name, place) = self.selected()? else {
+            return None;
+        };
+        let host = match place {
+            Place::Host(host) => self.world.host(&host),
+            Place::Bucket => self.world.current_host_view(),
         };
         let host = host.filter(|host| host.link == Link::Up);
         if self.list == Pane::Snapshots && host.is_none() {
             return None;
         }
-        let lists = host.and_then(|host| self.hosts.get(&host.name));
-        let local_bytes = lists.and_then(|lists| lists.index.size(name));
-        let object_bytes = self.index.size(name);
+        let local_bytes = host.and_then(|host| self.world.snapshot_size(&host.name, &name));
+        let object_bytes = self.world.object_size(&name);
         let count = host.map_or(0, |host| host.snapshots.len());
         Some(LineageQuery {
-            name: name.clone(),
+            name,
             host: host.map(|host| host.name.clone()),
             fingerprint: (local_bytes, object_bytes, count, self.annotation_edits),
         })
+    }
+
+    /// Repeats the query: annotations were edited.
+    pub(crate) fn on_annotations_edited(&mut self) {
+        self.annotation_edits += 1;
     }
 
     /// Returns the query if it has no result yet.
@@ -114,6 +113,6 @@ pub(crate) fn open_note(app: &mut App) {
     };
     let note = lineage.note().unwrap_or_default().to_owned();
     if let Some(command) = annotate_command(app, AnnotationsPatch::default()) {
-        perform::open(app, Box::new(NoteDialog::new(command, &note)));
+        app.open(Box::new(NoteDialog::new(command, &note)));
     }
 }

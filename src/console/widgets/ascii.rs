@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 
 /// Replaces each sign of the console by an ASCII one. Letters of other alphabets are kept: names and messages would be
 /// unreadable without them.
-pub(super) fn translate(buffer: &mut Buffer) {
+pub(crate) fn translate(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
         let mut chars = cell.symbol().chars();
         if let (Some(c), None) = (chars.next(), chars.next())
@@ -29,6 +29,8 @@ fn ascii_sign(c: char) -> char {
         '✗' => 'x',
         '✓' => '+',
         '▸' | '›' | '→' => '>',
+        '▾' | '▼' => 'v',
+        '⚑' => 'P',
         '‹' | '←' => '<',
         '▲' | '↑' => '^',
         '↓' => 'v',

@@ -1,12 +1,12 @@
 //! Runs sandbox verbs on the marked or selected sandboxes.
 
-use super::actions::Pane;
-use super::app::{App, Command};
-use super::cell::Place;
-use super::dialog::{DialogReply, confirm_or_run};
-use super::list::Change;
-use super::lookup;
-use super::perform::open;
+use super::{App, Command};
+use crate::actions::Pane;
+use crate::cell::Place;
+use crate::dialog::{DialogReply, confirm_or_run};
+use crate::list::Change;
+use crate::lookup;
+use crate::pages::Subject;
 use snapdeck_engine::Link;
 use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName};
 
@@ -18,14 +18,18 @@ fn unreachable_host(host: &HostName) -> String {
 
 /// Returns the marked sandboxes, or the selected one; an error if a host is unreachable.
 pub(crate) fn reachable_sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
-    if app.list != Pane::Sandboxes {
+    if !matches!(app.list, Pane::Sandboxes | Pane::Wall) {
         return Err(NO_SANDBOX.to_owned());
     }
     let chosen = app.chosen_sandboxes();
-    let by_id = lookup::Sandboxes::new(&app.view, &chosen);
+    let by_id = lookup::Sandboxes::new(app.view(), &chosen);
     let mut sandboxes = Vec::new();
     for (host, id) in &chosen {
-        if lookup::host(&app.view, host).is_none_or(|host| host.link != Link::Up) {
+        if app
+            .world
+            .host(host)
+            .is_none_or(|host| host.link != Link::Up)
+        {
             return Err(unreachable_host(host));
         }
         sandboxes.extend(by_id.get(host, id));
@@ -66,13 +70,13 @@ pub(crate) fn pause_or_resume(app: &App) -> SandboxVerb {
 
 /// Runs `verb`, or opens its confirmation.
 pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
-    match confirm_or_run(verb, app.chosen_sandboxes(), &app.view.clone()) {
+    match confirm_or_run(verb, app.chosen_sandboxes(), &app.view().clone()) {
         DialogReply::Close(commands) => {
-            app.change(Pane::Sandboxes, Change::Unmark);
+            app.change(app.list, Change::Unmark);
             commands
         }
         DialogReply::Replace(dialog) => {
-            open(app, dialog);
+            app.open(dialog);
             Vec::new()
         }
         DialogReply::Stay
@@ -84,25 +88,21 @@ pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
 
 /// Returns the default host and snapshot of a new sandbox: the selected snapshot, or the base of the selected sandbox.
 pub(crate) fn new_sandbox_defaults(app: &App) -> (Option<HostName>, Option<SnapshotName>) {
-    let current = app.host.clone();
-    match app.list {
-        Pane::Bucket => {
-            let object = app.objects.current(&app.view.bucket.objects);
-            (current, object.map(|object| object.name.clone()))
+    let current = app.world.current_host().cloned();
+    match app.selected() {
+        Some(Subject::Snapshot(name, Place::Host(host))) => (Some(host), Some(name)),
+        Some(Subject::Snapshot(name, Place::Bucket)) => (current, Some(name)),
+        Some(Subject::Sandbox(host, id)) => {
+            let sandbox = app.world.sandbox(&host, &id);
+            (
+                Some(host),
+                sandbox.and_then(|sandbox| sandbox.base().cloned()),
+            )
         }
-        Pane::Snapshots => match app.snapshot() {
-            Some((host, snapshot)) => (Some(host.name.clone()), Some(snapshot.name.clone())),
-            None => (current, None),
-        },
-        Pane::Matrix => match app.matrix.current() {
-            Some((name, Place::Host(host))) => (Some(host.clone()), Some(name.clone())),
-            Some((name, Place::Bucket)) => (current, Some(name.clone())),
-            None => (current, None),
-        },
-        _ => match app.sandbox() {
-            Some((host, sandbox)) => (Some(host.name.clone()), sandbox.base().cloned()),
-            None => (current, None),
-        },
+        Some(Subject::Host(host)) => (Some(host), None),
+        Some(Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_)) | None => {
+            (current, None)
+        }
     }
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn screen_target(app: &App) -> Result<(HostName, SandboxId), String> 
     if let Some((host, sandbox)) = app.watched_sandbox() {
         return Ok((host.name.clone(), sandbox.id.clone()));
     }
-    match app.sandbox().filter(|_| app.list == Pane::Sandboxes) {
+    match app.sandbox() {
         None => Err(NO_SANDBOX.to_owned()),
         Some((host, _)) if host.link != Link::Up => Err(unreachable_host(&host.name)),
         Some((_, sandbox)) => Err(format!(

@@ -1,43 +1,52 @@
-//! The matrix of the Locations page: a row for each snapshot, a column for the bucket and each host.
+//! The Locations page: a row for each snapshot, a column for the bucket and each host.
+
+mod view;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::actions::Pane;
-use super::app::App;
-use super::cell::{Cell, Place, State, places};
-use super::list::{Change, List};
-use super::lookup;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+
+use super::{DrawContext, Page, Subject};
+use crate::actions::Pane;
+use crate::areas::Areas;
+use crate::cell::{Cell, Place, State, places};
+use crate::dialog::describe_location;
+use crate::list::{Change, List, Summary};
+use crate::world::World;
 use snapdeck_engine::{JobView, Link, View};
-use snapdeck_model::{HostName, SnapshotName};
+use snapdeck_model::{HostName, Object, Snapshot, SnapshotName};
+
+/// The snapshots of each host, and the objects, from which rows and columns were built.
+type SourceLists = (Vec<Arc<[Snapshot]>>, Arc<[Object]>);
 
 #[derive(Debug)]
-pub(crate) struct Matrix {
+pub(crate) struct Locations {
     /// The state of the rows.
-    pub list: List<SnapshotName>,
+    list: List<SnapshotName>,
     /// All rows, sorted.
-    pub names: Vec<SnapshotName>,
+    names: Vec<SnapshotName>,
     /// The columns: the bucket, then the hosts.
-    pub places: Vec<Place>,
+    places: Vec<Place>,
     /// The current column.
-    pub place: Place,
+    place: Place,
     /// The first visible one of the scrolling columns.
-    pub first_column: usize,
-    /// The list to return to.
-    pub opened_from: Pane,
+    first_column: usize,
     /// Marked cells.
     marks: HashSet<(SnapshotName, HostName)>,
     /// The row whose mark was toggled last.
     anchor: Option<SnapshotName>,
     /// The last job about each cell.
     jobs: HashMap<(SnapshotName, Place), Arc<JobView>>,
-    source_lists: Vec<usize>,
+    source_lists: Option<SourceLists>,
     /// Snapshots of active jobs.
     pending_names: Vec<SnapshotName>,
 }
 
-impl Default for Matrix {
+impl Default for Locations {
     fn default() -> Self {
         Self {
             list: List::default(),
@@ -45,20 +54,18 @@ impl Default for Matrix {
             places: Vec::new(),
             place: Place::Bucket,
             first_column: 0,
-            opened_from: Pane::Snapshots,
             marks: HashSet::new(),
             anchor: None,
             jobs: HashMap::new(),
-            source_lists: Vec::new(),
+            source_lists: None,
             pending_names: Vec::new(),
         }
     }
 }
 
-impl Matrix {
-    /// Updates jobs, and rows and columns if a list has changed. The caller keeps the previous view alive: lists are
-    /// compared by address.
-    pub(crate) fn update(&mut self, view: &View) {
+impl Locations {
+    /// Updates jobs, and rows and columns if a list has changed.
+    fn rebuild(&mut self, view: &View) {
         self.jobs = HashMap::new();
         for job in &view.jobs {
             let Some(name) = job.operation.snapshot() else {
@@ -67,23 +74,27 @@ impl Matrix {
             let cells = places(&job.operation).map(|place| ((name.clone(), place), job.clone()));
             self.jobs.extend(cells);
         }
-        let addresses = view
-            .hosts
-            .iter()
-            .map(|host| lookup::address(&host.snapshots));
-        let source_lists: Vec<usize> = addresses
-            .chain([lookup::address(&view.bucket.objects)])
-            .collect();
+        let snapshots = view.hosts.iter().map(|host| host.snapshots.clone());
+        let source_lists = (snapshots.collect::<Vec<_>>(), view.bucket.objects.clone());
         // A snapshot that is being pushed exists nowhere yet; its row shows the progress.
         let active = view.jobs.iter().filter(|job| !job.state.is_finished());
         let active = active.filter(|job| places(&job.operation).next().is_some());
         let pending_names: Vec<SnapshotName> = active
             .filter_map(|job| job.operation.snapshot().cloned())
             .collect();
-        if (&self.source_lists, &self.pending_names) == (&source_lists, &pending_names) {
+        let is_same = self
+            .source_lists
+            .as_ref()
+            .is_some_and(|(snapshots, objects)| {
+                let same = |(a, b): (&Arc<[Snapshot]>, &Arc<[Snapshot]>)| Arc::ptr_eq(a, b);
+                Arc::ptr_eq(objects, &source_lists.1)
+                    && snapshots.len() == source_lists.0.len()
+                    && snapshots.iter().zip(&source_lists.0).all(same)
+            });
+        if is_same && self.pending_names == pending_names {
             return;
         }
-        (self.source_lists, self.pending_names) = (source_lists, pending_names);
+        (self.source_lists, self.pending_names) = (Some(source_lists), pending_names);
         let hosts = view.hosts.iter().map(|host| Place::Host(host.name.clone()));
         self.places = [Place::Bucket].into_iter().chain(hosts).collect();
         let objects = view.bucket.objects.iter().map(|object| &object.name);
@@ -96,14 +107,8 @@ impl Matrix {
         self.list.update(&self.names);
     }
 
-    /// Clears the addresses of the lists, which are not kept alive while the matrix is closed.
-    pub(crate) fn close(&mut self) {
-        self.source_lists.clear();
-        self.jobs.clear();
-    }
-
     /// Applies `change`. Marks are those of the current column's cells; in the bucket's column, those of all hosts.
-    pub(crate) fn change(&mut self, change: Change) {
+    fn change(&mut self, change: Change) {
         match change {
             Change::Mark => {
                 let row = self.list.row();
@@ -161,11 +166,7 @@ impl Matrix {
         })
     }
 
-    pub(crate) fn marked_count(&self) -> usize {
-        self.marks.len()
-    }
-
-    pub(crate) fn is_marked(&self, name: &SnapshotName, place: &Place) -> bool {
+    fn is_marked(&self, name: &SnapshotName, place: &Place) -> bool {
         match place {
             Place::Bucket => false,
             Place::Host(_) if self.marks.is_empty() => false,
@@ -179,7 +180,7 @@ impl Matrix {
     }
 
     /// Returns the marked cells; the current one if none is marked.
-    pub(crate) fn chosen_cells(&self) -> Vec<(SnapshotName, Place)> {
+    fn chosen_cells(&self) -> Vec<(SnapshotName, Place)> {
         if self.marks.is_empty() {
             let current = self.current().into_iter();
             return current
@@ -195,23 +196,15 @@ impl Matrix {
     }
 
     /// Returns the number of the current column.
-    pub(crate) fn column(&self) -> usize {
+    fn column(&self) -> usize {
         let column = self.places.iter().position(|place| *place == self.place);
         column.unwrap_or(0)
-    }
-
-    pub(crate) fn move_column(&mut self, by: isize) {
-        let last = self.places.len().saturating_sub(1);
-        let column = self.column().saturating_add_signed(by).min(last);
-        if let Some(place) = self.places.get(column) {
-            self.place = place.clone();
-        }
     }
 
     /// Returns whether to draw the bucket's column first, and the scrolling columns to draw, `room` in all.
     ///
     /// The current column is always among them; the bucket's column too, unless `room` is 1.
-    pub(crate) fn window(&self, room: usize) -> (bool, Range<usize>) {
+    fn window(&self, room: usize) -> (bool, Range<usize>) {
         let pinned = room > 1;
         let (from, room) = if pinned { (1, room - 1) } else { (0, room) };
         let end = self.places.len();
@@ -221,72 +214,136 @@ impl Matrix {
         let first = first.max((current + 1).saturating_sub(room)).max(from);
         (pinned, first..(first + room).min(end).max(first))
     }
-}
 
-impl App {
-    /// Returns a cell of the open matrix.
-    pub(crate) fn cell(&self, name: &SnapshotName, place: &Place) -> Cell<'_> {
-        let view = &self.view;
-        let job = self.matrix.jobs.get(&(name.clone(), place.clone()));
+    /// Makes the column of `place` the current one.
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    pub(crate) fn set_first_column(&mut self, first: usize) {
+        self.first_column = first;
+    }
+
+    /// Returns the state of a cell.
+    pub(crate) fn cell<'a>(
+        &'a self,
+        world: &'a World,
+        name: &SnapshotName,
+        place: &Place,
+    ) -> Cell<'a> {
+        let job = self.jobs.get(&(name.clone(), place.clone()));
         match place {
             Place::Bucket => {
-                let bucket = &view.bucket;
-                let object = self.index.position(name);
-                let object = object.and_then(|index| bucket.objects.get(index));
-                let state = State::of_bucket(bucket, object);
+                let bucket = &world.view().bucket;
+                let state = State::of_bucket(bucket, world.object(name));
                 Cell::new(state, &bucket.link, bucket.last_listing, job)
             }
             Place::Host(host_name) => {
-                let host = lookup::host(view, host_name);
-                let (Some(host), Some(lists)) = (host, self.hosts.get(host_name)) else {
+                let Some(host) = world.host(host_name) else {
                     return Cell::new(State::Unknown, &Link::Connecting, None, job);
                 };
-                let snapshot = lists.index.position(name);
-                let snapshot = snapshot.and_then(|index| host.snapshots.get(index));
-                let state = State::of_host(host, snapshot, self.index.size(name));
+                let snapshot = world.snapshot(host_name, name);
+                let state = State::of_host(host, snapshot, world.object_size(name));
                 Cell::new(state, &host.link, host.last_scan, job)
             }
         }
     }
+}
 
-    /// Opens the matrix at the selected item.
-    pub(crate) fn open_matrix(&mut self) {
-        let place = match (self.list, &self.host) {
-            (Pane::Bucket, _) | (_, None) => Place::Bucket,
-            (_, Some(host)) => Place::Host(host.clone()),
-        };
-        let (name, place) = match self.list {
-            Pane::Matrix => return self.focus_on(Pane::Matrix),
-            Pane::Sandboxes => {
-                let sandbox = self.sandbox();
-                (
-                    sandbox.and_then(|(_, sandbox)| sandbox.base().cloned()),
-                    place,
-                )
-            }
-            Pane::Bucket => {
-                let object = self.objects.current(&self.view.bucket.objects);
-                (object.map(|object| object.name.clone()), place)
-            }
-            _ => match self.snapshot() {
-                Some((host, snapshot)) => {
-                    (Some(snapshot.name.clone()), Place::Host(host.name.clone()))
-                }
-                None => (None, place),
-            },
-        };
-        self.matrix.opened_from = self.list;
-        self.matrix.place = place;
-        let view = self.view.clone();
-        self.matrix.update(&view);
-        if let Some(name) = name {
-            self.matrix.list.select_key(&self.matrix.names, &name);
-        }
-        self.focus_on(Pane::Matrix);
+impl Page for Locations {
+    fn update(&mut self, world: &World) {
+        self.rebuild(world.view());
     }
 
-    pub(crate) fn close_matrix(&mut self) {
-        self.matrix.close();
-        self.focus_on(self.matrix.opened_from);
+    fn close(&mut self) {
+        self.source_lists = None;
+        self.jobs.clear();
+    }
+
+    fn apply(&mut self, _pane: Pane, change: Change, _world: &World) {
+        self.change(change);
+    }
+
+    fn summary(&self, _pane: Pane) -> Summary<'_> {
+        Summary {
+            marked: self.marks.len(),
+            ..self.list.summary(self.names.len())
+        }
+    }
+
+    fn selected(&self, _pane: Pane, _world: &World) -> Option<Subject> {
+        let (name, place) = self.current()?;
+        Some(Subject::Snapshot(name.clone(), place.clone()))
+    }
+
+    fn chosen(&self, _pane: Pane, _world: &World) -> Vec<Subject> {
+        let cells = self.chosen_cells().into_iter();
+        cells
+            .map(|(name, place)| Subject::Snapshot(name, place))
+            .collect()
+    }
+
+    fn select(&mut self, subject: &Subject, world: &World) {
+        let name = match subject {
+            Subject::Snapshot(name, place) => {
+                self.place = place.clone();
+                Some(name.clone())
+            }
+            Subject::Sandbox(host, id) => {
+                self.place = Place::Host(host.clone());
+                world
+                    .sandbox(host, id)
+                    .and_then(|sandbox| sandbox.base().cloned())
+            }
+            Subject::Host(host) => {
+                self.place = Place::Host(host.clone());
+                None
+            }
+            Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) => None,
+        };
+        if let Some(name) = name {
+            self.list.select_key(&self.names, &name);
+        }
+    }
+
+    fn move_column(&mut self, by: isize, world: &mut World) -> bool {
+        let last = self.places.len().saturating_sub(1);
+        let column = self.column().saturating_add_signed(by).min(last);
+        if let Some(place) = self.places.get(column) {
+            self.place = place.clone();
+        }
+        if let Place::Host(host) = &self.place {
+            world.set_current_host(host.clone());
+        }
+        true
+    }
+
+    fn desired_height(&self, _context: &DrawContext<'_>, _width: u16) -> usize {
+        self.list.len().max(1) + 3
+    }
+
+    fn details(&self, context: &DrawContext<'_>, width: usize) -> Option<Vec<Line<'static>>> {
+        let (name, place) = self.current()?;
+        let theme = &context.appearance.theme;
+        let cell = self.cell(context.world, name, place);
+        let view = context.world.view();
+        let mut lines = vec![Line::styled(format!(" {name}"), theme.title)];
+        lines.extend(describe_location(
+            view,
+            place,
+            &cell,
+            theme,
+            width,
+            context.now,
+        ));
+        Some(lines)
+    }
+
+    fn draw(&self, context: &DrawContext<'_>, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+        view::draw(self, context, frame, area, areas);
+    }
+
+    fn set_offset(&mut self, _pane: Pane, first: usize) {
+        self.list.offset = first;
     }
 }

@@ -1,21 +1,23 @@
 //! The Locations page: a row for each snapshot, a column for the bucket and each host. Only visible rows are built.
 
-use std::time::Instant;
-
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::header::format_link;
-use super::jobs::gauge;
-use super::text;
+use super::Locations;
 use crate::actions::Pane;
-use crate::app::{App, Areas};
+use crate::areas::Areas;
 use crate::cell::{Cell, Place, State};
 use crate::format::{self, fit, short_size};
 use crate::lookup;
+use crate::pages::frame::{empty_line, page_border};
+use crate::pages::{DrawContext, NO_SNAPSHOTS, Page};
+use crate::theme::Theme;
+use crate::widgets::gauge::gauge;
+use crate::widgets::link::format_link;
+use crate::widgets::text;
 use snapdeck_engine::{JobState, JobView};
 use snapdeck_model::{Error, Kind, SnapshotName};
 
@@ -23,17 +25,27 @@ const COLUMN_WIDTH: usize = 16;
 /// Minimum and maximum width of the names.
 const NAME_WIDTH_RANGE: (usize, usize) = (12, 40);
 
-pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
-    let theme = &app.theme;
-    let matrix = &app.matrix;
-    let focused = app.focus == Pane::Matrix;
+pub(super) fn draw(
+    matrix: &Locations,
+    context: &DrawContext<'_>,
+    frame: &mut Frame,
+    area: Rect,
+    areas: &mut Areas,
+) {
+    let theme = &context.appearance.theme;
+    let focused = context.focus == Pane::Matrix;
     let width = usize::from(area.width.saturating_sub(2));
     let names = (width / 4)
         .clamp(NAME_WIDTH_RANGE.0, NAME_WIDTH_RANGE.1)
         .min(width);
     let (pinned, window) = matrix.window(((width - names) / COLUMN_WIDTH).max(1));
     let title_style = if focused { theme.focus } else { theme.text };
-    let mut block = super::page_border(app, Pane::Matrix, area.width);
+    let mut block = page_border(
+        context,
+        Pane::Matrix,
+        &matrix.summary(Pane::Matrix),
+        area.width,
+    );
     let from = usize::from(pinned);
     if window.start > from || window.end < matrix.places.len() {
         let text = format!(
@@ -66,7 +78,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
         areas.columns.0.push(column);
     }
     areas.columns.1 = first;
-    let mut lines = vec![header_line(app, &columns, names, now)];
+    let mut lines = vec![header_line(matrix, context, &columns, names)];
     let window = matrix.list.window(usize::from(inner.height - 1));
     let body = Rect {
         y: inner.y + 1,
@@ -77,7 +89,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     let row = |row: usize| {
         let name = matrix.names.get(matrix.list.item(row)?)?;
         Some(snapshot_line(
-            app,
+            matrix,
+            context,
             name,
             row == matrix.list.row(),
             &columns,
@@ -87,18 +100,24 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     lines.extend(window.filter_map(row));
     if lines.len() == 1 {
         let is_empty = matrix.names.is_empty();
-        lines.push(super::empty_line(app, is_empty, super::NO_SNAPSHOTS));
+        lines.push(empty_line(context, is_empty, NO_SNAPSHOTS));
     }
     text::draw_lines(frame, inner, &lines);
 }
 
-fn header_line(app: &App, columns: &[&Place], names: usize, now: Instant) -> Line<'static> {
-    let theme = &app.theme;
-    let mut spans = vec![Span::styled(fit(" snapshot", names), theme.dim)];
+fn header_line(
+    matrix: &Locations,
+    context: &DrawContext<'_>,
+    columns: &[&Place],
+    names: usize,
+) -> Line<'static> {
+    let theme = &context.appearance.theme;
+    let (view, now) = (context.world.view(), context.now);
+    let mut spans = vec![Span::styled(fit(" SNAPSHOT", names), theme.header)];
     for place in columns {
         let (link, last_seen) = match place {
-            Place::Bucket => (&app.view.bucket.link, app.view.bucket.last_listing),
-            Place::Host(name) => match lookup::host(&app.view, name) {
+            Place::Bucket => (&view.bucket.link, view.bucket.last_listing),
+            Place::Host(name) => match lookup::host(view, name) {
                 Some(host) => (&host.link, host.last_scan),
                 None => continue,
             },
@@ -111,7 +130,7 @@ fn header_line(app: &App, columns: &[&Place], names: usize, now: Instant) -> Lin
             .map(|seen| format!(" {}", format::age(now.saturating_duration_since(seen))))
             .filter(|age| age.len() <= room)
             .unwrap_or_default();
-        let name_style = match **place == app.matrix.place {
+        let name_style = match **place == matrix.place {
             true => theme.selected_inactive,
             false => theme.title,
         };
@@ -125,26 +144,31 @@ fn header_line(app: &App, columns: &[&Place], names: usize, now: Instant) -> Lin
 }
 
 fn snapshot_line(
-    app: &App,
+    matrix: &Locations,
+    context: &DrawContext<'_>,
     name: &SnapshotName,
     is_current: bool,
     columns: &[&Place],
     names: usize,
 ) -> Line<'static> {
-    let theme = &app.theme;
+    let theme = &context.appearance.theme;
     let style = if is_current { theme.title } else { theme.text };
-    let label = fit(&format!(" {name}"), names.saturating_sub(1));
+    let label = format::fit_middle(name.as_str(), names.saturating_sub(2));
+    let label = fit(&format!(" {label}"), names.saturating_sub(1));
     let mut spans = vec![Span::styled(format!("{label} "), style)];
     for place in columns {
-        let cell = app.cell(name, place);
-        let (text, style) = cell_text(app, &cell, **place == Place::Bucket);
-        let is_selected = is_current && **place == app.matrix.place;
-        let mark = match (app.matrix.is_marked(name, place), app.plain && is_selected) {
+        let cell = matrix.cell(context.world, name, place);
+        let (text, style) = cell_text(theme, &cell, **place == Place::Bucket);
+        let is_selected = is_current && **place == matrix.place;
+        let mark = match (
+            matrix.is_marked(name, place),
+            context.appearance.plain && is_selected,
+        ) {
             (_, true) => ">",
             (true, false) => "▸",
             (false, false) => " ",
         };
-        let style = match (is_selected, app.focus) {
+        let style = match (is_selected, context.focus) {
             (true, Pane::Matrix) => style.patch(theme.selected),
             (true, _) => style.patch(theme.selected_inactive),
             _ => style,
@@ -156,10 +180,9 @@ fn snapshot_line(
     Line::from(spans)
 }
 
-fn cell_text(app: &App, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
-    let theme = &app.theme;
+fn cell_text(theme: &Theme, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
     if let Some(job) = cell.active_job() {
-        return job_text(app, job);
+        return job_text(theme, job);
     }
     if let Some(error) = cell.error() {
         return (format!("✗ {}", error_word(error)), theme.bad);
@@ -172,15 +195,15 @@ fn cell_text(app: &App, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
         State::Absent if cell.stale => ("?", "absent".to_owned(), theme.dim),
         State::Absent => ("·", String::new(), theme.dim),
         State::Damaged(_) => ("!", "damaged".to_owned(), theme.warn),
-        State::Present { bytes, .. } if in_bucket => ("●", short_size(*bytes), Style::new()),
+        State::Present { bytes, .. } if in_bucket => ("●", short_size(*bytes), theme.text),
         State::Present {
             dependents,
             differs,
             ..
         } => {
             let (sign, word, style) = match differs {
-                true => ("≠", "differs", theme.warn),
-                false => ("●", "present", Style::new()),
+                true => ("≠", "differs", theme.differs),
+                false => ("●", "present", theme.same),
             };
             match dependents {
                 0 => (sign, word.to_owned(), style),
@@ -195,8 +218,7 @@ fn cell_text(app: &App, cell: &Cell<'_>, in_bucket: bool) -> (String, Style) {
     }
 }
 
-fn job_text(app: &App, job: &JobView) -> (String, Style) {
-    let theme = &app.theme;
+fn job_text(theme: &Theme, job: &JobView) -> (String, Style) {
     let progress = job.progress();
     match (&job.state, progress.percent()) {
         (JobState::Queued, _) => ("◌ queued".to_owned(), theme.dim),

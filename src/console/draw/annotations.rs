@@ -12,7 +12,7 @@ pub(super) fn push_annotations(lines: &mut Vec<Line<'static>>, app: &App) {
     let Some(Ok(lineage)) = app.lineage() else {
         return;
     };
-    let theme = &app.theme;
+    let theme = &app.appearance().theme;
     let pinned = |annotations: &Option<Annotations>| {
         let annotations = annotations.as_ref();
         annotations.is_some_and(|annotations| annotations.pinned)
@@ -45,7 +45,7 @@ pub(super) fn push_annotations(lines: &mut Vec<Line<'static>>, app: &App) {
 
 /// Adds the parents and children, the shared blocks, and the cost of a pull.
 pub(super) fn push_relatives(lines: &mut Vec<Line<'static>>, app: &App) {
-    let theme = &app.theme;
+    let theme = &app.appearance().theme;
     let lineage = match app.lineage() {
         None => return,
         Some(Ok(lineage)) => lineage,

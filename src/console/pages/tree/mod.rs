@@ -1,14 +1,20 @@
 //! The lineage tree: snapshots of all hosts and the bucket below their parents, with the sandboxes based on them.
 
+mod view;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::actions::Pane;
-use super::app::App;
-use super::cell::Place;
-use super::columns::Row;
-use super::list::List;
-use super::lookup;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+
+use super::{DrawContext, Page, Subject};
+use crate::actions::Pane;
+use crate::areas::Areas;
+use crate::cell::Place;
+use crate::columns::Row;
+use crate::list::{Change, List, Summary};
+use crate::world::World;
 use snapdeck_engine::{Link, Parents, View};
 use snapdeck_model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
 
@@ -54,28 +60,14 @@ impl PartialEq for TreeInputs {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Tree {
-    pub list: List<TreeRowKey>,
-    pub items: Vec<TreeRow>,
-    /// The list to return to.
-    pub opened_from: Pane,
+    list: List<TreeRowKey>,
+    items: Vec<TreeRow>,
     /// The parents of all snapshots, and the lists for which they were queried.
-    pub parents: Option<(TreeInputs, Parents)>,
+    parents: Option<(TreeInputs, Parents)>,
     /// The lists from which the rows were built.
     source_lists: Option<(TreeInputs, Vec<Arc<[Sandbox]>>)>,
-}
-
-impl Default for Tree {
-    fn default() -> Self {
-        Self {
-            list: List::default(),
-            items: Vec::new(),
-            opened_from: Pane::Snapshots,
-            parents: None,
-            source_lists: None,
-        }
-    }
 }
 
 fn tree_inputs(view: &View) -> TreeInputs {
@@ -88,7 +80,7 @@ fn tree_inputs(view: &View) -> TreeInputs {
 
 impl Tree {
     /// Rebuilds the rows if a list has changed.
-    pub(crate) fn update(&mut self, view: &View) {
+    fn update_rows(&mut self, view: &View) {
         let sandboxes: Vec<Arc<[Sandbox]>> = view
             .hosts
             .iter()
@@ -114,7 +106,19 @@ impl Tree {
         self.list.update(&self.items);
     }
 
-    pub(crate) fn current(&self) -> Option<&TreeRowKey> {
+    /// Returns the inputs of the query of parents that is due.
+    pub(crate) fn pending_parents_query(&self, world: &World) -> Option<TreeInputs> {
+        let inputs = tree_inputs(world.view());
+        let parents = self.parents.as_ref();
+        (!parents.is_some_and(|(queried, _)| *queried == inputs)).then_some(inputs)
+    }
+
+    pub(crate) fn on_parents(&mut self, inputs: TreeInputs, parents: Parents, world: &World) {
+        self.parents = Some((inputs, parents));
+        self.rebuild(world.view());
+    }
+
+    fn current(&self) -> Option<&TreeRowKey> {
         self.list.current(&self.items).map(|item| &item.key)
     }
 }
@@ -198,66 +202,53 @@ fn is_cycle(name: &SnapshotName, parents: &BTreeMap<SnapshotName, SnapshotName>)
     false
 }
 
-impl App {
-    /// Returns the inputs of the query of parents that is due while the tree is open.
-    pub(crate) fn pending_parents_query(&self) -> Option<TreeInputs> {
-        if self.list != Pane::Tree {
-            return None;
-        }
-        let inputs = tree_inputs(&self.view);
-        let parents = self.tree.parents.as_ref();
-        (!parents.is_some_and(|(queried, _)| *queried == inputs)).then_some(inputs)
+impl Page for Tree {
+    fn update(&mut self, world: &World) {
+        self.update_rows(world.view());
     }
 
-    pub(crate) fn on_parents(&mut self, inputs: TreeInputs, parents: Parents) {
-        self.tree.parents = Some((inputs, parents));
-        let view = self.view.clone();
-        self.tree.rebuild(&view);
+    fn apply(&mut self, _pane: Pane, change: Change, _world: &World) {
+        self.list.apply(&self.items, change);
     }
 
-    /// Opens the tree at the selected item, or returns to the list it was opened from.
-    pub(crate) fn toggle_tree(&mut self) {
-        if self.list == Pane::Tree {
-            return self.focus_on(self.tree.opened_from);
-        }
-        let selected = match self.list {
-            Pane::Sandboxes => self
-                .sandbox()
-                .map(|(host, sandbox)| TreeRowKey::Sandbox(host.name.clone(), sandbox.id.clone())),
-            Pane::Bucket => {
-                let object = self.objects.current(&self.view.bucket.objects);
-                object.map(|object| TreeRowKey::Snapshot(object.name.clone()))
+    fn summary(&self, _pane: Pane) -> Summary<'_> {
+        self.list.summary(self.items.len())
+    }
+
+    /// A snapshot is selected on the current host if it is there, else in the bucket.
+    fn selected(&self, _pane: Pane, world: &World) -> Option<Subject> {
+        Some(match self.current()? {
+            TreeRowKey::Sandbox(host, id) => Subject::Sandbox(host.clone(), id.clone()),
+            TreeRowKey::Snapshot(name) => {
+                let host = world.current_host();
+                let host = host.filter(|host| world.snapshot(host, name).is_some());
+                let place = host.map_or(Place::Bucket, |host| Place::Host(host.clone()));
+                Subject::Snapshot(name.clone(), place)
             }
-            Pane::Matrix => self
-                .matrix
-                .current()
-                .map(|(name, _)| TreeRowKey::Snapshot(name.clone())),
-            _ => self
-                .snapshot()
-                .map(|(_, snapshot)| TreeRowKey::Snapshot(snapshot.name.clone())),
-        };
-        self.tree.opened_from = match self.list {
-            Pane::Matrix | Pane::JobsPage => self.tree.opened_from,
-            list => list,
-        };
-        let view = self.view.clone();
-        self.tree.update(&view);
-        if let Some(key) = selected {
-            self.tree.list.select_key(&self.tree.items, &key);
-        }
-        self.focus_on(Pane::Tree);
+        })
     }
 
-    /// Returns the snapshot that is selected in the tree, and its place: the current host if it has the snapshot, else the
-    /// bucket.
-    pub(crate) fn tree_snapshot(&self) -> Option<(SnapshotName, Place)> {
-        let TreeRowKey::Snapshot(name) = self.tree.current()? else {
-            return None;
+    fn select(&mut self, subject: &Subject, _world: &World) {
+        let key = match subject {
+            Subject::Sandbox(host, id) => TreeRowKey::Sandbox(host.clone(), id.clone()),
+            Subject::Snapshot(name, _) => TreeRowKey::Snapshot(name.clone()),
+            Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) | Subject::Host(_) => {
+                return;
+            }
         };
-        let host = self.host_view();
-        let host = host.filter(|host| lookup::snapshot(&self.view, &host.name, name).is_some());
-        let place = host.map_or(Place::Bucket, |host| Place::Host(host.name.clone()));
-        Some((name.clone(), place))
+        self.list.select_key(&self.items, &key);
+    }
+
+    fn desired_height(&self, _context: &DrawContext<'_>, _width: u16) -> usize {
+        self.list.len().max(1) + 2
+    }
+
+    fn draw(&self, context: &DrawContext<'_>, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+        view::draw(self, context, frame, area, areas);
+    }
+
+    fn set_offset(&mut self, _pane: Pane, first: usize) {
+        self.list.offset = first;
     }
 }
 

@@ -1,33 +1,32 @@
 //! Applies actions to the state.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
-use super::actions::{Action, Entry, LISTS, Pane};
-use super::app::{App, Command};
-use super::columns::Column;
-use super::dialog::{
-    CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, Layer, NewSandboxDialog, Palette,
-    PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu, ScreenView, SnapshotLocations,
-    SnapshotVerb, propose_name, push_refusal,
-};
+use super::annotations;
 use super::filter;
-use super::jobs;
-use super::keymap::{KeyMatch, Press};
-use super::lineage;
-use super::list::{Change, Sort};
-use super::log_view::LogFilter;
-use super::lookup;
-use super::table::ACTIONS;
 use super::verbs::{
     new_sandbox_defaults, pause_or_resume, reachable_sandboxes, run_verb, screen_target,
     verb_obstacle,
 };
-use snapdeck_engine::{JobId, JobState, Link};
+use super::{App, Command};
+use crate::actions::{Action, Entry, LISTS, Pane};
+use crate::columns::Column;
+use crate::dialog::{
+    CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, NewSandboxDialog, Palette,
+    PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu, ScreenView, SnapshotLocations,
+    SnapshotVerb, push_refusal,
+};
+use crate::keymap::{KeyMatch, Press};
+use crate::list::{Change, Sort};
+use crate::log_view::LogFilter;
+use crate::pages::{Page, Subject};
+use crate::table::ACTIONS;
+use snapdeck_engine::{InterruptedId, JobId, JobState, JobView, Link};
 use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
 pub(crate) const READ_ONLY: &str = "disabled: the console was started with --read-only";
+
+const NO_JOB: &str = "no job is selected";
 
 pub(crate) const NO_BUCKET: &str = "no bucket configured: set [bucket] name in config.toml";
 
@@ -103,13 +102,15 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
             .any(|entry| entry.action == action && entry.is_mutating)
     };
     // The health checks write and remove a test object and a test file.
-    if app.read_only && (is_mutating() || action == Action::Doctor) {
+    if app.options.read_only && (is_mutating() || action == Action::Doctor) {
         return Some(READ_ONLY.to_owned());
     }
     match action {
         Action::Create | Action::Push => one_sandbox(app)
             .and_then(|(host, id)| {
-                match lookup::sandbox(&app.view, &host, &id)
+                match app
+                    .world
+                    .sandbox(&host, &id)
                     .filter(|_| action == Action::Push)
                     .and_then(push_refusal)
                 {
@@ -121,41 +122,39 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::Pull => match app.chosen_snapshots().is_empty() {
             true => Some("no snapshot is selected".to_owned()),
             false => require_bucket(app)
-                .and_then(|()| app.host.as_ref().map(|_| ()).ok_or_else(no_host))
+                .and_then(|()| app.world.current_host().map(|_| ()).ok_or_else(no_host))
                 .err(),
         },
         Action::Remove if app.chosen_snapshots().is_empty() => {
             Some("no snapshot is selected".to_owned())
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => screen_target(app).err(),
-        Action::Note | Action::Pin => lineage::annotatable_lineage(app).err(),
-        Action::New => app.host.is_none().then(no_host),
+        Action::Note | Action::Pin => annotations::annotatable_lineage(app).err(),
+        Action::New => app.world.current_host().is_none().then(no_host),
         Action::Start => verb_obstacle(app, SandboxVerb::Start),
         Action::Stop => verb_obstacle(app, SandboxVerb::STOP),
         Action::Pause => verb_obstacle(app, pause_or_resume(app)),
         Action::Destroy => verb_obstacle(app, SandboxVerb::Destroy),
         Action::Sandbox => reachable_sandboxes(app).err(),
-        Action::Cancel => match selected_job(app) {
-            Some((_, JobState::Queued | JobState::Running)) => None,
-            Some((_, JobState::Cancelling)) => {
-                Some("this job is already being cancelled".to_owned())
-            }
+        Action::Cancel => match selected_job(app).map(|job| &job.state) {
+            Some(JobState::Queued | JobState::Running) => None,
+            Some(JobState::Cancelling) => Some("this job is already being cancelled".to_owned()),
             Some(_) => Some("this job is already finished".to_owned()),
-            None if app.selected_interrupted().is_some() => {
+            None if selected_interrupted(app).is_some() => {
                 Some("this job was interrupted: t resumes it, X discards it".to_owned())
             }
-            None => Some(jobs::NO_JOB.to_owned()),
+            None => Some(NO_JOB.to_owned()),
         },
-        Action::Retry => jobs::retry(app).err(),
-        Action::MoveJobUp | Action::MoveJobDown => jobs::shift(app, 0).err(),
-        Action::AllHosts if app.view.hosts.len() < 2 => Some("there is only one host".to_owned()),
-        Action::Dismiss if app.selected_interrupted().is_some() => None,
+        Action::Retry => retry(app).err(),
+        Action::MoveJobUp | Action::MoveJobDown => shift(app, 0).err(),
+        Action::AllHosts if app.view().hosts.len() < 2 => Some("there is only one host".to_owned()),
+        Action::Dismiss if selected_interrupted(app).is_some() => None,
         Action::Dismiss if finished_jobs(app).is_empty() => Some("no job is finished".to_owned()),
         Action::CopyName if app.chosen_names().is_empty() => Some("nothing is selected".to_owned()),
-        Action::Sort(Column::Host) if !app.all_hosts.is_shown => {
+        Action::Sort(Column::Host) if !app.world.shows_all_hosts() => {
             Some("only available with all hosts (a)".to_owned())
         }
-        Action::Suspend if app.view.jobs.iter().any(|job| !job.state.is_finished()) => {
+        Action::Suspend if app.view().jobs.iter().any(|job| !job.state.is_finished()) => {
             Some("disabled while jobs run".to_owned())
         }
         _ => None,
@@ -167,7 +166,7 @@ fn no_host() -> String {
 }
 
 fn require_bucket(app: &App) -> Result<(), String> {
-    match app.view.bucket.link {
+    match app.view().bucket.link {
         Link::Unconfigured => Err(NO_BUCKET.to_owned()),
         _ => Ok(()),
     }
@@ -175,10 +174,10 @@ fn require_bucket(app: &App) -> Result<(), String> {
 
 /// Returns the only marked sandbox, or the selected one.
 fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
-    let host = app.host.as_ref().ok_or_else(no_host)?;
+    let host = app.world.current_host().ok_or_else(no_host)?;
     match app.chosen_sandboxes().as_slice() {
         [sandbox] => Ok(sandbox.clone()),
-        [] if app.all_hosts.is_shown => Err("no host has a sandbox".to_owned()),
+        [] if app.world.shows_all_hosts() => Err("no host has a sandbox".to_owned()),
         [] => Err(format!("host {host} has no sandbox")),
         marked => Err(format!(
             "{} sandboxes are marked: create and push need one (esc clears the marks)",
@@ -188,23 +187,56 @@ fn one_sandbox(app: &App) -> Result<(HostName, SandboxId), String> {
 }
 
 /// Returns the selected job; in the matrix, the last job about the current cell.
-fn selected_job(app: &App) -> Option<(JobId, &JobState)> {
-    let job = match app.focus {
+fn selected_job(app: &App) -> Option<&JobView> {
+    let id = match app.focus {
         Pane::Matrix => {
-            let (name, place) = app.matrix.current()?;
-            app.cell(name, place).job?
+            let (name, place) = app.pages.locations.current()?;
+            app.pages.locations.cell(&app.world, name, place).job?.id
         }
-        Pane::JobsPage => app.page_job()?,
-        _ => app.jobs.current(&app.view.jobs)?,
+        Pane::JobsPage | Pane::Jobs => match app.pages.jobs.selected(app.focus, &app.world)? {
+            Subject::Job(id) => id,
+            _ => return None,
+        },
+        _ => app.view().jobs.last()?.id,
     };
-    Some((job.id, &job.state))
+    app.view().job(id).map(AsRef::as_ref)
+}
+
+/// Returns the interrupted job that is selected on the open Jobs page.
+fn selected_interrupted(app: &App) -> Option<InterruptedId> {
+    match app.selected().filter(|_| app.list == Pane::JobsPage)? {
+        Subject::Interrupted(id) => Some(id),
+        _ => None,
+    }
+}
+
+/// Returns the commands that retry the selected failed or cancelled job, or resume the interrupted one.
+fn retry(app: &App) -> Result<Vec<Command>, String> {
+    if let Some(id) = selected_interrupted(app) {
+        return Ok(vec![Command::ResumeInterrupted(vec![id])]);
+    }
+    let job = selected_job(app).ok_or(NO_JOB)?;
+    match &job.state {
+        JobState::Failed(_) => Ok(vec![Command::Retry(job.id, job.operation.clone())]),
+        JobState::Finished(_) => Err("this job has finished".to_owned()),
+        _ => Err("this job is not finished".to_owned()),
+    }
+}
+
+/// Returns the command that moves the selected job by `by` positions in the queue.
+fn shift(app: &App, by: isize) -> Result<Vec<Command>, String> {
+    let job = selected_job(app).ok_or(NO_JOB)?;
+    match job.state {
+        JobState::Queued => Ok(vec![Command::Shift(job.id, by)]),
+        _ => Err("only a queued job can be moved".to_owned()),
+    }
 }
 
 /// Returns the jobs to dismiss: the selected one in a list of jobs, else all finished ones.
 fn finished_jobs(app: &App) -> Vec<JobId> {
-    let selected = selected_job(app).map(|(id, _)| id);
+    let selected = selected_job(app).map(|job| job.id);
     let only_selected = matches!(app.focus, Pane::Jobs | Pane::JobsPage);
-    let finished = app.view.jobs.iter().filter(|job| job.state.is_finished());
+    let finished = app.view().jobs.iter().filter(|job| job.state.is_finished());
     finished
         .map(|job| job.id)
         .filter(|id| !only_selected || selected == Some(*id))
@@ -213,7 +245,7 @@ fn finished_jobs(app: &App) -> Vec<JobId> {
 
 pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
     // The dialog of push shows the obstacle, and follows the sandbox's state.
-    let in_dialog = action == Action::Push && one_sandbox(app).is_ok() && !app.read_only;
+    let in_dialog = action == Action::Push && one_sandbox(app).is_ok() && !app.options.read_only;
     if let Some(reason) = obstacle(app, action).filter(|_| !in_dialog) {
         app.show_notice(reason, true);
         return Vec::new();
@@ -223,31 +255,31 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Push => open_create_snapshot(app, SnapshotVerb::Push),
         Action::Pull => {
             let pull = PullDialog::new(
-                &app.view,
+                app.view(),
                 app.chosen_snapshots(),
-                app.host.as_ref(),
+                app.world.current_host(),
                 app.list,
             );
-            open(app, Box::new(pull));
+            app.open(Box::new(pull));
         }
         Action::Remove => {
-            let remove = RemoveDialog::new(app.chosen_snapshots(), app.host.as_ref());
-            open(app, Box::new(remove));
+            let remove = RemoveDialog::new(app.chosen_snapshots(), app.world.current_host());
+            app.open(Box::new(remove));
         }
-        Action::Note => lineage::open_note(app),
-        Action::Pin => return lineage::toggle_pin(app),
+        Action::Note => annotations::open_note(app),
+        Action::Pin => return annotations::toggle_pin(app),
         Action::Prune => {
-            let hosts = app.view.hosts.iter().map(|host| host.name.clone());
-            let bucket = &app.view.bucket;
+            let hosts = app.view().hosts.iter().map(|host| host.name.clone());
+            let bucket = &app.view().bucket;
             let location = (bucket.link != Link::Unconfigured).then_some(&*bucket.location);
-            let prune = PruneDialog::new(hosts.collect(), app.host.as_ref(), location);
-            open(app, Box::new(prune));
+            let prune = PruneDialog::new(hosts.collect(), app.world.current_host(), location);
+            app.open(Box::new(prune));
         }
         Action::New => {
             if let (Some(host), base) = new_sandbox_defaults(app) {
-                let (cpus, memory) = app.defaults;
+                let (cpus, memory) = app.options.defaults;
                 let new = NewSandboxDialog::new(host, base, cpus, memory);
-                open(app, Box::new(new));
+                app.open(Box::new(new));
             }
         }
         Action::Start => return run_verb(app, SandboxVerb::Start),
@@ -256,13 +288,13 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Destroy => return run_verb(app, SandboxVerb::Destroy),
         Action::Sandbox => {
             if reachable_sandboxes(app).is_ok() {
-                let menu = SandboxMenu::new(app.chosen_sandboxes(), &app.view);
-                open(app, Box::new(menu));
+                let menu = SandboxMenu::new(app.chosen_sandboxes(), app.view());
+                app.open(Box::new(menu));
             }
         }
         Action::Screen => {
             if let Ok((host, sandbox)) = screen_target(app) {
-                open(app, Box::new(ScreenView { host, sandbox }));
+                app.open(Box::new(ScreenView { host, sandbox }));
             }
         }
         Action::CopyVnc | Action::Viewer => {
@@ -275,19 +307,30 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             return screen_target(app).ok().map(command).into_iter().collect();
         }
         Action::Doctor => {
-            open(app, Box::new(DoctorDialog));
+            app.open(Box::new(DoctorDialog));
             return vec![Command::RunChecks];
         }
-        Action::Help => open(app, Box::new(Help::default())),
+        Action::Help => app.open(Box::new(Help::default())),
         Action::Open => match app.focus {
-            Pane::Jobs | Pane::JobsPage => match selected_job(app).map(|(id, _)| id) {
-                Some(id) => open(app, Box::new(JobDetails(id))),
+            Pane::Wall => {
+                if let Some(Subject::Sandbox(host, sandbox)) = app.selected() {
+                    app.open(Box::new(ScreenView { host, sandbox }));
+                }
+            }
+            Pane::Hosts => {
+                if let Some(Subject::Host(host)) = app.selected() {
+                    app.focus_on(app.last_list);
+                    app.set_scope(Some(host));
+                }
+            }
+            Pane::Jobs | Pane::JobsPage => match selected_job(app).map(|job| job.id) {
+                Some(id) => app.open(Box::new(JobDetails(id))),
                 None => app.focus_on(Pane::Details),
             },
             Pane::Matrix => {
-                if let Some((name, place)) = app.matrix.current() {
+                if let Some((name, place)) = app.pages.locations.current() {
                     let dialog = SnapshotLocations::new(name.clone(), place.clone());
-                    open(app, Box::new(dialog));
+                    app.open(Box::new(dialog));
                 }
             }
             Pane::Details | Pane::Log => app.focus_on(app.list),
@@ -297,22 +340,33 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::MarkRange => app.change(app.focus, Change::MarkRange),
         Action::MarkAll => app.change(app.focus, Change::MarkAll),
         Action::Invert => app.change(app.focus, Change::Invert),
-        Action::Sort(column) => app.sort(app.focus, Sort::by(column)),
+        Action::Sort(column) => app.change(app.focus, Change::Sort(Sort::by(column))),
         Action::Reverse => {
-            let mut sort = app.current_sort(app.focus);
-            sort.descending = !sort.descending;
-            app.sort(app.focus, sort);
+            if let Some(mut sort) = app.sort(app.focus) {
+                sort.descending = !sort.descending;
+                app.change(app.focus, Change::Sort(sort));
+            }
         }
         Action::CopyName => return vec![Command::Copy(app.chosen_names().join("\n"))],
         Action::Focus(pane) => focus_pane(app, pane),
+        Action::Theme => {
+            let name = app.next_theme();
+            app.show_notice(
+                format!("theme {name}; set it with [console] theme in config.toml"),
+                false,
+            );
+        }
+        Action::Zoom => app.is_zoomed = !app.is_zoomed,
         Action::Suspend => return vec![Command::Suspend],
-        Action::Palette => open(app, Box::new(Palette::default())),
+        Action::Palette => app.open(Box::new(Palette::default())),
         Action::Filter => filter::start_filter(app),
         Action::Back => go_back(app),
         Action::Up => app.scroll(app.focus, -1),
         Action::Down => app.scroll(app.focus, 1),
         Action::PageUp => app.scroll(app.focus, -page(app)),
         Action::PageDown => app.scroll(app.focus, page(app)),
+        Action::HalfPageUp => app.scroll(app.focus, -(page(app) / 2).max(1)),
+        Action::HalfPageDown => app.scroll(app.focus, (page(app) / 2).max(1)),
         Action::First => match app.focus {
             Pane::Details | Pane::Log => app.scroll(app.focus, -isize::MAX),
             pane => app.change(pane, Change::First),
@@ -326,29 +380,30 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::NextHost => cycle_host(app, 1),
         Action::PreviousHost => cycle_host(app, -1),
         Action::Host(number) => {
-            let host = app.view.hosts.get(usize::from(number));
+            let host = app.view().hosts.get(usize::from(number));
             if let Some(name) = host.map(|host| host.name.clone()) {
-                app.show_host(Some(&name));
+                app.set_scope(Some(name));
             }
         }
         Action::Left => move_sideways(app, -1),
         Action::Right => move_sideways(app, 1),
         Action::AllHosts if app.list == Pane::Matrix => {
-            app.close_matrix();
-            app.show_host(None);
+            app.focus_on(app.last_list);
+            app.set_scope(None);
         }
         Action::AllHosts => app.toggle_all_hosts(),
-        Action::Matrix if app.list == Pane::Matrix => app.close_matrix(),
-        Action::Matrix => app.open_matrix(),
-        Action::Tree => app.toggle_tree(),
-        Action::Jobs => app.toggle_jobs_page(),
+        Action::Matrix => app.toggle_page(Pane::Matrix),
+        Action::Tree => app.toggle_page(Pane::Tree),
+        Action::Jobs => app.toggle_page(Pane::JobsPage),
+        Action::Hosts => app.toggle_page(Pane::Hosts),
+        Action::Wall => app.toggle_page(Pane::Wall),
         Action::Retry => {
-            let commands = jobs::retry(app).unwrap_or_default();
-            app.drop_interrupted_row();
+            let commands = retry(app).unwrap_or_default();
+            drop_interrupted(app);
             return commands;
         }
-        Action::MoveJobUp => return jobs::shift(app, -1).unwrap_or_default(),
-        Action::MoveJobDown => return jobs::shift(app, 1).unwrap_or_default(),
+        Action::MoveJobUp => return shift(app, -1).unwrap_or_default(),
+        Action::MoveJobDown => return shift(app, 1).unwrap_or_default(),
         Action::Log => {
             let visible = app.is_log_visible();
             app.log.cycle_filter(visible);
@@ -361,13 +416,13 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             return vec![Command::Refresh];
         }
         Action::Cancel => {
-            let job = selected_job(app).map(|(id, _)| Command::Cancel(id));
+            let job = selected_job(app).map(|job| Command::Cancel(job.id));
             app.show_notice("cancelling: the job is cleaning up", false);
             return job.into_iter().collect();
         }
-        Action::Dismiss if app.selected_interrupted().is_some() => {
-            let ids = app.selected_interrupted().into_iter().collect();
-            app.drop_interrupted_row();
+        Action::Dismiss if selected_interrupted(app).is_some() => {
+            let ids = selected_interrupted(app).into_iter().collect();
+            drop_interrupted(app);
             return vec![Command::DiscardInterrupted(ids)];
         }
         Action::Dismiss => {
@@ -377,56 +432,55 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 .collect();
         }
         Action::Quit => {
-            if app.view.jobs.iter().all(|job| job.state.is_finished()) {
+            if app.view().jobs.iter().all(|job| job.state.is_finished()) {
                 return vec![Command::Quit];
             }
             if !app.dialog().is_some_and(Dialog::is_quit) {
                 let quit = QuitDialog {
-                    can_leave: app.has_journal,
+                    can_leave: app.options.has_journal,
                 };
-                open(app, Box::new(quit));
+                app.open(Box::new(quit));
             }
         }
     }
     Vec::new()
 }
 
-fn focus_pane(app: &mut App, pane: Pane) {
-    if app.list == Pane::Matrix && LISTS.contains(&pane) {
-        app.close_matrix();
+fn drop_interrupted(app: &mut App) {
+    if let Some(id) = selected_interrupted(app) {
+        app.pages.jobs.drop_interrupted(id);
     }
+}
+
+fn focus_pane(app: &mut App, pane: Pane) {
     if pane == Pane::Log && !app.is_log_visible() {
         return app.show_notice("the log is hidden: press L", false);
     }
     app.focus_on(pane);
 }
 
-pub(crate) fn open(app: &mut App, dialog: Box<dyn Dialog>) {
-    app.layers.push(Layer::new(dialog, &app.view));
-}
-
 fn open_create_snapshot(app: &mut App, verb: SnapshotVerb) {
     if let Ok((host, sandbox)) = one_sandbox(app) {
-        let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-        let name = propose_name(&app.view, &host, &sandbox, today);
+        let name = app.view().propose_snapshot_name(&host, &sandbox);
         let dialog = CreateSnapshotDialog::new(verb, host, sandbox, name);
-        open(app, Box::new(dialog));
+        app.open(Box::new(dialog));
     }
 }
 
 fn go_back(app: &mut App) {
+    if app.is_zoomed {
+        app.is_zoomed = false;
+        return;
+    }
     if app.focus != app.list {
         return app.focus_on(app.list);
     }
-    let numbers = app.numbers(app.list);
-    if numbers.marked > 0 {
+    let summary = app.summary(app.list);
+    let (marked, is_filtered) = (summary.marked, !summary.filter.is_empty());
+    if marked > 0 {
         app.change(app.list, Change::Unmark);
-    } else if app.list.is_page() && numbers.filter.is_empty() {
-        match app.list {
-            Pane::Tree => app.toggle_tree(),
-            Pane::JobsPage => app.toggle_jobs_page(),
-            _ => app.close_matrix(),
-        }
+    } else if app.list.is_page() && !is_filtered {
+        app.focus_on(app.last_list);
     } else {
         app.change(app.list, Change::Filter(String::new()));
     }
@@ -446,7 +500,7 @@ fn cycle_focus(app: &mut App, by: isize) {
         _ => LISTS.to_vec(),
     };
     panes.push(Pane::Details);
-    if !app.view.jobs.is_empty() && app.list != Pane::JobsPage {
+    if !app.view().jobs.is_empty() && app.list != Pane::JobsPage {
         panes.push(Pane::Jobs);
     }
     if app.is_log_visible() {
@@ -461,11 +515,11 @@ fn cycle_focus(app: &mut App, by: isize) {
 }
 
 fn move_sideways(app: &mut App, by: isize) {
-    if app.focus == Pane::Matrix {
-        app.matrix.move_column(by);
-        app.details = 0;
-    } else {
-        cycle_focus(app, by);
+    let has_columns =
+        app.focus == app.list && app.pages.with_mut(app.list).move_column(by, &mut app.world);
+    match has_columns {
+        true => app.details = 0,
+        false => cycle_focus(app, by),
     }
 }
 
@@ -474,15 +528,15 @@ fn cycle_host(app: &mut App, by: isize) {
     if app.focus == Pane::Matrix {
         return move_sideways(app, by);
     }
-    let hosts = app.view.hosts.iter().map(|host| Some(host.name.clone()));
+    let hosts = app.view().hosts.iter().map(|host| Some(host.name.clone()));
     let mut stops: Vec<Option<HostName>> = hosts.collect();
     if stops.len() > 1 {
         stops.push(None);
     }
-    let current = app.host.clone().filter(|_| !app.all_hosts.is_shown);
+    let current = app.world.scope();
     let Some(current) = stops.iter().position(|stop| *stop == current) else {
         return;
     };
     let next = (current as isize + by).rem_euclid(stops.len() as isize) as usize;
-    app.show_host(stops[next].as_ref());
+    app.set_scope(stops[next].clone());
 }

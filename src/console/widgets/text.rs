@@ -11,11 +11,51 @@ use snapdeck_model::{escape_unprintable, is_unprintable};
 use unicode_width::UnicodeWidthStr;
 
 /// Draws the lines from the top left of `area` on; what does not fit is cut off.
-pub(super) fn draw_lines(frame: &mut Frame, area: Rect, lines: &[Line]) {
+pub(crate) fn draw_lines(frame: &mut Frame, area: Rect, lines: &[Line]) {
     let buffer = frame.buffer_mut();
     for (line, row) in lines.iter().zip(area.intersection(buffer.area).rows()) {
         draw_line(line, row, buffer);
     }
+}
+
+/// Columns before the further lines of a wrapped line.
+const WRAP_INDENT: usize = 5;
+
+/// Returns `line` in lines of at most `width` columns, broken between words if possible, in the styles of its spans.
+pub(crate) fn wrap_line(line: Line<'static>, width: usize) -> Vec<Line<'static>> {
+    if width <= WRAP_INDENT || line.width() <= width {
+        return vec![line];
+    }
+    let mut lines = Vec::new();
+    let mut spans: Vec<Span> = Vec::new();
+    let mut used = 0;
+    for span in &line.spans {
+        for word in span.content.split_inclusive(' ') {
+            let mut word = word.to_owned();
+            if used > WRAP_INDENT && used + word.trim_end().width() > width {
+                let indent = Span::raw(" ".repeat(WRAP_INDENT));
+                lines.push(
+                    Line::from(std::mem::replace(&mut spans, vec![indent])).style(line.style),
+                );
+                used = WRAP_INDENT;
+                word = word.trim_start().to_owned();
+            }
+            // A word that is wider than a line.
+            while used + word.trim_end().width() > width && word.is_ascii() {
+                let rest = word.split_off((width - used).max(1).min(word.len()));
+                spans.push(Span::styled(word, span.style));
+                let indent = Span::raw(" ".repeat(WRAP_INDENT));
+                lines.push(
+                    Line::from(std::mem::replace(&mut spans, vec![indent])).style(line.style),
+                );
+                (word, used) = (rest, WRAP_INDENT);
+            }
+            used += word.width();
+            spans.push(Span::styled(word, span.style));
+        }
+    }
+    lines.push(Line::from(spans).style(line.style));
+    lines
 }
 
 fn draw_line(line: &Line, row: Rect, buffer: &mut Buffer) {
@@ -43,7 +83,7 @@ fn draw_line(line: &Line, row: Rect, buffer: &mut Buffer) {
 
 /// Removes unprintable characters that are still in a frame: those joined to a character before them in a text that was
 /// not drawn by [`draw_lines`].
-pub(super) fn remove_unprintable(buffer: &mut Buffer) {
+pub(crate) fn remove_unprintable(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
         let symbol = cell.symbol();
         // ratatui draws no control characters: such a cell has the pixels of a picture.
@@ -73,7 +113,7 @@ fn draw_plain(text: &str, style: Style, rest: Rect, buffer: &mut Buffer) -> usiz
 fn is_plain(c: char) -> bool {
     matches!(
         c,
-        ' '..='~' | '─'..='▟' | '·' | '…' | '–' | '‹' | '›' | '↑' | '↓' | '↻' | '≠' | '⌂' | '●' | '○' | '◌' | '◐' | '▲' | '▸' | '✓' | '✗'
+        ' '..='~' | '─'..='▟' | '·' | '…' | '–' | '‹' | '›' | '↑' | '↓' | '↻' | '≠' | '⌂' | '⚑' | '●' | '○' | '◌' | '◐' | '▲' | '▼' | '▸' | '▾' | '✓' | '✗'
     )
 }
 
@@ -91,6 +131,24 @@ mod tests {
         for c in ('\0'..=char::MAX).filter(|c| is_plain(*c)) {
             assert_eq!(c.width(), Some(1), "{c}");
         }
+    }
+
+    #[test]
+    fn a_long_line_is_wrapped_with_its_styles() {
+        let line = Line::from(vec![
+            Span::raw(" one two "),
+            Span::styled("three four", Style::new().fg(Color::Red)),
+            Span::raw(" /a/path/that/is/wider/than/the/line"),
+        ]);
+        let lines = wrap_line(line.clone(), 15);
+        let texts: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        assert_eq!(texts[..2], [" one two three ", "     four "]);
+        assert!(texts.iter().all(|text| text.width() <= 16), "{texts:?}");
+        let joined: String = texts.iter().map(|text| text.trim()).collect();
+        let whole: String = line.to_string().split_whitespace().collect();
+        assert_eq!(joined.split_whitespace().collect::<String>(), whole);
+        assert_eq!(lines[1].spans[1].style.fg, Some(Color::Red));
+        assert_eq!(wrap_line(line, 3).len(), 1, "there is no room to wrap");
     }
 
     #[test]

@@ -6,20 +6,20 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders};
 
-use crate::app::App;
+use crate::theme::Appearance;
 
 /// A border with titles; with `--plain` only the titles.
 ///
 /// It draws the edges alone: a ratatui `Block` also visits each cell inside, which was a tenth of a frame's time.
-pub(super) struct Border {
+pub(crate) struct Border {
     top: Block<'static>,
     bottom: Block<'static>,
     /// `None`: no lines.
     style: Option<Style>,
 }
 
-impl App {
-    pub(super) fn border(&self, style: Style) -> Border {
+impl Appearance {
+    pub(crate) fn border(&self, style: Style) -> Border {
         let edge = |borders| match self.plain {
             true => Block::new(),
             false => Block::new().borders(borders).border_style(style),
@@ -34,14 +34,14 @@ impl App {
 }
 
 impl Border {
-    pub(super) fn title(self, title: Line<'static>) -> Self {
+    pub(crate) fn title(self, title: Line<'static>) -> Self {
         Self {
             top: self.top.title(title),
             ..self
         }
     }
 
-    pub(super) fn title_bottom(self, title: Line<'static>) -> Self {
+    pub(crate) fn title_bottom(self, title: Line<'static>) -> Self {
         Self {
             bottom: self.bottom.title_bottom(title),
             ..self
@@ -49,7 +49,7 @@ impl Border {
     }
 
     /// Draws the border along the edges of `area`; returns the area inside.
-    pub(super) fn draw(self, frame: &mut Frame, area: Rect) -> Rect {
+    pub(crate) fn draw(self, frame: &mut Frame, area: Rect) -> Rect {
         let inner = self.inner(area);
         let row = |y| Rect {
             y,
@@ -72,7 +72,7 @@ impl Border {
     }
 
     /// Returns the area inside of the border of `area`.
-    pub(super) fn inner(&self, area: Rect) -> Rect {
+    pub(crate) fn inner(&self, area: Rect) -> Rect {
         match self.style {
             Some(_) => area.inner(Margin::new(1, 1)),
             None => self.bottom.inner(self.top.inner(area)),

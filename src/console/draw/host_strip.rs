@@ -1,25 +1,32 @@
-//! The host bar: every host with its link, the current one marked. If they do not all fit it shows those around the
-//! current one, and how many are hidden at each end.
+//! The host strip: every host with its link and load, the current one marked. If they do not all fit it shows those around
+//! the current one, and how many are hidden at each end.
 
 use std::time::Instant;
 
 use ratatui::layout::Rect;
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::header::format_link;
-use crate::actions::Pane;
-use crate::app::{App, Areas};
-use crate::cell::Place;
+use crate::app::App;
+use crate::areas::Areas;
+use crate::format::{share_short, short_size};
 use crate::lookup;
+use crate::pages::hosts::load_style;
 use crate::theme::Theme;
+use crate::widgets::gauge::gauge;
+use crate::widgets::link::{format_link, sign_and_words};
 use snapdeck_engine::HostView;
-use snapdeck_model::HostName;
+use snapdeck_model::{HostLoad, HostName, SandboxState};
 
 /// The detail shown of each host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HostDetail {
+    /// Name, sign, words, running sandboxes, and the load with bars.
+    Bars,
+    /// Name, sign, words, running sandboxes, and the load.
+    Load,
+    /// Name, sign and words; running sandboxes and the load of the current host.
+    CurrentLoad,
     /// Name, sign, words and the current one's URI.
     Uris,
     /// Name, sign and words.
@@ -89,7 +96,7 @@ impl HostBar {
                 break;
             }
         }
-        let theme = &app.theme;
+        let theme = &app.appearance().theme;
         let [left, right] = edges(start, end);
         let host_at = |at: Option<usize>| {
             at.and_then(|at| chips.get(at))
@@ -157,13 +164,10 @@ fn hidden_hosts_text(count: usize, unreachable: usize, left: bool) -> String {
 }
 
 fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
-    let theme = &app.theme;
-    let several = app.view.hosts.len() > 1;
-    let current = match (app.list, &app.matrix.place) {
-        (Pane::Matrix, Place::Host(host)) => Some(host),
-        (Pane::Matrix, Place::Bucket) => None,
-        _ => app.host.as_ref().filter(|_| !app.all_hosts.is_shown),
-    };
+    let theme = &app.appearance().theme;
+    let several = app.view().hosts.len() > 1;
+    let scope = app.world().scope();
+    let current = scope.as_ref();
     let name = |name: &str, is_current: bool| {
         let style = match is_current && several {
             true => theme.selected,
@@ -174,8 +178,7 @@ fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
     let chip = |host: &HostView| {
         let is_current = current == Some(&host.name);
         let mut spans = name(host.name.as_str(), is_current);
-        let lists = app.hosts.get(&host.name);
-        let since = lists.and_then(|lists| Some(lists.link_since?.1));
+        let since = app.world().link_since(&host.name);
         let (sign, words, style) = format_link(&host.link, host.last_scan, since, now, theme);
         let words = match detail {
             HostDetail::CurrentWords if !is_current => "",
@@ -186,6 +189,15 @@ fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
         if detail == HostDetail::Uris && is_current {
             spans.push(Span::styled(format!(" {}", host.uri), theme.dim));
         }
+        let load = app.world().load(&host.name);
+        match detail {
+            HostDetail::Bars => push_load(&mut spans, host, load, true, theme),
+            HostDetail::Load => push_load(&mut spans, host, load, false, theme),
+            HostDetail::CurrentLoad if is_current => {
+                push_load(&mut spans, host, load, false, theme)
+            }
+            _ => {}
+        }
         spans.push(Span::raw(" "));
         HostChip {
             host: Some(host.name.clone()),
@@ -194,9 +206,9 @@ fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
             is_unreachable: lookup::is_unreachable(&host.link),
         }
     };
-    let mut chips: Vec<HostChip> = app.view.hosts.iter().map(|host| chip(host)).collect();
+    let mut chips: Vec<HostChip> = app.view().hosts.iter().map(|host| chip(host)).collect();
     if several {
-        let is_current = app.all_hosts.is_shown && app.list != Pane::Matrix;
+        let is_current = app.world().shows_all_hosts();
         let mut spans = name("all", is_current);
         spans.push(Span::raw(" "));
         chips.push(HostChip {
@@ -209,10 +221,46 @@ fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
     chips
 }
 
-pub(super) fn sign_and_words(sign: &'static str, words: &str, style: Style) -> [Span<'static>; 2] {
-    let gap = if words.is_empty() { "" } else { " " };
-    [
-        Span::raw(" "),
-        Span::styled(format!("{sign}{gap}{words}"), style),
-    ]
+/// Adds how many sandboxes run, and the load of the host if it is known.
+fn push_load(
+    spans: &mut Vec<Span<'static>>,
+    host: &HostView,
+    load: Option<HostLoad>,
+    bars: bool,
+    theme: &Theme,
+) {
+    if !host.sandboxes.is_empty() {
+        let sandboxes = host.sandboxes.iter();
+        let running = sandboxes.filter(|sandbox| sandbox.state == SandboxState::Running);
+        let text = format!(" {}/{}", running.count(), host.sandboxes.len());
+        spans.push(Span::styled(text, theme.text));
+    }
+    let Some(load) = load else { return };
+    let mut push = |label: &str, share: f64, text: String| {
+        spans.push(Span::styled(format!(" {label} "), theme.dim));
+        let style = load_style(share, theme);
+        let bar = if bars {
+            gauge(share, 6) + " "
+        } else {
+            String::new()
+        };
+        spans.push(Span::styled(format!("{bar}{text}"), style));
+    };
+    if let Some(permille) = load.cpu_permille {
+        push(
+            "cpu",
+            f64::from(permille) / 1000.0,
+            format!("{} %", permille / 10),
+        );
+    }
+    let (used, total) = (load.memory_used_bytes, load.memory_total_bytes);
+    push(
+        "mem",
+        used as f64 / total.max(1) as f64,
+        share_short(used, total),
+    );
+    if let (Some(free), Some(total)) = (load.snapshots_free_bytes, load.snapshots_total_bytes) {
+        let used = 1.0 - free as f64 / total.max(1) as f64;
+        push("disk", used, format!("{} free", short_size(free)));
+    }
 }

@@ -5,24 +5,31 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::panes::state_sign;
-use super::text;
+use super::{Tree, TreeRow, TreeRowKey};
 use crate::actions::Pane;
-use crate::app::{App, Areas};
+use crate::areas::Areas;
 use crate::columns::Row as _;
 use crate::format::{self, count, size};
-use crate::lookup;
-use crate::tree::{TreeRow, TreeRowKey};
+use crate::pages::frame::{empty_line, page_border};
+use crate::pages::lists::{state_sign, state_style};
+use crate::pages::{DrawContext, NO_SNAPSHOTS, Page};
+use crate::widgets::text;
+use crate::world::World;
 use snapdeck_model::SnapshotName;
 
 /// Maximum width of branch and name.
 const MAX_NAME_WIDTH: usize = 56;
 
-pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
-    let theme = &app.theme;
-    let tree = &app.tree;
-    let focused = app.focus == Pane::Tree;
-    let mut block = super::page_border(app, Pane::Tree, area.width);
+pub(super) fn draw(
+    tree: &Tree,
+    context: &DrawContext<'_>,
+    frame: &mut Frame,
+    area: Rect,
+    areas: &mut Areas,
+) {
+    let theme = &context.appearance.theme;
+    let focused = context.focus == Pane::Tree;
+    let mut block = page_border(context, Pane::Tree, &tree.summary(Pane::Tree), area.width);
     let note = match &tree.parents {
         None => Some(" ◌ reading manifests ".to_owned()),
         Some((_, parents)) if parents.unread_count > 0 => Some(format!(
@@ -50,7 +57,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
     let mut lines: Vec<Line> = rows
         .into_iter()
         .map(|(row, item)| {
-            let line = row_line(app, item, room);
+            let line = row_line(context, item, room);
             match row == tree.list.row() && focused {
                 true => line.style(theme.selected),
                 false => line,
@@ -59,45 +66,46 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         .collect();
     if lines.is_empty() {
         let is_empty = tree.items.is_empty();
-        lines.push(super::empty_line(app, is_empty, super::NO_SNAPSHOTS));
+        lines.push(empty_line(context, is_empty, NO_SNAPSHOTS));
     }
     text::draw_lines(frame, inner, &lines);
 }
 
-fn row_line(app: &App, item: &TreeRow, room: usize) -> Line<'static> {
-    let theme = &app.theme;
-    let name = format::fit(item.text(), room.saturating_sub(item.branch.width()));
+fn row_line(context: &DrawContext<'_>, item: &TreeRow, room: usize) -> Line<'static> {
+    let (world, theme) = (context.world, &context.appearance.theme);
+    let room = room.saturating_sub(item.branch.width());
+    let name = format::fit_middle(item.text(), room);
     let branch = Span::styled(format!(" {}", item.branch), theme.dim);
     match &item.key {
         TreeRowKey::Snapshot(snapshot) => Line::from(vec![
             branch,
             Span::styled(name, theme.title),
-            Span::raw(format!("  {}", format_places(app, snapshot))),
+            Span::raw(format!("  {}", format_places(world, snapshot))),
         ]),
         TreeRowKey::Sandbox(host, id) => {
-            let sandbox = lookup::sandbox(&app.view, host, id);
-            let state = sandbox.map_or(String::new(), |sandbox| {
-                format!("{} {}", state_sign(sandbox.state), sandbox.state.label())
+            let sandbox = world.sandbox(host, id);
+            let (state, style) = sandbox.map_or_else(Default::default, |sandbox| {
+                let text = format!("  {} {}", state_sign(sandbox.state), sandbox.state.label());
+                (text, state_style(sandbox.state, theme))
             });
             Line::from(vec![
                 branch,
                 Span::raw(name),
-                Span::styled(format!("  {state}, on {host}"), theme.dim),
+                Span::styled(state, style),
+                Span::styled(format!(", on {host}"), theme.dim),
             ])
         }
     }
 }
 
 /// Returns the size and the locations of a snapshot.
-fn format_places(app: &App, name: &SnapshotName) -> String {
-    let files = app.view.hosts.iter().filter_map(|host| {
-        let snapshot = lookup::snapshot(&app.view, &host.name, name)?;
-        Some((host.name.to_string(), snapshot.size_bytes))
+fn format_places(world: &World, name: &SnapshotName) -> String {
+    let files = world.hosts().filter_map(|host| {
+        let bytes = world.snapshot_size(&host.name, name)?;
+        Some((host.name.to_string(), bytes))
     });
-    let object = app
-        .index
-        .size(name)
-        .map(|bytes| ("bucket".to_owned(), bytes));
+    let object = world.object_size(name);
+    let object = object.map(|bytes| ("bucket".to_owned(), bytes));
     let all: Vec<(String, u64)> = files.chain(object).collect();
     let Some(bytes) = all.iter().map(|(_, bytes)| *bytes).max() else {
         return "not found".to_owned();

@@ -1,0 +1,46 @@
+//! Requests of the state to the engine and to the event loop.
+
+use snapdeck_engine::{InterruptedId, JobId, PruneRequest};
+use snapdeck_model::{AnnotationsPatch, HostName, Operation, PrunePlan, SandboxId, SnapshotName};
+
+/// A request to the engine or to the event loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    Submit(Operation),
+    /// Run the operations one after the other.
+    Chain(Vec<Operation>),
+    /// Submit the operations together: pulls of one snapshot share one download.
+    SubmitAll(Vec<Operation>),
+    Cancel(JobId),
+    Dismiss(JobId),
+    /// Submit the operation; dismiss the job if it is accepted.
+    Retry(JobId, Operation),
+    /// Move the job by so many positions in the queue.
+    Shift(JobId, isize),
+    ResumeInterrupted(Vec<InterruptedId>),
+    DiscardInterrupted(Vec<InterruptedId>),
+    /// Copy the URL for a VNC viewer.
+    Viewer {
+        host: HostName,
+        sandbox: SandboxId,
+        /// Start a viewer, too.
+        open: bool,
+    },
+    Annotate {
+        host: Option<HostName>,
+        bucket: bool,
+        name: SnapshotName,
+        change: AnnotationsPatch,
+    },
+    Prune(PruneRequest, PrunePlan),
+    /// Copy to the clipboard.
+    Copy(String),
+    /// Stop this process until the shell continues it.
+    Suspend,
+    Refresh,
+    RunChecks,
+    /// Exit; running jobs are cancelled.
+    Quit,
+    /// Exit; running jobs stop and can be resumed at the next start.
+    Leave,
+}

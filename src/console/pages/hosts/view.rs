@@ -1,0 +1,244 @@
+//! Draws the hosts as a table with bars.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::{HostItem, Hosts};
+use crate::actions::Pane;
+use crate::areas::Areas;
+use crate::columns::{Column, HOST_COLUMNS, Row};
+use crate::format::{self, Distinction, short_size, size, wrap};
+use crate::lookup;
+use crate::pages::frame::{empty_line, page_border};
+use crate::pages::{DrawContext, Page};
+use crate::theme::Theme;
+use crate::widgets::gauge::gauge;
+use crate::widgets::link::format_link;
+use crate::widgets::table::{RowStyle, TableLayout};
+use crate::widgets::text;
+use snapdeck_engine::Link;
+
+/// Width of a bar, in columns.
+const BAR: usize = 8;
+
+pub(super) fn draw(
+    page: &Hosts,
+    context: &DrawContext<'_>,
+    frame: &mut Frame,
+    area: Rect,
+    areas: &mut Areas,
+) {
+    let theme = &context.appearance.theme;
+    let border = page_border(context, Pane::Hosts, &page.summary(Pane::Hosts), area.width);
+    let inner = border.draw(frame, area);
+    let [header, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(inner);
+    let table = TableLayout::new(
+        HOST_COLUMNS,
+        usize::from(inner.width),
+        page.widest(),
+        |_| true,
+    );
+    text::draw_lines(
+        frame,
+        header,
+        &[table.header(page.sort(Pane::Hosts), theme)],
+    );
+    let headers = table.header_areas(header);
+    let sortable = headers.filter(|(column, _)| column.is_sortable());
+    areas
+        .headers
+        .extend(sortable.map(|(column, area)| (Pane::Hosts, column, area)));
+    let window = page.list.window(usize::from(body.height));
+    areas.panes.push((Pane::Hosts, body, window.start));
+    let rows = window.filter_map(|row| Some((row, page.items.get(page.list.item(row)?)?)));
+    let rows: Vec<(usize, &HostItem)> = rows.collect();
+    let names: Vec<&str> = rows.iter().map(|(_, item)| item.text()).collect();
+    let distinctions = Distinction::between(&names);
+    let line = |((row, item), distinction): ((usize, &HostItem), Distinction)| {
+        let is_selected = row == page.list.row();
+        let mark = if is_selected && context.appearance.plain {
+            ">"
+        } else {
+            " "
+        };
+        let style = RowStyle {
+            selected: is_selected.then_some(match context.focus == Pane::Hosts {
+                true => theme.selected,
+                false => theme.selected_inactive,
+            }),
+            stale: lookup::is_stale(&item.host.link, item.host.last_scan).then_some(theme.dim),
+        };
+        table.row(
+            mark,
+            |column| cell(item, context, column),
+            distinction,
+            style,
+        )
+    };
+    let mut lines: Vec<Line> = rows.into_iter().zip(distinctions).map(line).collect();
+    if lines.is_empty() {
+        lines.push(empty_line(
+            context,
+            page.items.is_empty(),
+            " no host configured",
+        ));
+    }
+    text::draw_lines(frame, body, &lines);
+}
+
+fn cell(item: &HostItem, context: &DrawContext<'_>, column: Column) -> (String, Style) {
+    let theme = &context.appearance.theme;
+    let host = &item.host;
+    let since = context.world.link_since(&host.name);
+    let (sign, words, link_style) =
+        format_link(&host.link, host.last_scan, since, context.now, theme);
+    let plain = context.appearance.plain;
+    let unknown = || ("-".to_owned(), theme.dim);
+    match column {
+        Column::Sign => (sign.to_owned(), link_style),
+        Column::Name => (host.name.to_string(), theme.title),
+        Column::State => match words.is_empty() {
+            true => ("reachable".to_owned(), link_style),
+            false => (words, link_style),
+        },
+        Column::Dependents => (
+            format!("{}/{}", item.running, host.sandboxes.len()),
+            theme.text,
+        ),
+        Column::Cpus => match item
+            .load
+            .and_then(|load| Some((load.cpu_permille?, load.cpus)))
+        {
+            Some((permille, cpus)) => {
+                let share = f64::from(permille) / 1000.0;
+                bar(
+                    share,
+                    &format!("{:>3.0} % of {cpus}", share * 100.0),
+                    plain,
+                    theme,
+                )
+            }
+            None => unknown(),
+        },
+        Column::Memory => match item.load {
+            Some(load) => {
+                let share = share(load.memory_used_bytes, load.memory_total_bytes);
+                let text = format::share_short(load.memory_used_bytes, load.memory_total_bytes);
+                bar(share, &text, plain, theme)
+            }
+            None => unknown(),
+        },
+        Column::Size => match item
+            .load
+            .and_then(|load| Some((load.snapshots_free_bytes?, load.snapshots_total_bytes?)))
+        {
+            Some((free, total)) => {
+                let used = share(total.saturating_sub(free), total);
+                bar(used, &format!("{} free", short_size(free)), plain, theme)
+            }
+            None => unknown(),
+        },
+        Column::Base => {
+            let bytes = host.snapshots.iter().map(|snapshot| snapshot.size_bytes);
+            let bytes = bytes.fold(0, u64::saturating_add);
+            (
+                format!("{} · {}", host.snapshots.len(), short_size(bytes)),
+                theme.text,
+            )
+        }
+        _ => (String::new(), theme.text),
+    }
+}
+
+fn share(part: u64, total: u64) -> f64 {
+    part as f64 / total.max(1) as f64
+}
+
+/// Returns a bar with a text after it, in the colour of how full it is.
+fn bar(share: f64, text: &str, plain: bool, theme: &Theme) -> (String, Style) {
+    let style = load_style(share, theme);
+    match plain {
+        true => (text.to_owned(), style),
+        false => (format!("{} {text}", gauge(share, BAR)), style),
+    }
+}
+
+/// Returns the style of a share that is in use.
+pub(crate) fn load_style(share: f64, theme: &Theme) -> Style {
+    match share {
+        share if share >= 0.95 => theme.bad,
+        share if share >= 0.85 => theme.warn,
+        _ => theme.text,
+    }
+}
+
+pub(super) fn details(
+    item: &HostItem,
+    context: &DrawContext<'_>,
+    width: usize,
+) -> Vec<Line<'static>> {
+    let theme = &context.appearance.theme;
+    let host = &item.host;
+    let mut lines = vec![Line::from(vec![
+        Span::styled(format!(" {}", host.name), theme.title),
+        Span::styled(format!("  {}", host.uri), theme.dim),
+    ])];
+    if let Link::Down(error) = &host.link {
+        for line in wrap(&format!("✗ {error}"), width.saturating_sub(1)) {
+            lines.push(Line::styled(format!(" {line}"), theme.bad));
+        }
+    }
+    let mut push = |label: &str, text: String| {
+        lines.push(Line::from(vec![
+            Span::styled(format!("   {label:<10}"), theme.dim),
+            Span::raw(text),
+        ]));
+    };
+    push(
+        "sandboxes",
+        format!("{}, {} running", host.sandboxes.len(), item.running),
+    );
+    push("snapshots", host.snapshots.len().to_string());
+    if let Some(load) = item.load {
+        if let Some(permille) = load.cpu_permille {
+            push(
+                "CPU",
+                format!(
+                    "{} % of {}",
+                    permille / 10,
+                    format::count(load.cpus as usize, "CPU")
+                ),
+            );
+        }
+        push(
+            "memory",
+            format!(
+                "{} of {} in use",
+                size(load.memory_used_bytes),
+                size(load.memory_total_bytes)
+            ),
+        );
+        if let (Some(free), Some(total)) = (load.snapshots_free_bytes, load.snapshots_total_bytes) {
+            push(
+                "disk",
+                format!("{} of {} free for snapshots", size(free), size(total)),
+            );
+        }
+    }
+    for lock in host.locks.iter() {
+        let holder = match lock.holder.is_empty() {
+            true => String::new(),
+            false => format!(", by {}", lock.holder),
+        };
+        push("busy", format!("{}{holder}", lock.job));
+    }
+    if let Some(method) = host.running_method {
+        push(
+            "running",
+            format!("disks of running sandboxes are read by {}", method.as_str()),
+        );
+    }
+    lines
+}

@@ -1,0 +1,446 @@
+//! Draws jobs: phase, gauge, bytes, rate and remaining time; finished ones with their results.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
+
+use super::{JobRow, JobRowKey, JobSection, Jobs, format_time_ago, interrupted_job};
+use crate::actions::Pane;
+use crate::areas::Areas;
+use crate::columns::Row as _;
+use crate::dialog::{log_lines, outcome_text};
+use crate::format::{self, fit, wrap};
+use crate::pages::frame::{empty_line, page_border};
+use crate::pages::{DrawContext, Page, Subject};
+use crate::theme::Theme;
+use crate::widgets::gauge::{gauge, tall_graph};
+use crate::widgets::text;
+use crate::world::World;
+use snapdeck_engine::{HistoryEntry, InterruptedJob, JobResult, JobState, JobView};
+use snapdeck_model::Kind;
+
+/// Lines of the transfer graph.
+const GRAPH_HEIGHT: u16 = 3;
+/// A lower page has no transfer graph.
+const MIN_GRAPH_PAGE: u16 = 10;
+/// Columns of a section's label.
+const SECTION_WIDTH: usize = 13;
+
+pub(super) fn draw(
+    page: &Jobs,
+    context: &DrawContext<'_>,
+    frame: &mut Frame,
+    area: Rect,
+    areas: &mut Areas,
+) {
+    let (world, theme) = (context.world, &context.appearance.theme);
+    let focused = context.focus == Pane::JobsPage;
+    let border = page_border(
+        context,
+        Pane::JobsPage,
+        &page.summary(Pane::JobsPage),
+        area.width,
+    );
+    let inner = border.draw(frame, area);
+    if inner.is_empty() {
+        return;
+    }
+    let inner = draw_transfers(context, frame, inner);
+    let window = page.list.window(usize::from(inner.height));
+    areas.panes.push((Pane::JobsPage, inner, window.start));
+    let width = usize::from(inner.width).saturating_sub(SECTION_WIDTH);
+    let rows = window.filter_map(|row| {
+        let item = page.items.get(page.list.item(row)?)?;
+        Some((row, item))
+    });
+    let rows: Vec<(usize, &JobRow)> = rows.collect();
+    let name_width = |item: &JobRow| match item.key() {
+        JobRowKey::Job(id) => world.view().job(*id).map(|job| name(world, job).width()),
+        JobRowKey::Interrupted(_) | JobRowKey::Past(_) => Some(item.text().width()),
+    };
+    let widest = rows.iter().filter_map(|(_, item)| name_width(item)).max();
+    let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
+    let (mut lines, mut before) = (Vec::new(), None);
+    for (row, item) in rows {
+        let name = section_label(
+            page,
+            item,
+            before.replace(item.section) != Some(item.section),
+        );
+        let line = match item.key() {
+            JobRowKey::Interrupted(id) => interrupted_job(world.view(), *id)
+                .map(|job| interrupted_line(theme, job, room, width)),
+            JobRowKey::Past(ended_at) => world
+                .past_job(*ended_at)
+                .map(|entry| past_line(theme, entry, room, width)),
+            JobRowKey::Job(id) => {
+                let job = world.view().job(*id);
+                job.map(|job| line(context, job, room, width))
+            }
+        };
+        let mut line = line.unwrap_or_default();
+        line.spans
+            .insert(0, Span::styled(fit(&name, SECTION_WIDTH), theme.dim));
+        lines.push(match row == page.list.row() && focused {
+            true => select_line(line, theme.selected),
+            false => line,
+        });
+    }
+    if lines.is_empty() {
+        let is_empty = page.items.is_empty();
+        lines.push(empty_line(context, is_empty, " no jobs yet"));
+    }
+    text::draw_lines(frame, inner, &lines);
+}
+
+/// Draws the sum of all transfer rates over time; returns the area below. Nothing is drawn while no job runs.
+fn draw_transfers(context: &DrawContext<'_>, frame: &mut Frame, area: Rect) -> Rect {
+    let columns = usize::from(area.width.saturating_sub(2));
+    let rates = context.world.rates().totals(columns);
+    let Some(last) = rates.last().filter(|_| area.height >= MIN_GRAPH_PAGE) else {
+        return area;
+    };
+    if context.appearance.plain {
+        return area;
+    }
+    let theme = &context.appearance.theme;
+    let most = rates.iter().copied().fold(0.0, f64::max);
+    let text = format!(
+        " {} now, at most {} in the last {}",
+        format::rate(*last),
+        format::rate(most),
+        format::clock(std::time::Duration::from_secs(rates.len() as u64)),
+    );
+    let [graph, label, below] = ratatui::layout::Layout::vertical([
+        ratatui::layout::Constraint::Length(GRAPH_HEIGHT),
+        ratatui::layout::Constraint::Length(1),
+        ratatui::layout::Constraint::Min(0),
+    ])
+    .areas(area);
+    // The last rate is at the right edge.
+    let padding = " ".repeat(columns.saturating_sub(rates.len()) + 1);
+    let lines = tall_graph(&rates, 1.0, usize::from(GRAPH_HEIGHT)).into_iter();
+    let lines = lines.map(|line| Line::styled(format!("{padding}{line}"), theme.good));
+    text::draw_lines(frame, graph, &lines.collect::<Vec<_>>());
+    text::draw_lines(frame, label, &[Line::styled(text, theme.dim)]);
+    below
+}
+
+/// Returns the label before a row: the section in its first row; the position of each queued job.
+fn section_label(page: &Jobs, item: &JobRow, is_first: bool) -> String {
+    match item.section {
+        JobSection::Queued => {
+            let queue = page
+                .items
+                .iter()
+                .filter(|other| other.section == JobSection::Queued);
+            let at = queue.take_while(|other| other.key() != item.key()).count();
+            format!(" queued {}", at + 1)
+        }
+        _ if !is_first => String::new(),
+        JobSection::Interrupted => " interrupted".to_owned(),
+        JobSection::Running => " running".to_owned(),
+        JobSection::Finished => " finished".to_owned(),
+        JobSection::Earlier => " earlier".to_owned(),
+    }
+}
+
+fn interrupted_line(
+    theme: &Theme,
+    job: &InterruptedJob,
+    room: usize,
+    width: usize,
+) -> Line<'static> {
+    let note = format!(
+        "requested {}; t resumes, X discards",
+        format_time_ago(job.requested_at)
+    );
+    Line::from(vec![
+        Span::raw(" "),
+        Span::styled("↻", theme.warn),
+        Span::raw(format!(" {}  ", fit(&job.title, room))),
+        Span::styled(
+            format::clip(&note, width.saturating_sub(room + 5)),
+            theme.dim,
+        ),
+    ])
+}
+
+/// Adds the details of a job: title, result and log.
+pub(crate) fn push_details(
+    lines: &mut Vec<Line<'static>>,
+    context: &DrawContext<'_>,
+    subject: &Subject,
+    width: usize,
+) {
+    let (view, theme) = (context.world.view(), &context.appearance.theme);
+    let job = match subject {
+        Subject::Interrupted(id) => {
+            if let Some(job) = interrupted_job(view, *id) {
+                push_interrupted(lines, job, theme, width);
+            }
+            return;
+        }
+        Subject::Past(ended_at) => {
+            if let Some(entry) = context.world.past_job(*ended_at) {
+                push_past(lines, entry, theme, width);
+            }
+            return;
+        }
+        Subject::Job(id) => view.job(*id),
+        Subject::Sandbox(..) | Subject::Snapshot(..) | Subject::Host(_) => None,
+    };
+    let Some(job) = job else { return };
+    let title = format!(" job {}: {}", job.id.0, job.title());
+    lines.push(Line::styled(title, theme.title));
+    let result = match &job.state {
+        JobState::Failed(error) => Some((error.to_string(), theme.bad)),
+        JobState::Finished(outcome) => Some((outcome_text(outcome), theme.good)),
+        _ => None,
+    };
+    if let Some((text, style)) = result {
+        let wrapped = wrap(&text, width.saturating_sub(3)).into_iter();
+        lines.extend(wrapped.map(|line| Line::styled(format!("   {line}"), style)));
+    }
+    lines.extend(log_lines(job, theme, width));
+}
+
+fn result_style(result: JobResult, theme: &Theme) -> (&'static str, Style) {
+    match result {
+        JobResult::Finished => ("✓", theme.good),
+        JobResult::Cancelled => ("–", theme.warn),
+        JobResult::Failed => ("✗", theme.bad),
+    }
+}
+
+/// Returns the line of a job of an earlier run.
+fn past_line(theme: &Theme, entry: &HistoryEntry, room: usize, width: usize) -> Line<'static> {
+    let (sign, style) = result_style(entry.result, theme);
+    let mut text = format_time_ago(entry.ended_at);
+    if !entry.summary.is_empty() {
+        text.push_str(": ");
+        text.push_str(&entry.summary);
+    }
+    let text = format::clip(&text, width.saturating_sub(room + 5));
+    Line::from(vec![
+        Span::raw(" "),
+        Span::styled(sign, style),
+        Span::raw(format!(" {}  ", fit(&entry.title, room))),
+        Span::styled(text, theme.dim),
+    ])
+}
+
+fn push_past(lines: &mut Vec<Line<'static>>, entry: &HistoryEntry, theme: &Theme, width: usize) {
+    lines.push(Line::styled(format!(" {}", entry.title), theme.title));
+    let (_, style) = result_style(entry.result, theme);
+    for line in wrap(&entry.summary, width.saturating_sub(3)) {
+        lines.push(Line::styled(format!("   {line}"), style));
+    }
+    let mut text = format!("ended {}", format::timestamp(entry.ended_at));
+    if let Some(started) = entry.started_at {
+        text.push_str(&format!(", started {}", format::timestamp(started)));
+    }
+    if let Some(bytes) = entry.moved_bytes {
+        text.push_str(&format!(", {} moved", format::size(bytes)));
+    }
+    for line in wrap(&text, width.saturating_sub(3)) {
+        lines.push(Line::styled(format!("   {line}"), theme.dim));
+    }
+}
+
+fn push_interrupted(
+    lines: &mut Vec<Line<'static>>,
+    job: &InterruptedJob,
+    theme: &Theme,
+    width: usize,
+) {
+    lines.push(Line::styled(format!(" {}", job.title), theme.title));
+    let text = format!(
+        "Interrupted: snapdeck exited while this job was {} (requested {}, {}). A pull resumes, other jobs restart; the job fails if its sandbox, snapshot or object was replaced meanwhile.",
+        job.progress_label(),
+        format_time_ago(job.requested_at),
+        format::timestamp(job.requested_at)
+    );
+    for line in wrap(&text, width.saturating_sub(3)) {
+        lines.push(Line::raw(format!("   {line}")));
+    }
+}
+
+/// Returns the title of the pane: `Jobs · 2 running, 1 queued`.
+pub(crate) fn pane_title(world: &World) -> String {
+    let jobs = &world.view().jobs;
+    let count =
+        |wanted: fn(&JobState) -> bool| jobs.iter().filter(|job| wanted(&job.state)).count();
+    let counts = [
+        (
+            count(|state| matches!(state, JobState::Running | JobState::Cancelling)),
+            "running",
+        ),
+        (count(|state| matches!(state, JobState::Queued)), "queued"),
+        (count(JobState::is_finished), "finished"),
+    ];
+    let shown = counts.iter().filter(|(count, _)| *count > 0);
+    let texts: Vec<String> = shown
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    format!(" Jobs · {} ", texts.join(", "))
+}
+
+/// Draws the jobs of the pane below the lists.
+pub(crate) fn draw_pane(
+    page: &Jobs,
+    context: &DrawContext<'_>,
+    frame: &mut Frame,
+    inner: Rect,
+    areas: &mut Areas,
+) {
+    let world = context.world;
+    let jobs = &world.view().jobs;
+    let height = usize::from(inner.height);
+    let mut window = page.pane.window(height);
+    if context.focus != Pane::Jobs {
+        // Without the focus the list shows the jobs from the first unfinished one on.
+        let active = jobs.iter().position(|job| !job.state.is_finished());
+        let end = jobs.len();
+        let start = active.unwrap_or(end).min(end.saturating_sub(height));
+        window = start..(start + height).min(end);
+    }
+    let width = usize::from(inner.width);
+    let shown = jobs.get(window.clone()).unwrap_or_default();
+    let widest = shown.iter().map(|job| name(world, job).width()).max();
+    let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
+    let line = |row: usize| {
+        let job = jobs.get(row)?;
+        let selected = row == page.pane.row() && context.focus == Pane::Jobs;
+        let mut line = line(context, job, room, width);
+        if let Some(first) = line
+            .spans
+            .first_mut()
+            .filter(|_| selected && context.appearance.plain)
+        {
+            *first = Span::raw(">");
+        }
+        Some(match selected {
+            true => select_line(line, context.appearance.theme.selected),
+            false => line,
+        })
+    };
+    areas.panes.push((Pane::Jobs, inner, window.start));
+    let lines: Vec<Line> = window.filter_map(line).collect();
+    text::draw_lines(frame, inner, &lines);
+}
+
+/// Returns the line in the style of a selected row. Other colours would make a patchwork of it.
+fn select_line(line: Line<'static>, selected: Style) -> Line<'static> {
+    let spans = line.spans.into_iter();
+    let spans: Vec<Span> = spans
+        .map(|span| Span::styled(span.content, selected))
+        .collect();
+    Line::from(spans).style(selected)
+}
+
+/// Returns the line of a job in `width` columns, `room` of them for its name.
+fn line(context: &DrawContext<'_>, job: &JobView, room: usize, width: usize) -> Line<'static> {
+    let (theme, now) = (&context.appearance.theme, context.now);
+    let (sign, style) = match &job.state {
+        JobState::Queued => ("◌", theme.dim),
+        JobState::Running => ("●", theme.good),
+        JobState::Cancelling => ("◐", theme.warn),
+        JobState::Finished(_) => ("✓", theme.good),
+        JobState::Failed(error) if error.kind() == Kind::Cancelled => ("–", theme.warn),
+        JobState::Failed(_) => ("✗", theme.bad),
+    };
+    let mut spans = vec![
+        Span::raw(" "),
+        Span::styled(sign, style),
+        Span::raw(format!(" {}  ", fit(&name(context.world, job), room))),
+    ];
+    let rest = width.saturating_sub(room + 5);
+    spans.extend(match &job.state {
+        JobState::Queued => vec![Span::styled("queued", theme.dim)],
+        JobState::Running => running_line(context, job, rest, style),
+        JobState::Cancelling => {
+            let phase = job.progress().phase.as_str();
+            vec![Span::styled(format!("cancelling ({phase})"), style)]
+        }
+        JobState::Finished(outcome) => {
+            let duration = duration_text(job, now)
+                .map(|duration| format!(" in {duration}"))
+                .unwrap_or_default();
+            vec![Span::raw(format::clip(
+                &format!("finished{duration}: {}", outcome_text(outcome)),
+                rest,
+            ))]
+        }
+        JobState::Failed(error) => {
+            vec![Span::styled(format::clip(&error.to_string(), rest), style)]
+        }
+    });
+    Line::from(spans)
+}
+
+/// Returns the job's title, with the host if the title does not name it and there are several.
+fn name(world: &World, job: &JobView) -> String {
+    let title = job.title();
+    match (job.operation.host(), job.operation.sandbox()) {
+        (Some(host), Some(_)) if world.view().hosts.len() > 1 => format!("{title} · {host}"),
+        _ => title,
+    }
+}
+
+fn duration_text(job: &JobView, now: std::time::Instant) -> Option<String> {
+    let ended = job.ended_at.unwrap_or(now);
+    Some(format::clock(
+        ended.saturating_duration_since(job.started_at?),
+    ))
+}
+
+/// Returns the progress of a running job, as much of it as fits.
+fn running_line(
+    context: &DrawContext<'_>,
+    job: &JobView,
+    room: usize,
+    style: Style,
+) -> Vec<Span<'static>> {
+    let (rates, plain) = (context.world.rates(), context.appearance.plain);
+    let progress = job.progress();
+    let mut parts = vec![fit(progress.phase.as_str(), 11)];
+    let percent = progress.percent();
+    if let Some(percent) = percent {
+        let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
+        if !plain {
+            parts.push(gauge(share, if room >= 60 { 10 } else { 8 }));
+        }
+        parts.push(format!("{percent:>3} %"));
+        parts.push(format::share(progress.done_bytes, progress.total_bytes));
+    } else if progress.done_bytes > 0 {
+        parts.push(format::size(progress.done_bytes));
+    }
+    if let Some(rate) = rates.rate(job.id).filter(|_| progress.done_bytes > 0) {
+        parts.push(format::rate(rate));
+        if let Some(remaining) = rates.time_remaining(job.id, progress) {
+            parts.push(format!("{} left", format::clock(remaining)));
+        }
+        if !plain {
+            parts.push(rates.graph(job.id));
+        }
+    }
+    let mut spans = Vec::new();
+    let mut used = 0;
+    for (at, part) in parts.into_iter().enumerate() {
+        used += part.width() + 2;
+        if used > room + 2 {
+            break;
+        }
+        let style = if at == 1 && percent.is_some() && !plain {
+            style
+        } else {
+            Style::new()
+        };
+        spans.push(Span::styled(part, style));
+        spans.push(Span::raw("  "));
+    }
+    spans
+}
