@@ -181,7 +181,7 @@ fn the_first_push_in_the_demo_takes_at_most_six_keys() {
 fn every_page_opens_with_one_key_and_closes_with_esc() {
     let world = World::new();
     let mut screen = Screen::open(&world.command(&["demo"]));
-    screen.wait(&["build-02", "winserver-base", "winserver-tools-v1"]);
+    screen.wait(&["build-02", "winserver-base", "r-tools-v1"]);
     for (keys, expected) in [
         ("?", &["┌ help", "Create a snapshot"][..]),
         (":", &["┌ :", "enter run"]),

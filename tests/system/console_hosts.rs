@@ -92,7 +92,7 @@ fn one_host_or_all_hosts_are_listed() {
 
     // Actions on a row apply to its host.
     screen.press("pgolden\r");
-    screen.wait(&["✓ push", "golden.qcow2", "0 of 2"]);
+    screen.wait(&["✓ push", "golden.qcow2", "golden "]);
     screen.press("\t/beta\r");
     screen.wait(&["Snapshots 1 of 2"]);
     screen.press("d");

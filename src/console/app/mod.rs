@@ -410,10 +410,8 @@ impl App {
 
     /// Updates the rows of the open page and the jobs.
     fn update_page(&mut self) {
-        self.pages.jobs.update(&self.world);
-        if self.list != Pane::JobsPage {
-            self.pages.with_mut(self.list).update(&self.world);
-        }
+        self.pages.jobs.update_pane(&self.world);
+        self.pages.with_mut(self.list).update(&self.world);
     }
 
     pub(crate) fn on_loads(

@@ -61,13 +61,13 @@ fn interrupted_jobs_are_offered_at_the_next_start() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["2 jobs were not finished when"]);
     screen.press("tJ");
-    screen.wait(&["Jobs page (2)", "finished", "one.qcow2", "two.qcow2"]);
+    screen.wait(&["Jobs page 2", "finished", "one.qcow2", "two.qcow2"]);
     assert!(world.is_in_bucket("one") && world.is_in_bucket("two"));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
     // Finished jobs are not offered.
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["shut off"]);
+    screen.wait(&["Jobs page 2", "earlier"]);
     assert!(!screen.text().contains("last exited"));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
@@ -148,7 +148,7 @@ fn queued_jobs_are_reordered_and_a_cancelled_job_is_retried() {
     let mut screen = Screen::open(&world.command(&[]));
     push_two(&mut screen);
     screen.press("jpthree\r");
-    screen.wait(&["three", "(3)"]);
+    screen.wait(&["three", "2 queued"]);
     screen.press("J");
     screen.wait_for("the third job is the last of the queue", |text| {
         row(text, "queued 2").contains("three")

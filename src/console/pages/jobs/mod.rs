@@ -108,6 +108,12 @@ impl Jobs {
         self.list.update(&self.items);
     }
 
+    /// Updates the pane, which is shown on other pages.
+    pub(crate) fn update_pane(&mut self, world: &World) {
+        self.jobs.clone_from(&world.view().jobs);
+        self.pane.update(&self.jobs);
+    }
+
     fn current(&self) -> Option<JobRowKey> {
         self.list.current(&self.items).map(|item| item.key)
     }
@@ -135,8 +141,6 @@ pub(crate) fn interrupted_job(view: &View, id: InterruptedId) -> Option<&Interru
 
 impl Page for Jobs {
     fn update(&mut self, world: &World) {
-        self.jobs.clone_from(&world.view().jobs);
-        self.pane.update(&self.jobs);
         self.rebuild(world);
     }
 
