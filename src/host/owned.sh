@@ -52,10 +52,9 @@ make)
   if message=$(mkdir -m 700 -- "$1" 2>&1); then
     enter "$1" && is_private . && [ -z "$(ls -A)" ] ||
       fail "Device or resource busy: $1 was replaced while it was created"
-    # On the disk first: after a failure of the file system an empty mark would prove nothing.
-    (set -C && printf '%s' "$3" >"./$mark") && sync -- "./$mark" &&
+    write_mark "$3" &&
       { [ -z "$2" ] || { mkdir -m 700 ./run && chown -- "$2" ./run && share_run; }; } && chmod "$mode" . || {
-      rm -rf -- "./$mark" ./run
+      rm -rf -- "./$mark" "./$mark.new" ./run
       cd / && rmdir -- "$1"
       exit 1
     }
@@ -109,20 +108,24 @@ publish_overlay)
   sync -- ..
   ;;
 
-# list_backups DIR: name and mark of each directory of a backup, each followed by NUL.
+# list_backups DIR: name and mark of each directory of a backup, each followed by NUL. The mark is empty if the creation was
+# interrupted.
 list_backups)
   for dir in "$1"/.*.backup; do
     (
-      enter "$dir" && is_file "./$mark" || exit 0
-      printf '%s\0%s\0' "${dir##*/}" "$(head -c 1001 -- "./$mark" | tr -d '\0')"
+      enter "$dir" || exit 0
+      text=
+      is_unmarked || { is_file "./$mark" && text=$(head -c 1001 -- "./$mark" | tr -d '\0'); } || exit 0
+      printf '%s\0%s\0' "${dir##*/}" "$text"
     )
   done
   ;;
 
-# remove DIR ID: a missing directory is fine.
+# remove DIR ID: a missing directory is fine. The caller has recorded DIR and ID before the creation, which may have been
+# interrupted before the mark was written.
 remove)
   [ -e "$1" ] || [ -L "$1" ] || exit 0
-  enter "$1" && has_mark_id "$2" || fail 'snapdeck did not create it'
+  enter "$1" && { has_mark_id "$2" || { [ -n "$2" ] && is_unmarked; }; } || fail 'snapdeck did not create it'
   remove_entered "$1"
   ;;
 

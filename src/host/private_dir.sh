@@ -12,6 +12,17 @@ is_private() {
 }
 # has_mark_id ID: the mark in the working directory has this id.
 has_mark_id() { [ -n "$1" ] && is_file "./$mark" && head -c 1000 -- "./$mark" | grep -qF "\"id\":\"$1\""; }
+# is_unmarked: the working directory is one whose creation was interrupted: only this user can change it, and it has nothing
+# but a mark that was not finished.
+is_unmarked() {
+  is_private . && [ ! -s "./$mark" ] || return 1
+  case $(ls -A) in '' | "$mark" | "$mark.new") ;; *) return 1 ;; esac
+}
+# write_mark TEXT: on the disk first, since after a failure of the file system an empty mark would prove nothing.
+write_mark() {
+  rm -f -- "./$mark.new" && printf '%s' "$1" >"./$mark.new" && sync -- "./$mark.new" &&
+    mv -fT -- "./$mark.new" "./$mark" && sync -- .
+}
 # enter_own DIR ID: enters the directory with this mark if only this user can change what is in it.
 enter_own() {
   enter "$1" && has_mark_id "$2" || fail "$1: snapdeck did not create it"
@@ -44,9 +55,7 @@ make_pull() {
   is_private . || busy "$1 belongs to another user, or is not private"
   if is_file "./$mark"; then return; fi
   case $(ls -A) in '' | "$mark.new") ;; *) busy "$1 exists, and snapdeck did not create it" ;; esac
-  # On the disk first: after a failure of the file system an empty mark would prove nothing.
-  rm -f -- "./$mark.new" && printf '%s' "$2" >"./$mark.new" && sync -- "./$mark.new" && mv -fT -- "./$mark.new" "./$mark" &&
-    sync -- . && return
+  write_mark "$2" && return
   rm -f -- "./$mark.new"
   [ -z "$made" ] || { cd / && rmdir -- "$1"; }
   exit 1

@@ -33,11 +33,12 @@ const MAX_OUTPUT_BYTES: usize = 4 << 20;
 /// Hexadecimal digits of a name; the path of a socket below is limited to 107 bytes.
 const NAME_DIGITS: usize = 8;
 
-/// A directory with a mark.
+/// A directory with the mark of a snapdeck.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MarkedDir {
     pub name: String,
-    pub mark: OwnerMark,
+    /// `None`: its creation was interrupted.
+    pub mark: Option<OwnerMark>,
 }
 
 /// The directories of jobs on a host.
@@ -284,7 +285,7 @@ impl ScratchDirs<'_> {
         }
     }
 
-    /// Returns all directories of backups that have a mark.
+    /// Returns all directories of backups that have a mark, and private ones that have nothing.
     ///
     /// # Errors
     /// `Unreachable`.
@@ -297,9 +298,12 @@ impl ScratchDirs<'_> {
         let mut fields = output.stdout.split(|byte| *byte == 0);
         let mut dirs = Vec::new();
         while let [Some(name), Some(mark)] = std::array::from_fn(|_| fields.next()) {
-            let name = String::from_utf8(name.to_vec()).ok();
-            if let (Some(name), Some(mark)) = (name, OwnerMark::parse(mark)) {
-                dirs.push(MarkedDir { name, mark });
+            let Ok(name) = String::from_utf8(name.to_vec()) else {
+                continue;
+            };
+            match OwnerMark::parse(mark) {
+                None if !mark.is_empty() => {}
+                mark => dirs.push(MarkedDir { name, mark }),
             }
         }
         Ok(dirs)

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use virt::domain::Domain;
 
 use super::Backups;
+use crate::scratch::MarkedDir;
 use crate::{CALL_TIMEOUT, domain};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState};
 
@@ -31,7 +32,7 @@ pub struct StaleBackup {
     pub id: SandboxId,
     /// The directory of its files.
     pub dir: String,
-    /// Id in the mark of the directory.
+    /// Id in the mark of the directory, or in the record of a directory without one.
     pub(crate) mark_id: String,
 }
 
@@ -55,7 +56,8 @@ pub(super) fn dir_name(path: &str) -> &str {
 }
 
 impl Backups<'_> {
-    /// Returns the backups that this snapdeck, or an earlier process of it, has begun: those with a recorded mark. One may
+    /// Returns the backups that this snapdeck, or an earlier process of it, has begun: those with a recorded mark, and recorded
+    /// directories without one, whose creation was interrupted. One may
     /// belong to a running process: take the sandbox's lock before you change it.
     ///
     /// # Errors
@@ -64,11 +66,17 @@ impl Backups<'_> {
         let parent = &self.host.settings.sandboxes_dir;
         let (location, records) = (self.host.location(), &self.host.records);
         let dirs = self.host.scratch_dirs().backups().await?.into_iter();
-        let dirs = dirs.map(|dir| (format!("{parent}/{}", dir.name), dir.mark.id));
-        Ok(dirs
-            .filter(|(path, id)| records.contains(location, path, id))
-            .filter_map(|(path, id)| StaleBackup::from_dir(&path, &id))
-            .collect())
+        let stale = |dir: MarkedDir| {
+            let path = format!("{parent}/{}", dir.name);
+            // The path is recorded before the directory is created.
+            let id = match dir.mark {
+                Some(mark) => mark.id,
+                None => records.find_id(location, &path)?,
+            };
+            let is_ours = records.contains(location, &path, &id);
+            StaleBackup::from_dir(&path, &id).filter(|_| is_ours)
+        };
+        Ok(dirs.filter_map(stale).collect())
     }
 
     /// Ends a backup, resumes its sandbox if it is still paused by snapdeck, removes the directory, and returns a log line.

@@ -190,7 +190,7 @@ fn user_keymaps_and_themes_are_applied_or_refused_with_the_line() {
     let world = World::new();
     world.snapshot("base", 1);
     let keymap = world.dir.join("keymap.toml");
-    std::fs::write(&keymap, "quit = [\"Z Z\"]\nhelp = [\"c\"]\n").unwrap();
+    std::fs::write(&keymap, "quit = [\"Q Q\"]\nhelp = [\"c\"]\n").unwrap();
     let mut screen = open_console(&world, &[], &[]);
     screen.wait(&["c is now help, no longer create"]);
     screen.press("\u{1b}");
@@ -199,9 +199,9 @@ fn user_keymaps_and_themes_are_applied_or_refused_with_the_line() {
     screen.wait(&["┌ help"]);
     screen.press("\u{1b}");
     screen.wait_for("the help is closed", |text| !text.contains("┌ help"));
-    screen.press("Z");
-    screen.wait(&["Z … · esc cancel", "Z quit"]);
-    screen.press("Z");
+    screen.press("Q");
+    screen.wait(&["Q … · esc cancel", "Q quit"]);
+    screen.press("Q");
     assert_eq!(screen.wait_for_exit(), 0);
 
     std::fs::write(&keymap, "\nqiut = [\"Z\"]\n").unwrap();

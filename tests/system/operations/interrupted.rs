@@ -1,9 +1,11 @@
 //! Cancelled, failed or killed operations: a paused guest is resumed, and no temporary files remain.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::common::{
-    State, World, kill_with_watchdogs, only_local, output, sha256, signal, wait_for_exit,
+    State, World, exists, kill_with_watchdogs, only_local, output, sha256, signal, wait_for_exit,
     wait_until,
 };
 use crate::operations::assert_no_temporary_files;
@@ -105,6 +107,46 @@ fn the_next_create_resumes_a_guest_whose_watchdog_was_killed_too() {
     let hidden = world.names("sandboxes").into_iter();
     let left: Vec<String> = hidden.filter(|name| name.ends_with(".backup")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_directory_whose_creation_was_interrupted_is_removed_only_if_it_is_recorded() {
+    let (world, id) = World::with_sandbox(State::Off);
+    let sandboxes = world.path("sandboxes");
+    let make = |name: &str, mark: Option<&str>| {
+        let dir = format!("{sandboxes}/.{id}.{name}.backup");
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
+        if let Some(mark) = mark {
+            std::fs::write(format!("{dir}/{mark}"), "").unwrap();
+        }
+        dir
+    };
+    // Killed before the mark, with an empty mark of an earlier version, and while the mark was written.
+    let recorded = [
+        make("0000000a", None),
+        make("0000000b", Some(".snapdeck-owner")),
+        make("0000000c", Some(".snapdeck-owner.new")),
+    ];
+    let others = [make("0000000d", None), make("0000000e", Some("keep.qcow2"))];
+    let records = world.dir.join("home/.local/state/snapdeck/owned");
+    std::fs::create_dir_all(&records).unwrap();
+    for path in recorded.iter().chain(&others[1..]) {
+        let number = path.trim_end_matches(".backup").rsplit('.').next().unwrap();
+        let record = serde_json::json!({
+            "location": world.uri(), "path": path, "id": format!("{number:0>32}"), "created": jiff::Timestamp::now(),
+        });
+        let file = records.join(format!("{number:0>32}.json"));
+        std::fs::write(&file, record.to_string()).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    }
+    world.snapdeck(&["push", &id, "app"]).ok();
+    for dir in &recorded {
+        assert!(!exists(dir), "{dir} is left");
+    }
+    for dir in &others {
+        assert!(exists(dir), "{dir} was removed");
+    }
 }
 
 #[test]
