@@ -120,7 +120,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
             "more",
             &["o"],
             SCREEN_PANES,
-            "Open the sandbox menu: pause, save, restore, force off, destroy, ...",
+            "Open the sandbox menu: restart, pause, save, clone, rename, force off, ...",
         ),
         "restart reboot reset save hibernate restore resume force off kill rename clone autostart",
     )),

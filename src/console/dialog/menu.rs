@@ -6,25 +6,50 @@ use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::text::{Line, Span};
 
 use super::confirm_verb::{ConfirmVerb, sandbox_names};
+use super::sandbox_form::SandboxForm;
 use super::{Content, Context, Dialog, DialogReply};
 use crate::command::Command;
 use crate::format::fit;
 use crate::lookup;
 use snapdeck_engine::View;
-use snapdeck_model::{Danger, HostName, SandboxId, SandboxState, SandboxVerb};
+use snapdeck_model::{Danger, HostName, SandboxId, SandboxState, SandboxVerb, VerbKind};
+
+/// An entry of the menu.
+#[derive(Debug, Clone, Copy)]
+enum Entry {
+    Verb(SandboxVerb),
+    /// A verb of one sandbox that opens a form for its values.
+    Form(VerbKind),
+}
 
 /// The letters, which are those of the list if it has a key for the verb.
-const VERBS: &[(char, SandboxVerb)] = &[
-    ('s', SandboxVerb::Start),
-    ('S', SandboxVerb::STOP),
-    ('f', SandboxVerb::ForceOff),
-    ('z', SandboxVerb::Pause),
-    ('r', SandboxVerb::Resume),
-    ('w', SandboxVerb::Save),
-    ('t', SandboxVerb::Restore),
-    ('x', SandboxVerb::DropSaved),
-    ('d', SandboxVerb::Destroy),
+const ENTRIES: &[(char, Entry)] = &[
+    ('s', Entry::Verb(SandboxVerb::Start)),
+    ('S', Entry::Verb(SandboxVerb::STOP)),
+    ('b', Entry::Verb(SandboxVerb::RESTART)),
+    ('f', Entry::Verb(SandboxVerb::ForceOff)),
+    ('B', Entry::Verb(SandboxVerb::Reset)),
+    ('z', Entry::Verb(SandboxVerb::Pause)),
+    ('r', Entry::Verb(SandboxVerb::Resume)),
+    ('w', Entry::Verb(SandboxVerb::Save)),
+    ('t', Entry::Verb(SandboxVerb::Restore)),
+    ('x', Entry::Verb(SandboxVerb::DropSaved)),
+    ('c', Entry::Form(VerbKind::Clone)),
+    ('n', Entry::Form(VerbKind::Rename)),
+    ('m', Entry::Form(VerbKind::Set)),
+    ('a', Entry::Verb(SandboxVerb::Autostart { enabled: true })),
+    ('A', Entry::Verb(SandboxVerb::Autostart { enabled: false })),
+    ('d', Entry::Verb(SandboxVerb::Destroy)),
 ];
+
+impl Entry {
+    fn kind(self) -> VerbKind {
+        match self {
+            Self::Verb(verb) => verb.kind(),
+            Self::Form(kind) => kind,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct SandboxMenu {
@@ -62,7 +87,11 @@ impl SandboxMenu {
                 states.push(state);
             }
         }
-        let obstacle = |verb: SandboxVerb| {
+        let obstacle = |entry: Entry| {
+            if matches!(entry, Entry::Form(_)) && self.ids.len() > 1 {
+                return Some("only possible for one sandbox".to_owned());
+            }
+            let verb = entry.kind();
             let mut obstacles = states.iter().map(|state| match state {
                 Some(state) => verb.obstacle(*state),
                 None => Some("it no longer exists".to_owned()),
@@ -70,14 +99,21 @@ impl SandboxMenu {
             let first = obstacles.next()?;
             first.filter(|_| obstacles.all(|obstacle| obstacle.is_some()))
         };
-        VERBS.iter().map(|(_, verb)| obstacle(*verb)).collect()
+        ENTRIES.iter().map(|(_, entry)| obstacle(*entry)).collect()
     }
 
     fn run(&self, row: usize, view: &Arc<View>) -> DialogReply {
         let is_possible = matches!(self.obstacles.get(row), Some(None));
-        match VERBS.get(row).filter(|_| is_possible) {
-            Some((_, verb)) => confirm_or_run(*verb, self.ids.clone(), view),
-            None => DialogReply::Stay,
+        match (
+            ENTRIES.get(row).filter(|_| is_possible),
+            self.ids.as_slice(),
+        ) {
+            (Some((_, Entry::Verb(verb))), _) => confirm_or_run(*verb, self.ids.clone(), view),
+            (Some((_, Entry::Form(kind))), [(host, id)]) => {
+                let form = SandboxForm::new(*kind, host.clone(), id.clone(), view);
+                DialogReply::Replace(Box::new(form))
+            }
+            _ => DialogReply::Stay,
         }
     }
 }
@@ -95,20 +131,20 @@ impl Dialog for SandboxMenu {
     }
 
     fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
-        let last = VERBS.len() - 1;
+        let last = ENTRIES.len() - 1;
         match key.code {
             KeyCode::Up | KeyCode::BackTab | KeyCode::Char('k') => {
                 self.row = self.row.checked_sub(1).unwrap_or(last);
             }
             KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => {
-                self.row = (self.row + 1) % VERBS.len();
+                self.row = (self.row + 1) % ENTRIES.len();
             }
             KeyCode::Home | KeyCode::Char('g') => self.row = 0,
             KeyCode::End | KeyCode::Char('G') => self.row = last,
             KeyCode::Enter => return self.run(self.row, context.view),
             KeyCode::Char('q') => return DialogReply::close(),
             KeyCode::Char(typed) => {
-                return match VERBS.iter().position(|(letter, _)| *letter == typed) {
+                return match ENTRIES.iter().position(|(letter, _)| *letter == typed) {
                     Some(row) => self.run(row, context.view),
                     None => DialogReply::Ignored,
                 };
@@ -130,7 +166,8 @@ impl Dialog for SandboxMenu {
     fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
         let theme = context.theme;
         let mut content = Content::new(sandbox_names(&self.ids), context, width);
-        for (row, ((letter, verb), obstacle)) in VERBS.iter().zip(&self.obstacles).enumerate() {
+        for (row, ((letter, entry), obstacle)) in ENTRIES.iter().zip(&self.obstacles).enumerate() {
+            let verb = entry.kind();
             let (key, style) = match (row == self.row, obstacle) {
                 (true, _) => (theme.selected, theme.selected),
                 (false, None) => (theme.key, theme.text),
@@ -141,7 +178,7 @@ impl Dialog for SandboxMenu {
             }
             let text = format!(
                 "{} {}",
-                fit(verb.as_str(), 11),
+                fit(verb.as_str(), 17),
                 obstacle.as_deref().unwrap_or(verb.effect())
             );
             content.push_target(row);

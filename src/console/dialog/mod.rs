@@ -20,6 +20,7 @@ mod pull;
 mod pull_plan;
 mod quit;
 mod remove;
+mod sandbox_form;
 mod screen;
 mod snapshot_locations;
 mod text_input;

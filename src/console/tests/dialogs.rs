@@ -186,7 +186,7 @@ fn the_menu_is_used_with_arrows_and_enter() {
     press(&mut app, KeyCode::Enter);
     assert!(screen(&mut app, 80, 24).contains("stop config-vm on alpha"));
     press(&mut app, KeyCode::Esc);
-    keys(&mut app, "ojj");
+    keys(&mut app, "ojjjj");
     let commands = press(&mut app, KeyCode::Enter);
     let [Command::SubmitAll(operations)] = &commands[..] else {
         panic!("{commands:?}")

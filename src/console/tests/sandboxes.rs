@@ -224,6 +224,44 @@ fn the_menu_lists_all_verbs_and_dims_impossible_ones() {
     );
 }
 
+#[test]
+fn verbs_with_values_open_a_form_from_the_menu() {
+    let mut app = app(populated());
+    press(&mut app, KeyCode::End);
+    keys(&mut app, "on");
+    // The present id is proposed, which is not a new one.
+    assert!(press(&mut app, KeyCode::Enter).is_empty());
+    keys(&mut app, "sandbox-002");
+    assert!(screen(&mut app, 80, 24).contains("sandbox-002 already exists on alpha"));
+    assert!(press(&mut app, KeyCode::Enter).is_empty());
+    keys(&mut app, "b");
+    let (host, id) = ("alpha".parse().unwrap(), "sandbox-004".parse().unwrap());
+    let rename = Operation::RenameSandbox {
+        host,
+        id,
+        new_id: "sandbox-002b".parse().unwrap(),
+    };
+    assert_eq!(press(&mut app, KeyCode::Enter), [Command::Submit(rename)]);
+    keys(&mut app, "om");
+    assert!(screen(&mut app, 80, 24).contains("Memory: 4G"));
+    keys(&mut app, "6");
+    let set = SandboxVerb::Set {
+        cpus: Some(6),
+        memory_bytes: Some(4 << 30),
+    };
+    let set = Command::Submit(sandbox_operation("sandbox-004", set));
+    assert_eq!(press(&mut app, KeyCode::Enter), [set]);
+    // A running sandbox cannot be cloned, and several cannot be renamed.
+    press(&mut app, KeyCode::Home);
+    assert!(keys(&mut app, "oc").is_empty());
+    assert!(!screen(&mut app, 80, 24).contains("New id:"));
+    press(&mut app, KeyCode::Esc);
+    press(&mut app, KeyCode::End);
+    press(&mut app, KeyCode::Up);
+    keys(&mut app, "  o");
+    assert!(screen(&mut app, 120, 40).contains("only possible for one sandbox"));
+}
+
 fn new(id: &str, snapshot: &str, storage_bytes: Option<u64>) -> Operation {
     Operation::CreateSandbox {
         host: "alpha".parse().unwrap(),
