@@ -24,7 +24,7 @@ use snapdeck_model::Kind;
 /// Lines of the transfer graph.
 const GRAPH_HEIGHT: u16 = 3;
 /// A lower page has no transfer graph.
-const MIN_GRAPH_PAGE: u16 = 10;
+const MIN_GRAPH_PAGE: u16 = GRAPH_HEIGHT + 2;
 /// Columns of a section's label.
 const SECTION_WIDTH: usize = 13;
 
