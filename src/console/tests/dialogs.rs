@@ -201,7 +201,7 @@ fn the_menu_is_used_with_arrows_and_enter() {
     assert!(screen(&mut app, 80, 24).contains("destroy config-vm on alpha"));
     press(&mut app, KeyCode::Esc);
     // Restore, which is not possible.
-    keys(&mut app, "okkk");
+    keys(&mut app, "ojjjjjjj");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
     assert_eq!(app.layers().len(), 1);
 }

@@ -51,8 +51,8 @@ fn the_errors_of_a_program() {
     checked(&api, api.get("/jobs"));
 
     let mut screen = open(&world, &world.command(&[]), true);
-    screen.wait(&[&id, "app", "absent"]);
-    screen.press("\t\tl");
+    screen.wait(&[&id, "app2", "↓"]);
+    screen.press("\t\tf");
     screen.wait(&["pull to", "y pull"]);
     screen.press("y");
     screen.wait(&["✗ pull"]);

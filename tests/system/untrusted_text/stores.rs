@@ -116,7 +116,7 @@ fn keys_tags_and_uploads() {
         snapdeck(&world, args);
     }
     let mut screen = open(&world, &world.command(&[]), false);
-    screen.wait(&["app", "absent"]);
+    screen.wait(&["app", "↓"]);
     screen.press("\t\t");
     screen.wait(&["key", "app.qcow2"]);
     quit(&world, screen);
