@@ -194,7 +194,9 @@ fn user_keymaps_and_themes_are_applied_or_refused_with_the_line() {
     let mut screen = open_console(&world, &[], &[]);
     screen.wait(&["c is now help, no longer create"]);
     screen.press("\u{1b}");
-    screen.wait(&["c help"]);
+    screen.wait_for("the message is gone", |text| {
+        text.contains("c help") && !text.contains("· keymap.toml")
+    });
     screen.press("c");
     screen.wait(&["┌ help"]);
     screen.press("\u{1b}");
