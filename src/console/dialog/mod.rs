@@ -11,6 +11,7 @@ mod help;
 mod interrupted_jobs;
 mod job;
 mod layer;
+mod machine_size;
 mod menu;
 mod new_sandbox;
 mod note;

@@ -7,17 +7,13 @@ use crossterm::event::KeyEvent;
 
 use super::control::Control;
 use super::form::{Form, FormReply};
+use super::machine_size::{check_cpus, check_memory};
 use super::{Content, Context, Dialog, DialogReply};
 use crate::command::Command;
 use crate::format::{parse_size, short_size, size};
 use crate::lookup;
 use snapdeck_engine::{HostView, Link, View};
 use snapdeck_model::{HostName, Operation, SandboxId, SandboxSpec, SnapshotName};
-
-/// Highest number of virtual CPUs; the host may allow fewer.
-const MAX_CPUS: u32 = 512;
-/// Minimum memory, in bytes.
-const MIN_MEMORY: u64 = 16 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NewSandboxField {
@@ -153,15 +149,11 @@ impl NewSandboxDialog {
     }
 
     fn cpus(&self) -> Result<u32, String> {
-        let cpus = self.form.number(&NewSandboxField::Cpus).ok().flatten();
-        cpus.filter(|cpus| (1..=MAX_CPUS).contains(cpus))
-            .ok_or_else(|| format!("a number from 1 to {MAX_CPUS}"))
+        check_cpus(self.form.number(&NewSandboxField::Cpus).ok().flatten())
     }
 
     fn memory(&self) -> Result<u64, String> {
-        parse_size(self.form.text(&NewSandboxField::Memory))
-            .filter(|bytes| *bytes >= MIN_MEMORY)
-            .ok_or_else(|| format!("a size such as 4G or 512M, at least {}", size(MIN_MEMORY)))
+        check_memory(self.form.text(&NewSandboxField::Memory))
     }
 
     fn storage(&self, view: &View) -> Result<Option<u64>, String> {

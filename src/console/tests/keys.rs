@@ -205,3 +205,28 @@ fn clicks_select_and_the_wheel_scrolls() {
     assert_eq!(mouse(MouseEventKind::ScrollUp, 65, 4).1, "local-only");
     assert_eq!(mouse(click, 95, 1).0, Pane::Bucket);
 }
+
+#[test]
+fn headers_and_keys_are_clicked_and_a_double_click_opens_the_details() {
+    use crate::columns::Column;
+    use crate::list::Sort;
+    let mut app = app(populated());
+    let (x, y) = position_of(&screen(&mut app, 120, 40), "OVERLAY");
+    click(&mut app, x + 1, y);
+    let by_size = Sort::by(Column::Size);
+    assert_eq!(app.sort(Pane::Sandboxes), Some(by_size));
+    assert!(screen(&mut app, 120, 40).contains("OVERLA▼"));
+    click(&mut app, x + 1, y);
+    assert!(!app.sort(Pane::Sandboxes).unwrap().descending);
+
+    let (x, y) = position_of(&screen(&mut app, 120, 40), "c create");
+    click(&mut app, x, y);
+    assert!(screen(&mut app, 120, 40).contains("create a snapshot of config-vm"));
+    press(&mut app, KeyCode::Esc);
+
+    let (x, y) = position_of(&screen(&mut app, 120, 40), "sandbox-002");
+    click(&mut app, x, y);
+    assert_eq!(app.focus(), Pane::Sandboxes);
+    click(&mut app, x, y);
+    assert_eq!(app.focus(), Pane::Details);
+}

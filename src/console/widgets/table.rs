@@ -97,6 +97,9 @@ impl TableLayout {
             } else {
                 spec.header
             };
+            // The sign is never what is cut.
+            let room = width.saturating_sub(sign.chars().count());
+            let header = header.get(..room).unwrap_or(header);
             align(&format!("{header}{gap}{sign}"), spec, *width)
         };
         let text: String = self
