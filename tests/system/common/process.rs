@@ -162,10 +162,15 @@ pub(crate) fn process_tree(pid: u32) -> Vec<u32> {
 
 /// Kills snapdeck and its watchdogs, these first: they would clean up when it ends.
 pub(crate) fn kill_with_watchdogs(child: Child) {
-    let tree = process_tree(child.id());
-    let all = tree.iter().rev().map(u32::to_string);
-    // Some may have ended meanwhile.
-    let _ = Command::new("kill").arg("-9").args(all).status();
+    // Stopped first: a watchdog whose own children are killed before it begins to clean up.
+    for sign in ["-STOP", "-KILL"] {
+        let tree = process_tree(child.id());
+        // Some may have ended meanwhile.
+        let _ = Command::new("kill")
+            .arg(sign)
+            .args(tree.iter().rev().map(u32::to_string))
+            .status();
+    }
     wait_for_exit(child);
 }
 
