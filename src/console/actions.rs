@@ -104,6 +104,10 @@ pub(crate) enum Action {
     Invert,
     Sort(Column),
     Reverse,
+    /// Group the rows by family, or no longer.
+    Group,
+    /// Fold or unfold the family of the selected row.
+    Fold,
     CopyName,
     Filter,
     Back,

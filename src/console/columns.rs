@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use snapdeck_engine::{JobId, JobView};
-use snapdeck_model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName};
+use snapdeck_model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName, family_name};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Column {
@@ -162,6 +162,10 @@ pub(crate) trait Row {
     fn secondary_text(&self) -> &str {
         ""
     }
+    /// Returns the name that all versions of the item have in common; `None` if it has no versions.
+    fn family(&self) -> Option<&str> {
+        None
+    }
     /// Returns the value in `column`; `None` if the item has no such property.
     fn value(&self, column: Column) -> Option<Value<'_>> {
         (column == Column::Name).then(|| Value::Text(self.text()))
@@ -201,6 +205,9 @@ impl Row for Snapshot {
     fn text(&self) -> &str {
         self.name.as_str()
     }
+    fn family(&self) -> Option<&str> {
+        Some(family_name(&self.name))
+    }
     fn value(&self, column: Column) -> Option<Value<'_>> {
         Some(match column {
             Column::Name => Value::Text(self.text()),
@@ -228,6 +235,9 @@ impl Row for Object {
     }
     fn text(&self) -> &str {
         self.name.as_str()
+    }
+    fn family(&self) -> Option<&str> {
+        Some(family_name(&self.name))
     }
     fn value(&self, column: Column) -> Option<Value<'_>> {
         Some(match column {

@@ -41,6 +41,9 @@ impl<T: Row> Row for HostRow<T> {
     fn secondary_text(&self) -> &str {
         self.key.1.as_str()
     }
+    fn family(&self) -> Option<&str> {
+        self.item()?.family()
+    }
     fn value(&self, column: Column) -> Option<Value<'_>> {
         match column {
             Column::Host => Some(Value::Text(self.secondary_text())),

@@ -12,6 +12,7 @@ mod dialog;
 mod draw;
 mod escapes;
 mod events;
+mod families;
 #[cfg(test)]
 mod fixture;
 mod format;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 
 use super::columns::{Column, Row};
+use super::families::{Family, FamilyRows};
 use super::query::{Match, Query};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,10 @@ pub(crate) enum Change {
     /// Show the rows that match (see [`Query`]); all rows if empty.
     Filter(String),
     Sort(Sort),
+    /// Group the rows by family, all folded, or no longer.
+    Group,
+    /// Fold or unfold the family of the selected row.
+    Fold,
 }
 
 /// A sort order. Equal rows are sorted by name.
@@ -57,6 +62,7 @@ impl Sort {
 enum Rows {
     All(usize),
     Some(Vec<u32>),
+    Families(FamilyRows),
 }
 
 impl Rows {
@@ -64,7 +70,18 @@ impl Rows {
         match self {
             Self::All(count) => (item < *count).then_some(item),
             Self::Some(rows) => rows.iter().position(|row| *row as usize == item),
+            Self::Families(rows) => rows.row_of(item as u32),
         }
+    }
+
+    /// Groups the rows by family.
+    fn group<R: Row>(&mut self, items: &[R], is_folded: impl Fn(&str) -> bool) {
+        let rows = match std::mem::replace(self, Self::All(0)) {
+            Self::All(count) => FamilyRows::new(items, 0..count as u32, is_folded),
+            Self::Some(rows) => FamilyRows::new(items, rows, is_folded),
+            Self::Families(rows) => rows,
+        };
+        *self = Self::Families(rows);
     }
 }
 
@@ -72,8 +89,10 @@ impl Rows {
 #[derive(Debug, Default)]
 pub(crate) struct Summary<'a> {
     pub total: usize,
-    /// Rows that match the filter.
+    /// Items that match the filter.
     pub visible: usize,
+    /// Those in rows, and rows of families.
+    pub rows: usize,
     pub marked: usize,
     pub filter: &'a str,
     pub filter_error: Option<&'a str>,
@@ -95,6 +114,11 @@ pub(crate) struct List<K> {
     sort: Sort,
     /// All items in the order of `sort`; empty if sorted by name.
     order: Vec<u32>,
+    is_grouped: bool,
+    /// The families that are not folded, by name.
+    unfolded: HashSet<String>,
+    /// Whether the row of the selected item's family is selected, not the item.
+    is_family_selected: bool,
     /// First visible row of the last frame.
     pub offset: usize,
 }
@@ -112,6 +136,9 @@ impl<K> Default for List<K> {
             filter_error: None,
             sort: Sort::default(),
             order: Vec::new(),
+            is_grouped: false,
+            unfolded: HashSet::new(),
+            is_family_selected: false,
             offset: 0,
         }
     }
@@ -177,6 +204,12 @@ impl<K: Clone + Ord + Hash> List<K> {
                 Rows::Some(rows)
             }
         };
+        if self.is_grouped {
+            // What a filter finds is shown.
+            let is_filtered = !self.query.is_empty();
+            let is_folded = |family: &str| !is_filtered && !self.unfolded.contains(family);
+            self.rows.group(items, is_folded);
+        }
         if self.len() == 0 {
             self.row = 0;
             return;
@@ -184,12 +217,13 @@ impl<K: Clone + Ord + Hash> List<K> {
         let row = match &self.selected {
             None => Some(self.row),
             Some(old) => {
+                let is_behind = |key: &K| key > old;
                 let neighbour = || match by_name {
                     true => (0..self.len())
-                        .find(|&row| self.key_at(items, row).is_some_and(|key| key > old)),
+                        .find(|&row| self.keys_in(items, row).next().is_some_and(is_behind)),
                     false => Some(self.row),
                 };
-                self.row_of(items, old).or_else(neighbour)
+                self.selected_row(items, old).or_else(neighbour)
             }
         };
         self.select(items, row.unwrap_or(usize::MAX));
@@ -203,8 +237,9 @@ impl<K: Clone + Ord + Hash> List<K> {
             Change::Row(row) if row < self.len() => self.select(items, row),
             Change::Row(_) => {}
             Change::Mark => {
-                if let Some(key) = self.key_at(items, self.row).cloned() {
-                    self.toggle(&key);
+                let keys = self.keys_to_mark(items, self.row..self.row + 1);
+                if let Some(key) = keys.first().cloned() {
+                    self.toggle_all(keys);
                     self.anchor = Some(key);
                     self.select(items, self.row + 1);
                 }
@@ -214,21 +249,19 @@ impl<K: Clone + Ord + Hash> List<K> {
                 let from = anchor
                     .and_then(|key| self.row_of(items, key))
                     .unwrap_or(self.row);
-                for row in from.min(self.row)..=from.max(self.row) {
-                    self.marks.extend(self.key_at(items, row).cloned());
-                }
-                self.anchor = self.key_at(items, self.row).cloned();
+                let range = from.min(self.row)..from.max(self.row) + 1;
+                let keys = self.keys_to_mark(items, range);
+                self.marks.extend(keys);
+                let anchor = self.keys_in(items, self.row).next().cloned();
+                self.anchor = anchor;
             }
             Change::MarkAll => {
-                let keys = (0..self.len()).filter_map(|row| self.key_at(items, row).cloned());
-                let keys: Vec<K> = keys.collect();
+                let keys = self.keys_to_mark(items, 0..self.len());
                 self.marks.extend(keys);
             }
             Change::Invert => {
-                for row in 0..self.len() {
-                    if let Some(key) = self.key_at(items, row).cloned() {
-                        self.toggle(&key);
-                    }
+                for key in self.keys_to_mark(items, 0..self.len()) {
+                    self.toggle_all(vec![key]);
                 }
             }
             Change::Unmark => self.marks.clear(),
@@ -242,13 +275,50 @@ impl<K: Clone + Ord + Hash> List<K> {
                 self.order(items);
                 self.apply_filter(items);
             }
+            Change::Group => {
+                self.is_grouped = !self.is_grouped;
+                self.unfolded.clear();
+                self.apply_filter(items);
+            }
+            Change::Fold => self.fold(items),
         }
     }
 
-    fn toggle(&mut self, key: &K) {
-        if !self.marks.remove(key) {
-            self.marks.insert(key.clone());
+    /// Folds or unfolds the family of the selected row, whose row is selected then.
+    fn fold<R: Row<Key = K>>(&mut self, items: &[R]) {
+        let Rows::Families(rows) = &self.rows else {
+            return;
+        };
+        let row = match rows.item(self.row) {
+            Some(item) => rows.family_row_of(item),
+            None => Some(self.row),
+        };
+        let Some((row, family)) = row.and_then(|row| Some((row, rows.family(row)?))) else {
+            return;
+        };
+        let name = family.name.clone();
+        if !self.unfolded.remove(&name) {
+            self.unfolded.insert(name);
         }
+        self.select(items, row);
+        self.apply_filter(items);
+    }
+
+    /// Marks these keys, or unmarks them if all are marked.
+    fn toggle_all(&mut self, keys: Vec<K>) {
+        match keys.iter().all(|key| self.marks.contains(key)) {
+            true => self.marks.retain(|key| !keys.contains(key)),
+            false => self.marks.extend(keys),
+        }
+    }
+
+    /// Returns the keys of the items in these rows, each once.
+    fn keys_to_mark<R: Row<Key = K>>(&self, items: &[R], rows: Range<usize>) -> Vec<K> {
+        let is_single = rows.len() == 1;
+        // The items of an unfolded family have rows of their own.
+        let counts = |row: &usize| is_single || self.family(*row).is_none_or(|it| it.is_folded);
+        let keys = rows.filter(counts).flat_map(|row| self.keys_in(items, row));
+        keys.cloned().collect()
     }
 
     /// Returns the row of the item with this key.
@@ -256,7 +326,21 @@ impl<K: Clone + Ord + Hash> List<K> {
         // Most lists are sorted by name: a linear search through 100,000 items is too slow for a keystroke.
         match items.binary_search_by(|item| item.key().cmp(key)) {
             Ok(at) => self.rows.row_of(at),
-            Err(_) => (0..self.len()).find(|&row| self.key_at(items, row) == Some(key)),
+            Err(_) => {
+                (0..self.len()).find(|&row| self.keys_in(items, row).any(|other| other == key))
+            }
+        }
+    }
+
+    /// Returns the row that is selected if the item with this key is, or its family.
+    fn selected_row<R: Row<Key = K>>(&self, items: &[R], key: &K) -> Option<usize> {
+        let row = self.row_of(items, key)?;
+        match &self.rows {
+            Rows::Families(rows) if self.is_family_selected => {
+                let family = rows.item(row).and_then(|item| rows.family_row_of(item));
+                Some(family.unwrap_or(row))
+            }
+            _ => Some(row),
         }
     }
 
@@ -278,9 +362,10 @@ impl<K: Clone + Ord + Hash> List<K> {
         self.marks.iter()
     }
 
-    pub(crate) fn with_sort(sort: Sort) -> Self {
+    pub(crate) fn new(sort: Sort, is_grouped: bool) -> Self {
         Self {
             sort,
+            is_grouped,
             ..Self::default()
         }
     }
@@ -291,13 +376,22 @@ impl<K: Clone + Ord + Hash> List<K> {
         self.filter.clone_from(&other.filter);
         self.query = other.query.clone();
         self.filter_error.clone_from(&other.filter_error);
+        self.is_grouped = other.is_grouped;
+    }
+
+    pub(crate) fn is_grouped(&self) -> bool {
+        self.is_grouped
     }
 
     /// Returns the numbers of a list of `total` items.
     pub(crate) fn summary(&self, total: usize) -> Summary<'_> {
         Summary {
             total,
-            visible: self.len(),
+            visible: match &self.rows {
+                Rows::Families(rows) => rows.item_count(),
+                _ => self.len(),
+            },
+            rows: self.len(),
             marked: self.marks.len(),
             filter: &self.filter,
             filter_error: self.filter_error.as_deref(),
@@ -318,13 +412,26 @@ impl<K: Clone + Ord + Hash> List<K> {
 
     fn select<R: Row<Key = K>>(&mut self, items: &[R], row: usize) {
         self.row = row.min(self.len().saturating_sub(1));
-        if let Some(key) = self.key_at(items, self.row) {
-            self.selected = Some(key.clone());
+        self.is_family_selected = self.family(self.row).is_some();
+        let mut keys = self.keys_in(items, self.row);
+        if let Some(key) = keys.next().cloned()
+            && !(self.is_family_selected && keys.any(|other| self.selected.as_ref() == Some(other)))
+        {
+            drop(keys);
+            self.selected = Some(key);
         }
     }
 
-    fn key_at<'a, R: Row<Key = K>>(&self, items: &'a [R], row: usize) -> Option<&'a K> {
-        Some(items.get(self.item(row)?)?.key())
+    /// Returns the key of the item in `row`; for the row of a family, of all its items.
+    fn keys_in<'a, R: Row<Key = K>>(
+        &'a self,
+        items: &'a [R],
+        row: usize,
+    ) -> impl Iterator<Item = &'a K> {
+        let family = self.family(row).into_iter();
+        let of_family = family.flat_map(|family| family.items.iter().map(|item| *item as usize));
+        let indices = self.item(row).into_iter().chain(of_family);
+        indices.filter_map(|item| Some(items.get(item)?.key()))
     }
 
     /// Returns the number of rows.
@@ -332,14 +439,24 @@ impl<K: Clone + Ord + Hash> List<K> {
         match &self.rows {
             Rows::All(count) => *count,
             Rows::Some(rows) => rows.len(),
+            Rows::Families(rows) => rows.len(),
         }
     }
 
-    /// Returns the index of the item in `row`.
+    /// Returns the index of the item in `row`; `None` for the row of a family.
     pub(crate) fn item(&self, row: usize) -> Option<usize> {
         match &self.rows {
             Rows::All(count) => (row < *count).then_some(row),
             Rows::Some(rows) => rows.get(row).map(|item| *item as usize),
+            Rows::Families(rows) => rows.item(row).map(|item| item as usize),
+        }
+    }
+
+    /// Returns the family whose row this is.
+    pub(crate) fn family(&self, row: usize) -> Option<&Family> {
+        match &self.rows {
+            Rows::Families(rows) => rows.family(row),
+            _ => None,
         }
     }
 
@@ -347,7 +464,17 @@ impl<K: Clone + Ord + Hash> List<K> {
         self.row
     }
 
-    /// Returns the selected item.
+    /// Returns whether `row` is below the row of its family.
+    pub(crate) fn is_version(&self, row: usize) -> bool {
+        matches!(&self.rows, Rows::Families(rows) if rows.is_version(row))
+    }
+
+    /// Returns the family whose row is selected.
+    pub(crate) fn selected_family(&self) -> Option<&Family> {
+        self.family(self.row)
+    }
+
+    /// Returns the selected item; `None` if the row of a family is selected.
     pub(crate) fn current<'a, R: Row<Key = K>>(&self, items: &'a [R]) -> Option<&'a R> {
         items.get(self.item(self.row)?)
     }

@@ -32,6 +32,8 @@ pub(crate) struct Session {
     #[serde(alias = "together")]
     all_hosts: bool,
     sorts: BTreeMap<String, SavedSort>,
+    /// The lists that are grouped by family, by their titles.
+    grouped: Vec<String>,
     sandboxes: Vec<SavedScope<SandboxId>>,
     snapshots: Vec<SavedScope<SnapshotName>>,
     objects: SavedList<SnapshotName>,
@@ -93,9 +95,13 @@ fn saved_scopes<T: Row>(list: &HostList<T>) -> Vec<SavedScope<T::Key>> {
     states.collect()
 }
 
-fn restore_scopes<T: Row>(list: &mut HostList<T>, saved: Vec<SavedScope<T::Key>>, sort: Sort) {
+fn restore_scopes<T: Row>(
+    list: &mut HostList<T>,
+    saved: Vec<SavedScope<T::Key>>,
+    order: (Sort, bool),
+) {
     for SavedScope { host, list: saved } in saved {
-        let mut restored = List::with_sort(sort);
+        let mut restored = List::new(order.0, order.1);
         saved.restore_into(&mut restored);
         list.restore(host, restored);
     }
@@ -112,11 +118,19 @@ impl Session {
             };
             Some((pane.name().to_owned(), saved))
         });
+        let is_grouped = |pane: &Pane| match pane {
+            Pane::Snapshots => lists.snapshots.list().is_grouped(),
+            Pane::Bucket => lists.objects.is_grouped(),
+            _ => false,
+        };
+        let grouped = LISTS.into_iter().filter(is_grouped);
+        let grouped = grouped.map(|pane| pane.name().to_owned());
         Self {
             list: app.list().name().to_owned(),
             host: app.world().current_host().cloned(),
             all_hosts: app.world().shows_all_hosts(),
             sorts: sorts.collect(),
+            grouped: grouped.collect(),
             sandboxes: saved_scopes(&lists.sandboxes),
             snapshots: saved_scopes(&lists.snapshots),
             objects: SavedList::from_list(&lists.objects),
@@ -135,12 +149,14 @@ impl Session {
             });
             sort.unwrap_or_default()
         };
-        let mut objects = List::with_sort(sort(Pane::Bucket));
+        let is_grouped = |pane: Pane| self.grouped.iter().any(|name| name == pane.name());
+        let mut objects = List::new(sort(Pane::Bucket), is_grouped(Pane::Bucket));
         self.objects.restore_into(&mut objects);
         let (sandboxes, snapshots) = (sort(Pane::Sandboxes), sort(Pane::Snapshots));
         app.restore_lists(|lists| {
-            restore_scopes(&mut lists.sandboxes, self.sandboxes, sandboxes);
-            restore_scopes(&mut lists.snapshots, self.snapshots, snapshots);
+            restore_scopes(&mut lists.sandboxes, self.sandboxes, (sandboxes, false));
+            let order = (snapshots, is_grouped(Pane::Snapshots));
+            restore_scopes(&mut lists.snapshots, self.snapshots, order);
             lists.objects = objects;
         });
         if let Some(host) = self.host {

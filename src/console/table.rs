@@ -20,6 +20,7 @@ const FILTERABLE: &[Pane] = &[
 ];
 const JOBS: &[Pane] = &[Pane::JobsPage, Pane::Jobs];
 const SORTABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Hosts];
+const FAMILY_LISTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket];
 const HOST_LISTS: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots];
 
 const fn entry(
@@ -307,6 +308,26 @@ pub(crate) static ACTIONS: &[Entry] = &[
         &[", ,"],
         SORTABLE,
         "Reverse the sort order.",
+    )),
+    hide_in_footer(with_words(
+        entry(
+            Action::Group,
+            "families",
+            &["F"],
+            FAMILY_LISTS,
+            "Group the versions of a snapshot in one folded row with count and sum, or no longer.",
+        ),
+        "group versions tree collapse",
+    )),
+    hide_in_footer(with_words(
+        entry(
+            Action::Fold,
+            "fold",
+            &["-"],
+            FAMILY_LISTS,
+            "Fold or unfold the family of the selected row; enter on its row does the same.",
+        ),
+        "unfold expand collapse",
     )),
     hide_in_footer(with_words(
         entry(

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod dialogs;
+mod families;
 mod finding;
 mod hosts;
 mod jobs;

@@ -48,8 +48,8 @@ pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferS
 pub use parts::{ExpectedVariables, SnapshotParts};
 pub use progress::{Phase, Progress, ProgressCell};
 pub use retention::{
-    Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, find_matching,
-    find_removable,
+    Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, family_name,
+    find_matching, find_removable,
 };
 pub use text::{
     escape_json, escape_unprintable, escape_unprintable_lines, is_unprintable, printable,

@@ -59,7 +59,7 @@ pub struct Candidate {
 ///
 /// A version begins behind `-`, `_` or `.`, with a digit or with `v` and a digit, and consists of digits, `-`, `_` and
 /// `.`: `app` is the family of `app-v1.1` and of `app-2026-01-31`. A name without a version is its own family.
-pub(crate) fn family_name(name: &SnapshotName) -> &str {
+pub fn family_name(name: &SnapshotName) -> &str {
     let text = name.as_str();
     let is_separator = |c: char| matches!(c, '-' | '_' | '.');
     let stem = text.trim_end_matches(|c: char| c.is_ascii_digit() || is_separator(c));

@@ -334,6 +334,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 }
             }
             Pane::Details | Pane::Log => app.focus_on(app.list),
+            pane if app.page().is_family_selected(pane) => app.change(pane, Change::Fold),
             _ => app.focus_on(Pane::Details),
         },
         Action::Mark => app.change(app.focus, Change::Mark),
@@ -347,6 +348,8 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 app.change(app.focus, Change::Sort(sort));
             }
         }
+        Action::Group => app.change(app.focus, Change::Group),
+        Action::Fold => app.change(app.focus, Change::Fold),
         Action::CopyName => return vec![Command::Copy(app.chosen_names().join("\n"))],
         Action::Focus(pane) => focus_pane(app, pane),
         Action::Theme => {

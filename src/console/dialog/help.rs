@@ -66,6 +66,8 @@ fn section_of(action: Action) -> &'static str {
         | Action::Filter
         | Action::Sort(_)
         | Action::Reverse
+        | Action::Group
+        | Action::Fold
         | Action::CopyName => "Rows",
         Action::AllHosts
         | Action::NextHost

@@ -91,6 +91,11 @@ pub(crate) trait Page: Debug {
         None
     }
 
+    /// Returns whether the row of a family of snapshots is selected in `pane`.
+    fn is_family_selected(&self, _pane: Pane) -> bool {
+        false
+    }
+
     /// Returns the lines that the page needs to show all rows in `width` columns, borders included.
     fn desired_height(&self, context: &DrawContext<'_>, width: u16) -> usize;
 

@@ -1,11 +1,13 @@
 //! The three lists: sandboxes and snapshots of the shown hosts, and the objects of the bucket.
 
+mod rows;
 mod view;
 
 use std::sync::Arc;
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
+use ratatui::text::Line;
 
 use super::{DrawContext, Page, Subject};
 use crate::actions::Pane;
@@ -170,6 +172,25 @@ impl Page for Lists {
             Pane::Sandboxes => Some(self.sandboxes.sort()),
             Pane::Snapshots => Some(self.snapshots.sort()),
             Pane::Bucket => Some(self.objects.sort()),
+            _ => None,
+        }
+    }
+
+    fn is_family_selected(&self, pane: Pane) -> bool {
+        match pane {
+            Pane::Snapshots => self.snapshots.list().selected_family().is_some(),
+            Pane::Bucket => self.objects.selected_family().is_some(),
+            _ => false,
+        }
+    }
+
+    fn details(&self, context: &DrawContext<'_>, width: usize) -> Option<Vec<Line<'static>>> {
+        let theme = &context.appearance.theme;
+        match context.list {
+            Pane::Snapshots => {
+                view::family_details(self.snapshots.rows(), self.snapshots.list(), theme, width)
+            }
+            Pane::Bucket => view::family_details(&self.items, &self.objects, theme, width),
             _ => None,
         }
     }

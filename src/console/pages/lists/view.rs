@@ -8,28 +8,31 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 
 use super::Lists;
+use super::rows::{RowBuilder, sum};
 use crate::actions::{LISTS, Pane};
 use crate::areas::Areas;
 use crate::columns::{Column, OBJECT_COLUMNS, Row, SANDBOX_COLUMNS, SNAPSHOT_COLUMNS};
-use crate::format::{self, Distinction, short_size};
+use crate::format::{self, short_size};
 use crate::list::List;
 use crate::lookup;
 use crate::pages::frame::{filter_line, page_title};
 use crate::pages::{DrawContext, Page};
 use crate::theme::Theme;
 use crate::widgets::border::Border;
-use crate::widgets::table::{RowStyle, TableLayout};
+use crate::widgets::table::TableLayout;
 use crate::widgets::text;
 use snapdeck_engine::Link;
 use snapdeck_model::{HostName, Object, Sandbox, SandboxState, Snapshot};
 
 /// Minimum width for the three lists side by side.
 const SIDE_BY_SIDE_WIDTH: u16 = 100;
+/// Versions listed in the details of a family.
+const MAX_DETAILS: usize = 200;
 /// Lines of a list that are not rows: borders and header.
 const FRAME_LINES: usize = 3;
 
 pub(super) fn desired_height(lists: &Lists, context: &DrawContext<'_>, width: u16) -> usize {
-    let rows = |pane: &Pane| lists.summary(*pane).visible.max(1);
+    let rows = |pane: &Pane| lists.summary(*pane).rows.max(1);
     match is_side_by_side(context, width) {
         true => LISTS.iter().map(rows).max().unwrap_or(1) + FRAME_LINES,
         // A line has the tabs.
@@ -289,59 +292,37 @@ pub(crate) fn visible_rows(
     }
 }
 
-struct RowBuilder<'a> {
-    context: &'a DrawContext<'a>,
-    pane: Pane,
-    height: usize,
-    table: TableLayout,
-}
-
-impl RowBuilder<'_> {
-    fn rows<R: Row>(
-        &self,
-        items: &[R],
-        list: &List<R::Key>,
-        cell: impl Fn(&R, Column) -> (String, Style),
-        is_stale: impl Fn(&R) -> bool,
-    ) -> (usize, Vec<Line<'static>>) {
-        let theme = &self.context.appearance.theme;
-        let plain = self.context.appearance.plain;
-        let window = list.window(self.height);
-        let shown = window.clone().filter_map(|row| {
-            let item = items.get(list.item(row)?)?;
-            Some((row, item))
-        });
-        let shown: Vec<(usize, &R)> = shown.collect();
-        let names: Vec<&str> = shown.iter().map(|(_, item)| item.text()).collect();
-        let distinctions = Distinction::between(&names);
-        let line = |((row, item), distinction): ((usize, &R), Distinction)| {
-            let is_selected = row == list.row();
-            let mark = match (list.is_marked(item.key()), plain) {
-                (true, false) => "▸",
-                (false, false) => " ",
-                // Without styles the selection and the marks are words.
-                (true, true) if is_selected => "> marked ",
-                (false, true) if is_selected => "> ",
-                (true, true) => "  marked ",
-                (false, true) => "  ",
-            };
-            let selected = match (is_selected, self.context.focus == self.pane) {
-                (true, true) => Some(theme.selected),
-                (true, false) if self.context.list == self.pane => Some(theme.selected_inactive),
-                _ => None,
-            };
-            let style = RowStyle {
-                selected,
-                stale: is_stale(item).then_some(theme.dim),
-            };
-            self.table
-                .row(mark, |column| cell(item, column), distinction, style)
-        };
-        (
-            window.start,
-            shown.into_iter().zip(distinctions).map(line).collect(),
-        )
+/// Returns the versions of the selected family; `None` if an item is selected.
+pub(super) fn family_details<R: Row>(
+    items: &[R],
+    list: &List<R::Key>,
+    theme: &Theme,
+    width: usize,
+) -> Option<Vec<Line<'static>>> {
+    let family = list.selected_family()?;
+    let versions = family.items.iter();
+    let versions: Vec<&R> = versions
+        .filter_map(|item| items.get(*item as usize))
+        .collect();
+    let (count, size) = (versions.len(), sum(&versions, Column::Size));
+    let title = format!(
+        "{} · {} versions, {}",
+        family.name,
+        format::number(count),
+        format::size(size)
+    );
+    let mut lines = vec![Line::styled(format::clip(&title, width), theme.title)];
+    for version in versions.iter().take(MAX_DETAILS) {
+        let size = sum(&[*version], Column::Size);
+        let host = version.secondary_text();
+        let text = format!("{:>9}  {}  {host}", format::size(size), version.text());
+        lines.push(Line::styled(format::clip(&text, width), theme.text));
     }
+    if count > MAX_DETAILS {
+        let more = format!("… and {} more", format::number(count - MAX_DETAILS));
+        lines.push(Line::styled(more, theme.dim));
+    }
+    Some(lines)
 }
 
 pub(crate) fn state_sign(state: SandboxState) -> &'static str {
