@@ -104,6 +104,8 @@ pub(crate) enum Action {
     Invert,
     Sort(Column),
     Reverse,
+    /// Choose the columns of a list.
+    Columns,
     /// Group the rows by family, or no longer.
     Group,
     /// Fold or unfold the family of the selected row.

@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use super::actions::Pane;
 use snapdeck_engine::{JobId, JobView};
 use snapdeck_model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName, family_name};
 
@@ -70,7 +71,7 @@ const fn right(column: Column, header: &'static str, width: usize, rank: u8) -> 
     }
 }
 
-pub(crate) const SANDBOX_COLUMNS: &[ColumnSpec] = &[
+const SANDBOX_COLUMNS: &[ColumnSpec] = &[
     left(Column::Host, "HOST", 10, 1),
     left(Column::Sign, "", 1, 0),
     left(Column::Name, "NAME", 14, 0),
@@ -81,7 +82,7 @@ pub(crate) const SANDBOX_COLUMNS: &[ColumnSpec] = &[
     right(Column::Memory, "MEM", 5, 6),
 ];
 
-pub(crate) const SNAPSHOT_COLUMNS: &[ColumnSpec] = &[
+const SNAPSHOT_COLUMNS: &[ColumnSpec] = &[
     left(Column::Host, "HOST", 10, 1),
     left(Column::Name, "NAME", 12, 0),
     right(Column::Size, "SIZE", 6, 2),
@@ -90,7 +91,7 @@ pub(crate) const SNAPSHOT_COLUMNS: &[ColumnSpec] = &[
     left(Column::Modified, "MODIFIED", 10, 7),
 ];
 
-pub(crate) const OBJECT_COLUMNS: &[ColumnSpec] = &[
+const OBJECT_COLUMNS: &[ColumnSpec] = &[
     left(Column::Name, "NAME", 14, 0),
     right(Column::Size, "SIZE", 6, 1),
     with_short(left(Column::Elsewhere, "ON HOST", 9, 1), 2, 6),
@@ -107,6 +108,59 @@ pub(crate) const HOST_COLUMNS: &[ColumnSpec] = &[
     left(Column::Size, "DISK", 20, 1),
     left(Column::Base, "SNAPSHOTS", 14, 6),
 ];
+
+/// The columns of a list that the user has chosen, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChosenColumns {
+    all: &'static [ColumnSpec],
+    shown: Vec<&'static ColumnSpec>,
+}
+
+impl ChosenColumns {
+    /// Returns the default columns of a list.
+    pub(crate) fn new(pane: Pane) -> Self {
+        let all = match pane {
+            Pane::Sandboxes => SANDBOX_COLUMNS,
+            Pane::Snapshots => SNAPSHOT_COLUMNS,
+            _ => OBJECT_COLUMNS,
+        };
+        let shown = all.iter().collect();
+        Self { all, shown }
+    }
+
+    /// Returns the columns with these headers, behind those that are always shown; unknown ones are skipped.
+    pub(crate) fn of(pane: Pane, headers: &[impl AsRef<str>]) -> Self {
+        let Self { all, .. } = Self::new(pane);
+        let fixed = all.iter().filter(|spec| spec.column.is_always_shown());
+        let mut shown: Vec<&ColumnSpec> = fixed.collect();
+        for header in headers {
+            let spec = all.iter().find(|spec| spec.header == header.as_ref());
+            shown.extend(spec.filter(|spec| !shown.contains(spec)));
+        }
+        Self { all, shown }
+    }
+
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &'static ColumnSpec> + '_ {
+        self.shown.iter().copied()
+    }
+
+    /// Returns the columns that can be chosen, the shown ones first, and whether each is shown.
+    pub(crate) fn choices(&self) -> Vec<(&'static ColumnSpec, bool)> {
+        let shown = self.shown().map(|spec| (spec, true));
+        let is_hidden = |spec: &&'static ColumnSpec| !self.shown.contains(spec);
+        let hidden = self.all.iter().filter(is_hidden).map(|spec| (spec, false));
+        let all = shown.chain(hidden);
+        all.filter(|(spec, _)| !spec.column.is_always_shown())
+            .collect()
+    }
+
+    /// Returns the headers of the chosen columns; `None` for the default.
+    pub(crate) fn headers(&self) -> Option<Vec<&'static str>> {
+        let is_default = self.shown.iter().copied().eq(self.all);
+        let chosen = self.shown().filter(|spec| !spec.column.is_always_shown());
+        (!is_default).then(|| chosen.map(|spec| spec.header).collect())
+    }
+}
 
 /// The names of the columns in filters and in the session file.
 pub(crate) const COLUMNS: &[(&str, Column)] = &[
@@ -130,6 +184,11 @@ impl Column {
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         let named = COLUMNS.iter().find(|(other, _)| *other == name);
         named.map(|(_, column)| *column)
+    }
+
+    /// Returns whether no choice of columns leaves it out.
+    fn is_always_shown(self) -> bool {
+        matches!(self, Self::Host | Self::Sign | Self::Name)
     }
 
     pub(crate) fn is_sortable(self) -> bool {

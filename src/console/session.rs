@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actions::{LISTS, PAGES, Pane};
 use super::app::App;
-use super::columns::Column;
-use super::columns::Row;
+use super::columns::{ChosenColumns, Column, Row};
 use super::host_list::{HostKey, HostList};
 use super::list::{List, Sort};
 use super::world::Scope;
@@ -32,6 +31,8 @@ pub(crate) struct Session {
     #[serde(alias = "together")]
     all_hosts: bool,
     sorts: BTreeMap<String, SavedSort>,
+    /// The columns that were chosen for a list, by its title.
+    columns: BTreeMap<String, Vec<String>>,
     /// The lists that are grouped by family, by their titles.
     grouped: Vec<String>,
     sandboxes: Vec<SavedScope<SandboxId>>,
@@ -118,6 +119,11 @@ impl Session {
             };
             Some((pane.name().to_owned(), saved))
         });
+        let columns = LISTS.iter().filter_map(|pane| {
+            let headers = lists.columns(*pane).headers()?.into_iter();
+            let headers = headers.map(str::to_owned).collect();
+            Some((pane.name().to_owned(), headers))
+        });
         let is_grouped = |pane: &Pane| match pane {
             Pane::Snapshots => lists.snapshots.list().is_grouped(),
             Pane::Bucket => lists.objects.is_grouped(),
@@ -130,6 +136,7 @@ impl Session {
             host: app.world().current_host().cloned(),
             all_hosts: app.world().shows_all_hosts(),
             sorts: sorts.collect(),
+            columns: columns.collect(),
             grouped: grouped.collect(),
             sandboxes: saved_scopes(&lists.sandboxes),
             snapshots: saved_scopes(&lists.snapshots),
@@ -158,6 +165,11 @@ impl Session {
             let order = (snapshots, is_grouped(Pane::Snapshots));
             restore_scopes(&mut lists.snapshots, self.snapshots, order);
             lists.objects = objects;
+            for pane in LISTS {
+                if let Some(headers) = self.columns.get(pane.name()) {
+                    lists.set_columns(pane, ChosenColumns::of(pane, headers));
+                }
+            }
         });
         if let Some(host) = self.host {
             app.set_scope(Some(host));

@@ -311,6 +311,16 @@ pub(crate) static ACTIONS: &[Entry] = &[
     )),
     hide_in_footer(with_words(
         entry(
+            Action::Columns,
+            "columns",
+            &["C"],
+            &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket],
+            "Choose the columns of the list and their order.",
+        ),
+        "fields show hide order",
+    )),
+    hide_in_footer(with_words(
+        entry(
             Action::Group,
             "families",
             &["F"],

@@ -618,6 +618,10 @@ impl App {
                 self.open(dialog);
                 Vec::new()
             }
+            DialogReply::ChooseColumns(pane, columns) => {
+                self.pages.lists.set_columns(pane, columns);
+                Vec::new()
+            }
             DialogReply::Perform(action) => perform::perform_by_name(self, action),
             DialogReply::Close(commands) => {
                 let submits = |command: &Command| {

@@ -12,9 +12,9 @@ use super::{App, Command};
 use crate::actions::{Action, Entry, LISTS, Pane};
 use crate::columns::Column;
 use crate::dialog::{
-    CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, NewSandboxDialog, Palette,
-    PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu, ScreenView, SnapshotLocations,
-    SnapshotVerb, push_refusal,
+    ColumnsDialog, CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, NewSandboxDialog,
+    Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu, ScreenView,
+    SnapshotLocations, SnapshotVerb, push_refusal,
 };
 use crate::keymap::{KeyMatch, Press};
 use crate::list::{Change, Sort};
@@ -347,6 +347,10 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 sort.descending = !sort.descending;
                 app.change(app.focus, Change::Sort(sort));
             }
+        }
+        Action::Columns => {
+            let columns = app.pages.lists.columns(app.focus);
+            app.open(Box::new(ColumnsDialog::new(app.focus, columns)));
         }
         Action::Group => app.change(app.focus, Change::Group),
         Action::Fold => app.change(app.focus, Change::Fold),

@@ -82,7 +82,8 @@ pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
         DialogReply::Stay
         | DialogReply::Ignored
         | DialogReply::Execute(_)
-        | DialogReply::Perform(_) => Vec::new(),
+        | DialogReply::Perform(_)
+        | DialogReply::ChooseColumns(..) => Vec::new(),
     }
 }
 

@@ -66,6 +66,7 @@ fn section_of(action: Action) -> &'static str {
         | Action::Filter
         | Action::Sort(_)
         | Action::Reverse
+        | Action::Columns
         | Action::Group
         | Action::Fold
         | Action::CopyName => "Rows",

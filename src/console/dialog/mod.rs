@@ -1,6 +1,7 @@
 //! Dialogs: layers above the screen. The topmost one gets every key first, so that a letter typed into a field never
 //! runs an action.
 
+mod columns;
 mod confirm_verb;
 mod content;
 mod control;
@@ -34,6 +35,7 @@ use std::time::Instant;
 
 use crossterm::event::KeyEvent;
 
+pub(crate) use columns::ColumnsDialog;
 pub(crate) use confirm_verb::ConfirmVerb;
 pub(crate) use content::Content;
 pub(crate) use create_snapshot::{CreateSnapshotDialog, SnapshotVerb, push_refusal};
@@ -54,7 +56,8 @@ pub(crate) use screen::ScreenView;
 pub(crate) use snapshot_locations::{SnapshotLocations, describe_location};
 pub(crate) use text_input::TextInput;
 
-use super::actions::{Action, Entry};
+use super::actions::{Action, Entry, Pane};
+use super::columns::ChosenColumns;
 use super::command::Command;
 use super::keymap::Keymap;
 use super::theme::Theme;
@@ -165,6 +168,8 @@ pub(crate) enum DialogReply {
     Replace(Box<dyn Dialog>),
     /// The dialog closes; the action is performed.
     Perform(Action),
+    /// The dialog closes; the list has these columns then.
+    ChooseColumns(Pane, ChosenColumns),
 }
 
 impl DialogReply {

@@ -264,3 +264,31 @@ fn the_log_keeps_the_focus_until_it_is_hidden() {
     keys(&mut app, "L");
     assert_eq!(app.focus(), Pane::Sandboxes, "it is hidden now");
 }
+
+#[test]
+fn columns_are_chosen_and_ordered_and_restored() {
+    let mut app = app(populated());
+    let header = |app: &mut App| {
+        let output = screen(app, 160, 40);
+        let line = output.lines().find(|line| line.contains("NAME"));
+        line.unwrap_or_default().to_owned()
+    };
+    assert!(header(&mut app).contains("STATE     BASE"));
+    // Hides the state, and moves the base behind the overlay.
+    keys(&mut app, "C jJ");
+    insta::assert_snapshot!("columns", screen(&mut app, 80, 24));
+    press(&mut app, KeyCode::Enter);
+    let changed = header(&mut app);
+    let sandboxes = changed.split("││").next().unwrap_or_default();
+    let words: Vec<&str> = sandboxes.split_whitespace().skip(1).collect();
+    assert_eq!(words, ["NAME", "▲", "OVERLAY", "BASE", "CPU", "MEM"]);
+    let text = serde_json::to_string(&Session::from_app(&app)).unwrap();
+
+    let mut next = super::app(populated());
+    let session: Session = serde_json::from_str(&text).unwrap();
+    session.restore(&mut next);
+    assert_eq!(header(&mut next), changed);
+    keys(&mut next, "Cr");
+    press(&mut next, KeyCode::Enter);
+    assert!(header(&mut next).contains("STATE     BASE"));
+}

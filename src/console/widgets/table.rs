@@ -30,12 +30,12 @@ impl TableLayout {
     /// Chooses the columns of `specs` that are wanted and fit into `width`; the name takes what is left. It is not cut to
     /// less than the widest name for columns that are less important.
     pub(crate) fn new(
-        specs: &'static [ColumnSpec],
+        specs: impl IntoIterator<Item = &'static ColumnSpec>,
         width: usize,
         widest_name: usize,
         wanted: impl Fn(Column) -> bool,
     ) -> Self {
-        let specs = specs.iter().filter(|spec| wanted(spec.column));
+        let specs = specs.into_iter().filter(|spec| wanted(spec.column));
         let wide_name = widest_name.min(MAX_NAME_WIDTH);
         let wanted_width = |spec: &ColumnSpec| match spec.column {
             Column::Name => spec.width.max(wide_name),

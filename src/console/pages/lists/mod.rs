@@ -10,10 +10,10 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 
 use super::{DrawContext, Page, Subject};
-use crate::actions::Pane;
+use crate::actions::{LISTS, Pane};
 use crate::areas::Areas;
 use crate::cell::Place;
-use crate::columns::Row;
+use crate::columns::{ChosenColumns, Row};
 use crate::host_list::{HostList, HostRow};
 use crate::list::{Change, List, Sort, Summary};
 use crate::world::World;
@@ -32,6 +32,8 @@ pub(crate) struct Lists {
     /// Whether `items` was a complete listing.
     is_complete: bool,
     totals: Totals,
+    /// The columns of the lists, in the order of [`LISTS`].
+    columns: [ChosenColumns; 3],
 }
 
 /// Sums for the titles of the lists, computed once for each change.
@@ -53,6 +55,7 @@ impl Default for Lists {
             items: Arc::default(),
             is_complete: false,
             totals: Totals::default(),
+            columns: LISTS.map(ChosenColumns::new),
         }
     }
 }
@@ -61,6 +64,17 @@ impl Lists {
     /// Returns the objects shown, which the rows refer to.
     pub(crate) fn items(&self) -> &[Object] {
         &self.items
+    }
+
+    pub(crate) fn columns(&self, pane: Pane) -> &ChosenColumns {
+        let at = LISTS.iter().position(|list| *list == pane);
+        &self.columns[at.unwrap_or(0)]
+    }
+
+    pub(crate) fn set_columns(&mut self, pane: Pane, columns: ChosenColumns) {
+        if let Some(at) = LISTS.iter().position(|list| *list == pane) {
+            self.columns[at] = columns;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::Lists;
 use super::rows::{RowBuilder, sum};
 use crate::actions::{LISTS, Pane};
 use crate::areas::Areas;
-use crate::columns::{Column, OBJECT_COLUMNS, Row, SANDBOX_COLUMNS, SNAPSHOT_COLUMNS};
+use crate::columns::{Column, Row};
 use crate::format::{self, short_size};
 use crate::list::List;
 use crate::lookup;
@@ -186,11 +186,12 @@ fn draw_list(
 
 fn layout(lists: &Lists, context: &DrawContext<'_>, pane: Pane, width: u16) -> TableLayout {
     let [sandbox, snapshot, object] = lists.totals.widest;
-    let (specs, widest) = match pane {
-        Pane::Sandboxes => (SANDBOX_COLUMNS, sandbox),
-        Pane::Snapshots => (SNAPSHOT_COLUMNS, snapshot),
-        _ => (OBJECT_COLUMNS, object),
+    let widest = match pane {
+        Pane::Sandboxes => sandbox,
+        Pane::Snapshots => snapshot,
+        _ => object,
     };
+    let specs = lists.columns(pane).shown();
     let shows_all = context.world.shows_all_hosts();
     TableLayout::new(specs, usize::from(width), widest, |column| {
         column != Column::Host || shows_all
