@@ -18,7 +18,7 @@ pub(super) struct RowBuilder<'a> {
     pub table: TableLayout,
 }
 
-/// What a row shows.
+/// The content of a row.
 enum Content<'a, R> {
     Item(&'a R),
     /// A version below the row of its family.
