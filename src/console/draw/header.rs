@@ -37,7 +37,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
             let bucket = bucket_line(app, now, false, (room / 3).max(MIN_BUCKET_WIDTH));
             let bar_room = room.saturating_sub(bucket.width());
             let title = self::title(app, "");
-            let bar = HostBar::around_current(app, bar_room.saturating_sub(title.width()), now);
+            let bar = HostBar::worst_first(app, bar_room.saturating_sub(title.width()), now);
             (title, bar, bucket)
         });
     let mut rest = Rect {

@@ -1,6 +1,7 @@
-//! The host strip: every host with its link and load, the current one marked. If they do not all fit it shows those around
-//! the current one, and how many are hidden at each end.
+//! The host strip: every host with its link and load, the current one marked. If they do not all fit it shows the current
+//! one, then the worst, and how many are hidden.
 
+use std::cmp::Reverse;
 use std::time::Instant;
 
 use ratatui::layout::Rect;
@@ -11,11 +12,11 @@ use crate::app::App;
 use crate::areas::Areas;
 use crate::format::{share_short, short_size};
 use crate::lookup;
-use crate::pages::hosts::load_style;
+use crate::pages::hosts::{HIGH_LOAD, load_style};
 use crate::theme::Theme;
 use crate::widgets::gauge::gauge;
 use crate::widgets::link::{format_link, sign_and_words};
-use snapdeck_engine::HostView;
+use snapdeck_engine::{HostView, Link};
 use snapdeck_model::{HostLoad, HostName, SandboxState};
 
 /// The detail shown of each host.
@@ -42,7 +43,17 @@ struct HostChip {
     host: Option<HostName>,
     spans: Vec<Span<'static>>,
     is_current: bool,
-    is_unreachable: bool,
+    severity: Severity,
+}
+
+/// Severity of a host state, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Severity {
+    None,
+    /// Memory or the file system of the snapshots is in high use.
+    Full,
+    Connecting,
+    Unreachable,
 }
 
 impl HostChip {
@@ -68,47 +79,25 @@ impl HostBar {
         bar
     }
 
-    /// Returns a bar of as many hosts as fit into `room` columns, the current one among them.
-    pub(super) fn around_current(app: &App, room: usize, now: Instant) -> Self {
-        let chips = chips(app, HostDetail::Signs, now);
-        let current = chips.iter().position(|chip| chip.is_current).unwrap_or(0);
-        let unreachable =
-            |chips: &[HostChip]| chips.iter().filter(|chip| chip.is_unreachable).count();
-        let (mut start, mut end) = (current, (current + 1).min(chips.len()));
-        let edges = |start: usize, end: usize| {
-            let (before, after) = (&chips[..start], &chips[end..]);
-            [
-                hidden_hosts_text(before.len(), unreachable(before), true),
-                hidden_hosts_text(after.len(), unreachable(after), false),
-            ]
+    /// Returns a bar of as many hosts as fit into `room` columns: the current one, then the worst.
+    pub(super) fn worst_first(app: &App, room: usize, now: Instant) -> Self {
+        let mut chips = chips(app, HostDetail::Signs, now);
+        // Hosts that are equally bad keep their order.
+        chips.sort_by_key(|chip| (!chip.is_current, Reverse(chip.severity)));
+        let hidden = |count: usize| hidden_hosts_text(&chips[count..]);
+        let fits = |count: &usize| {
+            let shown: usize = chips[..*count].iter().map(HostChip::width).sum();
+            shown + hidden(*count).width() <= room
         };
-        let fits = |start: usize, end: usize| {
-            let inner: usize = chips[start..end].iter().map(HostChip::width).sum();
-            let edges = edges(start, end);
-            inner + edges[0].width() + edges[1].width() <= room
-        };
-        loop {
-            if end < chips.len() && fits(start, end + 1) {
-                end += 1;
-            } else if start > 0 && fits(start - 1, end) {
-                start -= 1;
-            } else {
-                break;
-            }
-        }
-        let theme = &app.appearance().theme;
-        let [left, right] = edges(start, end);
-        let host_at = |at: Option<usize>| {
-            at.and_then(|at| chips.get(at))
-                .map(|chip| chip.host.clone())
-        };
-        let (before, after) = (host_at(start.checked_sub(1)), host_at(Some(end)));
+        let more = (1..=chips.len()).take_while(fits).last();
+        let count = more.unwrap_or(chips.len().min(1));
+        let text = hidden(count);
+        let next = chips.get(count).map(|chip| chip.host.clone());
         let mut bar = Self::default();
-        bar.push_edge(left, before, theme);
-        for chip in chips.into_iter().skip(start).take(end - start) {
+        for chip in chips.into_iter().take(count) {
             bar.push(chip);
         }
-        bar.push_edge(right, after, theme);
+        bar.push_edge(text, next, &app.appearance().theme);
         bar
     }
 
@@ -120,7 +109,7 @@ impl HostBar {
             host,
             spans: vec![Span::styled(text, theme.key)],
             is_current: false,
-            is_unreachable: false,
+            severity: Severity::None,
         });
     }
 
@@ -150,16 +139,34 @@ impl HostBar {
     }
 }
 
-/// Returns how many hosts are hidden at one end, and how many of them are unreachable.
-fn hidden_hosts_text(count: usize, unreachable: usize, left: bool) -> String {
-    let unreachable = match unreachable {
+/// Returns how many hosts are hidden, and how many of them are unreachable.
+fn hidden_hosts_text(hidden: &[HostChip]) -> String {
+    let unreachable = |chip: &&HostChip| chip.severity == Severity::Unreachable;
+    let unreachable = match hidden.iter().filter(unreachable).count() {
         0 => String::new(),
         count => format!(" ✗{count}"),
     };
-    match (count, left) {
-        (0, _) => String::new(),
-        (_, true) => format!(" ‹{count}{unreachable} "),
-        (_, false) => format!(" {count}{unreachable}› "),
+    match hidden.len() {
+        0 => String::new(),
+        count => format!(" {count} more{unreachable} › "),
+    }
+}
+
+/// Returns the severity of a host state.
+fn severity(host: &HostView, load: Option<HostLoad>) -> Severity {
+    let is_full = |load: HostLoad| {
+        let memory = load.memory_used_bytes as f64 / load.memory_total_bytes.max(1) as f64;
+        let disk = match (load.snapshots_free_bytes, load.snapshots_total_bytes) {
+            (Some(free), Some(total)) => 1.0 - free as f64 / total.max(1) as f64,
+            _ => 0.0,
+        };
+        memory.max(disk) >= HIGH_LOAD
+    };
+    match host.link {
+        _ if lookup::is_unreachable(&host.link) => Severity::Unreachable,
+        Link::Connecting => Severity::Connecting,
+        _ if load.is_some_and(is_full) => Severity::Full,
+        _ => Severity::None,
     }
 }
 
@@ -203,7 +210,7 @@ fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
             host: Some(host.name.clone()),
             spans,
             is_current,
-            is_unreachable: lookup::is_unreachable(&host.link),
+            severity: severity(host, load),
         }
     };
     let mut chips: Vec<HostChip> = app.view().hosts.iter().map(|host| chip(host)).collect();
@@ -215,7 +222,7 @@ fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
             host: None,
             spans,
             is_current,
-            is_unreachable: false,
+            severity: Severity::None,
         });
     }
     chips

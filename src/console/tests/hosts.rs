@@ -177,11 +177,33 @@ fn the_host_bar_always_shows_the_current_host_and_the_bucket() {
     keys(&mut app, "5");
     insta::assert_snapshot!("host_bar_80", first_line(&mut app, 80));
     let line = first_line(&mut app, 80);
-    let column = line.chars().position(|c| c == '‹').unwrap() as u16;
+    let column = line.chars().position(|c| c == '›').unwrap() as u16;
     click(&mut app, column, 0);
     assert_ne!(app.world().current_host().unwrap().as_str(), "host-04");
     let line = first_line(&mut app, 80);
     assert!(line.contains(app.world().current_host().unwrap().as_str()));
+}
+
+#[test]
+fn a_narrow_host_bar_shows_the_worst_hosts_first() {
+    let mut view = many(20, 3);
+    let mut set = |number: usize, link: Link| {
+        let host = HostView {
+            link,
+            ..(*view.hosts[number]).clone()
+        };
+        view.hosts[number] = Arc::new(host);
+    };
+    set(17, Link::Down(Error::new(Kind::Unreachable, "no")));
+    set(12, Link::Connecting);
+    let mut app = app(view);
+    keys(&mut app, "5");
+    let line = first_line(&mut app, 120);
+    let names = line.split_whitespace();
+    let shown: Vec<&str> = names.filter(|word| word.starts_with("host-")).collect();
+    let expected = ["04", "09", "14", "17", "19", "12", "00"];
+    let expected = expected.map(|number| format!("host-{number}"));
+    assert_eq!(shown[..7], expected, "{line}");
 }
 
 #[test]

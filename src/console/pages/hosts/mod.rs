@@ -2,7 +2,7 @@
 
 mod view;
 
-pub(crate) use view::load_style;
+pub(crate) use view::{HIGH_LOAD, load_style};
 
 use std::sync::Arc;
 

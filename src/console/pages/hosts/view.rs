@@ -165,11 +165,14 @@ fn bar(share: f64, text: &str, plain: bool, theme: &Theme) -> (String, Style) {
     }
 }
 
+/// The share from which a load is shown as high.
+pub(crate) const HIGH_LOAD: f64 = 0.85;
+
 /// Returns the style of a share that is in use.
 pub(crate) fn load_style(share: f64, theme: &Theme) -> Style {
     match share {
         share if share >= 0.95 => theme.bad,
-        share if share >= 0.85 => theme.warn,
+        share if share >= HIGH_LOAD => theme.warn,
         _ => theme.text,
     }
 }
