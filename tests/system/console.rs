@@ -207,6 +207,56 @@ fn every_page_opens_with_one_key_and_closes_with_esc() {
 }
 
 #[test]
+fn every_page_fits_terminals_of_all_sizes() {
+    let world = World::new();
+    let mut screen = Screen::open(&world.command(&["demo"]));
+    screen.wait(&["build-02", "winserver-base", "r-tools-v1"]);
+    for (columns, rows) in [(60, 20), (80, 24), (120, 40), (200, 60)] {
+        screen.resize(columns, rows);
+        for (key, expected) in [
+            ("m", &["Locations 2", "winserver-base"][..]),
+            ("T", &["Tree", "winserver-base", "web-01"]),
+            ("J", &["Jobs"]),
+            ("H", &["Hosts 1", "demo", "DISK"]),
+            ("W", &["Wall 1", "web-01"]),
+        ] {
+            let title = format!("{columns}x{rows}: {key}");
+            screen.press(key);
+            screen.wait_for(&title, |text| {
+                let lines: Vec<&str> = text.lines().collect();
+                let has_keys = lines.last().is_some_and(|line| line.contains("? help"));
+                let fills = lines.len() == usize::from(rows);
+                fills && has_keys && expected.iter().all(|word| text.contains(word))
+            });
+            // The pane with the focus on the whole screen, and back.
+            screen.press("Z");
+            screen.wait(&expected[..1]);
+            screen.press("Z\u{1b}");
+            screen.wait_for(&format!("{title}: closed"), |text| {
+                text.contains("Sandboxes 3 ") && !text.contains(expected[0])
+            });
+        }
+        for (key, expected) in [
+            ("?", "┌ help"),
+            (":", "┌ :"),
+            ("D", "┌ doctor"),
+            ("o", "force off"),
+            ("c", "create a snapshot"),
+            ("n", "new sandbox"),
+            ("C", "columns of Sandboxes"),
+        ] {
+            let title = format!("{columns}x{rows}: {key}");
+            screen.press(key);
+            screen.wait_for(&title, |text| text.contains(expected));
+            screen.press("\u{1b}");
+            screen.wait_for(&format!("{title}: closed"), |text| !text.contains(expected));
+        }
+    }
+    screen.press("q");
+    assert_eq!(screen.wait_for_exit(), 0);
+}
+
+#[test]
 fn a_killed_demo_leaves_nothing() {
     let world = World::new();
     let screen = Screen::open(&world.command(&["demo"]));

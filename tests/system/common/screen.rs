@@ -24,7 +24,7 @@ pub(crate) struct Screen {
     keys: Box<dyn Write + Send>,
     pub child: Box<dyn Child + Send + Sync>,
     /// Closes the terminal on drop.
-    _terminal: Box<dyn MasterPty + Send>,
+    terminal: Box<dyn MasterPty + Send>,
 }
 
 impl Screen {
@@ -60,12 +60,24 @@ impl Screen {
             written,
             keys: pair.master.take_writer().unwrap(),
             child,
-            _terminal: pair.master,
+            terminal: pair.master,
         }
     }
 
     pub(crate) fn text(&self) -> String {
         self.parser.lock().unwrap().screen().contents()
+    }
+
+    /// Changes the size of the terminal.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
+        let mut parser = self.parser.lock().unwrap();
+        parser.screen_mut().set_size(rows, columns);
+        let size = PtySize {
+            rows,
+            cols: columns,
+            ..PtySize::default()
+        };
+        self.terminal.resize(size).unwrap();
     }
 
     /// Returns all that was written to the terminal.
