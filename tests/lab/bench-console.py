@@ -311,7 +311,7 @@ def latencies(program, count):
 def frame_build_times(variables):
     """Returns the milliseconds to build each frame, from the trace log."""
     console = Program(SNAPDECK, SNAPDECK_LOG="snapdeck_console=trace", **variables)
-    console.until(f"({OBJECTS})")
+    console.until(f"Bucket {OBJECTS:,} ")
     console.press("gb")
     console.drain_until_quiet(2)
     latencies(console, 500)
@@ -359,6 +359,24 @@ def latencies_under_load(program, seconds):
     threads[1].join()
     program.drain_until_quiet()
     return times
+
+
+def report_fleet(endpoint, uri):
+    """Reports the console with 60 hosts: they are one libvirt, with directories of their own."""
+    hosts = {f"host-{number:02}": uri for number in range(60)}
+    fleet = Program(SNAPDECK, SNAPDECK_CONFIG=config("fleet", endpoint, hosts))
+    fleet.until("host-00", 60)
+    fleet.press("H")
+    fleet.until("Hosts 60")
+    end = time.perf_counter() + 120
+    while fleet.screen().count("●") < 30 and time.perf_counter() < end:
+        fleet.read(0.5)
+    fleet.drain(15)
+    times = latencies(fleet, 300)
+    report("60 hosts: key to first byte, p99", percentile(times, 0.99), 8, "ms")
+    busy, wakeups, written = fleet.idle(min(IDLE, 30))
+    print(f"    idle: {busy:.2f} % of a processor, {wakeups:.1f} wakeups/s, {written / min(IDLE, 30):.0f} B/s (no limit)", flush=True)
+    fleet.end()
 
 
 def main():
@@ -419,15 +437,41 @@ def main():
     report(f"filter keystroke over {OBJECTS} objects, worst of {len(times)}: {worst[1]}", max(times), 16, "ms")
     report(f"filter keystroke over {OBJECTS} objects, median", statistics.median(times), 16, "ms")
 
+    # All objects whose names begin with image-00, at most 10,000.
+    console.press("/image-00\r")
+    console.drain_until_quiet(0.3)
+    console.press("\x01")
+    console.until("marked")
+    console.drain_until_quiet(0.3)
+    console.discard_output()
+    start = time.perf_counter()
+    console.press("d")
+    while "remove" not in console.written.decode(errors="ignore"):
+        console.read(5)
+    report("remove dialog of 10,000 marked rows", (time.perf_counter() - start) * 1000, 100, "ms")
+    console.drain_until_quiet(1)
+    times = []
+    for number in range(100):
+        times.append(console.measure_key("\x1b[B" if number // 50 % 2 == 0 else "\x1b[A") * 1000)
+        console.drain_until_quiet(0.02)
+    report("  the slowest of 100 keys in it", max(times), 16, "ms")
+    # Closes the dialog, and clears the marks and the filter.
+    for _ in range(3):
+        console.press("\x1b")
+        console.drain_until_quiet(0.5)
+
+    report_fleet(endpoint, responsive)
+
     no_dead_host = {"SNAPDECK_CONFIG": config("no-dead-host", endpoint, {"alpha": responsive})}
     quiet = Program(SNAPDECK, **no_dead_host)
     quiet.until("alpha ●")
     quiet.drain(15)
     busy, wakeups, written = quiet.idle(IDLE)
     quiet.end()
-    report(f"idle for {IDLE} s, all answer", busy, 0.05, "% of a processor")
-    report("  wakeups", wakeups, 1, "a second")
-    report("  bytes written", written, 0, "bytes", "8.0f")
+    # The host strip is sampled every 5 s and drawn if it has changed.
+    report(f"idle for {IDLE} s, all answer", busy, 0.2, "% of a processor")
+    report("  wakeups", wakeups, 2, "a second")
+    report("  bytes written", written / IDLE, 200, "bytes a second", "8.0f")
     # By now the retry interval for the silent host is at its maximum.
     console.drain_until_quiet(2)
     busy, wakeups, _ = console.idle(IDLE)
