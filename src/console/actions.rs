@@ -96,6 +96,12 @@ pub(crate) enum Action {
     Screen,
     CopyVnc,
     Viewer,
+    /// Attach to the serial console.
+    Serial,
+    /// Open a shell on the host of the selected row.
+    Shell,
+    /// Show the domain XML of a sandbox, or the manifest of a snapshot.
+    Definition,
     /// Show the details of the selected row.
     Open,
     Mark,
@@ -104,7 +110,8 @@ pub(crate) enum Action {
     Invert,
     Sort(Column),
     Reverse,
-    CopyName,
+    Copy,
+    Bookmarks,
     Filter,
     Back,
     Up,
@@ -147,6 +154,8 @@ pub(crate) enum Action {
     Palette,
     Help,
     Suspend,
+    /// Run the command of this number of `commands.toml`.
+    Custom(u8),
     Quit,
 }
 

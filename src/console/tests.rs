@@ -3,6 +3,7 @@
 
 mod dialogs;
 mod finding;
+mod habits;
 mod hosts;
 mod jobs;
 mod keys;

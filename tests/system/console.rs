@@ -1,4 +1,5 @@
 //! The console in a pseudo terminal, with a real host and bucket.
+mod habits;
 mod jobs;
 mod sandboxes;
 mod terminal;
