@@ -61,7 +61,7 @@ install:
 	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/snapdeck.service
 	install -d $(DESTDIR)$(PREFIX)/share/doc/snapdeck/docs
 	install -m 644 README.md CHANGELOG.md LICENSE assets/config.toml assets/serve.env config/default.toml \
-	  config/keymap.toml config/sandbox.xml $(DESTDIR)$(PREFIX)/share/doc/snapdeck
+	  config/keymap.toml config/commands.toml config/sandbox.xml $(DESTDIR)$(PREFIX)/share/doc/snapdeck
 	install -m 644 docs/*.md $(DESTDIR)$(PREFIX)/share/doc/snapdeck/docs
 
 deb: build tools-deb

@@ -96,6 +96,12 @@ pub(crate) enum Action {
     Screen,
     CopyVnc,
     Viewer,
+    /// Attach to the serial console.
+    Serial,
+    /// Open a shell on the host of the selected row.
+    Shell,
+    /// Show the domain XML of a sandbox, or the manifest of a snapshot.
+    Definition,
     /// Show the details of the selected row.
     Open,
     Mark,
@@ -110,7 +116,8 @@ pub(crate) enum Action {
     Group,
     /// Fold or unfold the family of the selected row.
     Fold,
-    CopyName,
+    Copy,
+    Bookmarks,
     Filter,
     Back,
     Up,
@@ -153,6 +160,8 @@ pub(crate) enum Action {
     Palette,
     Help,
     Suspend,
+    /// Run the command of this number of `commands.toml`.
+    Custom(u8),
     Quit,
 }
 

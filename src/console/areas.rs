@@ -9,6 +9,8 @@ use snapdeck_model::HostName;
 
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Areas {
+    /// Columns and rows of the whole screen.
+    pub screen: (u16, u16),
     /// Rows of each visible pane, with the number of the first row.
     pub panes: Vec<(Pane, Rect, usize)>,
     /// Titles of panes.

@@ -1,5 +1,7 @@
 //! Requests of the state to the engine and to the event loop.
 
+use super::bookmarks::Bookmarks;
+use super::custom::CommandRun;
 use snapdeck_engine::{InterruptedId, JobId, PruneRequest};
 use snapdeck_model::{AnnotationsPatch, HostName, Operation, PrunePlan, SandboxId, SnapshotName};
 
@@ -35,6 +37,16 @@ pub(crate) enum Command {
     Prune(PruneRequest, PrunePlan),
     /// Copy to the clipboard.
     Copy(String),
+    /// Open a shell on the host, in the foreground.
+    Shell(HostName),
+    SaveBookmarks(Bookmarks),
+    /// Run a command of the operator.
+    Run(CommandRun),
+    /// Attach to the serial console of a sandbox.
+    SerialOpen(HostName, SandboxId),
+    /// Send bytes to the guest.
+    SerialInput(Vec<u8>),
+    SerialClose,
     /// Stop this process until the shell continues it.
     Suspend,
     Refresh,

@@ -7,17 +7,22 @@ use tokio::time::timeout;
 
 use super::app::{LineageQuery, READ_ONLY};
 use super::command::Command;
-use super::dialog::DialogAnswer;
+use super::custom::CommandRun;
+use super::dialog::{DialogAnswer, SerialConsole};
+use super::facts::AnnotationsQuery;
+use super::foreground::{ForegroundCommand, Pause};
 use super::osc;
 use super::pages::tree::TreeInputs;
 use super::picture::EncodedImage;
 use super::queries::apply_prune;
 use super::run::{ExitMode, Screen, env_var};
+use super::serial::{SerialSession, SerialTerminal};
+use super::session;
 use super::terminal::Terminal;
 use super::viewer;
-use snapdeck_engine::{CachedInventory, Engine, Parents, ScreenKey, VncTunnel};
+use snapdeck_engine::{AnnotationList, CachedInventory, Engine, Parents, ScreenKey, VncTunnel};
 use snapdeck_model::settings::NotificationMethod;
-use snapdeck_model::{Lineage, Operation, PrunePlan};
+use snapdeck_model::{Error, HostName, Kind, Lineage, Operation, PrunePlan, SandboxId};
 
 /// Limit of the wait for SIGCONT. It passes only if no shell has stopped this process.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -31,10 +36,22 @@ pub(crate) enum TaskResult {
     /// `None`: the query was cancelled.
     Dialog(Option<DialogAnswer>),
     Parents(TreeInputs, Parents),
+    /// `None`: the query was cancelled.
+    Annotations(Option<(AnnotationsQuery, AnnotationList)>),
     /// The plan with the candidates that jobs are to remove, and why others were skipped.
     PruneApplied(snapdeck_model::Result<(PrunePlan, Vec<String>)>),
     /// The message for success, and the result.
     Annotated(String, snapdeck_model::Result<()>),
+    /// The command that attaches to a serial console.
+    Serial {
+        host: HostName,
+        sandbox: SandboxId,
+        argv: snapdeck_model::Result<Vec<String>>,
+    },
+    /// A command of the operator and the UUID that it needs.
+    Command(snapdeck_model::Result<(CommandRun, String)>),
+    /// The name of a command in the background, and why it failed.
+    CommandEnded(&'static str, Result<(), String>),
     Viewer {
         /// The address of the screen.
         tunnel: snapdeck_model::Result<Arc<VncTunnel>>,
@@ -48,6 +65,8 @@ pub(crate) enum TaskResult {
 pub(crate) enum LoopControl {
     Continue,
     Suspend,
+    /// Run the program that is to have the terminal.
+    Foreground,
     Exit(ExitMode),
 }
 
@@ -70,8 +89,12 @@ impl Screen {
                 | Command::DiscardInterrupted(_)
                 | Command::Annotate { .. }
                 | Command::Prune(..)
+                | Command::Shell(_)
+                | Command::SerialOpen(..)
+                | Command::SerialInput(_)
                 | Command::RunChecks
         );
+        let changes = changes || matches!(&command, Command::Run(run) if run.is_mutating);
         if changes && self.app.options().read_only {
             self.app.show_notice(READ_ONLY, true);
             return LoopControl::Continue;
@@ -136,7 +159,7 @@ impl Screen {
                 let message = match (self.copy(terminal, &text), lines) {
                     (false, _) => "cannot copy: the terminal did not accept the text".to_owned(),
                     (true, 1) => format!("copied {text}"),
-                    (true, lines) => format!("copied {lines} names, one per line"),
+                    (true, lines) => format!("copied {lines} lines"),
                 };
                 self.app.show_notice(message, false);
             }
@@ -153,12 +176,50 @@ impl Screen {
                     TaskResult::Viewer { tunnel, open }
                 });
             }
+            Command::Shell(host) => match shell_command(engine, &host) {
+                Ok(command) => self.foreground = Some(command),
+                Err(error) => self.show_error(&error),
+            },
+            Command::SerialOpen(host, sandbox) => {
+                let engine = engine.clone();
+                self.tasks.spawn(async move {
+                    let argv = Box::pin(engine.serial_console_argv(&host, &sandbox)).await;
+                    TaskResult::Serial {
+                        host,
+                        sandbox,
+                        argv,
+                    }
+                });
+            }
+            Command::SerialInput(bytes) => {
+                if self
+                    .serial
+                    .as_ref()
+                    .is_some_and(|serial| !serial.send(bytes))
+                {
+                    self.app
+                        .show_notice("the guest does not read its input", true);
+                }
+            }
+            Command::Run(run) => self.start_command(run, engine),
+            Command::SerialClose => self.serial = None,
+            Command::SaveBookmarks(bookmarks) => {
+                let saved = self.state_dir.as_deref();
+                let saved = saved.map(|dir| session::save_bookmarks(dir, &bookmarks));
+                if let Some(Err(error)) = saved {
+                    let failed = Error::new(Kind::Failed, "cannot save the bookmarks");
+                    self.show_error(&failed.with_cause(error));
+                }
+            }
             Command::RunChecks => engine.run_all_health_checks(),
             Command::Suspend => return LoopControl::Suspend,
             Command::Quit => return LoopControl::Exit(ExitMode::Cancel),
             Command::Leave => return LoopControl::Exit(ExitMode::Leave),
         }
-        LoopControl::Continue
+        match self.foreground {
+            Some(_) => LoopControl::Foreground,
+            None => LoopControl::Continue,
+        }
     }
 
     /// Logs an error and shows it.
@@ -225,8 +286,27 @@ impl Screen {
             other @ (TaskResult::Lineage(..)
             | TaskResult::Dialog(..)
             | TaskResult::Parents(..)
+            | TaskResult::Annotations(_)
             | TaskResult::PruneApplied(..)
             | TaskResult::Annotated(..)) => return self.on_query_result(other, engine),
+            TaskResult::Serial {
+                host,
+                sandbox,
+                argv,
+            } => {
+                let opened = argv.and_then(|argv| self.open_serial(&argv, host, sandbox));
+                return opened.unwrap_or_else(|error| self.show_error(&error));
+            }
+            TaskResult::Command(Ok((run, uuid))) => return self.run_command(&run, &uuid),
+            TaskResult::Command(Err(error)) => return self.show_error(&error),
+            TaskResult::CommandEnded(name, Ok(())) => {
+                tracing::info!("{name} finished");
+                return self.app.show_notice(format!("{name} finished"), false);
+            }
+            TaskResult::CommandEnded(name, Err(error)) => {
+                tracing::error!("{name}: {error}");
+                return self.app.show_notice(format!("{name}: {error}"), true);
+            }
             TaskResult::Viewer {
                 tunnel: Err(error), ..
             } => return self.show_error(&error),
@@ -256,6 +336,31 @@ impl Screen {
             Some(Err(error)) => (format!("{error}; {message}"), true),
         };
         self.app.show_notice(message, is_error);
+    }
+
+    /// Starts the process that is attached to a serial console, and shows it.
+    fn open_serial(
+        &mut self,
+        argv: &[String],
+        host: HostName,
+        sandbox: SandboxId,
+    ) -> snapdeck_model::Result<()> {
+        let (columns, rows) = self.app.serial_size();
+        let terminal = SerialTerminal::new(columns, rows);
+        let session = SerialSession::start(argv, terminal.clone(), self.serial_changed.clone());
+        let session = session.map_err(|error| {
+            let summary = format!("cannot open the serial console of {sandbox}");
+            Error::new(Kind::Failed, summary).with_cause(error)
+        })?;
+        tracing::info!("attached to the serial console of {sandbox} on {host}");
+        self.serial = Some(session);
+        self.app.clear_notice();
+        self.app.open(Box::new(SerialConsole {
+            host,
+            sandbox,
+            terminal,
+        }));
+        Ok(())
     }
 
     /// Submits operations; shows and logs those that the engine refuses. Returns whether all were accepted.
@@ -311,4 +416,18 @@ impl Screen {
         let _ = timeout(STOP_TIMEOUT, continued.recv()).await;
         terminal.reenter()
     }
+}
+
+/// Returns the command that opens a shell on a host: ssh, or the operator's shell for this machine.
+fn shell_command(engine: &Engine, host: &HostName) -> snapdeck_model::Result<ForegroundCommand> {
+    let local = || {
+        let shell = env_var("SHELL").filter(|shell| !shell.is_empty());
+        vec![shell.unwrap_or_else(|| "/bin/sh".to_owned())]
+    };
+    let argv = engine.login_argv(host)?.unwrap_or_else(local);
+    Ok(ForegroundCommand {
+        argv,
+        title: format!("snapdeck: shell on {host}; exit returns to the console"),
+        pause: Pause::SshFailed,
+    })
 }

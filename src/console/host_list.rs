@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::columns::{Column, Row, Value};
+use super::facts::Facts;
 use super::list::{Change, List, Sort, Summary};
 use super::world::{Scope, World};
 use snapdeck_engine::HostView;
@@ -65,6 +66,8 @@ pub(crate) struct HostList<T: Row> {
     other_scopes: HashMap<Scope, List<HostKey<T::Key>>>,
     /// The lists from which the rows were built, and whether all shown hosts had been scanned.
     sources: (Vec<Arc<[T]>>, bool),
+    /// The version of the facts by which the rows are filtered.
+    facts_version: u64,
 }
 
 impl<T: Row> HostList<T> {
@@ -76,61 +79,8 @@ impl<T: Row> HostList<T> {
             rows: Vec::new(),
             other_scopes: HashMap::new(),
             sources: (Vec::new(), false),
+            facts_version: 0,
         }
-    }
-
-    /// Rebuilds the rows if the scope or a list of a shown host has changed; returns whether it has.
-    pub(crate) fn update(&mut self, world: &World) -> bool {
-        let scope = world.scope();
-        let is_same_scope = scope == self.scope;
-        if !is_same_scope {
-            let list = self.other_scopes.remove(&scope).unwrap_or_default();
-            let before = std::mem::replace(&mut self.list, list);
-            self.list.adopt_order(&before);
-            let old_scope = std::mem::replace(&mut self.scope, scope);
-            self.other_scopes.insert(old_scope, before);
-        }
-        let sources: Vec<Arc<[T]>> = world
-            .shown_hosts()
-            .map(|host| (self.items)(host).clone())
-            .collect();
-        let is_complete = world.shown_hosts().all(|host| host.last_scan.is_some());
-        let (built_from, was_complete) = &self.sources;
-        let is_same = built_from.len() == sources.len()
-            && built_from
-                .iter()
-                .zip(&sources)
-                .all(|(a, b)| Arc::ptr_eq(a, b));
-        if is_same_scope && is_same && *was_complete == is_complete {
-            return false;
-        }
-        let host_rows = |(host, items): (&HostView, &Arc<[T]>)| -> Vec<HostRow<T>> {
-            let row = |(item, value): (usize, &T)| HostRow {
-                key: (value.key().clone(), host.name.clone()),
-                items: items.clone(),
-                item,
-            };
-            items.iter().enumerate().map(row).collect()
-        };
-        self.rows = world
-            .shown_hosts()
-            .zip(&sources)
-            .flat_map(host_rows)
-            .collect();
-        if sources.len() > 1 {
-            self.rows.sort_by(|one, other| one.key.cmp(&other.key));
-        }
-        self.sources = (sources, is_complete);
-        match is_complete {
-            true => self.list.update(&self.rows),
-            // Keeps the selection and marks of an earlier run until the first scan.
-            false => self.list.update_partial(&self.rows),
-        }
-        true
-    }
-
-    pub(crate) fn apply(&mut self, change: Change) {
-        self.list.apply(&self.rows, change);
     }
 
     pub(crate) fn summary(&self) -> Summary<'_> {
@@ -184,5 +134,68 @@ impl<T: Row> HostList<T> {
 
     pub(crate) fn sort(&self) -> Sort {
         self.list.sort()
+    }
+}
+
+impl<T: Row> HostList<T>
+where
+    World: Facts<HostRow<T>>,
+{
+    /// Rebuilds the rows if the scope or a list of a shown host has changed; returns whether it has.
+    pub(crate) fn update(&mut self, world: &World) -> bool {
+        let scope = world.scope();
+        let is_same_scope = scope == self.scope;
+        if !is_same_scope {
+            let list = self.other_scopes.remove(&scope).unwrap_or_default();
+            let before = std::mem::replace(&mut self.list, list);
+            self.list.adopt_order(&before);
+            let old_scope = std::mem::replace(&mut self.scope, scope);
+            self.other_scopes.insert(old_scope, before);
+        }
+        let sources: Vec<Arc<[T]>> = world
+            .shown_hosts()
+            .map(|host| (self.items)(host).clone())
+            .collect();
+        let is_complete = world.shown_hosts().all(|host| host.last_scan.is_some());
+        let (built_from, was_complete) = &self.sources;
+        let is_same = built_from.len() == sources.len()
+            && built_from
+                .iter()
+                .zip(&sources)
+                .all(|(a, b)| Arc::ptr_eq(a, b));
+        let facts_version = std::mem::replace(&mut self.facts_version, world.facts_version());
+        if is_same_scope && is_same && *was_complete == is_complete {
+            if facts_version != self.facts_version && self.list.query().has_facts() {
+                self.list.apply_filter(&self.rows, world);
+            }
+            return false;
+        }
+        let host_rows = |(host, items): (&HostView, &Arc<[T]>)| -> Vec<HostRow<T>> {
+            let row = |(item, value): (usize, &T)| HostRow {
+                key: (value.key().clone(), host.name.clone()),
+                items: items.clone(),
+                item,
+            };
+            items.iter().enumerate().map(row).collect()
+        };
+        self.rows = world
+            .shown_hosts()
+            .zip(&sources)
+            .flat_map(host_rows)
+            .collect();
+        if sources.len() > 1 {
+            self.rows.sort_by(|one, other| one.key.cmp(&other.key));
+        }
+        self.sources = (sources, is_complete);
+        match is_complete {
+            true => self.list.update_with(&self.rows, world),
+            // Keeps the selection and marks of an earlier run until the first scan.
+            false => self.list.update_partial(&self.rows, world),
+        }
+        true
+    }
+
+    pub(crate) fn apply(&mut self, change: Change, world: &World) {
+        self.list.apply_with(&self.rows, change, world);
     }
 }

@@ -30,6 +30,7 @@ const NAMED: &[(&str, KeyCode)] = &[
 ];
 /// Former and present ids of actions. A `keymap.toml` may use both.
 const FORMER_IDS: &[(&str, &str)] = &[
+    ("copy-name", "copy"),
     ("again", "retry"),
     ("sooner", "move-up"),
     ("later", "move-down"),
@@ -176,7 +177,10 @@ pub(crate) enum KeyMatch {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Keymap(Vec<Binding>);
+pub(crate) struct Keymap(Vec<Binding>, Vec<&'static Entry>);
+
+/// A key of the operator, and its offset in the file, in bytes.
+pub(crate) type UserKey = (String, usize);
 
 impl Default for Keymap {
     fn default() -> Self {
@@ -189,7 +193,7 @@ impl Default for Keymap {
                 source_offset: None,
             })
         });
-        Self(bindings.collect())
+        Self(bindings.collect(), Vec::new())
     }
 }
 
@@ -287,7 +291,64 @@ impl Keymap {
             false
         });
         bindings.extend(user_bindings);
-        Ok((Self(bindings), reassigned))
+        Ok((Self(bindings, Vec::new()), reassigned))
+    }
+
+    /// Binds the keys of commands of the operator. Returns the default keys that now run a command.
+    ///
+    /// # Errors
+    /// `InvalidInput` with the line: an unknown key, or one that is also in `keymap.toml` or of another command.
+    pub(crate) fn add_commands(
+        &mut self,
+        commands: Vec<(&'static Entry, Vec<UserKey>)>,
+        text: &SourceText<'_>,
+    ) -> Result<Vec<String>> {
+        let mut reassigned = Vec::new();
+        for (entry, keys) in commands {
+            self.1.push(entry);
+            for (keys, at) in keys {
+                let name = entry.name;
+                let chord = Chord::named(&keys)
+                    .ok()
+                    .filter(|chord| !chord.0.contains(&Press::Digit));
+                let chord = chord
+                    .ok_or_else(|| text.error_at(at, format!("{name}: unknown key {keys:?}")))?;
+                let is_other = |binding: &Binding| {
+                    !(binding.chord.collides(&chord) && share_pane(binding.entry, entry))
+                };
+                let others = self.0.iter().filter(|binding| !is_other(binding));
+                if let Some(other) = others
+                    .into_iter()
+                    .find(|binding| binding.source_offset.is_some())
+                {
+                    let place = match other.entry.action {
+                        Action::Custom(_) => "",
+                        _ => " in keymap.toml",
+                    };
+                    let (key, taken) = (chord.name(), other.chord.name());
+                    let id = other.entry.id();
+                    let message = format!("{name}: {key} collides with {taken} of {id}{place}");
+                    return Err(text.error_at(at, message));
+                }
+                let taken = self.0.iter().filter(|binding| !is_other(binding));
+                reassigned.extend(taken.map(|binding| {
+                    let (key, id) = (binding.chord.name(), binding.entry.id());
+                    format!("{key} is now {name}, no longer {id}")
+                }));
+                self.0.retain(is_other);
+                self.0.push(Binding {
+                    chord,
+                    entry,
+                    source_offset: Some(at),
+                });
+            }
+        }
+        Ok(reassigned)
+    }
+
+    /// Returns all actions: those of the table, then the commands of the operator.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &'static Entry> {
+        ACTIONS.iter().chain(self.1.iter().copied())
     }
 
     /// Looks up `pressed`, the keys of a chord so far, in the pane `focus`.

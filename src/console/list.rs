@@ -8,6 +8,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 
 use super::columns::{Column, Row};
+use super::facts::Facts;
 use super::families::{Family, FamilyRows};
 use super::query::{Match, Query};
 
@@ -148,20 +149,25 @@ impl<K: Clone + Ord + Hash> List<K> {
     /// Updates the state for new items, which are sorted by name. If the selected item no longer exists its neighbour is
     /// selected.
     pub(crate) fn update<R: Row<Key = K>>(&mut self, items: &[R]) {
+        self.update_with(items, &());
+    }
+
+    /// As [`Self::update`], for a filter that may need facts.
+    pub(crate) fn update_with<R: Row<Key = K>>(&mut self, items: &[R], facts: &dyn Facts<R>) {
         if !self.marks.is_empty() {
             let marks = std::mem::take(&mut self.marks);
             let kept = items.iter().map(Row::key).filter(|key| marks.contains(key));
             self.marks = kept.cloned().collect();
         }
         self.order(items);
-        self.apply_filter(items);
+        self.apply_filter(items, facts);
     }
 
     /// Updates the state for an incomplete list: keeps selection and marks of items that may follow.
-    pub(crate) fn update_partial<R: Row<Key = K>>(&mut self, items: &[R]) {
+    pub(crate) fn update_partial<R: Row<Key = K>>(&mut self, items: &[R], facts: &dyn Facts<R>) {
         let selected = self.selected.clone();
         self.order(items);
-        self.apply_filter(items);
+        self.apply_filter(items, facts);
         self.selected = selected.or(self.selected.take());
     }
 
@@ -184,14 +190,14 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     /// Applies the filter and restores the selection. If sorted by name, exact matches come before fuzzy ones.
-    fn apply_filter<R: Row<Key = K>>(&mut self, items: &[R]) {
+    pub(crate) fn apply_filter<R: Row<Key = K>>(&mut self, items: &[R], facts: &dyn Facts<R>) {
         let by_name = self.order.is_empty();
         self.rows = match (self.query.is_empty(), by_name) {
             (true, true) => Rows::All(items.len()),
             (true, false) => Rows::Some(self.order.clone()),
             (false, _) => {
                 let (mut rows, mut fuzzy) = (Vec::new(), Vec::new());
-                let mut test = |item: u32| match self.query.find(&items[item as usize]) {
+                let mut test = |item: u32| match self.query.find(&items[item as usize], facts) {
                     Some(Match::Fuzzy) if by_name => fuzzy.push(item),
                     Some(_) => rows.push(item),
                     None => {}
@@ -230,6 +236,16 @@ impl<K: Clone + Ord + Hash> List<K> {
     }
 
     pub(crate) fn apply<R: Row<Key = K>>(&mut self, items: &[R], change: Change) {
+        self.apply_with(items, change, &());
+    }
+
+    /// As [`Self::apply`], for a filter that may need facts.
+    pub(crate) fn apply_with<R: Row<Key = K>>(
+        &mut self,
+        items: &[R],
+        change: Change,
+        facts: &dyn Facts<R>,
+    ) {
         match change {
             Change::MoveBy(rows) => self.select(items, self.row.saturating_add_signed(rows)),
             Change::First => self.select(items, 0),
@@ -268,24 +284,24 @@ impl<K: Clone + Ord + Hash> List<K> {
             Change::Filter(text) => {
                 (self.query, self.filter_error) = Query::parse(&text, Timestamp::now());
                 self.filter = text;
-                self.apply_filter(items);
+                self.apply_filter(items, facts);
             }
             Change::Sort(sort) => {
                 self.sort = sort;
                 self.order(items);
-                self.apply_filter(items);
+                self.apply_filter(items, facts);
             }
             Change::Group => {
                 self.is_grouped = !self.is_grouped;
                 self.unfolded.clear();
-                self.apply_filter(items);
+                self.apply_filter(items, facts);
             }
-            Change::Fold => self.fold(items),
+            Change::Fold => self.fold(items, facts),
         }
     }
 
     /// Folds or unfolds the family of the selected row, whose row is selected then.
-    fn fold<R: Row<Key = K>>(&mut self, items: &[R]) {
+    fn fold<R: Row<Key = K>>(&mut self, items: &[R], facts: &dyn Facts<R>) {
         let Rows::Families(rows) = &self.rows else {
             return;
         };
@@ -301,7 +317,7 @@ impl<K: Clone + Ord + Hash> List<K> {
             self.unfolded.insert(name);
         }
         self.select(items, row);
-        self.apply_filter(items);
+        self.apply_filter(items, facts);
     }
 
     /// Marks these keys, or unmarks them if all are marked.
@@ -497,6 +513,10 @@ impl<K: Clone + Ord + Hash> List<K> {
             .map(Row::key)
             .filter(|key| self.marks.contains(key));
         marked.cloned().collect()
+    }
+
+    pub(crate) fn query(&self) -> &Query {
+        &self.query
     }
 
     pub(crate) fn filter(&self) -> &str {

@@ -4,7 +4,7 @@ use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::commands::TaskResult;
-use super::dialog::{DialogAnswer, DialogQuery};
+use super::dialog::{DialogAnswer, DialogQuery, TextSource};
 use super::format;
 use super::run::{SELECTION_DEBOUNCE, Screen};
 use snapdeck_engine::{Engine, PruneRequest};
@@ -57,9 +57,14 @@ impl Screen {
                 self.app.on_annotations_edited();
                 self.show_error(&error);
             }
+            TaskResult::Annotations(None) => {}
+            TaskResult::Annotations(Some((query, list))) => self.app.on_annotations(query, list),
             TaskResult::Picture(_)
             | TaskResult::Thumbnails(_)
             | TaskResult::SavedInventory(_)
+            | TaskResult::Serial { .. }
+            | TaskResult::Command(_)
+            | TaskResult::CommandEnded(..)
             | TaskResult::Viewer { .. } => {}
         }
     }
@@ -96,6 +101,26 @@ impl Screen {
         });
     }
 
+    /// Reads the annotations that a filter needs once its text has settled.
+    pub(crate) fn query_annotations(&mut self, engine: &Engine) {
+        let pending = self.app.pending_annotations_query();
+        let Some((query, cancel)) = next_query(pending, &mut self.annotations_query_task) else {
+            return;
+        };
+        self.app.show_notice("reading the annotations…", false);
+        let engine = engine.clone();
+        self.tasks.spawn(async move {
+            let hosts: Vec<_> = query.hosts.iter().map(|(host, _)| host.clone()).collect();
+            let read = async {
+                sleep(SELECTION_DEBOUNCE).await;
+                let list = engine.list_annotations(&hosts, query.objects.is_some());
+                Box::pin(list).await
+            };
+            let list = cancel.run_until_cancelled(read).await;
+            TaskResult::Annotations(list.map(|list| (query, list)))
+        });
+    }
+
     /// Queries the parents of all snapshots while the tree is open, one query at a time.
     pub(crate) fn query_parents(&mut self, engine: &Engine) {
         let pending = self.app.pending_parents_query();
@@ -121,6 +146,13 @@ async fn answer(engine: &Engine, query: DialogQuery) -> DialogAnswer {
         DialogQuery::Copies(locations) => {
             let copies = engine.equal_copies(&locations).await;
             DialogAnswer::Copies(locations, copies)
+        }
+        DialogQuery::Text(source) => {
+            let text = match &source {
+                TextSource::DomainXml(host, id) => engine.domain_xml(host, id).await,
+                TextSource::Manifest(host, name) => engine.manifest_text(host.as_ref(), name).await,
+            };
+            DialogAnswer::Text(source, text)
         }
     }
 }

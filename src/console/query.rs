@@ -6,6 +6,8 @@
 //! /v[0-9]+$/      a regular expression
 //! state:running   the field contains the text; `=` compares the whole text
 //! size>10G        also <, >=, <=; memory, cpus, users, size, date>2026-01-31, age<7d
+//! place:bucket    where a snapshot is: host, bucket, both, or the name of a host
+//! pin:yes         also note:TEXT, label:KEY, label:KEY=VALUE
 //! !base:old       rows that do not match
 //! ```
 
@@ -15,6 +17,7 @@ use jiff::tz::TimeZone;
 use regex::{Regex, RegexBuilder};
 
 use super::columns::{COLUMNS, Column, Row, Value};
+use super::facts::{FACTS, Fact, Facts};
 use super::format::parse_size;
 
 /// Limit of a compiled regular expression.
@@ -39,6 +42,9 @@ enum Test {
     Contains(Column, String),
     Equals(Column, String),
     Number(Column, Comparison, u64),
+    /// A text of the fact contains this one.
+    FactContains(Fact, String),
+    FactEquals(Fact, String),
 }
 
 /// A regular expression, which ignores case.
@@ -93,8 +99,25 @@ impl Query {
         self.0.is_empty()
     }
 
+    /// Returns whether it has a term about a fact.
+    pub(crate) fn has_facts(&self) -> bool {
+        self.facts().next().is_some()
+    }
+
+    /// Returns whether it has a term about the annotations of snapshots.
+    pub(crate) fn has_annotations(&self) -> bool {
+        self.facts().any(Fact::is_annotation)
+    }
+
+    fn facts(&self) -> impl Iterator<Item = Fact> {
+        self.0.iter().filter_map(|term| match term.test {
+            Test::FactContains(fact, _) | Test::FactEquals(fact, _) => Some(fact),
+            _ => None,
+        })
+    }
+
     /// Returns how `row` matches, if it does.
-    pub(crate) fn find<R: Row>(&self, row: &R) -> Option<Match> {
+    pub(crate) fn find<R: Row>(&self, row: &R, facts: &dyn Facts<R>) -> Option<Match> {
         let mut quality = Match::Substring;
         for Term { negated, test } in &self.0 {
             let holds = match test {
@@ -121,6 +144,14 @@ impl Query {
                     Some(Value::Number(value)) => comparison.holds(value, *operand),
                     _ => false,
                 },
+                Test::FactContains(fact, text) => {
+                    let mut texts = facts.texts(row, *fact).into_iter();
+                    texts.any(|value| contains(&value, text))
+                }
+                Test::FactEquals(fact, text) => {
+                    let mut texts = facts.texts(row, *fact).into_iter();
+                    texts.any(|value| value.eq_ignore_ascii_case(text))
+                }
             };
             if holds == *negated {
                 return None;
@@ -218,9 +249,13 @@ fn test(token: &str, now: Timestamp) -> Result<Option<Test>, String> {
     let sign = signs.iter().find(|(sign, _)| rest.starts_with(sign));
     let (sign, comparison) = sign.copied().unwrap_or((":", Comparison::Equal));
     let value = rest[sign.len()..].to_ascii_lowercase();
+    if let Some(fact) = Fact::from_name(&name) {
+        return fact_test(fact, &name, sign, value);
+    }
     let is_age = name == "age";
     let Some(column) = Column::from_name(&name).or(is_age.then_some(Column::Modified)) else {
-        let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
+        let facts = FACTS.iter().map(|(name, _)| *name);
+        let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).chain(facts).collect();
         return Err(format!(
             "unknown field {name:?}: use {} or age",
             names.join(", ")
@@ -259,6 +294,29 @@ fn test(token: &str, now: Timestamp) -> Result<Option<Test>, String> {
         Ok(number) => Ok(Some(Test::Number(column, comparison, number))),
         Err(expected) => Err(format!("{name} must be {expected}")),
     }
+}
+
+/// Returns the test of a fact, which is compared with `value` by `sign`.
+fn fact_test(fact: Fact, name: &str, sign: &str, value: String) -> Result<Option<Test>, String> {
+    let is_incomplete = |word: &&str| fact == Fact::Pin && word.starts_with(&*value);
+    match (sign, &*value) {
+        (":" | "=", "") => Ok(None),
+        (":" | "=", "yes" | "no") if fact == Fact::Pin => Ok(Some(Test::FactEquals(fact, value))),
+        (":" | "=", _) if ["yes", "no"].iter().any(is_incomplete) => Ok(None),
+        (":" | "=", _) if fact == Fact::Pin => Err("pin must be yes or no".to_owned()),
+        (":", _) => Ok(Some(Test::FactContains(fact, value))),
+        ("=", _) => Ok(Some(Test::FactEquals(fact, value))),
+        _ => Err(format!("{name} must be a text, compared with : or =")),
+    }
+}
+
+/// Returns the names of fields that complete `text`, the beginning of one.
+pub(crate) fn complete_field(text: &str) -> Vec<&'static str> {
+    let text = text.to_ascii_lowercase();
+    let columns = COLUMNS.iter().map(|(name, _)| *name);
+    let facts = FACTS.iter().map(|(name, _)| *name);
+    let names = columns.chain(facts).chain(["age"]);
+    names.filter(|name| name.starts_with(&text)).collect()
 }
 
 /// Returns the seconds of `90s`, `5m`, `12h`, `7d` or `4w`.
@@ -334,7 +392,7 @@ mod tests {
     fn matches<R: Row>(text: &str, row: &R) -> bool {
         let (query, error) = Query::parse(text, now());
         assert_eq!(error, None, "{text}");
-        query.find(row).is_some()
+        query.find(row, &()).is_some()
     }
 
     #[test]
@@ -411,7 +469,15 @@ mod tests {
     #[test]
     fn incomplete_terms_are_ignored_and_invalid_ones_reported() {
         let one = object("one", 1);
-        for text in ["state:", "size>", "!", "on size<="] {
+        for text in [
+            "state:",
+            "size>",
+            "!",
+            "on size<=",
+            "pin:",
+            "pin:y",
+            "note:",
+        ] {
             assert!(matches(text, &one), "{text}");
         }
         for (text, message) in [
@@ -419,6 +485,8 @@ mod tests {
             ("size>10Q", "size must be a size such as 512M"),
             ("cpus>many", "cpus must be a number"),
             ("state>x", "state must be a text"),
+            ("place>x", "place must be a text"),
+            ("pin:maybe", "pin must be yes or no"),
             ("age<x", "age must be an age such as 12h"),
             ("date>soon", "date must be a date such as 2026-01-31"),
         ] {
@@ -439,7 +507,7 @@ mod tests {
         #[test]
         fn any_text_is_a_query(text in "\\PC{0,40}") {
             let (query, _) = Query::parse(&text, now());
-            query.find(&object("name", 1));
+            query.find(&object("name", 1), &());
         }
     }
 }

@@ -10,7 +10,6 @@ use color_eyre::Result;
 use color_eyre::eyre::{WrapErr, eyre};
 use crossterm::event::Event;
 use ratatui::layout::Size;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
@@ -19,14 +18,19 @@ use tokio_util::sync::DropGuard;
 use super::app::{App, AppOptions, LineageQuery};
 use super::background::{self, BackgroundProbe, ProbeResult};
 use super::commands::{LoopControl, TaskResult};
+use super::custom::{self, CustomCommand};
 use super::dialog::{DialogQuery, InterruptedJobsDialog};
 use super::draw::draw;
 use super::events::Events;
+use super::facts::AnnotationsQuery;
+use super::foreground::{ForegroundCommand, ForegroundEnd};
 use super::keymap::Keymap;
 use super::osc;
 use super::pages::tree::TreeInputs;
 use super::picture::Canvas;
+use super::serial::SerialSession;
 use super::session::{self, Session};
+use super::signals::{SignalEvent, Signals};
 use super::terminal::{Terminal, report_panics};
 use super::theme::{Appearance, THEMES, Theme};
 use super::{logging, lookup};
@@ -89,7 +93,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
         env_var("SNAPDECK_LOG").as_deref(),
     )?;
     let settings = engine.settings().console.clone();
-    let (keymap, reassigned) = keymap(options.config_dir.as_deref())?;
+    let keys = keys(options.config_dir.as_deref())?;
     let theme = theme(&settings, options.config_dir.as_deref())?;
     report_panics(options.log_file.as_deref());
     let signals = Signals::new()?;
@@ -104,7 +108,8 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
         defaults: (sandbox.cpus, sandbox.memory_bytes),
     };
     let mut app = App::new(engine.view(), app_options, Instant::now());
-    app.set_keymap(keymap);
+    app.set_keymap(keys.keymap);
+    app.set_custom_commands(keys.commands);
     app.set_appearance(Appearance {
         theme: theme.unwrap_or_else(|| default_theme(background::is_light_in_env(env_var))),
         plain: options.plain,
@@ -116,18 +121,19 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     };
     app.set_canvas(Canvas::detect(picture, env_var, cell_pixels()));
     let state_dir = options.state_dir.as_deref();
+    app.set_bookmarks(state_dir.map(session::load_bookmarks).unwrap_or_default());
     if let Some(session) = state_dir.and_then(session::load) {
         session.restore(&mut app);
     }
-    for key in &reassigned {
-        tracing::warn!("keymap.toml: {key}");
+    for key in &keys.reassigned {
+        tracing::warn!("{key}");
     }
-    if let [first, rest @ ..] = reassigned.as_slice() {
+    if let [first, rest @ ..] = keys.reassigned.as_slice() {
         let more = match rest.len() {
             0 => String::new(),
             count => format!(", and {count} more, see the log"),
         };
-        app.show_notice(format!("keymap.toml: {first}{more}"), false);
+        app.show_notice(format!("{first}{more}"), false);
     }
     let mut screen = Screen {
         app,
@@ -137,6 +143,11 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
         tasks: JoinSet::new(),
         last_picture: None,
         is_encoding_thumbnails: false,
+        state_dir: options.state_dir.clone(),
+        foreground: None,
+        serial: None,
+        serial_changed: Arc::default(),
+        annotations_query_task: None,
         lineage_query_task: None,
         dialog_query_task: None,
         parents_query_inputs: None,
@@ -183,15 +194,39 @@ fn unattended_exit_mode(engine: &Engine) -> ExitMode {
     }
 }
 
-/// Reads the user's `keymap.toml`, if any. See [`Keymap::read`].
-fn keymap(dir: Option<&Path>) -> snapdeck_model::Result<(Keymap, Vec<String>)> {
-    let Some(path) = dir.map(|dir| dir.join("keymap.toml")) else {
-        return Ok((Keymap::default(), Vec::new()));
+/// The keys, and the commands that the operator has bound to some of them.
+struct Keys {
+    keymap: Keymap,
+    commands: Vec<CustomCommand>,
+    /// The default keys that now do something else, with the name of the file.
+    reassigned: Vec<String>,
+}
+
+/// Reads the user's `keymap.toml` and `commands.toml`, if any. See [`Keymap::read`] and [`custom::read`].
+fn keys(dir: Option<&Path>) -> snapdeck_model::Result<Keys> {
+    let mut keys = Keys {
+        keymap: Keymap::default(),
+        commands: Vec::new(),
+        reassigned: Vec::new(),
     };
-    match read_file("cannot read the keymap", &path, false)? {
-        Some(text) => Keymap::read(&text, &path),
-        None => Ok((Keymap::default(), Vec::new())),
+    let Some(dir) = dir else { return Ok(keys) };
+    let label = |file: &str, reassigned: Vec<String>| -> Vec<String> {
+        let texts = reassigned.into_iter();
+        texts.map(|text| format!("{file}: {text}")).collect()
+    };
+    let path = dir.join("keymap.toml");
+    if let Some(text) = read_file("cannot read the keymap", &path, false)? {
+        let (keymap, reassigned) = Keymap::read(&text, &path)?;
+        keys.keymap = keymap;
+        keys.reassigned = label("keymap.toml", reassigned);
     }
+    let path = dir.join("commands.toml");
+    if let Some(text) = read_file("cannot read the commands", &path, false)? {
+        let (commands, reassigned) = custom::read(&text, &path, &mut keys.keymap)?;
+        keys.commands = commands;
+        keys.reassigned.extend(label("commands.toml", reassigned));
+    }
+    Ok(keys)
 }
 
 /// Returns the configured theme; `None` for `auto`. `NO_COLOR` selects `mono` for `auto`.
@@ -227,39 +262,6 @@ fn default_theme(is_light: bool) -> Theme {
     Theme::named(name).unwrap_or_default()
 }
 
-struct Signals {
-    sigterm: Signal,
-    sighup: Signal,
-    sigcont: Signal,
-    sigwinch: Signal,
-}
-
-enum SignalEvent {
-    Terminate,
-    Continue,
-    Resize,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            sigterm: signal(SignalKind::terminate())?,
-            sighup: signal(SignalKind::hangup())?,
-            sigcont: signal(SignalKind::from_raw(nix::libc::SIGCONT))?,
-            sigwinch: signal(SignalKind::window_change())?,
-        })
-    }
-
-    async fn next_signal(&mut self) -> SignalEvent {
-        tokio::select! {
-            _ = self.sigterm.recv() => SignalEvent::Terminate,
-            _ = self.sighup.recv() => SignalEvent::Terminate,
-            _ = self.sigcont.recv() => SignalEvent::Continue,
-            _ = self.sigwinch.recv() => SignalEvent::Resize,
-        }
-    }
-}
-
 /// The console with its background tasks.
 pub(crate) struct Screen {
     pub app: App,
@@ -271,6 +273,16 @@ pub(crate) struct Screen {
     pub last_picture: Option<(u64, Size)>,
     /// Thumbnails are being encoded.
     pub is_encoding_thumbnails: bool,
+    /// Directory of the bookmarks.
+    pub state_dir: Option<PathBuf>,
+    /// The program that is to have the terminal next.
+    pub foreground: Option<ForegroundCommand>,
+    /// The open serial console.
+    pub serial: Option<SerialSession>,
+    /// Notified of output of the serial console.
+    pub serial_changed: Arc<Notify>,
+    /// The last query of annotations for a filter; cancelled when the guard is dropped.
+    pub annotations_query_task: Option<(AnnotationsQuery, DropGuard)>,
     /// The last lineage query; cancelled when the guard is dropped.
     pub lineage_query_task: Option<(LineageQuery, DropGuard)>,
     /// The last query of a dialog; cancelled when the guard is dropped.
@@ -340,12 +352,26 @@ impl Screen {
         self.app.on_history(history.borrow_and_update().clone());
         let mut events = Events::listen().wrap_err("cannot read from the terminal")?;
         let notify = engine.settings().console.notification;
+        let serial_changed = self.serial_changed.clone();
         loop {
+            if let Some(command) = self.foreground.take() {
+                // The program reads the terminal.
+                drop(events);
+                let end = self
+                    .run_in_foreground(&command, terminal, &mut signals)
+                    .await?;
+                if end == ForegroundEnd::Terminated {
+                    return Ok(unattended_exit_mode(engine));
+                }
+                events = Events::listen().wrap_err("cannot read from the terminal")?;
+                self.draw(terminal)?;
+            }
             engine.watch_sandbox(self.app.watch_target());
             engine.watch_screens(self.app.visible_screens());
             self.prepare_picture();
             self.prepare_thumbnails();
             self.query_lineage(engine);
+            self.query_annotations(engine);
             self.query_dialog(engine);
             self.query_parents(engine);
             let due = self.next_draw;
@@ -376,7 +402,7 @@ impl Screen {
                     match next {
                         LoopControl::Exit(exit_mode) => return Ok(exit_mode),
                         LoopControl::Suspend => self.suspend(terminal, &mut signals.sigcont).await?,
-                        LoopControl::Continue => {}
+                        LoopControl::Foreground | LoopControl::Continue => {}
                     }
                     // Many events would make this branch always the first ready one.
                     if views.has_changed().wrap_err("the engine has ended")? {
@@ -419,6 +445,7 @@ impl Screen {
                     self.on_task_result(result, terminal, engine);
                     self.schedule_draw();
                 }
+                () = serial_changed.notified() => self.schedule_draw(),
                 () = log_lines.notified() => {
                     tui_logger::move_events();
                     if self.app.is_log_visible() {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actions::{LISTS, PAGES, Pane};
 use super::app::App;
+use super::bookmarks::Bookmarks;
 use super::columns::{ChosenColumns, Column, Row};
 use super::host_list::{HostKey, HostList};
 use super::list::{List, Sort};
@@ -17,6 +18,7 @@ use super::world::Scope;
 use snapdeck_engine::CachedInventory;
 use snapdeck_model::{HostName, SandboxId, SnapshotName};
 
+const BOOKMARKS: &str = "bookmarks.json";
 const SESSION: &str = "session.json";
 const INVENTORY: &str = "inventory.json";
 /// Largest file that is read, in bytes: enough for some 100,000 objects.
@@ -192,6 +194,20 @@ pub(crate) fn load(dir: &Path) -> Option<Session> {
 /// Returns the inventory of an earlier run. Slow: 100,000 objects are some 20 MiB.
 pub(crate) fn load_inventory(dir: &Path) -> Option<CachedInventory> {
     read(&dir.join(INVENTORY))
+}
+
+/// Returns the saved bookmarks; none if there are none or they cannot be read.
+pub(crate) fn load_bookmarks(dir: &Path) -> Bookmarks {
+    read(&dir.join(BOOKMARKS)).unwrap_or_default()
+}
+
+/// Saves the bookmarks.
+///
+/// # Errors
+/// An I/O error. The previous file is kept then.
+pub(crate) fn save_bookmarks(dir: &Path, bookmarks: &Bookmarks) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    write(dir, BOOKMARKS, bookmarks)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {

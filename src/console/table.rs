@@ -8,6 +8,33 @@ const MARKABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane
 const SCREEN_PANES: &[Pane] = &[Pane::Sandboxes, Pane::Wall, Pane::Details];
 const SANDBOX_PANES: &[Pane] = &[Pane::Sandboxes, Pane::Wall];
 const ANNOTATABLE: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Tree, Pane::Details];
+const COPYABLE: &[Pane] = &[
+    Pane::Sandboxes,
+    Pane::Snapshots,
+    Pane::Bucket,
+    Pane::Matrix,
+    Pane::Tree,
+    Pane::Hosts,
+    Pane::Wall,
+    Pane::Details,
+];
+const DEFINED: &[Pane] = &[
+    Pane::Sandboxes,
+    Pane::Snapshots,
+    Pane::Bucket,
+    Pane::Matrix,
+    Pane::Tree,
+    Pane::Wall,
+    Pane::Details,
+];
+const SHELL_PANES: &[Pane] = &[
+    Pane::Sandboxes,
+    Pane::Snapshots,
+    Pane::Matrix,
+    Pane::Hosts,
+    Pane::Wall,
+    Pane::Details,
+];
 const FILTERABLE: &[Pane] = &[
     Pane::Sandboxes,
     Pane::Snapshots,
@@ -242,7 +269,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
             "filter",
             &["/"],
             FILTERABLE,
-            "Filter rows: words, ~fuzzy, /regex/, state:running, size>10G, !word.",
+            "Filter rows: words, ~fuzzy, /regex/, state:running, place:bucket, size>10G, !word.",
         ),
         "search find grep",
     ),
@@ -313,7 +340,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
         entry(
             Action::Columns,
             "columns",
-            &["C"],
+            &["|"],
             &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket],
             "Choose the columns of the list and their order.",
         ),
@@ -341,14 +368,44 @@ pub(crate) static ACTIONS: &[Entry] = &[
     )),
     hide_in_footer(with_words(
         entry(
-            Action::CopyName,
-            "copy name",
-            &["y"],
-            MARKABLE,
-            "Copy the names of the marked or selected rows.",
+            Action::Bookmarks,
+            "bookmarks",
+            &["b"],
+            FILTERABLE,
+            "Apply a named filter, or name the current one.",
         ),
-        "yank clipboard",
+        "saved filters favourites favorites recall",
     )),
+    hide_in_footer(with_words(
+        entry(
+            Action::Copy,
+            "copy",
+            &["y"],
+            COPYABLE,
+            "Copy the name, path or URL of the marked or selected rows.",
+        ),
+        "yank clipboard name path url",
+    )),
+    hide_in_footer(with_words(
+        entry(
+            Action::Definition,
+            "definition",
+            &["Y"],
+            DEFINED,
+            "Show the sandbox's domain XML, or the snapshot's manifest.",
+        ),
+        "xml dumpxml json yaml manifest view source",
+    )),
+    mark_mutating(hide_in_footer(with_words(
+        entry(
+            Action::Shell,
+            "shell",
+            &["!"],
+            SHELL_PANES,
+            "Open a shell on the host of the selected row, over SSH.",
+        ),
+        "ssh terminal login command line",
+    ))),
     with_words(
         entry(
             Action::Screen,
@@ -366,6 +423,16 @@ pub(crate) static ACTIONS: &[Entry] = &[
         SCREEN_PANES,
         "Copy the sandbox's vnc:// URL; opens a tunnel to a remote host.",
     ),
+    mark_mutating(hide_in_footer(with_words(
+        entry(
+            Action::Serial,
+            "serial console",
+            &["C"],
+            SCREEN_PANES,
+            "Attach to the sandbox's serial console; ctrl-] leaves it.",
+        ),
+        "terminal tty virsh console text",
+    ))),
     hide_in_footer(with_words(
         entry(
             Action::Viewer,

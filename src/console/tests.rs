@@ -4,6 +4,7 @@
 mod dialogs;
 mod families;
 mod finding;
+mod habits;
 mod hosts;
 mod jobs;
 mod keys;

@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::facts::AnnotationsQuery;
 use super::lookup::{self, Index};
 use super::picture::EncodedImage;
 use super::rates::JobRates;
 use jiff::Timestamp;
-use snapdeck_engine::{HistoryEntry, HostView, Link, SandboxMetrics, ScreenKey, Screens, View};
+use snapdeck_engine::{
+    AnnotationList, HistoryEntry, HostView, Link, SandboxMetrics, ScreenKey, Screens, View,
+};
 use snapdeck_model::{
-    HostLoad, HostLock, HostName, LockedResource, Object, Sandbox, SandboxId, Snapshot,
-    SnapshotName,
+    Annotations, HostLoad, HostLock, HostName, LockedResource, Object, Sandbox, SandboxId,
+    Snapshot, SnapshotName,
 };
 
 /// A link without its error.
@@ -40,6 +43,9 @@ pub(crate) struct World {
     rates: JobRates,
     current_host: Option<HostName>,
     shows_all_hosts: bool,
+    annotations: Option<(AnnotationsQuery, AnnotationList)>,
+    /// Changes with the places and annotations of snapshots.
+    facts_version: u64,
     /// Start time of this run.
     started_at: Option<Timestamp>,
 }
@@ -52,6 +58,9 @@ impl World {
     pub(crate) fn set_view(&mut self, view: Arc<View>, now: Instant) -> Arc<View> {
         self.started_at.get_or_insert_with(Timestamp::now);
         let before = std::mem::replace(&mut self.view, view);
+        if !has_same_places(&before, &self.view) {
+            self.facts_version += 1;
+        }
         for host in &self.view.hosts {
             let index = self.hosts.entry(host.name.clone()).or_default();
             if host.last_scan.is_some() {
@@ -116,6 +125,32 @@ impl World {
 
     pub(crate) fn sample_rates(&mut self, now: Instant) {
         self.rates.sample(&self.view, now);
+    }
+
+    pub(crate) fn set_annotations(&mut self, query: AnnotationsQuery, list: AnnotationList) {
+        self.annotations = Some((query, list));
+        self.facts_version += 1;
+    }
+
+    /// Returns whether the annotations are those that `query` asks for.
+    pub(crate) fn has_annotations(&self, query: &AnnotationsQuery) -> bool {
+        let known = self.annotations.as_ref();
+        known.is_some_and(|(known, _)| known == query)
+    }
+
+    /// Returns the annotations of a snapshot on a host, or in the bucket (`None`), if they were read for a filter.
+    pub(crate) fn annotations(
+        &self,
+        host: Option<&HostName>,
+        name: &SnapshotName,
+    ) -> Option<&Annotations> {
+        let (_, list) = self.annotations.as_ref()?;
+        list.entries.get(&(host.cloned(), name.clone()))
+    }
+
+    /// Returns a number that changes with the places and annotations of snapshots.
+    pub(crate) fn facts_version(&self) -> u64 {
+        self.facts_version
     }
 
     pub(crate) fn set_metrics(&mut self, metrics: Option<Arc<SandboxMetrics>>) {
@@ -228,4 +263,12 @@ impl World {
     pub(crate) fn link_since(&self, host: &HostName) -> Option<Instant> {
         Some(self.hosts.get(host)?.link_since?.1)
     }
+}
+
+/// Returns whether the same snapshots and objects are in both views.
+fn has_same_places(one: &View, other: &View) -> bool {
+    let mut hosts = one.hosts.iter().zip(&other.hosts);
+    one.hosts.len() == other.hosts.len()
+        && Arc::ptr_eq(&one.bucket.objects, &other.bucket.objects)
+        && hosts.all(|(one, other)| Arc::ptr_eq(&one.snapshots, &other.snapshots))
 }

@@ -29,6 +29,7 @@ mod resource_locks;
 mod scheduler;
 mod screens;
 mod state;
+mod terminal;
 mod view;
 mod vnc;
 mod wording;
@@ -51,6 +52,7 @@ use snapdeck_model::{HostName, Result};
 use snapdeck_ops::SharingHosts;
 use snapdeck_ownership::OwnershipRecords;
 
+pub use annotations::AnnotationList;
 pub use copies::ImageLocation;
 pub use history::{HistoryEntry, JobResult};
 pub use inventory_cache::CachedInventory;

@@ -26,6 +26,7 @@ mod leftovers;
 mod libvirt;
 mod load;
 mod lock;
+mod login;
 mod login_queue;
 mod peer_uid;
 mod quote;

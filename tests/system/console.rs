@@ -1,4 +1,5 @@
 //! The console in a pseudo terminal, with a real host and bucket.
+mod habits;
 mod jobs;
 mod sandboxes;
 mod terminal;
@@ -243,7 +244,7 @@ fn every_page_fits_terminals_of_all_sizes() {
             ("o", "force off"),
             ("c", "create a snapshot"),
             ("n", "new sandbox"),
-            ("C", "columns of Sandboxes"),
+            ("|", "columns of Sandboxes"),
         ] {
             let title = format!("{columns}x{rows}: {key}");
             screen.press(key);

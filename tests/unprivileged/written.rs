@@ -255,6 +255,7 @@ fn man_page_is_up_to_date() {
     page.push_str(
         ".SH FILES\n.TP\n~/.config/snapdeck/config.toml\nSettings. \\fBsnapdeck config\\fR shows the values in use.\n\
          .TP\n~/.config/snapdeck/keymap.toml\nKeys of the console.\n\
+         .TP\n~/.config/snapdeck/commands.toml\nCommands of your own in the console.\n\
          .TP\n~/.config/snapdeck/themes/NAME.toml\nThemes of the console.\n\
          .TP\n~/.local/state/snapdeck\nThe log, the journal and the history of jobs, and the console's last session.\n\
          .SH EXIT STATUS\n",

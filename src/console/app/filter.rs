@@ -4,8 +4,10 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::App;
 use crate::actions::Pane;
+use crate::columns::Column;
 use crate::dialog::TextInput;
 use crate::list::Change;
+use crate::query::complete_field;
 
 /// Number of filters that are kept.
 const MAX_HISTORY: usize = 100;
@@ -64,12 +66,44 @@ pub(crate) fn on_key(app: &mut App, key: KeyEvent) {
             *input = TextInput::with_text(text);
             refilter(app);
         }
+        (KeyCode::Tab, _) => {
+            if let Some(text) = complete(input.text()) {
+                *input = TextInput::with_text(&text);
+                refilter(app);
+            }
+        }
         // Without a history they move the selection.
         (KeyCode::Up, _) => app.change(app.list, Change::MoveBy(-1)),
         (KeyCode::Down, _) => app.change(app.list, Change::MoveBy(1)),
         _ if input.on_key(key) => refilter(app),
         _ => {}
     }
+}
+
+/// Returns `text` with its last word completed to the name of a field, as far as it is unambiguous.
+fn complete(text: &str) -> Option<String> {
+    let start = text.rfind([' ', '!']).map_or(0, |at| at + 1);
+    let (before, word) = text.split_at(start);
+    let names = complete_field(word);
+    match names.as_slice() {
+        _ if word.is_empty() => None,
+        [name] => {
+            let sign = if is_compared(name) { "" } else { ":" };
+            Some(format!("{before}{name}{sign}"))
+        }
+        [first, rest @ ..] => {
+            let common =
+                |length: &usize| rest.iter().all(|name| name.starts_with(&first[..*length]));
+            let length = (word.len()..=first.len()).rev().find(common)?;
+            Some(format!("{before}{}", &first[..length]))
+        }
+        [] => None,
+    }
+}
+
+/// Returns whether the field is usually compared by `<` or `>`.
+fn is_compared(name: &str) -> bool {
+    matches!(name, "age") || Column::from_name(name).is_some_and(Column::is_number)
 }
 
 /// Applies the filter as typed so far.

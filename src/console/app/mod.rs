@@ -2,6 +2,8 @@
 //! commands, so that the state can be tested without an engine.
 
 mod annotations;
+mod copy;
+mod custom;
 mod filter;
 mod mouse;
 mod perform;
@@ -15,11 +17,14 @@ use ratatui::layout::{Position, Size};
 
 use super::actions::{Action, LISTS, Pane};
 use super::areas::Areas;
+use super::bookmarks::Bookmarks;
 use super::cell::Place;
 use super::command::Command;
+use super::custom::CustomCommand;
 use super::dialog::{
     ConfirmVerb, Context, Dialog, DialogAnswer, DialogQuery, DialogReply, Layer, TextInput,
 };
+use super::facts::AnnotationsQuery;
 use super::keymap::{Keymap, Press};
 use super::list::{Change, Sort, Summary};
 use super::log_view::LogView;
@@ -95,6 +100,9 @@ pub(crate) struct App {
     /// The filter while it is edited.
     filter: Option<TextInput>,
     filter_history: FilterHistory,
+    bookmarks: Bookmarks,
+    /// Commands of the operator, in the order of their actions.
+    custom_commands: Vec<CustomCommand>,
     log: LogView,
     lineage: Option<LineageState>,
     /// Number of annotations edited by this console.
@@ -133,6 +141,8 @@ impl App {
             layers: Vec::new(),
             filter: None,
             filter_history: FilterHistory::default(),
+            bookmarks: Bookmarks::default(),
+            custom_commands: Vec::new(),
             log: LogView::default(),
             lineage: None,
             annotation_edits: 0,
@@ -174,6 +184,15 @@ impl App {
         let (name, _) = THEMES[next];
         self.appearance.theme = Theme::named(name).unwrap_or_default();
         name
+    }
+
+    pub(crate) fn set_bookmarks(&mut self, bookmarks: Bookmarks) {
+        self.bookmarks = bookmarks;
+    }
+
+    /// Sets the commands of the operator, whose keys are in the keymap.
+    pub(crate) fn set_custom_commands(&mut self, commands: Vec<CustomCommand>) {
+        self.custom_commands = commands;
     }
 
     pub(crate) fn keymap(&self) -> &Keymap {
@@ -354,6 +373,27 @@ impl App {
         }
     }
 
+    /// Returns the annotations that the filter of the open list needs and that are not known yet.
+    pub(crate) fn pending_annotations_query(&self) -> Option<AnnotationsQuery> {
+        let query = self.page().annotations_query(self.list, &self.world)?;
+        let edits = self.annotation_edits;
+        let query = AnnotationsQuery { edits, ..query };
+        (!self.world.has_annotations(&query)).then_some(query)
+    }
+
+    pub(crate) fn on_annotations(
+        &mut self,
+        query: AnnotationsQuery,
+        list: snapdeck_engine::AnnotationList,
+    ) {
+        if list.unread_count > 0 {
+            let count = crate::format::count(list.unread_count, "snapshot");
+            self.show_notice(format!("the annotations of {count} were not read"), false);
+        }
+        self.world.set_annotations(query, list);
+        self.update_page();
+    }
+
     /// Returns what the topmost dialog asks in the background.
     pub(crate) fn pending_dialog_query(&self) -> Option<DialogQuery> {
         self.dialog()?.pending_query()
@@ -516,8 +556,19 @@ impl App {
         self.notice = Some(Notice { text, is_error });
     }
 
+    pub(crate) fn clear_notice(&mut self) {
+        self.notice = None;
+    }
+
     pub(crate) fn open(&mut self, dialog: Box<dyn Dialog>) {
         self.layers.push(Layer::new(dialog, self.world.view()));
+    }
+
+    /// Returns columns and rows of a serial console on the whole screen.
+    pub(crate) fn serial_size(&self) -> (u16, u16) {
+        let (columns, rows) = self.areas.screen;
+        // The frame, and the line of keys.
+        (columns.saturating_sub(2), rows.saturating_sub(3))
     }
 
     pub(crate) fn on_dialog_answer(&mut self, answer: DialogAnswer) {
@@ -563,6 +614,9 @@ impl App {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.on_key(key),
             Event::Mouse(event) => mouse::on_mouse(self, event),
             Event::Paste(text) => {
+                if let Some(console) = self.dialog().and_then(Dialog::serial) {
+                    return vec![console.paste_command(&text)];
+                }
                 match (self.layers.last_mut(), &mut self.filter) {
                     (Some(layer), _) => layer.paste(&text, self.world.view()),
                     (None, Some(field)) => {
@@ -582,7 +636,10 @@ impl App {
         if self.is_shutting_down {
             return Vec::new();
         }
-        if perform::is_interrupt(key) {
+        let is_serial = self
+            .dialog()
+            .is_some_and(|dialog| dialog.serial().is_some());
+        if perform::is_interrupt(key) && !is_serial {
             let is_quit = |layer: &Layer| layer.dialog.is_quit();
             if self.filter.is_none() && self.layers.last().is_none_or(is_quit) {
                 return perform::perform(self, Action::Quit);
@@ -612,7 +669,16 @@ impl App {
             }
             DialogReply::Execute(commands) => {
                 self.layers.push(layer);
+                for command in &commands {
+                    if let Command::SaveBookmarks(bookmarks) = command {
+                        self.bookmarks = bookmarks.clone();
+                    }
+                }
                 commands
+            }
+            DialogReply::Filter(text) => {
+                self.change(self.list, Change::Filter(text));
+                Vec::new()
             }
             DialogReply::Replace(dialog) => {
                 self.open(dialog);

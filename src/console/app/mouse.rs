@@ -9,6 +9,7 @@ use super::perform;
 use super::{App, Command};
 use crate::actions::{Action, Pane};
 use crate::cell::Place;
+use crate::dialog::Dialog;
 use crate::list::{Change, Sort};
 
 /// Longest time between the clicks of a double click.
@@ -25,6 +26,10 @@ pub(crate) fn on_mouse(app: &mut App, mouse: MouseEvent) -> Vec<Command> {
         _ => 0,
     };
     let is_click = mouse.kind == MouseEventKind::Down(MouseButton::Left);
+    if let Some(console) = app.dialog().and_then(Dialog::serial) {
+        console.scroll(by);
+        return Vec::new();
+    }
     if let Some(mut layer) = app.layers.pop() {
         let (body, end) = (app.areas.layer_body, app.areas.layer.1);
         layer.scroll = layer.scroll.min(end);

@@ -6,21 +6,22 @@ use super::annotations;
 use super::filter;
 use super::verbs::{
     new_sandbox_defaults, pause_or_resume, reachable_sandboxes, run_verb, screen_target,
-    verb_obstacle,
+    serial_target, verb_obstacle,
 };
 use super::{App, Command};
+use super::{copy, custom};
 use crate::actions::{Action, Entry, LISTS, Pane};
+use crate::cell::Place;
 use crate::columns::Column;
 use crate::dialog::{
-    ColumnsDialog, CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails, NewSandboxDialog,
-    Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu, ScreenView,
-    SnapshotLocations, SnapshotVerb, push_refusal,
+    BookmarksDialog, ColumnsDialog, CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails,
+    NewSandboxDialog, Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu,
+    ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView, push_refusal,
 };
 use crate::keymap::{KeyMatch, Press};
 use crate::list::{Change, Sort};
 use crate::log_view::LogFilter;
 use crate::pages::{Page, Subject};
-use crate::table::ACTIONS;
 use snapdeck_engine::{InterruptedId, JobId, JobState, JobView, Link};
 use snapdeck_model::{HostName, SandboxId, SandboxVerb};
 
@@ -84,7 +85,7 @@ pub(crate) fn refusal(app: &App, entry: &Entry) -> Option<String> {
 
 /// Performs an action that was chosen in the palette or a menu.
 pub(crate) fn perform_by_name(app: &mut App, action: Action) -> Vec<Command> {
-    let entry = ACTIONS.iter().find(|entry| entry.action == action);
+    let entry = app.keymap.entries().find(|entry| entry.action == action);
     match entry.filter(|entry| !entry.panes.contains(&app.focus)) {
         Some(entry) => {
             app.show_notice(other_pane_message(entry), false);
@@ -97,8 +98,8 @@ pub(crate) fn perform_by_name(app: &mut App, action: Action) -> Vec<Command> {
 /// Returns why `action` is not possible for the current selection.
 pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
     let is_mutating = || {
-        ACTIONS
-            .iter()
+        app.keymap
+            .entries()
             .any(|entry| entry.action == action && entry.is_mutating)
     };
     // The health checks write and remove a test object and a test file.
@@ -129,6 +130,8 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
             Some("no snapshot is selected".to_owned())
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => screen_target(app).err(),
+        Action::Serial => serial_target(app).err(),
+        Action::Custom(number) => custom::prepare(app, number).err(),
         Action::Note | Action::Pin => annotations::annotatable_lineage(app).err(),
         Action::New => app.world.current_host().is_none().then(no_host),
         Action::Start => verb_obstacle(app, SandboxVerb::Start),
@@ -150,7 +153,9 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::AllHosts if app.view().hosts.len() < 2 => Some("there is only one host".to_owned()),
         Action::Dismiss if selected_interrupted(app).is_some() => None,
         Action::Dismiss if finished_jobs(app).is_empty() => Some("no job is finished".to_owned()),
-        Action::CopyName if app.chosen_names().is_empty() => Some("nothing is selected".to_owned()),
+        Action::Copy if app.chosen_names().is_empty() => Some("nothing is selected".to_owned()),
+        Action::Shell => selected_host(app).is_none().then(no_host),
+        Action::Definition => definition(app).err(),
         Action::Sort(Column::Host) if !app.world.shows_all_hosts() => {
             Some("only available with all hosts (a)".to_owned())
         }
@@ -163,6 +168,30 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
 
 fn no_host() -> String {
     "no host is configured".to_owned()
+}
+
+/// Returns the host of the selected row; the current one if the row is of no host.
+fn selected_host(app: &App) -> Option<HostName> {
+    match app.selected() {
+        Some(
+            Subject::Sandbox(host, _)
+            | Subject::Snapshot(_, Place::Host(host))
+            | Subject::Host(host),
+        ) => Some(host),
+        _ => app.world.current_host().cloned(),
+    }
+}
+
+/// Returns the text that defines what is selected.
+fn definition(app: &App) -> Result<TextSource, String> {
+    match app.selected() {
+        Some(Subject::Sandbox(host, id)) => Ok(TextSource::DomainXml(host, id)),
+        Some(Subject::Snapshot(name, Place::Host(host))) => {
+            Ok(TextSource::Manifest(Some(host), name))
+        }
+        Some(Subject::Snapshot(name, Place::Bucket)) => Ok(TextSource::Manifest(None, name)),
+        _ => Err("select a sandbox, a snapshot or an object first".to_owned()),
+    }
 }
 
 fn require_bucket(app: &App) -> Result<(), String> {
@@ -297,6 +326,11 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 app.open(Box::new(ScreenView { host, sandbox }));
             }
         }
+        Action::Serial => {
+            app.show_notice("opening the serial console…", false);
+            let command = |(host, sandbox)| Command::SerialOpen(host, sandbox);
+            return serial_target(app).ok().map(command).into_iter().collect();
+        }
         Action::CopyVnc | Action::Viewer => {
             let open = action == Action::Viewer;
             let command = |(host, sandbox)| Command::Viewer {
@@ -354,8 +388,20 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         }
         Action::Group => app.change(app.focus, Change::Group),
         Action::Fold => app.change(app.focus, Change::Fold),
-        Action::CopyName => return vec![Command::Copy(app.chosen_names().join("\n"))],
+        Action::Copy => return copy::copy(app),
+        Action::Bookmarks => {
+            let filter = app.summary(app.list).filter.to_owned();
+            let dialog = BookmarksDialog::new(app.bookmarks.clone(), filter);
+            app.open(Box::new(dialog));
+        }
+        Action::Shell => return selected_host(app).map(Command::Shell).into_iter().collect(),
+        Action::Definition => {
+            if let Ok(source) = definition(app) {
+                app.open(Box::new(TextView::new(source)));
+            }
+        }
         Action::Focus(pane) => focus_pane(app, pane),
+        Action::Custom(number) => return custom::run(app, number),
         Action::Theme => {
             let name = app.next_theme();
             app.show_notice(

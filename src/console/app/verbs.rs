@@ -83,6 +83,7 @@ pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
         | DialogReply::Ignored
         | DialogReply::Execute(_)
         | DialogReply::Perform(_)
+        | DialogReply::Filter(_)
         | DialogReply::ChooseColumns(..) => Vec::new(),
     }
 }
@@ -120,5 +121,23 @@ pub(crate) fn screen_target(app: &App) -> Result<(HostName, SandboxId), String> 
             sandbox.id,
             sandbox.state.label()
         )),
+    }
+}
+
+/// Returns the selected sandbox, or why its serial console cannot be opened.
+pub(crate) fn serial_target(app: &App) -> Result<(HostName, SandboxId), String> {
+    match app.sandbox() {
+        None => Err(NO_SANDBOX.to_owned()),
+        Some((host, _)) if host.link != Link::Up => Err(unreachable_host(&host.name)),
+        Some((host, sandbox)) => match sandbox.state {
+            SandboxState::Running | SandboxState::Paused => {
+                Ok((host.name.clone(), sandbox.id.clone()))
+            }
+            state => Err(format!(
+                "{} is {}: it has no serial console",
+                sandbox.id,
+                state.label()
+            )),
+        },
     }
 }

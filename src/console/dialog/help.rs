@@ -7,7 +7,6 @@ use super::{Content, Context, Dialog, DialogReply, TextInput};
 use crate::actions::{Action, Entry};
 use crate::format;
 use crate::query::rank;
-use crate::table::ACTIONS;
 
 #[derive(Debug, Default)]
 pub(crate) struct Help {
@@ -22,7 +21,7 @@ const SIGNS: &[&str] = &[
     "Snapshots   ⌂N sandboxes based on it, ✓ same size in the bucket, ≠ other size in the bucket, ↑ not in the bucket",
     "Bucket      ✓ same size on this host, ≠ other size on this host, ↓ not on this host",
     "Locations   ● present, ≠ other size than in the bucket, · absent, ! damaged, ? host unreachable, ✗ pull failed",
-    "Filters     words of a name, ~fuzzy, /regex/, state:running, size>10G, memory<=4G, users:0, age<7d, date>2026-01-31, !word",
+    "Filters     words of a name, ~fuzzy, /regex/, state:running, size>10G, memory<=4G, users:0, age<7d, date>2026-01-31, place:both, pin:yes, note:text, label:key=value, !word",
 ];
 
 /// The sections, from the top.
@@ -34,6 +33,7 @@ const SECTIONS: &[&str] = &[
     "Pages and panes",
     "Moving",
     "Console",
+    "Commands",
 ];
 
 /// Returns the section of an action.
@@ -49,6 +49,7 @@ fn section_of(action: Action) -> &'static str {
         | Action::Destroy
         | Action::Screen
         | Action::CopyVnc
+        | Action::Serial
         | Action::Viewer => "Sandboxes",
         Action::Pull | Action::Remove | Action::Note | Action::Pin | Action::Prune => {
             "Snapshots and objects"
@@ -69,7 +70,9 @@ fn section_of(action: Action) -> &'static str {
         | Action::Columns
         | Action::Group
         | Action::Fold
-        | Action::CopyName => "Rows",
+        | Action::Bookmarks
+        | Action::Copy
+        | Action::Definition => "Rows",
         Action::AllHosts
         | Action::NextHost
         | Action::PreviousHost
@@ -96,12 +99,14 @@ fn section_of(action: Action) -> &'static str {
         | Action::Left
         | Action::Right => "Moving",
         Action::Back
+        | Action::Shell
         | Action::Refresh
         | Action::Palette
         | Action::Help
         | Action::Theme
         | Action::Suspend
         | Action::Quit => "Console",
+        Action::Custom(_) => "Commands",
     }
 }
 
@@ -138,7 +143,7 @@ impl Dialog for Help {
         }
         let mut section = "";
         let sections = SECTIONS.iter().flat_map(|section| {
-            let entries = ACTIONS.iter();
+            let entries = context.keymap.entries();
             entries
                 .filter(|entry| section_of(entry.action) == *section)
                 .map(|entry| (*section, entry))

@@ -34,7 +34,7 @@ impl Layer {
         context: &Context<'_>,
         lines: usize,
     ) -> DialogReply {
-        if key.code == KeyCode::Esc {
+        if key.code == KeyCode::Esc && self.dialog.serial().is_none() {
             return self.dialog.cancel();
         }
         let reply = self.dialog.on_key(key, context);

@@ -1,10 +1,13 @@
 //! Dialogs: layers above the screen. The topmost one gets every key first, so that a letter typed into a field never
 //! runs an action.
 
+mod bookmarks;
 mod columns;
+mod confirm_command;
 mod confirm_verb;
 mod content;
 mod control;
+mod copy_menu;
 mod create_snapshot;
 mod doctor;
 mod form;
@@ -24,8 +27,10 @@ mod quit;
 mod remove;
 mod sandbox_form;
 mod screen;
+mod serial_console;
 mod snapshot_locations;
 mod text_input;
+mod text_view;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -35,9 +40,12 @@ use std::time::Instant;
 
 use crossterm::event::KeyEvent;
 
+pub(crate) use bookmarks::BookmarksDialog;
 pub(crate) use columns::ColumnsDialog;
+pub(crate) use confirm_command::ConfirmCommand;
 pub(crate) use confirm_verb::ConfirmVerb;
 pub(crate) use content::Content;
+pub(crate) use copy_menu::{CopyMenu, CopyValue};
 pub(crate) use create_snapshot::{CreateSnapshotDialog, SnapshotVerb, push_refusal};
 pub(crate) use doctor::DoctorDialog;
 pub(crate) use help::Help;
@@ -53,8 +61,10 @@ pub(crate) use pull::{PullDialog, PullTarget};
 pub(crate) use quit::QuitDialog;
 pub(crate) use remove::RemoveDialog;
 pub(crate) use screen::ScreenView;
+pub(crate) use serial_console::SerialConsole;
 pub(crate) use snapshot_locations::{SnapshotLocations, describe_location};
 pub(crate) use text_input::TextInput;
+pub(crate) use text_view::{TextSource, TextView};
 
 use super::actions::{Action, Entry, Pane};
 use super::columns::ChosenColumns;
@@ -127,6 +137,11 @@ pub(crate) trait Dialog: fmt::Debug + Send {
         None
     }
 
+    /// Returns the serial console that is shown instead of the content. It gets all keys, also esc and ctrl-c.
+    fn serial(&self) -> Option<&SerialConsole> {
+        None
+    }
+
     /// Returns whether this dialog asks about quitting.
     fn is_quit(&self) -> bool {
         false
@@ -140,6 +155,7 @@ pub(crate) enum DialogQuery {
     PrunePlan(PruneRequest),
     /// Which copies of these have the same bytes.
     Copies(Arc<[ImageLocation]>),
+    Text(TextSource),
 }
 
 /// The answer to the [`DialogQuery`] of the same name.
@@ -151,6 +167,8 @@ pub(crate) enum DialogAnswer {
         Arc<[ImageLocation]>,
         BTreeMap<ImageLocation, Vec<ImageLocation>>,
     ),
+    /// The text, without unprintable characters except newlines.
+    Text(TextSource, Result<String>),
 }
 
 /// A dialog's reply to an event.
@@ -170,6 +188,8 @@ pub(crate) enum DialogReply {
     Perform(Action),
     /// The dialog closes; the list has these columns then.
     ChooseColumns(Pane, ChosenColumns),
+    /// The dialog closes; the open list is filtered.
+    Filter(String),
 }
 
 impl DialogReply {

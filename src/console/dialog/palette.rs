@@ -6,8 +6,8 @@ use ratatui::text::{Line, Span};
 use super::{Content, Context, Dialog, DialogReply, TextInput};
 use crate::actions::{Action, Entry};
 use crate::format::{fit, wrap};
+use crate::keymap::Keymap;
 use crate::query::rank;
-use crate::table::ACTIONS;
 
 #[derive(Debug, Default)]
 pub(crate) struct Palette {
@@ -19,10 +19,10 @@ const NAME_WIDTH: usize = 16;
 const KEY_WIDTH: usize = 10;
 
 /// Returns the actions whose name or sentence matches `query`, the best match first.
-fn matching_entries(query: &str) -> Vec<&'static Entry> {
+fn matching_entries(query: &str, keymap: &Keymap) -> Vec<&'static Entry> {
     // The palette is open already, and a host's number cannot be typed here.
     let is_offered = |entry: &&Entry| !matches!(entry.action, Action::Palette | Action::Host(_));
-    let ranked = ACTIONS.iter().filter(is_offered).filter_map(|entry| {
+    let ranked = keymap.entries().filter(is_offered).filter_map(|entry| {
         let words = rank(query, entry.words).filter(|rank| *rank < 4);
         let name = rank(query, entry.name);
         let name = match (name, words.map(|rank| rank + 2)) {
@@ -39,15 +39,16 @@ fn matching_entries(query: &str) -> Vec<&'static Entry> {
 }
 
 impl Dialog for Palette {
-    fn on_key(&mut self, key: KeyEvent, _: &Context<'_>) -> DialogReply {
-        let last = matching_entries(self.search.text()).len().saturating_sub(1);
+    fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
+        let count = matching_entries(self.search.text(), context.keymap).len();
+        let last = count.saturating_sub(1);
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         match (key.code, ctrl) {
             (KeyCode::Up, _) | (KeyCode::Char('p'), true) => self.row = self.row.saturating_sub(1),
             (KeyCode::Down, _) | (KeyCode::Char('n'), true) => {
                 self.row = (self.row + 1).min(last);
             }
-            (KeyCode::Enter, _) => return run(self.search.text(), self.row),
+            (KeyCode::Enter, _) => return run(self.search.text(), self.row, context.keymap),
             _ if self.search.on_key(key) => self.row = 0,
             (KeyCode::Home, _) => self.row = 0,
             (KeyCode::End, _) => self.row = last,
@@ -56,9 +57,9 @@ impl Dialog for Palette {
         DialogReply::Stay
     }
 
-    fn on_click(&mut self, target: usize, _: &Context<'_>) -> DialogReply {
+    fn on_click(&mut self, target: usize, context: &Context<'_>) -> DialogReply {
         if self.row == target {
-            return run(self.search.text(), target);
+            return run(self.search.text(), target, context.keymap);
         }
         self.row = target;
         DialogReply::Stay
@@ -73,7 +74,7 @@ impl Dialog for Palette {
         let theme = context.theme;
         let mut content = Content::new(format!(":{}▏", self.search.text()), context, width);
         let rest = width.saturating_sub(NAME_WIDTH + KEY_WIDTH + 2);
-        let all = matching_entries(self.search.text());
+        let all = matching_entries(self.search.text(), context.keymap);
         for (row, entry) in all.iter().enumerate() {
             let refusal = (context.refusal)(entry);
             let keys = context.keymap.keys(entry.action).next().unwrap_or_default();
@@ -122,8 +123,8 @@ impl Dialog for Palette {
 }
 
 /// Performs the action in a row.
-fn run(query: &str, row: usize) -> DialogReply {
-    match matching_entries(query).get(row) {
+fn run(query: &str, row: usize, keymap: &Keymap) -> DialogReply {
+    match matching_entries(query, keymap).get(row) {
         Some(entry) => DialogReply::Perform(entry.action),
         None => DialogReply::Stay,
     }

@@ -7,7 +7,7 @@ use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 
-use super::metrics;
+use super::{metrics, serial};
 use crate::app::App;
 use crate::areas::Areas;
 use crate::dialog::{Content, Context, Layer};
@@ -25,9 +25,10 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
     let width = MAX_DIALOG_WIDTH.min(area.width.saturating_sub(6));
     let drawing = |context: &Context<'_>| {
         let content = layer.dialog.content(context, usize::from(width));
-        match layer.dialog.screen() {
-            Some(view) => metrics::draw_full_screen(app, frame, area, view, content, areas),
-            None => draw_content(app, layer, content, frame, area, areas),
+        match (layer.dialog.screen(), layer.dialog.serial()) {
+            (Some(view), _) => metrics::draw_full_screen(app, frame, area, view, content, areas),
+            (None, Some(console)) => serial::draw(app, frame, area, console, content, areas),
+            (None, None) => draw_content(app, layer, content, frame, area, areas),
         }
     };
     app.with_context(drawing);

@@ -11,7 +11,6 @@ use crate::actions::{Action, Entry};
 use crate::app::{App, obstacle};
 use crate::areas::Areas;
 use crate::format::{clip, fit, wrap};
-use crate::table::ACTIONS;
 use crate::widgets::text;
 
 /// Lines of the longest notice.
@@ -75,7 +74,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         let (text, style) = match app.summary(app.list()).filter_error {
             Some(error) => (format!(" ✗ {error}"), theme.bad),
             None => {
-                let text = " words ~fuzzy /regex/ · state:running size>10G !word · ↑ history · enter apply · esc clear";
+                let text = " words ~fuzzy /regex/ · state:running size>10G !word · ↑ history · tab field · enter apply · esc clear";
                 (text.to_owned(), theme.text)
             }
         };
@@ -83,8 +82,9 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         return;
     }
     // Palette, help and quit end the line and are never left out.
-    let (tail, entries): (Vec<_>, Vec<_>) = ACTIONS
-        .iter()
+    let (tail, entries): (Vec<&Entry>, Vec<&Entry>) = app
+        .keymap()
+        .entries()
         .filter(|entry| entry.in_footer && entry.panes.contains(&app.focus()))
         .partition(|entry| matches!(entry.action, Action::Palette | Action::Help | Action::Quit));
     let cells = |entry: &&Entry| {

@@ -9,6 +9,7 @@ mod host_strip;
 mod layout;
 mod log_lines;
 mod metrics;
+mod serial;
 
 use std::time::Instant;
 
@@ -33,6 +34,7 @@ const MIN_SCREEN: (u16, u16) = (40, 10);
 pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
     let mut areas = Areas::default();
     let area = frame.area();
+    areas.screen = (area.width, area.height);
     if area.is_empty() {
         return areas;
     }

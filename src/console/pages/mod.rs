@@ -21,6 +21,7 @@ use super::actions::Pane;
 use super::areas::Areas;
 use super::cell::Place;
 use super::dialog::TextInput;
+use super::facts::AnnotationsQuery;
 use super::list::{Change, Sort, Summary};
 use super::theme::Appearance;
 use super::world::World;
@@ -84,6 +85,11 @@ pub(crate) trait Page: Debug {
     /// Moves by so many columns; returns false if the page has no columns.
     fn move_column(&mut self, _by: isize, _world: &mut World) -> bool {
         false
+    }
+
+    /// Returns the annotations that the filter of `pane` needs, if any.
+    fn annotations_query(&self, _pane: Pane, _world: &World) -> Option<AnnotationsQuery> {
+        None
     }
 
     /// Returns the sort order of `pane`; `None` if its rows have a fixed order.

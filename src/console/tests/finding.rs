@@ -104,6 +104,15 @@ fn filters_match_fields_and_report_unknown_ones() {
     keys(&mut app, "/size>8G users>0");
     assert_eq!(rows(&app, Pane::Snapshots), ["winserver-base"]);
     press(&mut app, KeyCode::Esc);
+    keys(&mut app, "/place=both");
+    assert_eq!(
+        rows(&app, Pane::Snapshots),
+        ["myapp-v1.0", "winserver-base"]
+    );
+    press(&mut app, KeyCode::Esc);
+    keys(&mut app, "/!place:bucket");
+    assert_eq!(rows(&app, Pane::Snapshots), ["local-only"]);
+    press(&mut app, KeyCode::Esc);
     keys(&mut app, "/seize>8G");
     assert!(screen(&mut app, 120, 40).contains("unknown field \"seize\""));
 }
@@ -147,7 +156,7 @@ fn marks_by_range_and_of_all_rows_apply_to_operations() {
     assert_eq!(app.summary(Pane::Sandboxes).marked, 0);
     keys(&mut app, "gg jM");
     assert_eq!(app.chosen_sandboxes().len(), 3);
-    let [Command::Copy(names)] = &keys(&mut app, "y")[..] else {
+    let [Command::Copy(names)] = &keys(&mut app, "yy")[..] else {
         panic!("nothing was copied")
     };
     assert_eq!(names, "sandbox-002\nsandbox-003\nsandbox-004");
@@ -275,7 +284,7 @@ fn columns_are_chosen_and_ordered_and_restored() {
     };
     assert!(header(&mut app).contains("STATE     BASE"));
     // Hides the state, and moves the base behind the overlay.
-    keys(&mut app, "C jJ");
+    keys(&mut app, "| jJ");
     insta::assert_snapshot!("columns", screen(&mut app, 80, 24));
     press(&mut app, KeyCode::Enter);
     let changed = header(&mut app);
@@ -288,7 +297,7 @@ fn columns_are_chosen_and_ordered_and_restored() {
     let session: Session = serde_json::from_str(&text).unwrap();
     session.restore(&mut next);
     assert_eq!(header(&mut next), changed);
-    keys(&mut next, "Cr");
+    keys(&mut next, "|r");
     press(&mut next, KeyCode::Enter);
     assert!(header(&mut next).contains("STATE     BASE"));
 }

@@ -214,6 +214,21 @@ impl Sandboxes<'_> {
         }
     }
 
+    /// Returns the UUID of the domain of a sandbox.
+    ///
+    /// # Errors
+    /// As [`Sandboxes::get`].
+    pub async fn domain_uuid(self, id: &SandboxId) -> Result<String> {
+        self.owned_state(id).await?;
+        let read = |domain: &Domain| domain.uuid();
+        let uuid = self
+            .host
+            .retry_policy
+            .call(|| self.call_domain(id, "inspect", CALL_TIMEOUT, read))
+            .await?;
+        Ok(uuid.to_string())
+    }
+
     /// Returns the persistent definition of a domain, with its passwords: it is for another definition, not for a log.
     ///
     /// # Errors

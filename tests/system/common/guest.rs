@@ -70,6 +70,25 @@ impl World {
         );
     }
 
+    /// Makes `snapdeck sandbox new` create sandboxes without a guest, whose firmware uses a serial port that can be
+    /// attached to.
+    pub(crate) fn use_serial_firmware(&self) {
+        let template = self.dir.join("serial.xml");
+        let xml = "<domain type='{{accel}}'><name>{{id}}</name>\n\
+                   <memory unit='b'>{{memory_bytes}}</memory><vcpu>{{cpus}}</vcpu>\n\
+                   <os><type arch='x86_64' machine='q35'>hvm</type><bios useserial='yes'/></os>\n\
+                   <features><acpi/></features>{{cpu}}<devices>\n\
+                   <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\n\
+                   <source file='{{disk}}'/><target dev='vda' bus='virtio'/></disk>\n\
+                   <serial type='pty'><target port='0'/></serial>\n\
+                   </devices></domain>\n";
+        std::fs::write(&template, xml).unwrap();
+        self.reconfigure(
+            "memory_mib = 64\n",
+            &format!("memory_mib = 64\ntemplate = \"{}\"\n", template.display()),
+        );
+    }
+
     /// Returns the serial log of a sandbox.
     pub(crate) fn guest(&self, id: &str) -> Guest {
         Guest {

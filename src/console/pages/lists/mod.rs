@@ -14,6 +14,7 @@ use crate::actions::{LISTS, Pane};
 use crate::areas::Areas;
 use crate::cell::Place;
 use crate::columns::{ChosenColumns, Row};
+use crate::facts::AnnotationsQuery;
 use crate::host_list::{HostList, HostRow};
 use crate::list::{Change, List, Sort, Summary};
 use crate::world::World;
@@ -34,6 +35,8 @@ pub(crate) struct Lists {
     totals: Totals,
     /// The columns of the lists, in the order of [`LISTS`].
     columns: [ChosenColumns; 3],
+    /// The version of the facts by which the objects are filtered.
+    facts_version: u64,
 }
 
 /// Sums for the titles of the lists, computed once for each change.
@@ -56,6 +59,7 @@ impl Default for Lists {
             is_complete: false,
             totals: Totals::default(),
             columns: LISTS.map(ChosenColumns::new),
+            facts_version: 0,
         }
     }
 }
@@ -98,7 +102,11 @@ impl Page for Lists {
         }
         let bucket = &world.view().bucket;
         let is_complete = bucket.last_listing.is_some();
+        let facts_version = std::mem::replace(&mut self.facts_version, world.facts_version());
         if Arc::ptr_eq(&self.items, &bucket.objects) && is_complete == self.is_complete {
+            if facts_version != self.facts_version && self.objects.query().has_facts() {
+                self.objects.apply_filter(&self.items, world);
+            }
             return;
         }
         self.items = bucket.objects.clone();
@@ -107,16 +115,16 @@ impl Page for Lists {
         self.totals.widest[2] = widest(&self.items);
         self.is_complete = is_complete;
         match is_complete {
-            true => self.objects.update(&self.items),
-            false => self.objects.update_partial(&self.items),
+            true => self.objects.update_with(&self.items, world),
+            false => self.objects.update_partial(&self.items, world),
         }
     }
 
-    fn apply(&mut self, pane: Pane, change: Change, _world: &World) {
+    fn apply(&mut self, pane: Pane, change: Change, world: &World) {
         match pane {
-            Pane::Sandboxes => self.sandboxes.apply(change),
-            Pane::Snapshots => self.snapshots.apply(change),
-            Pane::Bucket => self.objects.apply(&self.items, change),
+            Pane::Sandboxes => self.sandboxes.apply(change, world),
+            Pane::Snapshots => self.snapshots.apply(change, world),
+            Pane::Bucket => self.objects.apply_with(&self.items, change, world),
             _ => {}
         }
     }
@@ -179,6 +187,24 @@ impl Page for Lists {
             Subject::Snapshot(name, Place::Bucket) => self.objects.select_key(&self.items, name),
             Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) | Subject::Host(_) => {}
         }
+    }
+
+    fn annotations_query(&self, pane: Pane, world: &World) -> Option<AnnotationsQuery> {
+        let hosts = world.shown_hosts();
+        let hosts = hosts.map(|host| (host.name.clone(), host.snapshots.clone()));
+        let (query, hosts, objects) = match pane {
+            Pane::Snapshots => (self.snapshots.list().query(), hosts.collect(), None),
+            Pane::Bucket => {
+                let objects = world.view().bucket.objects.clone();
+                (self.objects.query(), Vec::new(), Some(objects))
+            }
+            _ => return None,
+        };
+        query.has_annotations().then_some(AnnotationsQuery {
+            hosts,
+            objects,
+            edits: 0,
+        })
     }
 
     fn sort(&self, pane: Pane) -> Option<Sort> {

@@ -15,6 +15,7 @@ use crate::actions::Pane;
 use crate::areas::Areas;
 use crate::cell::{Cell, Place, State, places};
 use crate::dialog::describe_location;
+use crate::facts::AnnotationsQuery;
 use crate::list::{Change, List, Summary};
 use crate::world::World;
 use snapdeck_engine::{JobView, Link, View};
@@ -44,6 +45,8 @@ pub(crate) struct Locations {
     source_lists: Option<SourceLists>,
     /// Snapshots of active jobs.
     pending_names: Vec<SnapshotName>,
+    /// The version of the facts by which the rows are filtered.
+    facts_version: u64,
 }
 
 impl Default for Locations {
@@ -59,13 +62,16 @@ impl Default for Locations {
             jobs: HashMap::new(),
             source_lists: None,
             pending_names: Vec::new(),
+            facts_version: 0,
         }
     }
 }
 
 impl Locations {
     /// Updates jobs, and rows and columns if a list has changed.
-    fn rebuild(&mut self, view: &View) {
+    fn rebuild(&mut self, world: &World) {
+        let view: &View = world.view();
+        let facts_version = std::mem::replace(&mut self.facts_version, world.facts_version());
         self.jobs = HashMap::new();
         for job in &view.jobs {
             let Some(name) = job.operation.snapshot() else {
@@ -92,6 +98,9 @@ impl Locations {
                     && snapshots.iter().zip(&source_lists.0).all(same)
             });
         if is_same && self.pending_names == pending_names {
+            if facts_version != self.facts_version && self.list.query().has_facts() {
+                self.list.apply_filter(&self.names, world);
+            }
             return;
         }
         (self.source_lists, self.pending_names) = (Some(source_lists), pending_names);
@@ -104,11 +113,11 @@ impl Locations {
         self.marks.retain(|(name, _)| names.contains(name));
         self.names = names.into_iter().cloned().collect();
         self.names.sort_unstable();
-        self.list.update(&self.names);
+        self.list.update_with(&self.names, world);
     }
 
     /// Applies `change`. Marks are those of the current column's cells; in the bucket's column, those of all hosts.
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, change: Change, world: &World) {
         match change {
             Change::Mark => {
                 let row = self.list.row();
@@ -133,7 +142,7 @@ impl Locations {
             }
             Change::Invert => (0..self.list.len()).for_each(|row| self.toggle(row)),
             Change::Unmark => self.marks.clear(),
-            change => self.list.apply(&self.names, change),
+            change => self.list.apply_with(&self.names, change, world),
         }
     }
 
@@ -252,7 +261,7 @@ impl Locations {
 
 impl Page for Locations {
     fn update(&mut self, world: &World) {
-        self.rebuild(world.view());
+        self.rebuild(world);
     }
 
     fn close(&mut self) {
@@ -260,8 +269,13 @@ impl Page for Locations {
         self.jobs.clear();
     }
 
-    fn apply(&mut self, _pane: Pane, change: Change, _world: &World) {
-        self.change(change);
+    fn apply(&mut self, _pane: Pane, change: Change, world: &World) {
+        self.change(change, world);
+    }
+
+    fn annotations_query(&self, _pane: Pane, world: &World) -> Option<AnnotationsQuery> {
+        let needs_them = self.list.query().has_annotations();
+        needs_them.then(|| AnnotationsQuery::about_all(world))
     }
 
     fn summary(&self, _pane: Pane) -> Summary<'_> {

@@ -2,6 +2,7 @@
 
 mod view;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::actions::Pane;
 use crate::areas::Areas;
 use crate::cell::Place;
 use crate::columns::Row;
+use crate::facts::{AnnotationsQuery, Fact, Facts};
 use crate::list::{Change, List, Summary};
 use crate::world::World;
 use snapdeck_engine::{Link, Parents, View};
@@ -60,6 +62,18 @@ impl PartialEq for TreeInputs {
     }
 }
 
+impl Facts<TreeRow> for World {
+    fn texts<'a>(&'a self, row: &'a TreeRow, fact: Fact) -> Vec<Cow<'a, str>> {
+        match (&row.key, fact) {
+            (TreeRowKey::Snapshot(name), fact) => self.texts(name, fact),
+            (TreeRowKey::Sandbox(host, _), Fact::Place) => {
+                vec![host.as_str().into(), "host".into()]
+            }
+            (TreeRowKey::Sandbox(..), _) => Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     list: List<TreeRowKey>,
@@ -68,6 +82,8 @@ pub(crate) struct Tree {
     parents: Option<(TreeInputs, Parents)>,
     /// The lists from which the rows were built.
     source_lists: Option<(TreeInputs, Vec<Arc<[Sandbox]>>)>,
+    /// The version of the facts by which the rows are filtered.
+    facts_version: u64,
 }
 
 fn tree_inputs(view: &View) -> TreeInputs {
@@ -80,7 +96,9 @@ fn tree_inputs(view: &View) -> TreeInputs {
 
 impl Tree {
     /// Rebuilds the rows if a list has changed.
-    fn update_rows(&mut self, view: &View) {
+    fn update_rows(&mut self, world: &World) {
+        let view: &View = world.view();
+        let facts_version = std::mem::replace(&mut self.facts_version, world.facts_version());
         let sandboxes: Vec<Arc<[Sandbox]>> = view
             .hosts
             .iter()
@@ -96,14 +114,16 @@ impl Tree {
         };
         if !self.source_lists.as_ref().is_some_and(is_same) {
             self.source_lists = Some((tree_inputs(view), sandboxes));
-            self.rebuild(view);
+            self.rebuild(world);
+        } else if facts_version != self.facts_version && self.list.query().has_facts() {
+            self.list.apply_filter(&self.items, world);
         }
     }
 
-    fn rebuild(&mut self, view: &View) {
+    fn rebuild(&mut self, world: &World) {
         let parents = self.parents.as_ref().map(|(_, parents)| &parents.parents);
-        self.items = rows(view, parents.unwrap_or(&BTreeMap::new()));
-        self.list.update(&self.items);
+        self.items = rows(world.view(), parents.unwrap_or(&BTreeMap::new()));
+        self.list.update_with(&self.items, world);
     }
 
     /// Returns the inputs of the query of parents that is due.
@@ -115,7 +135,7 @@ impl Tree {
 
     pub(crate) fn on_parents(&mut self, inputs: TreeInputs, parents: Parents, world: &World) {
         self.parents = Some((inputs, parents));
-        self.rebuild(world.view());
+        self.rebuild(world);
     }
 
     fn current(&self) -> Option<&TreeRowKey> {
@@ -204,11 +224,16 @@ fn is_cycle(name: &SnapshotName, parents: &BTreeMap<SnapshotName, SnapshotName>)
 
 impl Page for Tree {
     fn update(&mut self, world: &World) {
-        self.update_rows(world.view());
+        self.update_rows(world);
     }
 
-    fn apply(&mut self, _pane: Pane, change: Change, _world: &World) {
-        self.list.apply(&self.items, change);
+    fn apply(&mut self, _pane: Pane, change: Change, world: &World) {
+        self.list.apply_with(&self.items, change, world);
+    }
+
+    fn annotations_query(&self, _pane: Pane, world: &World) -> Option<AnnotationsQuery> {
+        let needs_them = self.list.query().has_annotations();
+        needs_them.then(|| AnnotationsQuery::about_all(world))
     }
 
     fn summary(&self, _pane: Pane) -> Summary<'_> {

@@ -1,0 +1,85 @@
+//! A shell on the host, the serial console of a guest, and commands of the operator.
+
+use crate::common::World;
+use crate::common::screen::Screen;
+
+/// Opens a console with the sandbox `id` selected.
+fn open_console(world: &World, id: &str) -> Screen {
+    let mut command = world.command(&[]);
+    command.env("SHELL", "/bin/sh");
+    let screen = Screen::open(&command);
+    screen.wait(&[id]);
+    screen
+}
+
+fn quit(screen: &mut Screen) {
+    screen.press("q");
+    assert_eq!(screen.wait_for_exit(), 0, "{}", screen.text());
+    screen.wait_until_restored();
+}
+
+#[test]
+fn a_shell_on_the_host_has_the_terminal_until_it_ends() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    let id = world.sandbox("vm", "base", crate::common::State::Off);
+    let mut screen = open_console(&world, &id);
+    screen.press("!");
+    screen.wait(&["snapdeck: shell on alpha"]);
+    // Keys go to the shell; ctrl-c ends its program and not the console.
+    screen.press("echo in-$((40 + 2)); exec sleep 1000\r");
+    screen.wait(&["in-42"]);
+    screen.press("\u{3}");
+    screen.wait(&["Sandboxes", &id, "q quit"]);
+    screen.press("?");
+    screen.wait(&["┌ help"]);
+    screen.press("\u{1b}");
+    screen.wait_for("the help is closed", |text| !text.contains("┌ help"));
+    quit(&mut screen);
+}
+
+#[test]
+fn the_serial_console_shows_the_guest_and_gets_the_keys() {
+    let world = World::new();
+    world.use_serial_firmware();
+    world.snapshot("base", 1);
+    let id = world.id("vm");
+    world
+        .snapdeck(&["sandbox", "new", &id, "base", "--start"])
+        .ok();
+    let mut screen = open_console(&world, &id);
+    screen.wait(&["running"]);
+    screen.press("C");
+    screen.wait(&[&format!("serial console of {id} on alpha"), "ctrl-] leave"]);
+    // The guest's firmware writes to its serial port, and asks for a key at each start.
+    screen.wait_for("the firmware's output", |text| {
+        text.contains("SeaBIOS") || text.contains("Booting") || text.contains("boot")
+    });
+    screen.press("\u{1d}");
+    screen.wait(&["Sandboxes", "q quit"]);
+    quit(&mut screen);
+}
+
+#[test]
+fn commands_of_the_operator_run_in_the_foreground_and_in_the_background() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    let id = world.sandbox("vm", "base", crate::common::State::Off);
+    let commands = "[[command]]\nname = \"say\"\nkeys = [\"alt-e\"]\non = [\"sandbox\"]\n\
+                    argv = [\"echo\", \"disk={path}\", \"$(id); {uuid}\"]\n\
+                    [[command]]\nname = \"quiet\"\nkeys = [\"alt-b\"]\non = [\"sandbox\"]\n\
+                    argv = [\"echo\", \"logged {name}\"]\nbackground = true\nconfirm = true\n";
+    std::fs::write(world.dir.join("commands.toml"), commands).unwrap();
+    let mut screen = open_console(&world, &id);
+    screen.press("\u{1b}e");
+    let disk = format!("disk={} $(id); ", world.disk("vm"));
+    screen.wait(&[&disk, "Press enter to return to snapdeck."]);
+    screen.press("\r");
+    screen.wait(&["Sandboxes", "q quit"]);
+    screen.press("\u{1b}b");
+    screen.wait(&["Run this command?", &format!("logged {id}")]);
+    screen.press("y");
+    screen.wait(&["quiet finished", &format!("quiet: logged {id}")]);
+    screen.press("\u{1b}");
+    quit(&mut screen);
+}
