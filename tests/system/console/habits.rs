@@ -28,7 +28,7 @@ fn a_shell_on_the_host_has_the_terminal_until_it_ends() {
     screen.wait(&["snapdeck: shell on alpha"]);
     // Keys go to the shell; ctrl-c ends its program and not the console. The program replaces the shell, which therefore
     // does not give the terminal back.
-    screen.press("exec sh -c 'echo in-$((40 + 2)); sleep 1000'\r");
+    screen.press("exec sh -c 'trap \"exit 0\" INT; echo in-$((40 + 2)); sleep 1000'\r");
     screen.wait(&["in-42"]);
     screen.press("\u{3}");
     screen.wait(&["Sandboxes", &id, "q quit"]);
