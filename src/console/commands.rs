@@ -8,15 +8,14 @@ use tokio::time::timeout;
 use super::app::{LineageQuery, READ_ONLY};
 use super::command::Command;
 use super::custom::CommandRun;
-use super::dialog::{DialogAnswer, SerialConsole};
+use super::dialog::DialogAnswer;
 use super::facts::AnnotationsQuery;
-use super::foreground::{ForegroundCommand, Pause};
 use super::osc;
 use super::pages::tree::TreeInputs;
 use super::picture::EncodedImage;
+use super::programs::shell_command;
 use super::queries::apply_prune;
 use super::run::{ExitMode, Screen, env_var};
-use super::serial::{SerialSession, SerialTerminal};
 use super::session;
 use super::terminal::Terminal;
 use super::viewer;
@@ -338,31 +337,6 @@ impl Screen {
         self.app.show_notice(message, is_error);
     }
 
-    /// Starts the process that is attached to a serial console, and shows it.
-    fn open_serial(
-        &mut self,
-        argv: &[String],
-        host: HostName,
-        sandbox: SandboxId,
-    ) -> snapdeck_model::Result<()> {
-        let (columns, rows) = self.app.serial_size();
-        let terminal = SerialTerminal::new(columns, rows);
-        let session = SerialSession::start(argv, terminal.clone(), self.serial_changed.clone());
-        let session = session.map_err(|error| {
-            let summary = format!("cannot open the serial console of {sandbox}");
-            Error::new(Kind::Failed, summary).with_cause(error)
-        })?;
-        tracing::info!("attached to the serial console of {sandbox} on {host}");
-        self.serial = Some(session);
-        self.app.clear_notice();
-        self.app.open(Box::new(SerialConsole {
-            host,
-            sandbox,
-            terminal,
-        }));
-        Ok(())
-    }
-
     /// Submits operations; shows and logs those that the engine refuses. Returns whether all were accepted.
     pub(crate) fn submit(&mut self, engine: &Engine, operations: Vec<Operation>) -> bool {
         let titles: Vec<String> = operations
@@ -416,18 +390,4 @@ impl Screen {
         let _ = timeout(STOP_TIMEOUT, continued.recv()).await;
         terminal.reenter()
     }
-}
-
-/// Returns the command that opens a shell on a host: ssh, or the operator's shell for this machine.
-fn shell_command(engine: &Engine, host: &HostName) -> snapdeck_model::Result<ForegroundCommand> {
-    let local = || {
-        let shell = env_var("SHELL").filter(|shell| !shell.is_empty());
-        vec![shell.unwrap_or_else(|| "/bin/sh".to_owned())]
-    };
-    let argv = engine.login_argv(host)?.unwrap_or_else(local);
-    Ok(ForegroundCommand {
-        argv,
-        title: format!("snapdeck: shell on {host}; exit returns to the console"),
-        pause: Pause::SshFailed,
-    })
 }

@@ -16,6 +16,8 @@ const QUEUE_CAPACITY: usize = 1024;
 /// Wait for another event after an escape. With a timeout of 0 crossterm does not read, and a busy machine needs time.
 const POLL_TIMEOUT: Duration = Duration::from_millis(5);
 const JOIN_TIMEOUT: Duration = Duration::from_millis(100);
+/// Waits for the thread before another program gets the terminal.
+const STOP_ATTEMPTS: usize = 50;
 
 /// The terminal's events. Reading ends on drop: later input belongs to the shell or another program.
 pub(crate) struct Events {
@@ -57,6 +59,22 @@ impl Events {
         self.events.as_mut()?.recv().await
     }
 
+    /// Ends the thread so that another program can read the terminal; returns whether it has ended. If it read the
+    /// terminal while another process group has it, SIGTTIN would stop the console.
+    pub(crate) fn stop(mut self) -> bool {
+        self.end(STOP_ATTEMPTS)
+    }
+
+    fn end(&mut self, attempts: usize) -> bool {
+        self.events = None;
+        (0..attempts).any(|_| {
+            // SIGWINCH makes an event, whose failed send ends the thread.
+            let _ = kill(Pid::this(), Signal::SIGWINCH);
+            let exit = self.reader_exit.recv_timeout(JOIN_TIMEOUT);
+            exit == Err(mpsc::RecvTimeoutError::Disconnected)
+        })
+    }
+
     /// Returns the next event if one is queued.
     pub(crate) fn try_next(&mut self) -> Option<io::Result<Event>> {
         self.events.as_mut()?.try_recv().ok()
@@ -70,9 +88,6 @@ fn poll_event() -> Option<io::Result<Event>> {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.events = None;
-        // SIGWINCH makes an event, whose failed send ends the thread.
-        let _ = kill(Pid::this(), Signal::SIGWINCH);
-        let _ = self.reader_exit.recv_timeout(JOIN_TIMEOUT);
+        self.end(1);
     }
 }

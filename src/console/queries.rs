@@ -3,6 +3,7 @@
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::app::READING_ANNOTATIONS;
 use super::commands::TaskResult;
 use super::dialog::{DialogAnswer, DialogQuery, TextSource};
 use super::format;
@@ -107,7 +108,7 @@ impl Screen {
         let Some((query, cancel)) = next_query(pending, &mut self.annotations_query_task) else {
             return;
         };
-        self.app.show_notice("reading the annotations…", false);
+        self.app.show_notice(READING_ANNOTATIONS, false);
         let engine = engine.clone();
         self.tasks.spawn(async move {
             let hosts: Vec<_> = query.hosts.iter().map(|(host, _)| host.clone()).collect();

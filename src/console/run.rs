@@ -355,13 +355,17 @@ impl Screen {
         let serial_changed = self.serial_changed.clone();
         loop {
             if let Some(command) = self.foreground.take() {
-                // The program reads the terminal.
-                drop(events);
-                let end = self
-                    .run_in_foreground(&command, terminal, &mut signals)
-                    .await?;
-                if end == ForegroundEnd::Terminated {
-                    return Ok(unattended_exit_mode(engine));
+                match events.stop() {
+                    true => {
+                        let run = self.run_in_foreground(&command, terminal, &mut signals);
+                        if run.await? == ForegroundEnd::Terminated {
+                            return Ok(unattended_exit_mode(engine));
+                        }
+                    }
+                    false => {
+                        let message = "cannot release the terminal: it is still being read";
+                        self.app.show_notice(message, true);
+                    }
                 }
                 events = Events::listen().wrap_err("cannot read from the terminal")?;
                 self.draw(terminal)?;

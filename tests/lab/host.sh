@@ -54,8 +54,8 @@ start_holder() {
         if path=$(command -v $program); then mount --bind /dev/null "$path"; fi
       done
     fi
-    # For the privilege separation of sshd.
-    mkdir -m 755 /run/sshd
+    # For the privilege separation of sshd, and for the locks of serial devices in /var/lock.
+    mkdir -m 755 /run/sshd /run/lock
     mv "$dir/holder.pid.new" "$dir/holder.pid"
     exec env --default-signal sleep infinity
   ' snapdeck-lab "$dir" "$1" >"$dir/holder.log" 2>&1 </dev/null &

@@ -5,6 +5,9 @@ use crate::cell::Place;
 use crate::dialog::{CopyMenu, CopyValue};
 use crate::pages::Subject;
 
+/// Returns a value of a row, if it has one.
+type Value = fn(&App, &Subject) -> Option<String>;
+
 /// Opens the menu of what can be copied; copies the names if there is nothing else.
 pub(crate) fn copy(app: &mut App) -> Vec<Command> {
     let mut values = values(app);
@@ -30,7 +33,7 @@ fn values(app: &App) -> Vec<CopyValue> {
         label: "name",
         lines: app.chosen_names(),
     }];
-    let kinds: [(char, &'static str, fn(&App, &Subject) -> Option<String>); 3] =
+    let kinds: [(char, &'static str, Value); 3] =
         [('p', "path", path), ('u', "URL", url), ('h', "host", host)];
     for (letter, label, value) in kinds {
         let lines: Option<Vec<String>> = subjects.iter().map(|row| value(app, row)).collect();

@@ -45,6 +45,9 @@ use self::annotations::LineageState;
 use self::filter::FilterHistory;
 pub(crate) use self::perform::{NO_BUCKET, READ_ONLY, obstacle};
 
+/// Shown while annotations are read for a filter.
+pub(crate) const READING_ANNOTATIONS: &str = "reading the annotations…";
+
 /// A message above the footer, shown until the next key.
 #[derive(Debug, Clone)]
 pub(crate) struct Notice {
@@ -389,6 +392,12 @@ impl App {
         if list.unread_count > 0 {
             let count = crate::format::count(list.unread_count, "snapshot");
             self.show_notice(format!("the annotations of {count} were not read"), false);
+        } else if self
+            .notice
+            .as_ref()
+            .is_some_and(|notice| notice.text == READING_ANNOTATIONS)
+        {
+            self.notice = None;
         }
         self.world.set_annotations(query, list);
         self.update_page();

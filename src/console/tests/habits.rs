@@ -77,9 +77,13 @@ fn filters_by_annotations_are_read_once_and_applied() {
         keys(&mut app, &format!("/{filter}"));
         assert_eq!(names(&app, Pane::Snapshots), [found], "{filter}");
     }
-    // Edited annotations are read again.
+    // Edited annotations are read again. The message about reading them goes when they are complete.
     app.on_annotations_edited();
-    assert!(app.pending_annotations_query().is_some());
+    let query = app.pending_annotations_query().unwrap();
+    app.show_notice(crate::app::READING_ANNOTATIONS, false);
+    assert!(screen(&mut app, 120, 40).contains("reading the annotations"));
+    app.on_annotations(query, AnnotationList::default());
+    assert!(!screen(&mut app, 120, 40).contains("reading the annotations"));
     press(&mut app, KeyCode::Esc);
     keys(&mut app, "/pin:maybe");
     assert!(screen(&mut app, 120, 40).contains("pin must be yes or no"));

@@ -42,9 +42,20 @@ impl World {
 
     /// Same as [`World::use_guest`], with additional kernel arguments (tests/lab/guest.init).
     pub(crate) fn use_guest_with(&self, arguments: &str) {
+        let dir = self.dir.display();
+        let log = format!("<serial type='file'><source path='{dir}/{{{{id}}}}.log' append='on'/>");
+        self.use_guest_on(arguments, &log);
+    }
+
+    /// Same as [`World::use_guest`], with a serial port that can be attached to and without a log.
+    pub(crate) fn use_guest_with_console(&self) {
+        self.use_guest_on("", "<serial type='pty'>");
+    }
+
+    /// `serial` is the beginning of the element of the serial port.
+    fn use_guest_on(&self, arguments: &str, serial: &str) {
         let kernel = concat!(env!("CARGO_MANIFEST_DIR"), "/.lab/guest");
         assert!(exists(kernel), "no guest: run the tests with `make test`");
-        let dir = self.dir.display();
         let template = self.dir.join("guest.xml");
         std::fs::write(
             &template,
@@ -56,7 +67,7 @@ impl World {
                  <features><acpi/></features>{{{{cpu}}}}<devices>\n\
                  <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/>\n\
                  <source file='{{{{disk}}}}'/><target dev='vda' bus='virtio'/></disk>\n\
-                 <serial type='file'><source path='{dir}/{{{{id}}}}.log' append='on'/><target port='0'/></serial>\n\
+                 {serial}<target port='0'/></serial>\n\
                  <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\n\
                  <memballoon model='virtio'><stats period='2'/></memballoon>\n\
                  </devices></domain>\n"
@@ -67,25 +78,6 @@ impl World {
         self.reconfigure(
             "memory_mib = 64\n",
             &format!("{memory}\"{}\"\n", template.display()),
-        );
-    }
-
-    /// Makes `snapdeck sandbox new` create sandboxes without a guest, whose firmware uses a serial port that can be
-    /// attached to.
-    pub(crate) fn use_serial_firmware(&self) {
-        let template = self.dir.join("serial.xml");
-        let xml = "<domain type='{{accel}}'><name>{{id}}</name>\n\
-                   <memory unit='b'>{{memory_bytes}}</memory><vcpu>{{cpus}}</vcpu>\n\
-                   <os><type arch='x86_64' machine='q35'>hvm</type><bios useserial='yes'/></os>\n\
-                   <features><acpi/></features>{{cpu}}<devices>\n\
-                   <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\n\
-                   <source file='{{disk}}'/><target dev='vda' bus='virtio'/></disk>\n\
-                   <serial type='pty'><target port='0'/></serial>\n\
-                   </devices></domain>\n";
-        std::fs::write(&template, xml).unwrap();
-        self.reconfigure(
-            "memory_mib = 64\n",
-            &format!("memory_mib = 64\ntemplate = \"{}\"\n", template.display()),
         );
     }
 

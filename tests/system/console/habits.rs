@@ -26,8 +26,9 @@ fn a_shell_on_the_host_has_the_terminal_until_it_ends() {
     let mut screen = open_console(&world, &id);
     screen.press("!");
     screen.wait(&["snapdeck: shell on alpha"]);
-    // Keys go to the shell; ctrl-c ends its program and not the console.
-    screen.press("echo in-$((40 + 2)); exec sleep 1000\r");
+    // Keys go to the shell; ctrl-c ends its program and not the console. The program replaces the shell, which therefore
+    // does not give the terminal back.
+    screen.press("exec sh -c 'trap \"exit 0\" INT; echo in-$((40 + 2)); sleep 1000'\r");
     screen.wait(&["in-42"]);
     screen.press("\u{3}");
     screen.wait(&["Sandboxes", &id, "q quit"]);
@@ -41,7 +42,7 @@ fn a_shell_on_the_host_has_the_terminal_until_it_ends() {
 #[test]
 fn the_serial_console_shows_the_guest_and_gets_the_keys() {
     let world = World::new();
-    world.use_serial_firmware();
+    world.use_guest_with_console();
     world.snapshot("base", 1);
     let id = world.id("vm");
     world
@@ -51,10 +52,10 @@ fn the_serial_console_shows_the_guest_and_gets_the_keys() {
     screen.wait(&["running"]);
     screen.press("C");
     screen.wait(&[&format!("serial console of {id} on alpha"), "ctrl-] leave"]);
-    // The guest's firmware writes to its serial port, and asks for a key at each start.
-    screen.wait_for("the firmware's output", |text| {
-        text.contains("SeaBIOS") || text.contains("Booting") || text.contains("boot")
-    });
+    screen.wait(&["guest alive"]);
+    // The guest's terminal echoes what it gets; q would quit the console.
+    screen.press("qzyx");
+    screen.wait(&["qzyx"]);
     screen.press("\u{1d}");
     screen.wait(&["Sandboxes", "q quit"]);
     quit(&mut screen);
@@ -80,6 +81,40 @@ fn commands_of_the_operator_run_in_the_foreground_and_in_the_background() {
     screen.wait(&["Run this command?", &format!("logged {id}")]);
     screen.press("y");
     screen.wait(&["quiet finished", &format!("quiet: logged {id}")]);
+    quit(&mut screen);
+}
+
+#[test]
+fn filters_by_annotations_and_their_bookmarks_survive_a_restart() {
+    let world = World::new();
+    world.snapshot("base", 1);
+    world.snapshot("other", 1);
+    world
+        .snapdeck(&["note", "other", "for the fair", "--label", "os=2022"])
+        .ok();
+    world.snapdeck(&["pin", "base"]).ok();
+    let mut screen = open_console(&world, "other");
+    screen.press("\t/pin:yes");
+    screen.wait(&["Snapshots 1 of 2", "base"]);
+    screen.press("\u{15}label:os=2022 note:FAIR");
+    screen.wait(&["Snapshots 1 of 2", "other"]);
+    screen.press("\rb");
+    screen.wait(&["There are no bookmarks."]);
+    screen.press("afair\r");
+    screen.wait(&["fair  ", "enter apply"]);
     screen.press("\u{1b}");
+    screen.wait_for("the bookmarks are closed", |text| {
+        !text.contains("bookmarks of filters")
+    });
+    quit(&mut screen);
+
+    let mut screen = open_console(&world, "other");
+    screen.wait(&["Snapshots 1 of 2"]);
+    screen.press("\u{1b}");
+    screen.wait(&["Snapshots 2 ", "base"]);
+    screen.press("b");
+    screen.wait(&["fair  ", "label:os=2022 note:FAIR"]);
+    screen.press("\r");
+    screen.wait(&["Snapshots 1 of 2", "other"]);
     quit(&mut screen);
 }

@@ -1,4 +1,5 @@
-//! Runs commands of the operator: in the foreground, or in the background with the output in the log.
+//! Programs that the console starts: a shell, a serial console, and commands of the operator, in the foreground or in the
+//! background with the output in the log.
 
 use std::process::Stdio;
 
@@ -7,10 +8,12 @@ use tokio::process::Command;
 
 use super::commands::TaskResult;
 use super::custom::CommandRun;
+use super::dialog::SerialConsole;
 use super::foreground::{ForegroundCommand, Pause};
-use super::run::Screen;
+use super::run::{Screen, env_var};
+use super::serial::{SerialSession, SerialTerminal};
 use snapdeck_engine::Engine;
-use snapdeck_model::printable_within;
+use snapdeck_model::{Error, HostName, Kind, SandboxId, printable_within};
 use snapdeck_process::desktop_command;
 
 /// Output of a command that is logged, in bytes; the rest is read and dropped.
@@ -19,6 +22,31 @@ const MAX_OUTPUT_BYTES: u64 = 256 << 10;
 const MAX_LINE_CHARS: usize = 500;
 
 impl Screen {
+    /// Starts the process that is attached to a serial console, and shows it.
+    pub(crate) fn open_serial(
+        &mut self,
+        argv: &[String],
+        host: HostName,
+        sandbox: SandboxId,
+    ) -> snapdeck_model::Result<()> {
+        let (columns, rows) = self.app.serial_size();
+        let terminal = SerialTerminal::new(columns, rows);
+        let session = SerialSession::start(argv, terminal.clone(), self.serial_changed.clone());
+        let session = session.map_err(|error| {
+            let summary = format!("cannot open the serial console of {sandbox}");
+            Error::new(Kind::Failed, summary).with_cause(error)
+        })?;
+        tracing::info!("attached to the serial console of {sandbox} on {host}");
+        self.serial = Some(session);
+        self.app.clear_notice();
+        self.app.open(Box::new(SerialConsole {
+            host,
+            sandbox,
+            terminal,
+        }));
+        Ok(())
+    }
+
     /// Starts a command, after its UUID was asked for if it needs one.
     pub(crate) fn start_command(&mut self, run: CommandRun, engine: &Engine) {
         let Some((host, sandbox)) = run.uuid_of.clone() else {
@@ -52,6 +80,23 @@ impl Screen {
             TaskResult::CommandEnded(name, run_in_background(name, &argv).await)
         });
     }
+}
+
+/// Returns the command that opens a shell on a host: ssh, or the operator's shell for this machine.
+pub(crate) fn shell_command(
+    engine: &Engine,
+    host: &HostName,
+) -> snapdeck_model::Result<ForegroundCommand> {
+    let local = || {
+        let shell = env_var("SHELL").filter(|shell| !shell.is_empty());
+        vec![shell.unwrap_or_else(|| "/bin/sh".to_owned())]
+    };
+    let argv = engine.login_argv(host)?.unwrap_or_else(local);
+    Ok(ForegroundCommand {
+        argv,
+        title: format!("snapdeck: shell on {host}; exit returns to the console"),
+        pause: Pause::SshFailed,
+    })
 }
 
 /// Runs `argv` and logs its output; the error is a message.
