@@ -144,6 +144,7 @@ pub(crate) enum Action {
     /// Show the next level of the log, or hide it.
     Log,
     Doctor,
+    Setup,
     Palette,
     Help,
     Suspend,

@@ -1,5 +1,7 @@
 //! Requests of the state to the engine and to the event loop.
 
+use std::path::PathBuf;
+
 use snapdeck_engine::{InterruptedId, JobId, PruneRequest};
 use snapdeck_model::{AnnotationsPatch, HostName, Operation, PrunePlan, SandboxId, SnapshotName};
 
@@ -39,6 +41,13 @@ pub(crate) enum Command {
     Suspend,
     Refresh,
     RunChecks,
+    /// Write a new settings file.
+    WriteSettings {
+        path: PathBuf,
+        text: String,
+    },
+    /// Exit, and start again with the new settings.
+    Restart,
     /// Exit; running jobs are cancelled.
     Quit,
     /// Exit; running jobs stop and can be resumed at the next start.

@@ -7,17 +7,18 @@ use tokio::time::timeout;
 
 use super::app::{LineageQuery, READ_ONLY};
 use super::command::Command;
-use super::dialog::DialogAnswer;
+use super::dialog::{DialogAnswer, SettingsWritten};
 use super::osc;
 use super::pages::tree::TreeInputs;
 use super::picture::EncodedImage;
 use super::queries::apply_prune;
-use super::run::{ExitMode, Screen, env_var};
+use super::run::{Exit, ExitMode, Screen, env_var};
 use super::terminal::Terminal;
 use super::viewer;
 use snapdeck_engine::{CachedInventory, Engine, Parents, ScreenKey, VncTunnel};
 use snapdeck_model::settings::NotificationMethod;
 use snapdeck_model::{Lineage, Operation, PrunePlan};
+use snapdeck_settings::write_settings_file;
 
 /// Limit of the wait for SIGCONT. It passes only if no shell has stopped this process.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -71,6 +72,7 @@ impl Screen {
                 | Command::Annotate { .. }
                 | Command::Prune(..)
                 | Command::RunChecks
+                | Command::WriteSettings { .. }
         );
         if changes && self.app.options().read_only {
             self.app.show_notice(READ_ONLY, true);
@@ -154,6 +156,17 @@ impl Screen {
                 });
             }
             Command::RunChecks => engine.run_all_health_checks(),
+            Command::WriteSettings { path, text } => match write_settings_file(&path, &text) {
+                Ok(()) => {
+                    tracing::info!("wrote {}", path.display());
+                    self.app.open(Box::new(SettingsWritten::new(path)));
+                }
+                Err(error) => self.show_error(&error),
+            },
+            Command::Restart => {
+                self.exit = Exit::Restart;
+                return LoopControl::Exit(ExitMode::Cancel);
+            }
             Command::Suspend => return LoopControl::Suspend,
             Command::Quit => return LoopControl::Exit(ExitMode::Cancel),
             Command::Leave => return LoopControl::Exit(ExitMode::Leave),

@@ -1,5 +1,7 @@
 //! Queries of pages and dialogs to the engine, which run in the background.
 
+use std::time::Duration;
+
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -7,8 +9,11 @@ use super::commands::TaskResult;
 use super::dialog::{DialogAnswer, DialogQuery};
 use super::format;
 use super::run::{SELECTION_DEBOUNCE, Screen};
-use snapdeck_engine::{Engine, PruneRequest};
-use snapdeck_model::PrunePlan;
+use snapdeck_engine::{Engine, PruneRequest, check_settings};
+use snapdeck_model::{Error, Kind, PrunePlan};
+
+/// Delay of checks of what is typed.
+const TYPING_DEBOUNCE: Duration = Duration::from_millis(800);
 
 impl Screen {
     pub(crate) fn on_query_result(&mut self, result: TaskResult, engine: &Engine) {
@@ -121,6 +126,15 @@ async fn answer(engine: &Engine, query: DialogQuery) -> DialogAnswer {
         DialogQuery::Copies(locations) => {
             let copies = engine.equal_copies(&locations).await;
             DialogAnswer::Copies(locations, copies)
+        }
+        DialogQuery::Checks(settings) => {
+            sleep(TYPING_DEBOUNCE).await;
+            let reports = check_settings((*settings).clone()).await;
+            let report = reports.and_then(|reports| {
+                let none = || Error::new(Kind::Failed, "the health check did not finish");
+                reports.into_iter().next().ok_or_else(none)
+            });
+            DialogAnswer::Checks(settings, report)
         }
     }
 }

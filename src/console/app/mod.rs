@@ -18,7 +18,8 @@ use super::areas::Areas;
 use super::cell::Place;
 use super::command::Command;
 use super::dialog::{
-    ConfirmVerb, Context, Dialog, DialogAnswer, DialogQuery, DialogReply, Layer, TextInput,
+    ConfirmVerb, Context, Dialog, DialogAnswer, DialogQuery, DialogReply, Layer, SetupDialog,
+    TextInput,
 };
 use super::keymap::{Keymap, Press};
 use super::list::{Change, Sort, Summary};
@@ -34,6 +35,7 @@ use snapdeck_engine::{
 use snapdeck_model::{
     HostName, Kind, Operation, Picture, Sandbox, SandboxId, SandboxVerb, SnapshotName,
 };
+use snapdeck_settings::Setup;
 
 pub(crate) use self::annotations::LineageQuery;
 use self::annotations::LineageState;
@@ -59,6 +61,8 @@ pub(crate) struct AppOptions {
     pub has_journal: bool,
     /// Virtual CPUs and bytes of memory of a new sandbox.
     pub defaults: (u32, u64),
+    /// The setup, which is possible while there is no settings file.
+    pub setup: Option<Arc<Setup>>,
 }
 
 impl Default for AppOptions {
@@ -69,6 +73,7 @@ impl Default for AppOptions {
             notify_after: Duration::MAX,
             has_journal: false,
             defaults: (2, 4 << 30),
+            setup: None,
         }
     }
 }
@@ -262,6 +267,7 @@ impl App {
             list: self.list,
             filter_input: self.filter.as_ref(),
             is_zoomed: self.is_zoomed,
+            can_set_up: self.options.setup.is_some(),
             now,
         }
     }
@@ -518,6 +524,13 @@ impl App {
 
     pub(crate) fn open(&mut self, dialog: Box<dyn Dialog>) {
         self.layers.push(Layer::new(dialog, self.world.view()));
+    }
+
+    /// Opens the setup if there is no settings file.
+    pub(crate) fn open_setup(&mut self) {
+        if let Some(setup) = self.options.setup.clone() {
+            self.open(Box::new(SetupDialog::new(setup)));
+        }
     }
 
     pub(crate) fn on_dialog_answer(&mut self, answer: DialogAnswer) {

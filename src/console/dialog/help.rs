@@ -94,6 +94,7 @@ fn section_of(action: Action) -> &'static str {
         | Action::Right => "Moving",
         Action::Back
         | Action::Refresh
+        | Action::Setup
         | Action::Palette
         | Action::Help
         | Action::Theme

@@ -23,6 +23,7 @@ mod quit;
 mod remove;
 mod sandbox_form;
 mod screen;
+mod setup;
 mod snapshot_locations;
 mod text_input;
 
@@ -51,6 +52,7 @@ pub(crate) use pull::{PullDialog, PullTarget};
 pub(crate) use quit::QuitDialog;
 pub(crate) use remove::RemoveDialog;
 pub(crate) use screen::ScreenView;
+pub(crate) use setup::{SettingsWritten, SetupDialog};
 pub(crate) use snapshot_locations::{SnapshotLocations, describe_location};
 pub(crate) use text_input::TextInput;
 
@@ -59,7 +61,8 @@ use super::command::Command;
 use super::keymap::Keymap;
 use super::theme::Theme;
 use snapdeck_engine::{ImageLocation, Link, PruneRequest, View};
-use snapdeck_model::{HostName, PrunePlan, PullCost, Result, SandboxId};
+use snapdeck_model::settings::Settings;
+use snapdeck_model::{HealthReport, HostName, PrunePlan, PullCost, Result, SandboxId};
 
 /// The state of the console that dialogs read.
 #[derive(Clone, Copy)]
@@ -137,6 +140,8 @@ pub(crate) enum DialogQuery {
     PrunePlan(PruneRequest),
     /// Which copies of these have the same bytes.
     Copies(Arc<[ImageLocation]>),
+    /// The health checks of the host or the bucket of these settings.
+    Checks(Arc<Settings>),
 }
 
 /// The answer to the [`DialogQuery`] of the same name.
@@ -148,6 +153,7 @@ pub(crate) enum DialogAnswer {
         Arc<[ImageLocation]>,
         BTreeMap<ImageLocation, Vec<ImageLocation>>,
     ),
+    Checks(Arc<Settings>, Result<Arc<HealthReport>>),
 }
 
 /// A dialog's reply to an event.
