@@ -7,6 +7,8 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, stdin, stdout};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ use snapdeck_console as console;
 use snapdeck_demo as demo;
 use snapdeck_engine::Engine;
 use snapdeck_model::{Error, HostName, Kind, Result, is_unprintable, printable};
-use snapdeck_settings::{self as settings, LoadedSettings};
+use snapdeck_settings::{self as settings, Flags, LoadedSettings, Setup};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -91,10 +93,10 @@ fn run_front_end(cli: Cli) -> Result<CommandOutput> {
         )
         .hint("use them without a command, or after demo"));
     }
-    #[cfg(feature = "demo")]
-    if let Some(Command::Demo(flags)) = &command {
-        require_terminal()?;
-        return open_demo(flags);
+    if let Some(Command::Init(args)) = &command {
+        log_to_stderr(global.verbose);
+        let setup = find_setup(global.flags(), args.print)?;
+        return run_async(cli::init(&setup, &global.host, args));
     }
     let loaded = settings::load(
         &global.flags(),
@@ -105,6 +107,11 @@ fn run_front_end(cli: Cli) -> Result<CommandOutput> {
         None => {
             require_terminal()?;
             open_console(loaded, &flags)
+        }
+        #[cfg(feature = "demo")]
+        Some(Command::Demo(flags)) => {
+            require_terminal()?;
+            open_demo(loaded, &flags)
         }
         Some(Command::Config) => {
             CommandOutput::new(&loaded.report.to_json(), loaded.report.to_string())
@@ -134,34 +141,61 @@ fn has_output(command: Option<&Command>) -> bool {
     }
 }
 
+/// Returns the setup of the settings file that `flags` or the environment name, which must not exist unless it is only
+/// printed.
+fn find_setup(mut flags: Flags, is_printed: bool) -> Result<Setup> {
+    const CONFIG: &str = "SNAPDECK_CONFIG";
+    let env = |name: &str| std::env::var_os(name).filter(|_| name != CONFIG);
+    let variable = std::env::var_os(CONFIG).filter(|path| !path.is_empty());
+    let named = flags.config.take().or(variable.map(PathBuf::from));
+    let path = named.or_else(settings::user_config_path).ok_or_else(|| {
+        Error::new(Kind::InvalidInput, "no directory for the settings file")
+            .hint("set HOME or XDG_CONFIG_HOME, or pass --config")
+    })?;
+    if !is_printed {
+        settings::refuse_existing(&path)?;
+    }
+    let loaded = settings::load(&flags, &env, None)?;
+    Ok(Setup::search(path, &loaded, &env))
+}
+
+fn run_async(output: impl Future<Output = Result<CommandOutput>>) -> Result<CommandOutput> {
+    let runtime = build_runtime()?;
+    let result = runtime.block_on(output);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+    result
+}
+
 fn empty_output() -> Result<CommandOutput> {
     CommandOutput::new(&(), "")
 }
 
 fn run_command(loaded: LoadedSettings, plan: CommandPlan, verbose: bool) -> Result<CommandOutput> {
-    let runtime = build_runtime()?;
-    let result = runtime.block_on(async {
+    run_async(async {
         let state = settings::state_dir();
         let engine = Engine::with_state(loaded.settings, state.as_deref()).await?;
         let output = cli::run(&engine, plan, verbose).await;
         engine.shutdown().await;
         output
-    });
-    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
-    result
+    })
 }
 
 fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandOutput> {
     color_eyre::install().map_err(into_error)?;
+    let env = |name: &str| std::env::var_os(name);
+    let missing_file = loaded.missing_file.clone();
+    let setup = missing_file.map(|path| Setup::search(path, &loaded, &env));
     let runtime = build_runtime()?;
     let state_dir = settings::state_dir();
     let options = console::Options {
         log_file: state_dir.as_ref().map(|dir| dir.join("snapdeck.log")),
         state_dir,
-        config_dir: loaded.config_dir,
+        config_dir: loaded.config_dir.clone(),
         read_only: flags.read_only,
         plain: flags.plain,
         banner: None,
+        setup,
+        offers_setup: loaded.is_unconfigured(),
     };
     let result = runtime.block_on(async {
         let state = settings::state_dir();
@@ -175,7 +209,23 @@ fn open_console(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandO
         console::run(engine, options).await.map_err(into_error)
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
-    result.and_then(|()| empty_output())
+    match result? {
+        console::Exit::Quit => empty_output(),
+        console::Exit::Restart => Err(restart()),
+    }
+}
+
+/// Replaces this process by a new one with the same arguments; returns why that is not possible.
+fn restart() -> Error {
+    let replace = || -> std::io::Result<std::io::Error> {
+        let program = std::env::current_exe()?;
+        let args = std::env::args_os().skip(1);
+        Ok(std::process::Command::new(program).args(args).exec())
+    };
+    let error = replace().unwrap_or_else(|error| error);
+    Error::new(Kind::Failed, "cannot restart snapdeck")
+        .with_cause(error)
+        .hint("start it again: the settings are written")
 }
 
 fn open_api(loaded: LoadedSettings, host: HostName, args: &ServeArgs) -> Result<CommandOutput> {
@@ -227,16 +277,17 @@ fn build_api_options(args: &ServeArgs) -> Result<api::Options> {
 }
 
 #[cfg(feature = "demo")]
-fn open_demo(flags: &ConsoleFlags) -> Result<CommandOutput> {
+fn open_demo(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandOutput> {
     demo::reexec_with_quiet_libvirt()?;
     color_eyre::install().map_err(into_error)?;
     let runtime = build_runtime()?;
     let result = runtime.block_on(async {
         cli::output::eprint_line("creating a host, a bucket, an image and three sandboxes ...");
-        let demo = demo::DemoEnvironment::create().await?;
+        let demo = demo::DemoEnvironment::create(loaded.settings.console).await?;
         let options = console::Options {
             log_file: Some(demo.dir().join("snapdeck.log")),
             banner: Some("demo: removed on exit".into()),
+            config_dir: loaded.config_dir,
             read_only: flags.read_only,
             plain: flags.plain,
             ..console::Options::default()
@@ -250,7 +301,7 @@ fn open_demo(flags: &ConsoleFlags) -> Result<CommandOutput> {
         result
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
-    result.and_then(|()| empty_output())
+    result.and_then(|_| empty_output())
 }
 
 fn require_terminal() -> Result<()> {

@@ -83,7 +83,8 @@ impl Paginator {
                 let manifest = self.manifests.remove(&name);
                 let is_complete =
                     manifest.is_some_and(|written| written.is_some() && written > object.modified);
-                if !is_complete {
+                // Some stores list no entity tags: such an object is known by a HEAD request.
+                if !is_complete || object.etag.is_none() {
                     unclear.push(objects.len());
                 }
                 objects.push(object.into_object(name));
@@ -100,7 +101,8 @@ impl Paginator {
         Ok(objects)
     }
 
-    /// Sets the problem of the objects with the indexes `unclear`, as far as their metadata can be read.
+    /// Sets the problem and a missing entity tag of the objects with the indexes `unclear`, as far as their metadata can be
+    /// read.
     async fn inspect(&mut self, store: &Store, objects: &mut [Object], unclear: Vec<usize>) {
         let bucket = &self.bucket;
         let is_known = |index: &usize| {
@@ -115,34 +117,38 @@ impl Paginator {
             .filter_map(|index| Some((index, objects.get(index)?.clone())))
             .collect();
         self.inspected += unknown.len();
-        let problems: Vec<(usize, Option<String>)> = stream::iter(unknown)
-            .map(|(index, object)| async move {
-                let problem = inspect(bucket, store, &object).await;
-                let problem = problem.unwrap_or_else(|error| {
+        let inspected: Vec<(usize, Object)> = stream::iter(unknown)
+            .map(|(index, mut object)| async move {
+                if let Err(error) = inspect(bucket, store, &mut object).await {
                     tracing::debug!("{error}");
-                    None
-                });
-                (index, problem)
+                }
+                (index, object)
             })
             .buffer_unordered(MAX_CONCURRENT_READS)
             .collect()
             .await;
-        for (index, problem) in problems {
+        for (index, inspected) in inspected {
             if let Some(object) = objects.get_mut(index) {
-                object.problem = problem;
+                *object = inspected;
             }
         }
     }
 }
 
-/// Returns what is missing of the snapshot, and records if nothing is.
-async fn inspect(bucket: &Bucket, store: &Store, object: &Object) -> Result<Option<String>> {
+/// Sets what is missing of the snapshot and its entity tag if it was not listed; records a complete one.
+async fn inspect(bucket: &Bucket, store: &Store, object: &mut Object) -> Result<()> {
     let Some(image) = store.head(&object.key).await? else {
-        return Ok(None);
+        return Ok(());
     };
-    let problem = find_problem(bucket, store, &object.name, &image).await?;
-    if problem.is_none() {
+    if object.etag.is_none() && image.size_bytes == object.size_bytes {
+        object.etag.clone_from(&image.etag);
+        if bucket.lazy_client.is_known_complete(object) {
+            return Ok(());
+        }
+    }
+    object.problem = find_problem(bucket, store, &object.name, &image).await?;
+    if object.problem.is_none() {
         bucket.lazy_client.record_complete(object);
     }
-    Ok(problem)
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand};
 
 use super::annotate::{NoteArgs, PinArgs};
+use super::init::InitArgs;
 use super::prune::PruneArgs;
 use super::sandbox::SandboxCommand;
 use snapdeck_model::{HostName, SandboxId, SnapshotName};
@@ -235,6 +236,12 @@ pub enum Command {
     /// Callers send Authorization: Bearer TOKEN, with the token of --token-file or SNAPDECK_API_TOKEN. At the end, pulls
     /// of new snapshots and pushes of new objects stop and are resumed at the next start; other jobs are cancelled.
     Serve(ServeArgs),
+    /// Ask for hosts and bucket, check them, and write a settings file
+    ///
+    /// Finds libvirt on this machine, the hosts of ~/.ssh/config and the AWS profiles. --host (local or an SSH host), --uri,
+    /// --bucket-name, --prefix, --endpoint and --region replace what is proposed. An existing file is never replaced, and no
+    /// secret is written: keys come from the environment or an AWS profile.
+    Init(InitArgs),
     /// Check hosts and bucket; print a fix for each problem
     ///
     /// With --host only these hosts. Run each command on the host it is listed under.

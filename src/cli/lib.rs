@@ -4,6 +4,7 @@ mod annotate;
 mod args;
 mod doctor;
 pub mod exit;
+mod init;
 mod job;
 mod list;
 pub mod output;
@@ -14,6 +15,7 @@ mod snapshot;
 
 pub use annotate::{AnnotationRequest, LocationFlags, NoteArgs, PinArgs};
 pub use args::{Cli, Command, ConsoleFlags, GlobalFlags, ServeArgs};
+pub use init::{InitArgs, init};
 pub use job::StopSignals;
 pub use output::CommandOutput;
 pub use prune::{Confirmation, PruneArgs};
@@ -198,7 +200,7 @@ pub fn plan(
         Command::Prune(prune) => prune.plan(dedup_hosts(named), hosts(), settings),
         #[cfg(feature = "demo")]
         Command::Demo(_) => return Ok(None),
-        Command::Config | Command::Serve(_) => return Ok(None),
+        Command::Config | Command::Init(_) | Command::Serve(_) => return Ok(None),
     }))
 }
 

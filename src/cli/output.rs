@@ -79,6 +79,13 @@ pub fn eprint_line(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "snapdeck: {line}");
 }
 
+/// Prints text on stderr; a closed stderr is ignored.
+pub(crate) fn eprint_text(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let written = stderr.write_all(escape_unprintable_lines(text).as_bytes());
+    let _ = written.and_then(|()| stderr.flush());
+}
+
 /// Prints `snapdeck: MESSAGE` on stderr, and the hint on a line of its own.
 pub fn eprint_error(error: &Error) {
     eprint_line(format_error(error));
@@ -97,20 +104,14 @@ pub(crate) fn format_error(error: &Error) -> String {
 /// # Errors
 /// `Failed` for an I/O error.
 pub fn prompt(question: &str) -> Result<String> {
+    eprint_text(question);
     let read_line = || -> io::Result<String> {
-        let mut stderr = io::stderr().lock();
-        stderr.write_all(escape_unprintable_lines(question).as_bytes())?;
-        stderr.flush()?;
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
         Ok(line)
     };
     read_line().map_err(|error| {
-        Error::new(
-            Kind::Failed,
-            "cannot read the confirmation from this terminal",
-        )
-        .with_cause(error)
+        Error::new(Kind::Failed, "cannot read an answer from this terminal").with_cause(error)
     })
 }
 

@@ -157,6 +157,7 @@ pub(crate) enum Action {
     /// Show the next level of the log, or hide it.
     Log,
     Doctor,
+    Setup,
     Palette,
     Help,
     Suspend,

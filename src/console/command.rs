@@ -1,5 +1,7 @@
 //! Requests of the state to the engine and to the event loop.
 
+use std::path::PathBuf;
+
 use super::bookmarks::Bookmarks;
 use super::custom::CommandRun;
 use snapdeck_engine::{InterruptedId, JobId, PruneRequest};
@@ -51,6 +53,13 @@ pub(crate) enum Command {
     Suspend,
     Refresh,
     RunChecks,
+    /// Write a new settings file.
+    WriteSettings {
+        path: PathBuf,
+        text: String,
+    },
+    /// Exit, and start again with the new settings.
+    Restart,
     /// Exit; running jobs are cancelled.
     Quit,
     /// Exit; running jobs stop and can be resumed at the next start.

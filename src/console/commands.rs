@@ -8,20 +8,21 @@ use tokio::time::timeout;
 use super::app::{LineageQuery, READ_ONLY};
 use super::command::Command;
 use super::custom::CommandRun;
-use super::dialog::DialogAnswer;
+use super::dialog::{DialogAnswer, SettingsWritten};
 use super::facts::AnnotationsQuery;
 use super::osc;
 use super::pages::tree::TreeInputs;
 use super::picture::EncodedImage;
 use super::programs::shell_command;
 use super::queries::apply_prune;
-use super::run::{ExitMode, Screen, env_var};
+use super::run::{Exit, ExitMode, Screen, env_var};
 use super::session;
 use super::terminal::Terminal;
 use super::viewer;
 use snapdeck_engine::{AnnotationList, CachedInventory, Engine, Parents, ScreenKey, VncTunnel};
 use snapdeck_model::settings::NotificationMethod;
 use snapdeck_model::{Error, HostName, Kind, Lineage, Operation, PrunePlan, SandboxId};
+use snapdeck_settings::write_settings_file;
 
 /// Limit of the wait for SIGCONT. It passes only if no shell has stopped this process.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -92,6 +93,7 @@ impl Screen {
                 | Command::SerialOpen(..)
                 | Command::SerialInput(_)
                 | Command::RunChecks
+                | Command::WriteSettings { .. }
         );
         let changes = changes || matches!(&command, Command::Run(run) if run.is_mutating);
         if changes && self.app.options().read_only {
@@ -211,6 +213,17 @@ impl Screen {
                 }
             }
             Command::RunChecks => engine.run_all_health_checks(),
+            Command::WriteSettings { path, text } => match write_settings_file(&path, &text) {
+                Ok(()) => {
+                    tracing::info!("wrote {}", path.display());
+                    self.app.open(Box::new(SettingsWritten::new(path)));
+                }
+                Err(error) => self.show_error(&error),
+            },
+            Command::Restart => {
+                self.exit = Exit::Restart;
+                return LoopControl::Exit(ExitMode::Cancel);
+            }
             Command::Suspend => return LoopControl::Suspend,
             Command::Quit => return LoopControl::Exit(ExitMode::Cancel),
             Command::Leave => return LoopControl::Exit(ExitMode::Leave),

@@ -50,4 +50,4 @@ mod world;
 
 pub use logging::log_fields;
 pub use reference::{Reference, keymap_file, keys};
-pub use run::{Options, run};
+pub use run::{Exit, Options, run};

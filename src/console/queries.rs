@@ -1,5 +1,7 @@
 //! Queries of pages and dialogs to the engine, which run in the background.
 
+use std::time::Duration;
+
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -8,8 +10,11 @@ use super::commands::TaskResult;
 use super::dialog::{DialogAnswer, DialogQuery, TextSource};
 use super::format;
 use super::run::{SELECTION_DEBOUNCE, Screen};
-use snapdeck_engine::{Engine, PruneRequest};
-use snapdeck_model::PrunePlan;
+use snapdeck_engine::{Engine, PruneRequest, check_settings};
+use snapdeck_model::{Error, Kind, PrunePlan};
+
+/// Delay of checks of what is typed.
+const TYPING_DEBOUNCE: Duration = Duration::from_millis(800);
 
 impl Screen {
     pub(crate) fn on_query_result(&mut self, result: TaskResult, engine: &Engine) {
@@ -154,6 +159,15 @@ async fn answer(engine: &Engine, query: DialogQuery) -> DialogAnswer {
                 TextSource::Manifest(host, name) => engine.manifest_text(host.as_ref(), name).await,
             };
             DialogAnswer::Text(source, text)
+        }
+        DialogQuery::Checks(settings) => {
+            sleep(TYPING_DEBOUNCE).await;
+            let reports = check_settings((*settings).clone()).await;
+            let report = reports.and_then(|reports| {
+                let none = || Error::new(Kind::Failed, "the health check did not finish");
+                reports.into_iter().next().ok_or_else(none)
+            });
+            DialogAnswer::Checks(settings, report)
         }
     }
 }

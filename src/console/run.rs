@@ -37,7 +37,7 @@ use super::{logging, lookup};
 use snapdeck_engine::{Engine, Link, Suspension};
 use snapdeck_model::settings::{ConsoleSettings, PictureStyle};
 use snapdeck_model::{Error, Kind};
-use snapdeck_settings::read_file;
+use snapdeck_settings::{Setup, read_file};
 
 /// Interval between frames while jobs are active.
 const FRAME: Duration = Duration::from_millis(100);
@@ -79,6 +79,19 @@ pub struct Options {
     pub plain: bool,
     /// Text in the header, `demo` for instance.
     pub banner: Option<String>,
+    /// The setup, which is possible while there is no settings file.
+    pub setup: Option<Setup>,
+    /// Open the setup if the console was not run before.
+    pub offers_setup: bool,
+}
+
+/// The reason why the console has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The operator quit, or a signal ended it.
+    Quit,
+    /// New settings were written: the program is to be started again.
+    Restart,
 }
 
 /// Runs the console until the operator quits or a signal ends it, then shuts down the engine.
@@ -87,7 +100,7 @@ pub struct Options {
 ///
 /// # Errors
 /// If the terminal or the log file cannot be used; `InvalidInput` for an invalid keymap or theme.
-pub async fn run(engine: Engine, options: Options) -> Result<()> {
+pub async fn run(engine: Engine, options: Options) -> Result<Exit> {
     let log_lines = logging::start(
         options.log_file.as_deref(),
         env_var("SNAPDECK_LOG").as_deref(),
@@ -106,6 +119,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
         notify_after: settings.notification_threshold,
         has_journal: engine.has_journal(),
         defaults: (sandbox.cpus, sandbox.memory_bytes),
+        setup: options.setup.map(Arc::new),
     };
     let mut app = App::new(engine.view(), app_options, Instant::now());
     app.set_keymap(keys.keymap);
@@ -122,7 +136,9 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     app.set_canvas(Canvas::detect(picture, env_var, cell_pixels()));
     let state_dir = options.state_dir.as_deref();
     app.set_bookmarks(state_dir.map(session::load_bookmarks).unwrap_or_default());
-    if let Some(session) = state_dir.and_then(session::load) {
+    let session = state_dir.and_then(session::load);
+    let offers_setup = options.offers_setup && !options.read_only && session.is_none();
+    if let Some(session) = session {
         session.restore(&mut app);
     }
     for key in &keys.reassigned {
@@ -151,6 +167,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
         lineage_query_task: None,
         dialog_query_task: None,
         parents_query_inputs: None,
+        exit: Exit::Quit,
     };
     screen.draw(&mut terminal)?;
     if theme.is_none() && background::can_query(env_var) {
@@ -168,6 +185,9 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     if !screen.app.view().interrupted_jobs.is_empty() {
         screen.app.open(Box::new(InterruptedJobsDialog));
     }
+    if offers_setup {
+        screen.app.open_setup();
+    }
     screen.draw(&mut terminal)?;
     let result = screen
         .run_loop(&mut terminal, &engine, &log_lines, signals)
@@ -183,7 +203,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<()> {
     };
     let shutdown = screen.shut_down(&mut terminal, &engine, exit_mode).await;
     drop(terminal);
-    result.and(shutdown)
+    result.and(shutdown).map(|()| screen.exit)
 }
 
 /// Returns the exit mode if the operator cannot be asked.
@@ -289,6 +309,7 @@ pub(crate) struct Screen {
     pub dialog_query_task: Option<(DialogQuery, DropGuard)>,
     /// The inputs of the running query of parents.
     pub parents_query_inputs: Option<TreeInputs>,
+    pub exit: Exit,
 }
 
 impl Screen {

@@ -734,6 +734,16 @@ pub(crate) static ACTIONS: &[Entry] = &[
         ),
         "health check diagnose",
     )),
+    mark_mutating(hide_in_footer(with_words(
+        entry(
+            Action::Setup,
+            "setup",
+            &[],
+            EVERYWHERE,
+            "Ask for hosts and bucket, check them, and write a settings file.",
+        ),
+        "init configure configuration first run wizard",
+    ))),
     entry(
         Action::Palette,
         "palette",

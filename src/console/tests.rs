@@ -12,6 +12,7 @@ mod lineage;
 mod matrix;
 mod prune;
 mod sandboxes;
+mod setup;
 mod sizes;
 mod tree;
 

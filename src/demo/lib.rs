@@ -15,8 +15,7 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, NotificationMethod, PictureStyle, PullSettings, PushSettings, SandboxSettings,
-    Settings,
+    Network, PullSettings, PushSettings, SandboxSettings, Settings,
 };
 use snapdeck_model::{
     BufferPool, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName,
@@ -95,12 +94,12 @@ pub fn reexec_with_quiet_libvirt() -> Result<()> {
 }
 
 impl DemoEnvironment {
-    /// Creates the environment in about 2 s. Sandboxes are started in the background: the first start of QEMU on a
-    /// machine takes some seconds.
+    /// Creates the environment in about 2 s, with the user's settings of the `console`. Sandboxes are started in the
+    /// background: the first start of QEMU on a machine takes some seconds.
     ///
     /// # Errors
     /// `Failed`, with the missing system package if any; the directory is removed then.
-    pub async fn create() -> Result<Self> {
+    pub async fn create(console: ConsoleSettings) -> Result<Self> {
         check_programs()?;
         let dir = tempfile::Builder::new()
             .prefix("snapdeck-demo-")
@@ -120,7 +119,7 @@ impl DemoEnvironment {
         let host = build_host_settings(&dir)?;
         let demo = Self {
             host: Host::new(host.clone())?,
-            settings: build_settings(host, format!("http://{endpoint}"), keys),
+            settings: build_settings(host, format!("http://{endpoint}"), keys, console),
             dir,
             cleaner,
         };
@@ -300,7 +299,12 @@ fn build_host_settings(dir: &Path) -> Result<HostSettings> {
     })
 }
 
-fn build_settings(host: HostSettings, endpoint: String, keys: Credentials) -> Settings {
+fn build_settings(
+    host: HostSettings,
+    endpoint: String,
+    keys: Credentials,
+    console: ConsoleSettings,
+) -> Settings {
     Settings {
         hosts: vec![host],
         bucket: BucketSettings {
@@ -308,6 +312,7 @@ fn build_settings(host: HostSettings, endpoint: String, keys: Credentials) -> Se
             prefix: "snapshots/".into(),
             endpoint: Some(endpoint),
             region: Some("us-east-1".into()),
+            profile: None,
             credentials: Some(keys),
         },
         push: PushSettings {
@@ -326,15 +331,7 @@ fn build_settings(host: HostSettings, endpoint: String, keys: Credentials) -> Se
             stop_timeout: Duration::from_secs(60),
         },
         jobs: JobSettings { max_parallel: 4 },
-        console: ConsoleSettings {
-            mouse_enabled: true,
-            picture: PictureStyle::Auto,
-            viewer: None,
-            theme: None,
-            ascii_only: false,
-            notification: NotificationMethod::Bell,
-            notification_threshold: Duration::from_secs(10),
-        },
+        console,
     }
 }
 

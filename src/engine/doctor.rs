@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::state::{Engine, Inner};
-use super::view::HealthCheckView;
+use super::view::{HealthCheckView, View};
 use snapdeck_host::Host;
+use snapdeck_model::settings::Settings;
 use snapdeck_model::{Check, HealthReport, HostName, Result};
 use snapdeck_ops::SharedDirectory;
 
@@ -35,6 +36,40 @@ impl Engine {
             .collect();
         // Cannot fail: all hosts are known.
         let _ = self.run_health_checks(&hosts, true);
+    }
+}
+
+/// Runs the health checks of the hosts of `settings`, and of the bucket if one is configured, without a state directory.
+/// Returns the report of each. If it is dropped, the checks end and clean up in the background.
+///
+/// # Errors
+/// `InvalidInput` for a host with invalid settings.
+pub async fn check_settings(settings: Settings) -> Result<Vec<Arc<HealthReport>>> {
+    let has_bucket = settings.bucket.name.is_some();
+    let names = settings.hosts.iter().map(|host| host.name.clone());
+    let names: Vec<HostName> = names.collect();
+    let engine = Engine::new(settings).await?;
+    let _shutdown = ShutdownOnDrop(engine.clone());
+    engine.run_health_checks(&names, has_bucket)?;
+    let is_done = |view: &Arc<View>| view.health_checks.iter().all(|check| !check.is_running);
+    let mut watch = engine.watch();
+    let view = watch.wait_for(is_done).await.map(|view| view.clone());
+    let checks = view.map_or_else(|_| Vec::new(), |view| view.health_checks.clone());
+    Ok(checks
+        .iter()
+        .filter_map(|check| check.report.clone())
+        .collect())
+}
+
+/// Shuts down an engine in the background.
+struct ShutdownOnDrop(Engine);
+
+impl Drop for ShutdownOnDrop {
+    fn drop(&mut self) {
+        let engine = self.0.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { engine.shutdown().await });
+        }
     }
 }
 

@@ -54,6 +54,7 @@ use snapdeck_ownership::OwnershipRecords;
 
 pub use annotations::AnnotationList;
 pub use copies::ImageLocation;
+pub use doctor::check_settings;
 pub use history::{HistoryEntry, JobResult};
 pub use inventory_cache::CachedInventory;
 pub use prune::PruneRequest;

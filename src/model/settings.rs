@@ -60,6 +60,8 @@ pub struct BucketSettings {
     pub endpoint: Option<String>,
     /// Region; `None`: that of the AWS chain, else us-east-1.
     pub region: Option<String>,
+    /// Profile of the AWS files for the AWS chain; `None`: that of the chain itself.
+    pub profile: Option<String>,
     /// Key pair; `None`: the AWS chain (environment, profiles, SSO, instance roles).
     pub credentials: Option<Credentials>,
 }

@@ -50,6 +50,7 @@ pub(crate) fn apply_environment(
         ("AWS_ENDPOINT_URL", "endpoint"),
         ("AWS_REGION", "region"),
         ("AWS_DEFAULT_BUCKET", "name"),
+        ("AWS_PROFILE", "profile"),
     ] {
         if let Some(value) = read_text(env, variable)? {
             set_bucket_key(layer, key, &value, &Origin::Environment { variable })?;

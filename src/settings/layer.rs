@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::value::{
     BucketName, Compression, Count, Credential, Directory, Endpoint, FilePath, Keyword, LibvirtUri,
-    NetworkName, Owner, Prefix, Region, RunningMethods, Theme, Viewer,
+    NetworkName, Owner, Prefix, Profile, Region, RunningMethods, Theme, Viewer,
 };
 use snapdeck_model::settings::{Accel, Firmware, NotificationMethod, PictureStyle};
 use snapdeck_model::{Error, HostName, Kind};
@@ -193,6 +193,7 @@ layer! {
         prefix: Prefix,
         endpoint: Endpoint,
         region: Region,
+        profile: Profile,
         access_key_id: Credential,
         secret_access_key: Credential,
     }

@@ -7,6 +7,7 @@ mod environment;
 mod layer;
 mod report;
 mod secret_file;
+mod setup;
 mod text;
 mod value;
 
@@ -21,6 +22,9 @@ use toml::Spanned;
 pub use layer::Origin;
 pub use report::Report;
 pub use secret_file::{read_public_file, read_secret_file};
+pub use setup::{
+    AwsProfile, Discovery, Setup, SetupAnswers, SetupField, refuse_existing, write_settings_file,
+};
 pub use text::SourceText;
 
 use layer::{BucketTable, HostTable, Layer, Setting, invalid_setting};
@@ -66,6 +70,17 @@ pub struct LoadedSettings {
     pub report: Report,
     /// Directory of `config.toml`, `keymap.toml` and `themes`, which need not exist.
     pub config_dir: Option<PathBuf>,
+    /// The settings file, if there is none yet: a setup can write it.
+    pub missing_file: Option<PathBuf>,
+    /// Whether the hosts are not the default one.
+    pub has_own_hosts: bool,
+}
+
+impl LoadedSettings {
+    /// Returns whether neither a file nor the environment nor a flag names a host or the bucket.
+    pub fn is_unconfigured(&self) -> bool {
+        self.missing_file.is_some() && !self.has_own_hosts && self.settings.bucket.name.is_none()
+    }
 }
 
 fn project_dirs() -> Option<ProjectDirs> {
@@ -142,6 +157,23 @@ pub fn load(
     }
     environment::apply_environment(&mut layer, env, has_hosts_in_file, &mut notes)?;
     apply_flags(&mut layer, flags)?;
+    let has_own_hosts = layer.hosts.iter().any(|host| {
+        let origin = host.as_ref().uri.as_ref().map(|uri| &uri.entry.origin);
+        origin.is_some_and(|origin| *origin != Origin::Default)
+    });
+    let settings = resolve_layer(&mut layer, default_host)?;
+    let missing_file = file.filter(|_| text.is_none());
+    Ok(LoadedSettings {
+        settings,
+        config_dir: file.and_then(Path::parent).map(Path::to_owned),
+        missing_file: missing_file.map(Path::to_owned),
+        has_own_hosts,
+        report: Report::new(&layer, file.map(Path::to_owned), text.is_some(), notes),
+    })
+}
+
+/// Completes the hosts of merged layers, and returns the settings.
+fn resolve_layer(layer: &mut Layer, default_host: Option<Spanned<HostTable>>) -> Result<Settings> {
     for host in &mut layer.hosts {
         // A host has the values of the default host for the keys that it leaves out.
         let mut complete = default_host
@@ -151,11 +183,7 @@ pub fn load(
         complete.merge(std::mem::take(host.get_mut()));
         *host.get_mut() = complete;
     }
-    Ok(LoadedSettings {
-        settings: build_settings(&layer)?,
-        config_dir: file.and_then(Path::parent).map(Path::to_owned),
-        report: Report::new(&layer, file.map(Path::to_owned), text.is_some(), notes),
-    })
+    build_settings(layer)
 }
 
 /// Reads a file; returns `None` if it does not exist and is not `required`. `summary` is the beginning of an error.
@@ -286,6 +314,7 @@ fn build_settings(layer: &Layer) -> Result<Settings> {
             prefix: required(&bucket.prefix)?,
             endpoint: optional(&bucket.endpoint),
             region: optional(&bucket.region),
+            profile: optional(&bucket.profile),
             credentials: read_key_pair(bucket)?,
         },
         push: PushSettings {

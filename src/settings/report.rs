@@ -85,7 +85,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.file, self.file_exists) {
             (Some(file), true) => writeln!(f, "# settings file: {}", file.display())?,
-            (Some(file), false) => writeln!(f, "# settings file: none at {}", file.display())?,
+            (Some(file), false) => writeln!(
+                f,
+                "# settings file: none at {}; `snapdeck init` writes one",
+                file.display()
+            )?,
             (None, _) => writeln!(f, "# settings file: none, there is no home directory")?,
         }
         for note in &self.notes {
@@ -115,6 +119,7 @@ fn describe_unset(key: &str) -> &'static str {
     match key {
         "endpoint" => "AWS itself",
         "region" => "from the AWS chain, else us-east-1",
+        "profile" => "the default profile of the AWS chain",
         "access_key_id" | "secret_access_key" => {
             "from the AWS chain (environment, profiles, SSO, instance roles)"
         }

@@ -98,6 +98,10 @@ text_types! {
         keep_if(text, is_url && is_host && is_port)
     };
     Region, "a region such as us-east-1", |text| keep_if(text, is_word(text, b"_-"));
+    Profile, "the name of an AWS profile", |text| {
+        let is_name = !text.trim().is_empty() && text.trim() == text;
+        keep_if(text, is_name && !has_control(text) && !text.contains(['[', ']']))
+    };
     Credential, "a text without spaces", |text| keep_if(text, is_plain(text));
     Theme, "\"auto\" or a theme's name of letters, digits, '_' and '-'", |text| {
         keep_if(text, is_word(text, b"_-"))

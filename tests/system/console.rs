@@ -149,12 +149,27 @@ fn the_demo_needs_no_setup_and_leaves_nothing() {
     screen.wait(&["y pull"]);
     screen.press("y");
     screen.wait(&["✓ pull winserver-tools-v1"]);
+    screen.press("T");
+    screen.wait(&["winserver-base", "├ web-01", "└ mine"]);
     let dir = demo_directory(screen.child.process_id().unwrap());
     assert!(crate::common::exists(&dir));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
     assert!(!crate::common::exists(&dir));
     assert!(demo_guests(&dir).is_empty());
+}
+
+#[test]
+fn the_demo_has_the_look_of_the_settings() {
+    let world = World::new();
+    let mut settings = std::fs::read_to_string(world.config()).unwrap();
+    settings += "[console]\ntheme = \"mono\"\nascii = true\n";
+    std::fs::write(world.config(), settings).unwrap();
+    let mut screen = Screen::open(&world.command(&["demo"]));
+    let text = screen.wait(&["web-01", "winserver-base"]);
+    assert!(text.is_ascii() && !screen.has_colors(), "{text}");
+    screen.press("q");
+    assert_eq!(screen.wait_for_exit(), 0);
 }
 
 #[test]

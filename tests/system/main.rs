@@ -15,6 +15,7 @@ mod console;
 mod console_hosts;
 mod doctor;
 mod fanout;
+mod first_run;
 mod hosts;
 mod in_use;
 mod monitoring;

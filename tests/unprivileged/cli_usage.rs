@@ -1,5 +1,6 @@
 //! The command line of the program: usage errors, `config`, and the text of --help.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -104,6 +105,100 @@ fn bad_usage_is_a_sentence_with_a_hint_and_exit_code_2() {
         assert!(sentence.contains(words), "{args:?}: {sentence}");
         assert_eq!(stdout(&output), "", "{args:?}");
     }
+}
+
+/// Runs snapdeck with an empty environment and this home directory.
+fn snapdeck_at(home: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_snapdeck"))
+        .args(args)
+        .env_clear()
+        .env("HOME", home)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn init_prints_a_file_without_writing_it() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".ssh")).unwrap();
+    std::fs::write(home.path().join(".ssh/config"), "Host rack1 *\n").unwrap();
+    let output = snapdeck_at(
+        home.path(),
+        &[
+            "init",
+            "--print",
+            "--host",
+            "rack1",
+            "--bucket-name",
+            "images",
+            "--profile",
+            "a\"b",
+        ],
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let file = home.path().join("printed.toml");
+    std::fs::write(&file, &output.stdout).unwrap();
+    assert!(!home.path().join(".config").exists());
+    let config = snapdeck_at(
+        home.path(),
+        &["config", "--json", "--config", file.to_str().unwrap()],
+    );
+    let json: Value = serde_json::from_slice(&config.stdout).unwrap();
+    assert_eq!(json["hosts"][0]["uri"]["value"], "qemu+ssh://rack1/system");
+    assert_eq!(json["bucket"]["name"]["value"], "images");
+    assert_eq!(json["bucket"]["profile"]["value"], "a\"b");
+    assert!(stdout(&output).contains("\n# Virtual CPUs of a new sandbox.\n# cpus = 2\n"));
+}
+
+#[test]
+fn init_without_a_terminal_needs_yes_and_never_replaces_a_file() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join(".config/snapdeck/config.toml");
+    let output = snapdeck_at(home.path(), &["init"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--yes"), "{}", stderr(&output));
+    let dir = home.path().join("snapshots").display().to_string();
+    let yes = |dir: &str| {
+        let uri = "qemu:///system?socket=/nonexistent";
+        snapdeck_at(
+            home.path(),
+            &[
+                "init",
+                "--yes",
+                "--uri",
+                uri,
+                "--snapshots-dir",
+                dir,
+                "--sandboxes-dir",
+                "/tmp",
+            ],
+        )
+    };
+    let output = yes("relative");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("absolute directory"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!path.exists());
+    // A host that does not answer keeps no file from being written.
+    let output = yes(&dir);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    for part in [
+        "✗ libvirt",
+        "install -d -m 755",
+        &format!("wrote {}", path.display()),
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let before = std::fs::read(&path).unwrap();
+    let output = yes(&dir);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(stderr(&output).contains("it exists and is not replaced"));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
 #[test]
@@ -231,6 +326,7 @@ fn help_of_every_command() {
         "info",
         "serve",
         "config",
+        "init",
         "demo",
     ];
     let mut all = String::new();

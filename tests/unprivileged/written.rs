@@ -53,6 +53,14 @@ fn escape_cell(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;")
 }
 
+/// Returns the keys of an action; those of the palette if it has none.
+fn key_names(reference: &Reference) -> Vec<String> {
+    match reference.keys {
+        [] => vec![format!(": {}", reference.id)],
+        keys => keys.iter().map(|key| (*key).to_owned()).collect(),
+    }
+}
+
 #[test]
 fn keys_page_is_up_to_date() {
     let mut text = String::new();
@@ -63,7 +71,8 @@ fn keys_page_is_up_to_date() {
         )
         .unwrap();
         for key in keys().iter().filter(|key| key.is_main == is_main) {
-            let names: Vec<String> = key.keys.iter().map(|key| format!("`{key}`")).collect();
+            let names = key_names(key).into_iter();
+            let names: Vec<String> = names.map(|key| format!("`{key}`")).collect();
             let places = key.places.as_deref().unwrap_or("everywhere");
             let sentence = escape_cell(key.sentence);
             writeln!(
@@ -232,23 +241,18 @@ fn man_page_is_up_to_date() {
     page.push_str(".SH COMMANDS\n");
     write_commands(&mut page, &command);
     page.push_str(".SH KEYS OF THE CONSOLE\n");
-    for Reference {
-        keys,
-        sentence,
-        places,
-        ..
-    } in keys()
-    {
-        let keys: Vec<String> = keys
+    for key in keys() {
+        let names: Vec<String> = key_names(&key)
             .iter()
             .map(|key| format!("\\fB{}\\fR", escape_roff(key)))
             .collect();
+        let places = key.places.as_ref();
         let place = places.map_or(String::new(), |places| format!(" In {places}."));
         writeln!(
             page,
             ".TP\n{}\n{}",
-            keys.join(", "),
-            escape_roff(&format!("{sentence}{place}"))
+            names.join(", "),
+            escape_roff(&format!("{}{place}", key.sentence))
         )
         .unwrap();
     }

@@ -47,7 +47,7 @@ impl Bucket {
             checks.push(Check::warning(
                 "bucket",
                 "none configured; push and pull will fail",
-                "set [bucket] name or AWS_DEFAULT_BUCKET",
+                "set [bucket] name or AWS_DEFAULT_BUCKET, or run snapdeck init",
             ));
             return true;
         }

@@ -149,7 +149,7 @@ impl LazyClient {
         let settings = &self.settings;
         let Some(bucket) = settings.name.clone() else {
             return Err(Error::new(Kind::InvalidInput, "no bucket configured")
-                .hint("set [bucket] name or AWS_DEFAULT_BUCKET"));
+                .hint("set [bucket] name or AWS_DEFAULT_BUCKET, or run snapdeck init"));
         };
         if let Some(url) = &settings.endpoint {
             check_url(url)?;
@@ -279,6 +279,9 @@ async fn load_sdk_config(settings: &BucketSettings) -> aws_config::SdkConfig {
     if let Some(url) = &settings.endpoint {
         loader = loader.endpoint_url(with_trailing_slash(url));
     }
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
     if let Some(pair) = &settings.credentials {
         loader = loader.credentials_provider(Credentials::new(
             &pair.access_key_id,
@@ -296,13 +299,24 @@ fn region(settings: &BucketSettings) -> RegionProviderChain {
     let fixed = settings.region.clone().map(Region::new);
     let chain = RegionProviderChain::first_try(fixed);
     let chain = if settings.endpoint.is_none() && settings.region.is_none() {
-        chain.or_default_provider()
+        chain
+            .or_else(EnvironmentVariableRegionProvider::new())
+            .or_else(profile_region(settings))
+            .or_default_provider()
     } else {
         chain
             .or_else(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::new())
+            .or_else(profile_region(settings))
     };
     chain.or_else(Region::new("us-east-1"))
+}
+
+fn profile_region(settings: &BucketSettings) -> ProfileFileRegionProvider {
+    let provider = ProfileFileRegionProvider::builder();
+    match &settings.profile {
+        Some(profile) => provider.profile_name(profile).build(),
+        None => provider.build(),
+    }
 }
 
 /// Configures calls that the caller retries, not the SDK.

@@ -22,7 +22,8 @@ use super::cell::Place;
 use super::command::Command;
 use super::custom::CustomCommand;
 use super::dialog::{
-    ConfirmVerb, Context, Dialog, DialogAnswer, DialogQuery, DialogReply, Layer, TextInput,
+    ConfirmVerb, Context, Dialog, DialogAnswer, DialogQuery, DialogReply, Layer, SetupDialog,
+    TextInput,
 };
 use super::facts::AnnotationsQuery;
 use super::keymap::{Keymap, Press};
@@ -39,6 +40,7 @@ use snapdeck_engine::{
 use snapdeck_model::{
     HostName, Kind, Operation, Picture, Sandbox, SandboxId, SandboxVerb, SnapshotName,
 };
+use snapdeck_settings::Setup;
 
 pub(crate) use self::annotations::LineageQuery;
 use self::annotations::LineageState;
@@ -67,6 +69,8 @@ pub(crate) struct AppOptions {
     pub has_journal: bool,
     /// Virtual CPUs and bytes of memory of a new sandbox.
     pub defaults: (u32, u64),
+    /// The setup, which is possible while there is no settings file.
+    pub setup: Option<Arc<Setup>>,
 }
 
 impl Default for AppOptions {
@@ -77,6 +81,7 @@ impl Default for AppOptions {
             notify_after: Duration::MAX,
             has_journal: false,
             defaults: (2, 4 << 30),
+            setup: None,
         }
     }
 }
@@ -284,6 +289,7 @@ impl App {
             list: self.list,
             filter_input: self.filter.as_ref(),
             is_zoomed: self.is_zoomed,
+            can_set_up: self.options.setup.is_some(),
             now,
         }
     }
@@ -578,6 +584,13 @@ impl App {
         let (columns, rows) = self.areas.screen;
         // The frame, and the line of keys.
         (columns.saturating_sub(2), rows.saturating_sub(3))
+    }
+
+    /// Opens the setup if there is no settings file.
+    pub(crate) fn open_setup(&mut self) {
+        if let Some(setup) = self.options.setup.clone() {
+            self.open(Box::new(SetupDialog::new(setup)));
+        }
     }
 
     pub(crate) fn on_dialog_answer(&mut self, answer: DialogAnswer) {

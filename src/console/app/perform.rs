@@ -159,7 +159,12 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::Sort(Column::Host) if !app.world.shows_all_hosts() => {
             Some("only available with all hosts (a)".to_owned())
         }
-        Action::Suspend if app.view().jobs.iter().any(|job| !job.state.is_finished()) => {
+        Action::Setup if app.options.setup.is_none() => {
+            Some("only without a settings file: edit config.toml instead".to_owned())
+        }
+        Action::Suspend | Action::Setup
+            if app.view().jobs.iter().any(|job| !job.state.is_finished()) =>
+        {
             Some("disabled while jobs run".to_owned())
         }
         _ => None,
@@ -410,6 +415,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             );
         }
         Action::Zoom => app.is_zoomed = !app.is_zoomed,
+        Action::Setup => app.open_setup(),
         Action::Suspend => return vec![Command::Suspend],
         Action::Palette => app.open(Box::new(Palette::default())),
         Action::Filter => filter::start_filter(app),

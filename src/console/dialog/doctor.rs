@@ -1,6 +1,7 @@
 //! Health checks of each host and the bucket, updated while they run.
 
 use crossterm::event::{KeyCode, KeyEvent};
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::{Content, Context, Dialog, DialogReply};
@@ -9,7 +10,7 @@ use crate::command::Command;
 use crate::format;
 use crate::theme::Theme;
 use snapdeck_engine::HealthCheckView;
-use snapdeck_model::{Check, Verdict};
+use snapdeck_model::{Check, HealthReport, Verdict};
 
 #[derive(Debug)]
 pub(crate) struct DoctorDialog;
@@ -50,21 +51,7 @@ fn heading(target: &HealthCheckView, theme: &Theme) -> Line<'static> {
     let (state, style) = match (&target.report, target.is_running) {
         (_, true) => ("◌ checking".to_owned(), theme.dim),
         (None, false) => ("not checked".to_owned(), theme.dim),
-        (Some(report), false) => {
-            let count = |verdict| {
-                let checks = report.checks.iter();
-                checks.filter(|check| check.verdict == verdict).count()
-            };
-            match (count(Verdict::Failed), count(Verdict::Warning)) {
-                (0, 0) => ("all checks passed".to_owned(), theme.good),
-                (0, warnings) => (format::count(warnings, "warning"), theme.warn),
-                (failed, 0) => (format!("{failed} failed"), theme.bad),
-                (failed, warnings) => {
-                    let warnings = format::count(warnings, "warning");
-                    (format!("{failed} failed, {warnings}"), theme.bad)
-                }
-            }
-        }
+        (Some(report), false) => summarize(report, theme),
     };
     Line::from(vec![
         Span::styled(format!("{name}  "), theme.title),
@@ -72,7 +59,24 @@ fn heading(target: &HealthCheckView, theme: &Theme) -> Line<'static> {
     ])
 }
 
-fn push_check(content: &mut Content<'_>, check: &Check) {
+/// Returns the numbers of failed checks and warnings, and their style.
+pub(super) fn summarize(report: &HealthReport, theme: &Theme) -> (String, Style) {
+    let count = |verdict| {
+        let checks = report.checks.iter();
+        checks.filter(|check| check.verdict == verdict).count()
+    };
+    match (count(Verdict::Failed), count(Verdict::Warning)) {
+        (0, 0) => ("all checks passed".to_owned(), theme.good),
+        (0, warnings) => (format::count(warnings, "warning"), theme.warn),
+        (failed, 0) => (format!("{failed} failed"), theme.bad),
+        (failed, warnings) => {
+            let warnings = format::count(warnings, "warning");
+            (format!("{failed} failed, {warnings}"), theme.bad)
+        }
+    }
+}
+
+pub(super) fn push_check(content: &mut Content<'_>, check: &Check) {
     let (theme, width) = (content.theme, content.width);
     let (mut sign, style) = match check.verdict {
         Verdict::Passed => ("✓", theme.good),

@@ -101,6 +101,7 @@ fn section_of(action: Action) -> &'static str {
         Action::Back
         | Action::Shell
         | Action::Refresh
+        | Action::Setup
         | Action::Palette
         | Action::Help
         | Action::Theme

@@ -28,6 +28,7 @@ mod remove;
 mod sandbox_form;
 mod screen;
 mod serial_console;
+mod setup;
 mod snapshot_locations;
 mod text_input;
 mod text_view;
@@ -62,6 +63,7 @@ pub(crate) use quit::QuitDialog;
 pub(crate) use remove::RemoveDialog;
 pub(crate) use screen::ScreenView;
 pub(crate) use serial_console::SerialConsole;
+pub(crate) use setup::{SettingsWritten, SetupDialog};
 pub(crate) use snapshot_locations::{SnapshotLocations, describe_location};
 pub(crate) use text_input::TextInput;
 pub(crate) use text_view::{TextSource, TextView};
@@ -72,7 +74,8 @@ use super::command::Command;
 use super::keymap::Keymap;
 use super::theme::Theme;
 use snapdeck_engine::{ImageLocation, Link, PruneRequest, View};
-use snapdeck_model::{HostName, PrunePlan, PullCost, Result, SandboxId};
+use snapdeck_model::settings::Settings;
+use snapdeck_model::{HealthReport, HostName, PrunePlan, PullCost, Result, SandboxId};
 
 /// The state of the console that dialogs read.
 #[derive(Clone, Copy)]
@@ -156,6 +159,8 @@ pub(crate) enum DialogQuery {
     /// Which copies of these have the same bytes.
     Copies(Arc<[ImageLocation]>),
     Text(TextSource),
+    /// The health checks of the host or the bucket of these settings.
+    Checks(Arc<Settings>),
 }
 
 /// The answer to the [`DialogQuery`] of the same name.
@@ -169,6 +174,7 @@ pub(crate) enum DialogAnswer {
     ),
     /// The text, without unprintable characters except newlines.
     Text(TextSource, Result<String>),
+    Checks(Arc<Settings>, Result<Arc<HealthReport>>),
 }
 
 /// A dialog's reply to an event.

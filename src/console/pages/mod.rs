@@ -56,6 +56,8 @@ pub(crate) struct DrawContext<'a> {
     pub filter_input: Option<&'a TextInput>,
     /// The pane with the focus has the whole screen.
     pub is_zoomed: bool,
+    /// The setup is possible.
+    pub can_set_up: bool,
     pub now: Instant,
 }
 

@@ -143,6 +143,7 @@ impl HostileStore {
             prefix: "snapshots/".into(),
             endpoint: Some(self.endpoint()),
             region: Some("us-east-1".into()),
+            profile: None,
             credentials: Some(Credentials {
                 access_key_id: "lab".into(),
                 secret_access_key: "lab-secret".into(),

@@ -93,6 +93,7 @@ fn test_store(
         prefix: format!("t{now}-{}/", NEXT.fetch_add(1, Relaxed)),
         endpoint: Some(endpoint.into()),
         region: Some("us-east-1".into()),
+        profile: None,
         credentials: Some(Credentials {
             access_key_id: key.into(),
             secret_access_key: secret.into(),

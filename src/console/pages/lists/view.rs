@@ -30,10 +30,28 @@ const SIDE_BY_SIDE_WIDTH: u16 = 100;
 const MAX_DETAILS: usize = 200;
 /// Lines of a list that are not rows: borders and header.
 const FRAME_LINES: usize = 3;
+/// Columns around the text of an empty list: borders and margins.
+const EMPTY_TEXT_EDGE: usize = 4;
+const MAX_EMPTY_LINES: usize = 8;
 
 pub(super) fn desired_height(lists: &Lists, context: &DrawContext<'_>, width: u16) -> usize {
-    let rows = |pane: &Pane| lists.summary(*pane).rows.max(1);
-    match is_side_by_side(context, width) {
+    let is_side_by_side = is_side_by_side(context, width);
+    let rows = |pane: &Pane| match lists.summary(*pane).rows {
+        // The text of an empty list says what to press.
+        0 => {
+            let share = match (is_side_by_side, *pane == context.list) {
+                (false, _) => 1,
+                (true, true) => 2,
+                (true, false) => 4,
+            };
+            let width = usize::from(width) / share;
+            let (text, _) = empty_text(lists, context, *pane);
+            let lines = format::wrap(&text, width.saturating_sub(EMPTY_TEXT_EDGE).max(1));
+            lines.len().clamp(1, MAX_EMPTY_LINES)
+        }
+        rows => rows,
+    };
+    match is_side_by_side {
         true => LISTS.iter().map(rows).max().unwrap_or(1) + FRAME_LINES,
         // A line has the tabs.
         false => rows(&context.list) + FRAME_LINES + 1,
@@ -211,10 +229,21 @@ fn empty_text(lists: &Lists, context: &DrawContext<'_>, pane: Pane) -> (String, 
     match link_state(context, pane).map(|(link, _)| link) {
         None if world.shows_all_hosts() => (format!("no {kind} on any reachable host"), theme.dim),
         None => ("no host configured".to_owned(), theme.warn),
-        Some(Link::Down(error)) => (error.to_string(), theme.bad),
+        Some(Link::Down(error)) => {
+            let setup = match context.can_set_up {
+                true => "; : and setup names other hosts",
+                false => "",
+            };
+            let text = format!("{error}. D runs the health checks{setup}.");
+            (text, theme.bad)
+        }
         Some(Link::Unconfigured) => {
-            let text = "No bucket configured. Add [bucket] name = \"...\" to config.toml. Everything else works without one.";
-            (text.to_owned(), theme.warn)
+            let next = match context.can_set_up {
+                true => "Press : and run setup to name one.",
+                false => "Add [bucket] name = \"...\" to config.toml.",
+            };
+            let text = format!("No bucket configured. {next} Everything else works without one.");
+            (text, theme.warn)
         }
         Some(_) if pane == Pane::Bucket && world.view().bucket.is_listing => {
             ("listing the bucket…".to_owned(), theme.dim)
@@ -227,7 +256,16 @@ fn empty_text(lists: &Lists, context: &DrawContext<'_>, pane: Pane) -> (String, 
             "the bucket has no snapshots yet: push or create one".to_owned(),
             theme.dim,
         ),
-        Some(Link::Up) => (format!("{host} has no {kind}"), theme.dim),
+        Some(Link::Up) if pane == Pane::Snapshots => {
+            let text = format!(
+                "{host} has no snapshots: f in the bucket pulls one. D checks its directories."
+            );
+            (text, theme.dim)
+        }
+        Some(Link::Up) => {
+            let text = format!("{host} has no {kind}: n on a snapshot creates one.");
+            (text, theme.dim)
+        }
     }
 }
 
