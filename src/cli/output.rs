@@ -172,6 +172,12 @@ pub fn format_time(time: Option<jiff::Timestamp>) -> String {
     )
 }
 
+/// Returns a time of the day in the local time zone.
+pub(crate) fn format_time_of_day(time: jiff::Timestamp) -> String {
+    let time = time.to_zoned(jiff::tz::TimeZone::system());
+    time.strftime("%H:%M:%S").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
