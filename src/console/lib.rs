@@ -5,6 +5,7 @@ mod app;
 mod areas;
 mod background;
 mod cell;
+mod clipboard;
 mod columns;
 mod command;
 mod commands;

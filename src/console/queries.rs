@@ -60,6 +60,7 @@ impl Screen {
             TaskResult::Picture(_)
             | TaskResult::Thumbnails(_)
             | TaskResult::SavedInventory(_)
+            | TaskResult::Copied(..)
             | TaskResult::Viewer { .. } => {}
         }
     }
