@@ -191,6 +191,9 @@ fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
         let children: Vec<&str> = lineage.children.iter().map(SnapshotName::as_str).collect();
         line("children", &children.join(", "));
     }
+    for unread in &lineage.unread {
+        line("incomplete", &format!("relatives may be missing: {unread}"));
+    }
     for part in lineage.shares.iter().take(MAX_SHARES) {
         line(
             "shares",
