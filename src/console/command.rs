@@ -33,6 +33,8 @@ pub(crate) enum Command {
         change: AnnotationsPatch,
     },
     Prune(PruneRequest, PrunePlan),
+    /// Remove the partial pulls of these snapshots on these hosts.
+    RemovePartials(Vec<(HostName, SnapshotName)>),
     /// Copy to the clipboard.
     Copy(String),
     /// Stop this process until the shell continues it.

@@ -12,7 +12,7 @@ use super::dialog::DialogAnswer;
 use super::osc;
 use super::pages::tree::TreeInputs;
 use super::picture::EncodedImage;
-use super::queries::apply_prune;
+use super::queries::{apply_prune, remove_partials};
 use super::run::{ExitMode, Screen, env_var};
 use super::terminal::Terminal;
 use super::viewer;
@@ -70,6 +70,7 @@ impl Screen {
                 | Command::DiscardInterrupted(_)
                 | Command::Annotate { .. }
                 | Command::Prune(..)
+                | Command::RemovePartials(_)
                 | Command::RunChecks
         );
         if changes && self.app.options().read_only {
@@ -128,6 +129,12 @@ impl Screen {
                 self.app.show_notice("checking again…", false);
                 self.tasks.spawn(async move {
                     TaskResult::PruneApplied(apply_prune(&engine, &request, plan).await)
+                });
+            }
+            Command::RemovePartials(partials) => {
+                let engine = engine.clone();
+                self.tasks.spawn(async move {
+                    TaskResult::PruneApplied(Box::pin(remove_partials(&engine, partials)).await)
                 });
             }
             Command::Refresh => engine.refresh(),

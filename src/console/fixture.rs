@@ -96,6 +96,7 @@ pub(crate) fn opening(name: &str) -> HostView {
         sandboxes: Arc::new([]),
         snapshots: Arc::new([]),
         locks: Arc::new([]),
+        partials: Arc::new([]),
         running_method: Some(Method::Backup),
     }
 }

@@ -54,7 +54,7 @@ use snapdeck_ownership::OwnershipRecords;
 pub use copies::ImageLocation;
 pub use history::{HistoryEntry, JobResult};
 pub use inventory_cache::CachedInventory;
-pub use prune::PruneRequest;
+pub use prune::{Partials, PruneRequest};
 pub use screens::{Screen, ScreenKey, Screens};
 pub use state::Engine;
 pub use view::{

@@ -34,7 +34,7 @@ pub use host_load::HostLoad;
 pub use host_lock::{HostLock, LockedResource};
 pub use identity::{DiskIdentity, FileStamp, ImageIdentity, SandboxIdentity};
 pub use inventory::{
-    BackingFormat, ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox,
+    BackingFormat, ChainLink, Compression, ForeignDomain, ImageFacts, Object, PartialPull, Sandbox,
     SandboxState, Snapshot,
 };
 pub use lineage::{
