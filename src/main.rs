@@ -306,7 +306,14 @@ fn open_demo(loaded: LoadedSettings, flags: &ConsoleFlags) -> Result<CommandOutp
 
 fn require_terminal() -> Result<()> {
     if stdin().is_terminal() && stdout().is_terminal() {
-        return Ok(());
+        return match std::env::var_os("TERM") {
+            Some(term) if term == "dumb" => Err(Error::new(
+                Kind::InvalidInput,
+                "the console needs a terminal that can move the cursor: TERM is dumb",
+            )
+            .hint("set TERM to the terminal's type, such as xterm-256color, or use a command such as snapdeck sandboxes")),
+            _ => Ok(()),
+        };
     }
     Err(Error::new(
         Kind::InvalidInput,

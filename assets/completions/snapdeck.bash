@@ -1402,7 +1402,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__prune)
-            opts="-v -h --keep --older-than --unused --leftovers --foreign --dry-run --yes --local --bucket --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            opts="-v -h --keep --older-than --unused --leftovers --partial --foreign --dry-run --yes --local --bucket --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1413,6 +1413,10 @@ _snapdeck() {
                     return 0
                     ;;
                 --older-than)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --partial)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2736,7 +2740,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__snapshots)
-            opts="-v -h --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            opts="-v -h --partial --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -77,6 +77,7 @@ complete -c snapdeck -n "__fish_snapdeck_using_subcommand snapshots" -l bucket-n
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand snapshots" -l prefix -d 'Key prefix of all snapshots in the bucket' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand snapshots" -l endpoint -d 'URL of an S3-compatible store other than AWS [env: AWS_ENDPOINT_URL]' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand snapshots" -l region -d 'The bucket\'s region [env: AWS_REGION]' -r
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand snapshots" -l partial -d 'List instead the partial files of interrupted and running pulls'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand snapshots" -l json -d 'Print exactly one JSON document on stdout, also for an error'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand snapshots" -s v -l verbose -d 'Log more to stderr; -vv for debug output'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand snapshots" -s h -l help -d 'Print help'
@@ -423,6 +424,7 @@ complete -c snapdeck -n "__fish_snapdeck_using_subcommand unpin" -s v -l verbose
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand unpin" -s h -l help -d 'Print help'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l keep -d 'Keep the newest N versions of each snapshot, per host and in the bucket. app-v1.0, app-v1.1 and app-2026-01-31 are versions of app' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l older-than -d 'Remove only snapshots created longer ago than this: 12h, 30d, 8w' -r
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l partial -d 'Remove the partial pull of this snapshot on the hosts, whatever its age' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l host -d 'Work on this host; required where several are configured. Repeat it for listings, pull and doctor' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l config -d 'Settings file to read instead of the user\'s config.toml [env: SNAPDECK_CONFIG]' -r -F
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand prune" -l uri -d 'libvirt URI: work on this host alone [env: LIBVIRT_URI]' -r

@@ -143,13 +143,15 @@ fn sse_event(name: &str, data: &impl Serialize) -> Event {
 #[derive(Default)]
 struct RateMeter {
     phase: String,
+    reused_bytes: u64,
     samples: Vec<(Instant, u64)>,
 }
 
 impl RateMeter {
     fn add_sample(&mut self, now: Instant, progress: &JobProgress) -> u64 {
-        if self.phase != progress.phase {
+        if self.phase != progress.phase || self.reused_bytes != progress.reused_bytes {
             self.phase.clone_from(&progress.phase);
+            self.reused_bytes = progress.reused_bytes;
             self.samples.clear();
         }
         self.samples.push((now, progress.done_bytes));
@@ -181,6 +183,8 @@ mod tests {
             done_bytes,
             total_bytes: 0,
             percent: None,
+            waiting_until: None,
+            reused_bytes: 0,
         };
         let mut rate = RateMeter::default();
         assert_eq!(rate.add_sample(at(0), &done("a", 0)), 0);
@@ -189,5 +193,10 @@ mod tests {
         assert_eq!(rate.add_sample(at(3000), &done("a", 1500)), 500);
         assert_eq!(rate.add_sample(at(4500), &done("a", 1500)), 0);
         assert_eq!(rate.add_sample(at(4600), &done("b", 9000)), 0);
+        let resumed = JobProgress {
+            reused_bytes: 40_000,
+            ..done("b", 49_000)
+        };
+        assert_eq!(rate.add_sample(at(4700), &resumed), 0);
     }
 }

@@ -59,6 +59,11 @@ pub(crate) struct JobProgress {
     pub total_bytes: u64,
     /// Percentage of this phase, below 100 until the job ends; null if unknown.
     pub percent: Option<u8>,
+    /// Until when the job waits for its host or the store, which does not answer; null if it does not wait.
+    pub waiting_until: Option<Timestamp>,
+    /// Bytes of `done_bytes` that were not transferred.
+    #[serde(skip)]
+    pub reused_bytes: u64,
 }
 
 /// State of a job.
@@ -127,6 +132,8 @@ impl JobProgress {
             done_bytes: progress.done_bytes,
             total_bytes: progress.total_bytes,
             percent: progress.percent(),
+            waiting_until: progress.wait.map(|wait| wait.until),
+            reused_bytes: progress.reused_bytes,
         }
     }
 }

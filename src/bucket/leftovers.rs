@@ -87,6 +87,7 @@ async fn check_stale(store: &Store, upload: &PendingUpload) -> Result<Option<Lef
             .fold(0, |sum, part| sum.saturating_add(part.size_bytes)),
         modified: Some(last_sent),
         is_own: store.is_own_upload(&upload.key, &upload.id),
+        is_recent: false,
         creator: upload.initiator.as_deref().map(printable),
         mark_id: String::new(),
         file_id: String::new(),

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::s3::{Reason, StoreError};
-use snapdeck_model::Error;
+use jiff::Timestamp;
+use snapdeck_model::{Error, WaitChange};
 
 /// Minimum and maximum delay between two attempts of one call, before jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(125), Duration::from_secs(20));
@@ -33,7 +34,7 @@ const RETRY_QUOTA: u32 = 1000;
 pub struct StoreRetry {
     limit: Duration,
     cancel: CancellationToken,
-    on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
+    on_change: Arc<dyn Fn(WaitChange) + Send + Sync>,
     state: Arc<Mutex<State>>,
 }
 
@@ -93,12 +94,12 @@ impl State {
 }
 
 impl StoreRetry {
-    /// Returns a policy that retries for at most `limit` without a success, until cancelled. `on_change` gets `true` and
-    /// the cause when the store has failed for a while, `false` when it responds again.
+    /// Returns a policy that retries for at most `limit` without a success, until cancelled. `on_change` is called
+    /// when the store has failed for a while, and when that ends.
     pub fn new(
         limit: Duration,
         cancel: CancellationToken,
-        on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
+        on_change: Arc<dyn Fn(WaitChange) + Send + Sync>,
     ) -> Self {
         Self {
             limit,
@@ -110,7 +111,7 @@ impl StoreRetry {
 
     /// Returns a policy for calls outside a job: a few retries within seconds.
     pub(crate) fn short() -> Self {
-        Self::new(SHORT_LIMIT, CancellationToken::new(), Arc::new(|_, _| {}))
+        Self::new(SHORT_LIMIT, CancellationToken::new(), Arc::new(|_| {}))
     }
 
     /// Returns a policy without retries.
@@ -187,18 +188,28 @@ impl StoreRetry {
             return Err(Error::cancelled(error.message()).into());
         }
         let limit = self.limit;
-        let Some((delay, report)) = self.lock().retry(Instant::now(), *reason, limit, retries)
-        else {
+        let now = Instant::now();
+        let (retry, failing_since, is_reported) = {
+            let mut state = self.lock();
+            let retry = state.retry(now, *reason, limit, retries);
+            (retry, state.failing_since, state.is_reported)
+        };
+        let Some((delay, report)) = retry else {
+            if is_reported {
+                (self.on_change)(WaitChange::GivenUp);
+            }
             return Err(failure);
         };
         tracing::debug!(?delay, %error, "retrying a call to the store");
         if report {
             let minutes = limit.as_secs().div_ceil(60);
             let cause = error.message();
-            (self.on_change)(
-                true,
-                format!("waiting for the store, up to {minutes} min: {cause}"),
-            );
+            let remaining = limit.saturating_sub(now - failing_since.unwrap_or(now));
+            let now = Timestamp::now();
+            (self.on_change)(WaitChange::Started {
+                text: format!("waiting for the store, up to {minutes} min: {cause}"),
+                until: now.checked_add(remaining).unwrap_or(now),
+            });
         }
         tokio::select! {
             () = sleep(delay) => Ok(()),
@@ -210,7 +221,8 @@ impl StoreRetry {
     pub(crate) fn mark_success(&self) {
         let was_reported = self.lock().succeed();
         if was_reported {
-            (self.on_change)(false, "the store answers again".into());
+            let text = "the store answers again".into();
+            (self.on_change)(WaitChange::Ended { text });
         }
     }
 

@@ -122,7 +122,11 @@ pub enum Command {
         all: bool,
     },
     /// List the snapshots on the hosts
-    Snapshots,
+    Snapshots {
+        /// List instead the partial files of interrupted and running pulls
+        #[arg(long)]
+        partial: bool,
+    },
     /// List the snapshots in the bucket
     Objects,
     /// Create, run and destroy sandboxes

@@ -226,7 +226,7 @@ fn show_progress(
             }
         }
         *log_length = job.log.len();
-        display.show(index, job.progress());
+        display.show(index, job.progress(), job.operation.host());
     }
 }
 

@@ -37,6 +37,8 @@ pub enum CommandPlan {
     },
     /// List the snapshots of hosts.
     Snapshots(Vec<HostName>),
+    /// List the partial files of pulls on hosts.
+    PartialPulls(Vec<HostName>),
     /// List the objects in the bucket.
     Objects,
     /// Check whether a host has a snapshot.
@@ -101,7 +103,8 @@ pub fn plan(
             all,
         },
         Command::Sandbox { command } => sandbox::plan(command, host()?),
-        Command::Snapshots => CommandPlan::Snapshots(hosts()),
+        Command::Snapshots { partial: false } => CommandPlan::Snapshots(hosts()),
+        Command::Snapshots { partial: true } => CommandPlan::PartialPulls(hosts()),
         Command::Objects => CommandPlan::Objects,
         Command::Doctor => CommandPlan::Doctor {
             hosts: hosts(),
@@ -277,6 +280,7 @@ pub async fn run(engine: &Engine, plan: CommandPlan, verbose: bool) -> Result<Co
         CommandPlan::Sandboxes { hosts, all: false } => list::sandboxes(engine, &hosts).await,
         CommandPlan::Sandboxes { hosts, all: true } => list::guests(engine, &hosts).await,
         CommandPlan::Snapshots(hosts) => list::snapshots(engine, &hosts).await,
+        CommandPlan::PartialPulls(hosts) => list::partial_pulls(engine, &hosts).await,
         CommandPlan::Objects => list::objects(engine).await,
         CommandPlan::Exists(host, name) => snapshot::exists(engine, &host, &name).await,
         CommandPlan::Info(host, name) => snapshot::info(engine, &host, &name).await,

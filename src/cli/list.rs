@@ -250,6 +250,29 @@ fn format_snapshot_row(snapshot: &Snapshot) -> Vec<String> {
     ]
 }
 
+/// `snapdeck snapshots --partial`.
+pub(crate) async fn partial_pulls(engine: &Engine, hosts: &[HostName]) -> Result<CommandOutput> {
+    let listing = query_hosts(hosts, |host| engine.partial_pulls(host)).await?;
+    if listing.items.is_empty() {
+        eprint_line(format_args!("no partial pulls on {}", join_names(hosts)));
+    }
+    let rows = listing.items.iter().map(|HostItem { host, item }| {
+        let cells = vec![
+            item.name.to_string(),
+            format_size(item.allocated_bytes),
+            format_time(item.modified),
+        ];
+        (*host, cells)
+    });
+    let headings = ["SNAPSHOT", ">SIZE", "MODIFIED"];
+    let text = format_host_table(hosts.len() > 1, &headings, rows);
+    let output = CommandOutput::new(&listing.items, text)?;
+    Ok(CommandOutput {
+        code: listing.code,
+        ..output
+    })
+}
+
 /// `snapdeck objects`.
 pub(crate) async fn objects(engine: &Engine) -> Result<CommandOutput> {
     let objects = engine.objects().await?;

@@ -173,6 +173,25 @@ pub fn format_time(time: Option<jiff::Timestamp>) -> String {
     )
 }
 
+/// Returns a time in the local time zone with its offset, such as `2026-11-28 14:03 UTC+01:00`; `-` if unknown.
+pub(crate) fn format_time_with_offset(time: Option<jiff::Timestamp>) -> String {
+    let Some(instant) = time else {
+        return format_time(time);
+    };
+    let offset = instant.to_zoned(jiff::tz::TimeZone::system());
+    let offset = match offset.offset().is_zero() {
+        true => "UTC".to_owned(),
+        false => offset.strftime("UTC%:z").to_string(),
+    };
+    format!("{} {offset}", format_time(time))
+}
+
+/// Returns a time of the day in the local time zone.
+pub(crate) fn format_time_of_day(time: jiff::Timestamp) -> String {
+    let time = time.to_zoned(jiff::tz::TimeZone::system());
+    time.strftime("%H:%M:%S").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::output::eprint_line;
-use snapdeck_model::{Phase, Progress, printable};
+use super::output::{eprint_line, format_time_of_day};
+use snapdeck_model::{HostName, Phase, Progress, printable};
 
 /// Spec, "Pull Snapshot", features.
 const LINE_STEP_BYTES: u64 = 100_000_000;
+const BAR_TEMPLATE: &str =
+    "{prefix}: {msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+/// Of a job that transfers nothing, as it waits for its host or the store.
+const WAITING_TEMPLATE: &str = "{prefix}: {msg} {wide_bar} {binary_bytes}/{binary_total_bytes}";
 
 /// Shows the progress of jobs that run at the same time.
 pub(crate) struct ProgressDisplay {
@@ -24,7 +28,7 @@ struct JobDisplay {
 }
 
 enum DisplayStyle {
-    Bar(ProgressBar),
+    Bar(TransferBar),
     Lines(LineSampler),
 }
 
@@ -36,7 +40,7 @@ impl ProgressDisplay {
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
         let jobs = labels.map(|label| JobDisplay {
             style: match &bars {
-                Some(bars) => DisplayStyle::Bar(add_bar(bars, &label)),
+                Some(bars) => DisplayStyle::Bar(TransferBar::new(bars, &label)),
                 None => DisplayStyle::Lines(LineSampler::default()),
             },
             label,
@@ -47,9 +51,10 @@ impl ProgressDisplay {
         }
     }
 
-    pub(crate) fn show(&mut self, index: usize, progress: Progress) {
+    /// Shows the progress of a job of `host`.
+    pub(crate) fn show(&mut self, index: usize, progress: Progress, host: Option<&HostName>) {
         if let Some(job) = self.jobs.get_mut(index) {
-            job.show(progress);
+            job.show(progress, host);
         }
     }
 
@@ -65,31 +70,16 @@ impl ProgressDisplay {
     pub(crate) fn clear(self) {
         for job in self.jobs {
             if let DisplayStyle::Bar(bar) = job.style {
-                bar.finish_and_clear();
+                bar.bar.finish_and_clear();
             }
         }
     }
 }
 
 impl JobDisplay {
-    fn show(&mut self, progress: Progress) {
+    fn show(&mut self, progress: Progress, host: Option<&HostName>) {
         match &mut self.style {
-            DisplayStyle::Bar(bar) if progress.phase == Phase::Finished => bar.finish_and_clear(),
-            DisplayStyle::Bar(bar) => {
-                // The rate is that of this phase, without bytes that existed before.
-                if bar.message() != progress.phase.as_str() || progress.done_bytes < bar.position()
-                {
-                    bar.set_message(progress.phase.as_str());
-                    bar.set_position(progress.done_bytes);
-                    bar.reset_eta();
-                }
-                if progress.total_bytes == 0 {
-                    bar.unset_length();
-                } else {
-                    bar.set_length(progress.total_bytes);
-                }
-                bar.set_position(progress.done_bytes);
-            }
+            DisplayStyle::Bar(bar) => bar.show(progress, host),
             DisplayStyle::Lines(lines) => {
                 if let Some(line) = lines.next_line(progress) {
                     eprint_line(format_args!("{}: {line}", self.label));
@@ -99,15 +89,72 @@ impl JobDisplay {
     }
 }
 
-fn add_bar(bars: &MultiProgress, label: &str) -> ProgressBar {
-    let bar = bars.add(ProgressBar::no_length());
-    let template = "{prefix}: {msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+/// A bar, and what it shows of the progress of its job.
+struct TransferBar {
+    bar: ProgressBar,
+    reused_bytes: u64,
+    is_waiting: bool,
+}
+
+impl TransferBar {
+    fn new(bars: &MultiProgress, label: &str) -> Self {
+        let bar = bars.add(ProgressBar::no_length());
+        set_template(&bar, BAR_TEMPLATE);
+        bar.set_prefix(printable(label));
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self {
+            bar,
+            reused_bytes: 0,
+            is_waiting: false,
+        }
+    }
+
+    fn show(&mut self, progress: Progress, host: Option<&HostName>) {
+        let bar = &self.bar;
+        if progress.phase == Phase::Finished {
+            bar.finish_and_clear();
+            return;
+        }
+        let message = match progress.wait {
+            Some(wait) => {
+                let time = format_time_of_day(wait.until);
+                format!("{} until {time}", wait.label(host))
+            }
+            None => progress.phase.as_str().to_owned(),
+        };
+        if progress.wait.is_some() != self.is_waiting {
+            self.is_waiting = progress.wait.is_some();
+            set_template(
+                bar,
+                match self.is_waiting {
+                    true => WAITING_TEMPLATE,
+                    false => BAR_TEMPLATE,
+                },
+            );
+        }
+        // The rate is that of this phase, without bytes that were not transferred.
+        if bar.message() != message
+            || progress.done_bytes < bar.position()
+            || progress.reused_bytes != self.reused_bytes
+        {
+            self.reused_bytes = progress.reused_bytes;
+            bar.set_message(message);
+            bar.set_position(progress.done_bytes);
+            bar.reset_eta();
+        }
+        if progress.total_bytes == 0 {
+            bar.unset_length();
+        } else {
+            bar.set_length(progress.total_bytes);
+        }
+        bar.set_position(progress.done_bytes);
+    }
+}
+
+fn set_template(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.set_prefix(printable(label));
-    bar.enable_steady_tick(Duration::from_millis(250));
-    bar
 }
 
 /// Decides which samples become lines.
@@ -125,6 +172,7 @@ impl LineSampler {
             phase,
             done_bytes,
             total_bytes,
+            ..
         } = progress;
         let steps = done_bytes / LINE_STEP_BYTES;
         let is_new_phase = self.phase != Some(phase);
@@ -163,6 +211,8 @@ mod tests {
             phase,
             done_bytes,
             total_bytes,
+            reused_bytes: 0,
+            wait: None,
         }
     }
 

@@ -10,16 +10,18 @@ use super::output::{
     CommandOutput, eprint_error, eprint_line, format_size, format_table, format_time, prompt,
 };
 use super::{CommandPlan, exit, job};
-use snapdeck_engine::{Engine, PruneRequest, leftover_label};
+use snapdeck_engine::{Engine, Partials, PruneRequest, leftover_label};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{
-    Candidate, Error, HostName, Kind, Leftover, PrunePlan, PruneRule, Result, printable,
+    Candidate, Error, HostName, Kind, Leftover, PrunePlan, PruneRule, Result, SnapshotName,
+    printable,
 };
 
 /// `snapdeck prune`.
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("what").required(true).multiple(true)
-    .args(["keep", "older_than", "unused", "leftovers"]))]
+    .args(["keep", "older_than", "unused", "leftovers", "partial"]))]
+#[command(group = ArgGroup::new("files").multiple(true).args(["leftovers", "partial"]))]
 pub struct PruneArgs {
     /// Keep the newest N versions of each snapshot, per host and in the bucket. app-v1.0, app-v1.1 and
     /// app-2026-01-31 are versions of app
@@ -35,8 +37,11 @@ pub struct PruneArgs {
     /// other installations of snapdeck are only listed
     #[arg(long)]
     leftovers: bool,
+    /// Remove the partial pull of this snapshot on the hosts, whatever its age
+    #[arg(long, value_name = "NAME")]
+    partial: Option<SnapshotName>,
     /// Remove also leftovers that another installation created, or one whose state directory was lost
-    #[arg(long, requires = "leftovers")]
+    #[arg(long, requires = "files")]
     foreign: bool,
     /// Dry run: only show what would be removed
     #[arg(long, conflicts_with = "yes")]
@@ -94,6 +99,7 @@ impl PruneArgs {
             include_bucket: bucket,
             include_leftovers: self.leftovers,
             include_foreign: self.foreign,
+            partials: self.partial.map_or(Partials::None, Partials::Of),
         };
         CommandPlan::Prune(request, confirmation)
     }

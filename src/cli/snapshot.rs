@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::annotate;
 use super::output::{
-    CommandOutput, eprint_line, format_error, format_field, format_size, format_time,
+    CommandOutput, eprint_line, format_error, format_field, format_size, format_time_with_offset,
 };
 use snapdeck_engine::Engine;
 use snapdeck_model::{
@@ -191,6 +191,9 @@ fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
         let children: Vec<&str> = lineage.children.iter().map(SnapshotName::as_str).collect();
         line("children", &children.join(", "));
     }
+    for unread in &lineage.unread {
+        line("incomplete", &format!("relatives may be missing: {unread}"));
+    }
     for part in lineage.shares.iter().take(MAX_SHARES) {
         line(
             "shares",
@@ -248,7 +251,7 @@ fn describe_snapshot(
             line("path", &snapshot.path);
             line("size", &format_size(snapshot.size_bytes));
             line("on disk", &format_size(snapshot.allocated_bytes));
-            line("modified", &format_time(snapshot.modified));
+            line("modified", &format_time_with_offset(snapshot.modified));
             if let Some(facts) = &snapshot.facts {
                 line("virtual size", &format_size(facts.virtual_size));
                 line(
@@ -276,7 +279,7 @@ fn describe_snapshot(
         Some(object) => {
             line("key", &object.key);
             line("object size", &format_size(object.size_bytes));
-            line("uploaded", &format_time(object.modified));
+            line("uploaded", &format_time_with_offset(object.modified));
             if let Some(problem) = &object.problem {
                 line("problem", problem);
             }

@@ -37,6 +37,8 @@ pub(crate) enum Command {
         change: AnnotationsPatch,
     },
     Prune(PruneRequest, PrunePlan),
+    /// Remove the partial pulls of these snapshots on these hosts.
+    RemovePartials(Vec<(HostName, SnapshotName)>),
     /// Copy to the clipboard.
     Copy(String),
     /// Open a shell on the host, in the foreground.

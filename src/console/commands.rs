@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::app::{LineageQuery, READ_ONLY};
+use super::clipboard::copy_to_tmux;
 use super::command::Command;
 use super::custom::CommandRun;
 use super::dialog::{DialogAnswer, SettingsWritten};
@@ -14,7 +15,7 @@ use super::osc;
 use super::pages::tree::TreeInputs;
 use super::picture::EncodedImage;
 use super::programs::shell_command;
-use super::queries::apply_prune;
+use super::queries::{apply_prune, remove_partials};
 use super::run::{Exit, ExitMode, Screen, env_var};
 use super::session;
 use super::terminal::Terminal;
@@ -52,9 +53,13 @@ pub(crate) enum TaskResult {
     Command(snapdeck_model::Result<(CommandRun, String)>),
     /// The name of a command in the background, and why it failed.
     CommandEnded(&'static str, Result<(), String>),
+    /// The text, and whether tmux has it; else it goes to the terminal.
+    Copied(String, bool),
     Viewer {
         /// The address of the screen.
         tunnel: snapdeck_model::Result<Arc<VncTunnel>>,
+        /// Whether tmux has the address; else it goes to the terminal.
+        in_tmux: bool,
         /// Start a viewer.
         open: bool,
     },
@@ -71,12 +76,7 @@ pub(crate) enum LoopControl {
 }
 
 impl Screen {
-    pub(crate) fn execute(
-        &mut self,
-        command: Command,
-        terminal: &mut Terminal,
-        engine: &Engine,
-    ) -> LoopControl {
+    pub(crate) fn execute(&mut self, command: Command, engine: &Engine) -> LoopControl {
         let changes = matches!(
             command,
             Command::Submit(_)
@@ -92,6 +92,7 @@ impl Screen {
                 | Command::Shell(_)
                 | Command::SerialOpen(..)
                 | Command::SerialInput(_)
+                | Command::RemovePartials(_)
                 | Command::RunChecks
                 | Command::WriteSettings { .. }
         );
@@ -154,15 +155,18 @@ impl Screen {
                     TaskResult::PruneApplied(apply_prune(&engine, &request, plan).await)
                 });
             }
+            Command::RemovePartials(partials) => {
+                let engine = engine.clone();
+                self.tasks.spawn(async move {
+                    TaskResult::PruneApplied(Box::pin(remove_partials(&engine, partials)).await)
+                });
+            }
             Command::Refresh => engine.refresh(),
             Command::Copy(text) => {
-                let lines = text.lines().count();
-                let message = match (self.copy(terminal, &text), lines) {
-                    (false, _) => "cannot copy: the terminal did not accept the text".to_owned(),
-                    (true, 1) => format!("copied {text}"),
-                    (true, lines) => format!("copied {lines} lines"),
-                };
-                self.app.show_notice(message, false);
+                self.tasks.spawn(async move {
+                    let in_tmux = copy_to_tmux(&text, env_var("TMUX").as_deref()).await;
+                    TaskResult::Copied(text, in_tmux)
+                });
             }
             Command::Viewer {
                 host,
@@ -174,7 +178,15 @@ impl Screen {
                 self.tasks.spawn(async move {
                     let sudo_uid = env_var("SUDO_UID").and_then(|uid| uid.parse().ok());
                     let tunnel = engine.open_screen(&host, &sandbox, sudo_uid).await;
-                    TaskResult::Viewer { tunnel, open }
+                    let in_tmux = match &tunnel {
+                        Ok(tunnel) => copy_to_tmux(&tunnel.url(), env_var("TMUX").as_deref()).await,
+                        Err(_) => false,
+                    };
+                    TaskResult::Viewer {
+                        tunnel,
+                        in_tmux,
+                        open,
+                    }
                 });
             }
             Command::Shell(host) => match shell_command(engine, &host) {
@@ -240,9 +252,16 @@ impl Screen {
         self.app.show_notice(error.to_string(), true);
     }
 
-    fn copy(&self, terminal: &mut Terminal, text: &str) -> bool {
+    /// Sends `text` to the terminal unless tmux has it; returns what became of it. Whether a terminal accepts it is unknown.
+    fn copy(&self, terminal: &mut Terminal, text: &str, in_tmux: bool) -> &'static str {
+        if in_tmux {
+            return "copied to the tmux buffer";
+        }
         let sequence = osc::clipboard(text, env_var("TMUX").is_some());
-        sequence.is_some_and(|sequence| terminal.send(&sequence).is_ok())
+        match sequence.is_some_and(|sequence| terminal.send(&sequence).is_ok()) {
+            true => "sent to the terminal",
+            false => "not copied: too long",
+        }
     }
 
     /// Encodes the pending picture in the background, once.
@@ -284,7 +303,7 @@ impl Screen {
         terminal: &mut Terminal,
         engine: &Engine,
     ) {
-        let (tunnel, open) = match result {
+        let (tunnel, in_tmux, open) = match result {
             TaskResult::Picture(picture) => return self.app.on_picture(picture),
             TaskResult::Thumbnails(thumbnails) => {
                 self.is_encoding_thumbnails = false;
@@ -322,16 +341,24 @@ impl Screen {
             TaskResult::Viewer {
                 tunnel: Err(error), ..
             } => return self.show_error(&error),
+            TaskResult::Copied(text, in_tmux) => {
+                let result = self.copy(terminal, &text, in_tmux);
+                let message = match text.lines().count() {
+                    1 => format!("{text}: {result}"),
+                    lines => format!("{lines} lines: {result}"),
+                };
+                self.app.show_notice(message, false);
+                return;
+            }
             TaskResult::Viewer {
                 tunnel: Ok(tunnel),
+                in_tmux,
                 open,
-            } => (tunnel, open),
+            } => (tunnel, in_tmux, open),
         };
         let url = tunnel.url();
-        let mut message = match self.copy(terminal, &url) {
-            true => format!("copied {url}"),
-            false => url.clone(),
-        };
+        let result = self.copy(terminal, &url, in_tmux);
+        let mut message = format!("{url}: {result}");
         if tunnel.is_tunnel() {
             message.push_str("; the tunnel serves only this user and closes after the viewer");
         }

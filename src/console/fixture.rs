@@ -96,6 +96,7 @@ pub(crate) fn opening(name: &str) -> HostView {
         sandboxes: Arc::new([]),
         snapshots: Arc::new([]),
         locks: Arc::new([]),
+        partials: Arc::new([]),
         running_method: Some(Method::Backup),
     }
 }
@@ -167,6 +168,7 @@ pub(crate) fn lineage(name: &str) -> Lineage {
         children: vec!["myapp-v1.1".parse().unwrap()],
         shared_with_parent_bytes: Some(8 * GIB),
         shares: vec![part("winserver-base", 8 * GIB), part("myapp-v1.1", GIB)],
+        unread: Vec::new(),
         pull_cost: Some(PullCost {
             fetch_bytes: GIB,
             copies: vec![part("winserver-base", 8 * GIB), part("myapp-v1.1", GIB)],

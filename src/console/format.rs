@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use humansize::{BINARY, FormatSizeOptions, format_size};
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-use snapdeck_model::{SharedBytes, escape_unprintable};
+use snapdeck_model::{HostName, SharedBytes, Wait, escape_unprintable};
 
 /// Returns a size: `812 MiB`, `9.8 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -89,9 +90,41 @@ pub(crate) fn age(span: Duration) -> String {
     }
 }
 
-/// Returns a time to the minute, in UTC.
+/// Returns the zone of all times on screen: the local one.
+pub(crate) fn zone() -> TimeZone {
+    match cfg!(test) {
+        true => TimeZone::UTC,
+        false => TimeZone::system(),
+    }
+}
+
+fn local(time: Timestamp) -> Zoned {
+    time.to_zoned(zone())
+}
+
+/// Returns the offset of the local time at `time`: `UTC+01:00`.
+pub(crate) fn utc_offset(time: Timestamp) -> String {
+    let time = local(time);
+    match time.offset().is_zero() {
+        true => "UTC".to_owned(),
+        false => time.strftime("UTC%:z").to_string(),
+    }
+}
+
+/// Returns a time to the minute, with its offset: `2026-11-28 14:03 UTC+01:00`.
 pub(crate) fn timestamp(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
+    let minute = local(time).strftime("%Y-%m-%d %H:%M").to_string();
+    format!("{minute} {}", utc_offset(time))
+}
+
+/// Returns a time of the day: `14:03:10`.
+pub(crate) fn time_of_day(time: Timestamp) -> String {
+    local(time).strftime("%H:%M:%S").to_string()
+}
+
+/// Returns what an interrupted job waits for: `waiting for host alpha until 14:03:10`.
+pub(crate) fn wait(wait: Wait, host: Option<&HostName>) -> String {
+    format!("{} until {}", wait.label(host), time_of_day(wait.until))
 }
 
 /// Returns `text` cut to `width` columns, with `…` at the cut.
@@ -292,7 +325,7 @@ pub(crate) fn number(number: usize) -> String {
 
 /// Returns a date: `2026-11-28`.
 pub(crate) fn date(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d").to_string()
+    local(time).strftime("%Y-%m-%d").to_string()
 }
 
 /// Returns `1 job`, `2 jobs`.

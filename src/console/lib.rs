@@ -6,6 +6,7 @@ mod areas;
 mod background;
 mod bookmarks;
 mod cell;
+mod clipboard;
 mod columns;
 mod command;
 mod commands;

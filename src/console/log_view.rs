@@ -18,10 +18,35 @@ pub(crate) enum LogFilter {
     Hidden,
 }
 
-#[derive(Default)]
 pub(crate) struct LogView {
     pub filter: LogFilter,
     pub state: TuiWidgetState,
+}
+
+impl Default for LogView {
+    fn default() -> Self {
+        let filter = LogFilter::default();
+        Self {
+            filter,
+            state: filter.widget_state(),
+        }
+    }
+}
+
+impl LogFilter {
+    /// Returns the lowest level that is shown.
+    fn level(self) -> LevelFilter {
+        match self {
+            Self::Warnings => LevelFilter::Warn,
+            Self::All => LevelFilter::Trace,
+            Self::Auto | Self::Info | Self::Hidden => LevelFilter::Info,
+        }
+    }
+
+    /// Returns a state at the end of the log. Without a level it would show all lines.
+    fn widget_state(self) -> TuiWidgetState {
+        TuiWidgetState::new().set_default_display_level(self.level())
+    }
 }
 
 impl fmt::Debug for LogView {
@@ -42,12 +67,7 @@ impl LogView {
             LogFilter::Warnings => LogFilter::All,
             LogFilter::All => LogFilter::Hidden,
         };
-        let level = match self.filter {
-            LogFilter::Warnings => LevelFilter::Warn,
-            LogFilter::All => LevelFilter::Trace,
-            _ => LevelFilter::Info,
-        };
-        self.state = TuiWidgetState::new().set_default_display_level(level);
+        self.state = self.filter.widget_state();
     }
 
     /// Returns the level for the pane's title.
@@ -55,7 +75,7 @@ impl LogView {
         match self.filter {
             LogFilter::Warnings => "warnings",
             LogFilter::All => "debug",
-            _ => "info",
+            LogFilter::Auto | LogFilter::Info | LogFilter::Hidden => "info",
         }
     }
 

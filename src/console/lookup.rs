@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use snapdeck_engine::{HostView, JobId, JobView, Link, View};
-use snapdeck_model::{HostName, Object, Sandbox, SandboxId, Snapshot, SnapshotName};
+use snapdeck_model::{
+    HostLock, HostName, LockedResource, Object, Operation, PartialPull, Sandbox, SandboxId,
+    Snapshot, SnapshotName,
+};
 
 pub(crate) fn host<'a>(view: &'a View, name: &HostName) -> Option<&'a HostView> {
     view.hosts
@@ -36,6 +39,26 @@ pub(crate) fn snapshot<'a>(
     let snapshots = &host(view, host_name)?.snapshots;
     let index = snapshots.binary_search_by(|snapshot| snapshot.name.cmp(name));
     snapshots.get(index.ok()?)
+}
+
+/// Returns the partial pulls on a host that no job of any snapdeck continues now.
+pub(crate) fn interrupted_partials<'a>(
+    view: &'a View,
+    host: &'a HostView,
+) -> impl Iterator<Item = &'a PartialPull> {
+    host.partials
+        .iter()
+        .filter(move |partial| !is_downloading(view, host, &partial.name))
+}
+
+fn is_downloading(view: &View, host: &HostView, name: &SnapshotName) -> bool {
+    let is_own = view.jobs.iter().any(|job| {
+        !job.state.is_finished()
+            && matches!(&job.operation, Operation::Pull { host: to, name: pulled, .. }
+                if *to == host.name && pulled == name)
+    });
+    let is_locked = |lock: &HostLock| matches!(&lock.resource, LockedResource::Snapshot(locked) if locked == name);
+    is_own || host.locks.iter().any(is_locked)
 }
 
 /// Returns an object, by a linear search. [`objects_by_name`] is faster for many.

@@ -10,8 +10,8 @@ use super::commands::TaskResult;
 use super::dialog::{DialogAnswer, DialogQuery, TextSource};
 use super::format;
 use super::run::{SELECTION_DEBOUNCE, Screen};
-use snapdeck_engine::{Engine, PruneRequest, check_settings};
-use snapdeck_model::{Error, Kind, PrunePlan};
+use snapdeck_engine::{Engine, Partials, PruneRequest, check_settings};
+use snapdeck_model::{Error, HostName, Kind, Operation, PrunePlan, PruneRule, SnapshotName};
 
 /// Delay of checks of what is typed.
 const TYPING_DEBOUNCE: Duration = Duration::from_millis(800);
@@ -71,6 +71,7 @@ impl Screen {
             | TaskResult::Serial { .. }
             | TaskResult::Command(_)
             | TaskResult::CommandEnded(..)
+            | TaskResult::Copied(..)
             | TaskResult::Viewer { .. } => {}
         }
     }
@@ -190,6 +191,59 @@ fn next_query<T: Clone + PartialEq>(
     let cancel = CancellationToken::new();
     *task = Some((pending.clone(), cancel.clone().drop_guard()));
     Some((pending, cancel))
+}
+
+/// Removes the partial pulls of these snapshots; returns those removed, and why others were not.
+///
+/// # Errors
+/// `Unreachable`; an I/O error of a host, or the first conflict if nothing was removed.
+pub(crate) async fn remove_partials(
+    engine: &Engine,
+    partials: Vec<(HostName, SnapshotName)>,
+) -> snapdeck_model::Result<(PrunePlan, Vec<String>)> {
+    let (mut all, mut skipped) = (PrunePlan::default(), Vec::new());
+    for (host, name) in partials {
+        wait_for_removal(engine, &host, &name).await;
+        let request = PruneRequest {
+            rule: PruneRule::default(),
+            hosts: vec![host.clone()],
+            include_bucket: false,
+            include_leftovers: false,
+            include_foreign: false,
+            partials: Partials::Of(name.clone()),
+        };
+        let plan = engine.prune_plan(&request).await?;
+        for foreign in &plan.foreign_leftovers {
+            let creator = foreign.creator.as_deref().unwrap_or("unknown");
+            skipped.push(format!(
+                "kept {}: another installation has created it ({creator}); snapdeck prune --partial {name} --foreign removes it",
+                foreign.path
+            ));
+        }
+        if plan.leftovers.is_empty() && plan.foreign_leftovers.is_empty() {
+            skipped.push(format!("there is no partial pull of {name} on host {host}"));
+        }
+        let (plan, reasons) = apply_prune(engine, &request, plan).await?;
+        all.leftovers.extend(plan.leftovers);
+        skipped.extend(reasons);
+    }
+    Ok((all, skipped))
+}
+
+/// Waits for a job that removes the snapshot from the host: it has the lock of the name.
+async fn wait_for_removal(engine: &Engine, host: &HostName, name: &SnapshotName) {
+    let view = engine.view();
+    let removals = view.jobs.iter().filter(|job| {
+        let operation = &job.operation;
+        !job.state.is_finished()
+            && matches!(operation, Operation::Remove { .. })
+            && operation.host() == Some(host)
+            && operation.snapshot() == Some(name)
+    });
+    for job in removals {
+        // Its result is shown by itself.
+        let _ = engine.wait(job.id).await;
+    }
 }
 
 /// Checks the candidates again and removes the leftovers.

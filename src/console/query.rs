@@ -13,7 +13,6 @@
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use regex::{Regex, RegexBuilder};
 
 use super::columns::{COLUMNS, Column, Row, Value};
@@ -335,7 +334,7 @@ fn age(text: &str) -> Option<u64> {
 
 fn date(text: &str) -> Option<u64> {
     let date: Date = text.parse().ok()?;
-    let midnight = date.to_zoned(TimeZone::UTC).ok()?;
+    let midnight = date.to_zoned(super::format::zone()).ok()?;
     midnight.timestamp().as_second().try_into().ok()
 }
 

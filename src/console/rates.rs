@@ -14,6 +14,8 @@ const SMOOTHING: f64 = 1.5;
 /// Number of rates in the graph.
 const HISTORY: usize = 8;
 const HISTORY_STEP: Duration = Duration::from_secs(1);
+/// A transfer without a byte for this time has no rate and no remaining time.
+const STALL_TIME: Duration = Duration::from_secs(5);
 /// Number of sums that are kept.
 const TOTAL_HISTORY: usize = 240;
 
@@ -22,6 +24,9 @@ struct JobRate {
     phase: Phase,
     sampled_at: Instant,
     done_bytes: u64,
+    reused_bytes: u64,
+    /// When `done_bytes` last grew.
+    grown_at: Instant,
     rate: Option<f64>,
     history: VecDeque<f64>,
     history_updated: Instant,
@@ -53,12 +58,18 @@ impl JobRates {
                 phase: progress.phase,
                 sampled_at: now,
                 done_bytes: progress.done_bytes,
+                reused_bytes: progress.reused_bytes,
+                grown_at: now,
                 rate: None,
                 history: VecDeque::new(),
                 history_updated: now,
             };
             let rate = self.jobs.entry(job.id).or_insert_with(fresh);
-            if rate.phase != progress.phase || progress.done_bytes < rate.done_bytes {
+            if rate.phase != progress.phase
+                || progress.done_bytes < rate.done_bytes
+                || progress.reused_bytes != rate.reused_bytes
+                || progress.wait.is_some()
+            {
                 *rate = fresh();
             }
             rate.add_sample(progress, now);
@@ -96,9 +107,15 @@ impl JobRates {
         graph(&self.totals(HISTORY), 1.0)
     }
 
-    /// Returns the rate of the current phase, in bytes per second.
+    /// Returns the rate of the current phase, in bytes per second; `None` while nothing is transferred.
     pub(crate) fn rate(&self, id: JobId) -> Option<f64> {
-        self.jobs.get(&id)?.rate
+        let job = self.jobs.get(&id)?;
+        job.rate.filter(|_| job.stall().is_none())
+    }
+
+    /// Returns for how long a transfer has moved no byte; `None` for one that moves.
+    pub(crate) fn stall(&self, id: JobId) -> Option<Duration> {
+        self.jobs.get(&id)?.stall()
     }
 
     /// Returns the sum of all rates, in bytes per second.
@@ -122,6 +139,11 @@ impl JobRates {
 }
 
 impl JobRate {
+    fn stall(&self) -> Option<Duration> {
+        let time = self.sampled_at.saturating_duration_since(self.grown_at);
+        Some(time).filter(|time| *time >= STALL_TIME)
+    }
+
     fn add_sample(&mut self, progress: Progress, now: Instant) {
         let span = now.saturating_duration_since(self.sampled_at);
         if span < MIN_SAMPLE_INTERVAL {
@@ -134,6 +156,9 @@ impl JobRate {
             .rate
             .map_or(latest, |rate| rate + (latest - rate) * weight);
         self.rate = Some(rate);
+        if progress.done_bytes > self.done_bytes {
+            self.grown_at = now;
+        }
         self.sampled_at = now;
         self.done_bytes = progress.done_bytes;
         if now.saturating_duration_since(self.history_updated) >= HISTORY_STEP {
@@ -176,5 +201,43 @@ mod tests {
         job.progress_cell.enter(Phase::CleaningUp, 0);
         rates.sample(&view, start + Duration::from_secs(6));
         assert_eq!(rates.rate(job.id), None);
+    }
+
+    #[test]
+    fn reused_bytes_have_no_rate_and_a_stalled_or_waiting_job_none() {
+        let view = fixture::populated();
+        let job = &view.jobs[0];
+        let mut rates = JobRates::default();
+        let start = Instant::now();
+        job.progress_cell.enter(Phase::Downloading, 1000 << 20);
+        rates.sample(&view, start);
+        job.progress_cell
+            .resume(Phase::Downloading, 1000 << 20, 900 << 20);
+        for tenths in 1..=20u32 {
+            rates.sample(&view, start + Duration::from_millis(100) * tenths);
+            job.progress_cell.add(1 << 20);
+        }
+        let rate = rates.rate(job.id).unwrap();
+        assert!((rate / f64::from(10 << 20) - 1.0).abs() < 0.01, "{rate}");
+        for tenths in 21..=100u32 {
+            rates.sample(&view, start + Duration::from_millis(100) * tenths);
+        }
+        assert_eq!(rates.rate(job.id), None);
+        assert!(rates.stall(job.id).unwrap() > Duration::from_secs(7));
+        let progress = job.progress();
+        assert_eq!(rates.time_remaining(job.id, progress), None);
+
+        job.progress_cell.add(1 << 20);
+        rates.sample(&view, start + Duration::from_secs(11));
+        assert_eq!(rates.stall(job.id), None);
+        let started = snapdeck_model::WaitChange::Started {
+            text: String::new(),
+            until: jiff::Timestamp::now(),
+        };
+        job.progress_cell
+            .set_wait(snapdeck_model::WaitTarget::Host, &started);
+        rates.sample(&view, start + Duration::from_secs(12));
+        assert_eq!(rates.rate(job.id), None);
+        assert_eq!(rates.total(), 0.0);
     }
 }

@@ -121,15 +121,16 @@ pub async fn run(engine: Engine, options: Options) -> Result<Exit> {
         defaults: (sandbox.cpus, sandbox.memory_bytes),
         setup: options.setup.map(Arc::new),
     };
+    let ascii_only = settings.ascii_only || !is_utf8_locale(env_var);
     let mut app = App::new(engine.view(), app_options, Instant::now());
     app.set_keymap(keys.keymap);
     app.set_custom_commands(keys.commands);
     app.set_appearance(Appearance {
         theme: theme.unwrap_or_else(|| default_theme(background::is_light_in_env(env_var))),
         plain: options.plain,
-        ascii: settings.ascii_only,
+        ascii: ascii_only,
     });
-    let picture = match options.plain || settings.ascii_only {
+    let picture = match options.plain || ascii_only {
         true => PictureStyle::Off,
         false => settings.picture,
     };
@@ -416,13 +417,13 @@ impl Screen {
                 },
                 event = events.next() => {
                     let first = event.ok_or_else(|| eyre!("cannot read from the terminal: it was closed"))?;
-                    let mut next = self.on_event(first?, terminal, engine);
+                    let mut next = self.on_event(first?, engine);
                     for _ in 0..BURST {
                         if next != LoopControl::Continue {
                             break;
                         }
                         let Some(more) = events.try_next() else { break };
-                        next = self.on_event(more?, terminal, engine);
+                        next = self.on_event(more?, engine);
                     }
                     match next {
                         LoopControl::Exit(exit_mode) => return Ok(exit_mode),
@@ -481,7 +482,7 @@ impl Screen {
         }
     }
 
-    fn on_event(&mut self, event: Event, terminal: &mut Terminal, engine: &Engine) -> LoopControl {
+    fn on_event(&mut self, event: Event, engine: &Engine) -> LoopControl {
         let events = match self.background_probe.on_event(event) {
             ProbeResult::Events(events) => events,
             ProbeResult::Incomplete => return LoopControl::Continue,
@@ -492,7 +493,7 @@ impl Screen {
         };
         for event in events {
             for command in self.app.on_event(event) {
-                match self.execute(command, terminal, engine) {
+                match self.execute(command, engine) {
                     LoopControl::Continue => {}
                     next => return next,
                 }
@@ -544,6 +545,18 @@ impl Screen {
     }
 }
 
+/// Returns whether the terminal's characters are those of UTF-8, by the locale (locale(7)). Without any of its variables
+/// that is unknown, and terminals without UTF-8 are rare.
+fn is_utf8_locale(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    locale.is_none_or(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}
+
 /// Returns an environment variable if it is Unicode.
 #[expect(
     clippy::disallowed_methods,
@@ -566,5 +579,35 @@ async fn wait_until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_variable_of_the_locale_decides_on_utf8() {
+        let is_utf8 = |variables: &[(&str, &str)]| {
+            is_utf8_locale(|name| {
+                let found = variables.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        for variables in [
+            &[][..],
+            &[("LANG", "C.UTF-8")],
+            &[("LC_ALL", "de_DE.utf8"), ("LANG", "C")],
+            &[("LC_ALL", ""), ("LC_CTYPE", "en_US.UTF-8"), ("LANG", "C")],
+        ] {
+            assert!(is_utf8(variables), "{variables:?}");
+        }
+        for variables in [
+            &[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")][..],
+            &[("LANG", "POSIX")],
+            &[("LC_CTYPE", "de_DE.ISO-8859-1"), ("LANG", "C.UTF-8")],
+        ] {
+            assert!(!is_utf8(variables), "{variables:?}");
+        }
     }
 }

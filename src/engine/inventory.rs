@@ -45,6 +45,7 @@ pub(super) fn empty_view(settings: &Settings, bucket: &Bucket) -> View {
             sandboxes: Arc::default(),
             snapshots: Arc::default(),
             locks: Arc::default(),
+            partials: Arc::default(),
             running_method: host.running_methods.first().copied(),
         })
     });
@@ -216,6 +217,9 @@ fn show_host(inner: &Inner, index: usize, scanned: Result<HostInventory>) {
             if *old.locks != locks[..] {
                 new.locks = locks.into();
             }
+            if *old.partials != inventory.partials[..] {
+                new.partials = inventory.partials.into();
+            }
         }
         Err(error) => {
             if old.link != Link::Down(error.clone()) {
@@ -227,7 +231,8 @@ fn show_host(inner: &Inner, index: usize, scanned: Result<HostInventory>) {
     let is_unchanged = old.link == new.link
         && Arc::ptr_eq(&old.sandboxes, &new.sandboxes)
         && Arc::ptr_eq(&old.snapshots, &new.snapshots)
-        && Arc::ptr_eq(&old.locks, &new.locks);
+        && Arc::ptr_eq(&old.locks, &new.locks)
+        && Arc::ptr_eq(&old.partials, &new.partials);
     let update = |view: &mut View| view.hosts[index] = Arc::new(new);
     if is_unchanged {
         inner.publish_silently(update)

@@ -119,6 +119,7 @@ mod tests {
             sandboxes: Arc::default(),
             snapshots: Arc::default(),
             locks: Arc::default(),
+            partials: Arc::default(),
         })
     }
 

@@ -21,7 +21,9 @@ use super::view::{JobId, JobState, JobView, LogLine, View};
 use super::wording::operation_title;
 use snapdeck_bucket::StoreRetry;
 use snapdeck_host::{Host, RetryPolicy};
-use snapdeck_model::{Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, printable};
+use snapdeck_model::{
+    Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, WaitChange, WaitTarget, printable,
+};
 use snapdeck_ops::FetchHandle;
 
 /// Limit of the wait of a job for a store that is overloaded or unreachable, from its latest successful call.
@@ -476,8 +478,8 @@ async fn run_operation(
         }
         None => None,
     };
-    let log = retry_log(ctx);
-    let retry = StoreRetry::new(STORE_RETRY_LIMIT, ctx.cancel.clone(), log);
+    let on_change = report_wait(ctx, WaitTarget::Store);
+    let retry = StoreRetry::new(STORE_RETRY_LIMIT, ctx.cancel.clone(), on_change);
     let (sandboxes, bucket) = (&inner.settings.sandbox, &inner.bucket.with_retry(retry));
     let finder = TargetFinder {
         operation,
@@ -526,14 +528,25 @@ fn with_retry_policy(host: &Host, ctx: &snapdeck_ops::Context) -> Host {
     host.with_retry_policy(RetryPolicy::new(
         timeout,
         ctx.cancel.clone(),
-        retry_log(ctx),
+        report_wait(ctx, WaitTarget::Host),
     ))
 }
 
-/// Returns a callback that logs on the job when a wait for a host or the store begins and ends.
-fn retry_log(ctx: &snapdeck_ops::Context) -> Arc<dyn Fn(bool, String) + Send + Sync> {
-    let log = ctx.log.clone();
-    Arc::new(move |is_warning, text| log(is_warning, text))
+/// Returns a callback that shows on the job, in its progress and in its log, that it waits for `target`.
+fn report_wait(
+    ctx: &snapdeck_ops::Context,
+    target: WaitTarget,
+) -> Arc<dyn Fn(WaitChange) + Send + Sync> {
+    let (log, progress) = (ctx.log.clone(), ctx.progress.clone());
+    Arc::new(move |change| {
+        progress.set_wait(target, &change);
+        match change {
+            WaitChange::Started { text, .. } => log(true, text),
+            WaitChange::Ended { text } => log(false, text),
+            // The error of the job says so.
+            WaitChange::GivenUp => {}
+        }
+    })
 }
 
 /// Returns whether a job was stopped and stays in the journal, to be resumed by the next process.

@@ -57,7 +57,7 @@ pub use copies::ImageLocation;
 pub use doctor::check_settings;
 pub use history::{HistoryEntry, JobResult};
 pub use inventory_cache::CachedInventory;
-pub use prune::PruneRequest;
+pub use prune::{Partials, PruneRequest};
 pub use screens::{Screen, ScreenKey, Screens};
 pub use state::Engine;
 pub use view::{

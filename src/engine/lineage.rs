@@ -30,7 +30,15 @@ impl Engine {
             .collect();
         let mut reads = stream::iter(reads).buffer_unordered(MAX_MANIFEST_READS);
         while let Some(manifest) = reads.next().await {
-            manifests.extend(manifest.map(|manifest| (manifest.name.clone(), manifest)));
+            match manifest {
+                Ok(manifest) => {
+                    manifests.extend(manifest.map(|manifest| (manifest.name.clone(), manifest)));
+                }
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    unread += 1;
+                }
+            }
         }
         let reachable = view.hosts.iter().filter(|host| host.link == Link::Up);
         for host_view in reachable {
@@ -119,6 +127,13 @@ impl Engine {
                 .iter()
                 .map(|snapshot| (snapshot.name.clone(), valid_size(snapshot)))
                 .collect();
+            let unread_count = snapshots.len().saturating_sub(MAX_HOST_MANIFESTS);
+            if unread_count > 0 {
+                index.unread.push(format!(
+                    "{unread_count} of the snapshots on host {}: there are more than {MAX_HOST_MANIFESTS}",
+                    host.name()
+                ));
+            }
             let mut reads = read_snapshot_manifests(inner, host, snapshots.iter());
             while let Some(manifest) = reads.next().await {
                 index.host_manifests.extend(manifest?);
@@ -190,15 +205,19 @@ async fn read_bucket_manifests(
         let object = match inner.bucket.head(&name).await {
             Ok(object) => object,
             Err(error) => {
-                tracing::debug!("{error}");
+                index.unread.push(error.to_string());
                 break;
             }
         };
         if let Some(object) = object {
             index.bucket_objects.insert(name.clone());
-            let manifest = object_manifest(inner, &object).await;
-            let manifest = manifest.map(|manifest| (name.clone(), manifest));
-            index.bucket_manifests.extend(manifest);
+            match object_manifest(inner, &object).await {
+                Ok(manifest) => {
+                    let manifest = manifest.map(|manifest| (name.clone(), manifest));
+                    index.bucket_manifests.extend(manifest);
+                }
+                Err(error) => index.unread.push(error.to_string()),
+            }
             if object.name == *subject_name {
                 subject = Some(object);
             }
@@ -215,16 +234,14 @@ async fn read_bucket_manifests(
     subject
 }
 
-async fn object_manifest(inner: &Inner, object: &Object) -> Option<Arc<Manifest>> {
+async fn object_manifest(inner: &Inner, object: &Object) -> Result<Option<Arc<Manifest>>> {
     let fingerprint = object.etag.clone().unwrap_or_default();
     let cached = inner.manifests().get(None, &object.name, &fingerprint);
     if let Some(cached) = cached {
-        return cached;
+        return Ok(cached);
     }
-    let read = inner.bucket.manifest(object).await;
-    let read = read.inspect_err(|error| tracing::debug!("{error}")).ok()?;
-    let read = read.map(Arc::new);
+    let read = inner.bucket.manifest(object).await?.map(Arc::new);
     let mut manifests = inner.manifests();
     manifests.insert(None, &object.name, fingerprint, read.clone());
-    read
+    Ok(read)
 }

@@ -28,6 +28,20 @@ pub struct PruneRequest {
     pub include_leftovers: bool,
     /// Whether to remove also those that another installation of snapdeck has created.
     pub include_foreign: bool,
+    /// Partial files of pulls to remove on the hosts, whatever their age.
+    pub partials: Partials,
+}
+
+/// A selection of partial files of pulls.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Partials {
+    /// Only those that are leftovers.
+    #[default]
+    None,
+    /// Those of one snapshot.
+    Of(SnapshotName),
+    /// All.
+    All,
 }
 
 type HostScan = (HostName, Result<HostInventory>);
@@ -46,7 +60,7 @@ impl Engine {
         if request.rule != PruneRule::default() {
             self.find_snapshots(request, &mut plan).await?;
         }
-        if request.include_leftovers {
+        if request.include_leftovers || request.partials != Partials::None {
             self.find_leftovers(request, &mut plan).await?;
         }
         Ok(plan)
@@ -220,9 +234,25 @@ impl Engine {
     async fn find_leftovers(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {
         let mut all = Vec::new();
         for host in &request.hosts {
-            all.extend(self.host(host)?.leftovers().list().await?);
+            let leftovers = self.host(host)?.leftovers();
+            let partials = match &request.partials {
+                Partials::None => Vec::new(),
+                Partials::Of(name) => leftovers.list_partials(Some(name)).await?,
+                Partials::All => leftovers.list_partials(None).await?,
+            };
+            if request.include_leftovers {
+                let paths: BTreeSet<&str> = partials.iter().map(|one| &*one.path).collect();
+                let others = leftovers.list().await?.into_iter();
+                all.extend(others.filter(|one| !paths.contains(&*one.path)));
+            }
+            all.extend(partials);
         }
-        if request.include_bucket {
+        // Hosts may share a directory.
+        let mut seen = BTreeSet::new();
+        all.retain(|one: &Leftover| {
+            one.mark_id.is_empty() || seen.insert((one.path.clone(), one.mark_id.clone()))
+        });
+        if request.include_bucket && request.include_leftovers {
             match self.inner.bucket.leftovers().await? {
                 Some(uploads) => all.extend(uploads.into_iter().filter(|upload| {
                     let name = upload.name.as_ref();

@@ -6,8 +6,8 @@ use super::inventory;
 use super::state::Engine;
 use snapdeck_host::HostInventory;
 use snapdeck_model::{
-    Error, ForeignDomain, HostName, Kind, Object, PushPlan, Result, Sandbox, SandboxId, Snapshot,
-    SnapshotName, escape_json, escape_unprintable_lines,
+    Error, ForeignDomain, HostName, Kind, Object, PartialPull, PushPlan, Result, Sandbox,
+    SandboxId, Snapshot, SnapshotName, escape_json, escape_unprintable_lines,
 };
 use snapdeck_ops::SnapshotRequest;
 
@@ -109,6 +109,14 @@ impl Engine {
     /// As [`Engine::sandboxes`].
     pub async fn snapshots(&self, host: &HostName) -> Result<Vec<Snapshot>> {
         Ok(self.scan(host).await?.snapshots)
+    }
+
+    /// Returns the partial files of pulls on a host, those of running pulls included.
+    ///
+    /// # Errors
+    /// As [`Engine::sandboxes`].
+    pub async fn partial_pulls(&self, host: &HostName) -> Result<Vec<PartialPull>> {
+        Ok(self.scan(host).await?.partials)
     }
 
     /// Returns a snapshot of a host; `None` if it has none of that name.

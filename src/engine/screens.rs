@@ -253,6 +253,7 @@ mod tests {
             sandboxes: states.iter().map(sandbox).collect(),
             snapshots: Arc::default(),
             locks: Arc::default(),
+            partials: Arc::default(),
             running_method: None,
         };
         View {

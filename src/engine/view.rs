@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::wording::operation_title;
 use snapdeck_model::{
     Error, Guest, GuestAccess, GuestMemory, HealthReport, HostLock, HostName, Method, Object,
-    Operation, Outcome, Picture, Progress, ProgressCell, Sandbox, SandboxId, Snapshot,
+    Operation, Outcome, PartialPull, Picture, Progress, ProgressCell, Sandbox, SandboxId, Snapshot,
     SnapshotName,
 };
 
@@ -71,6 +71,8 @@ pub struct HostView {
     pub snapshots: Arc<[Snapshot]>,
     /// Locks of the jobs of other snapdeck processes at the last scan.
     pub locks: Arc<[HostLock]>,
+    /// Partial files of pulls at the last scan, by name.
+    pub partials: Arc<[PartialPull]>,
     /// Method to read the disk of a running sandbox, as far as known.
     pub running_method: Option<Method>,
 }

@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use super::quote::quote_words;
+
 /// The address of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
@@ -39,6 +41,50 @@ impl SshAddress {
             Some(socket) => format!("{driver}://{path}?socket={socket}"),
             None => format!("{driver}://{path}"),
         }
+    }
+
+    /// Returns the command line by which an operator reaches the host: with the user, port, key and known hosts of the
+    /// URI. `program` is `ssh`, or one with the same options.
+    pub(crate) fn command(&self, program: &str) -> String {
+        let port = self.port.map(|port| port.to_string());
+        let known_hosts = self.known_hosts.as_ref().map(|file| {
+            // The option is a list, separated by spaces.
+            match file.contains(char::is_whitespace) {
+                true => format!("UserKnownHostsFile=\"{file}\""),
+                false => format!("UserKnownHostsFile={file}"),
+            }
+        });
+        let login = match &self.user {
+            Some(user) => format!("{user}@{}", self.host),
+            None => self.host.clone(),
+        };
+        let options = [
+            ("-p", port.as_deref()),
+            ("-i", self.keyfile.as_deref()),
+            ("-o", known_hosts.as_deref()),
+        ];
+        let options = options
+            .into_iter()
+            .filter_map(|(option, value)| Some([option, value?]));
+        let words = [program].into_iter().chain(options.flatten());
+        quote_words(words.chain([&*login]))
+    }
+
+    /// Returns the command line that removes the known host key of the host.
+    pub(crate) fn command_to_forget_host_key(&self) -> String {
+        // As in a file of known hosts (sshd(8)).
+        let name = match self.port {
+            Some(port) if port != 22 => format!("[{}]:{port}", self.host),
+            _ => self.host.clone(),
+        };
+        let file = self.known_hosts.as_deref().map(|file| ["-f", file]);
+        let words = ["ssh-keygen", "-R", &name].into_iter();
+        quote_words(words.chain(file.into_iter().flatten()))
+    }
+
+    /// Returns the command line that adds the key to the agent.
+    pub(crate) fn command_to_add_key(&self) -> String {
+        quote_words(["ssh-add"].into_iter().chain(self.keyfile.as_deref()))
     }
 }
 
@@ -165,6 +211,25 @@ mod tests {
         ] {
             assert!(parse(uri).is_err(), "{uri}");
         }
+    }
+
+    #[test]
+    fn command_lines_for_operators_have_user_port_and_key() {
+        let plain = ssh("qemu+ssh://root@alpha/system");
+        assert_eq!(plain.command("ssh"), "ssh root@alpha");
+        assert_eq!(plain.command_to_add_key(), "ssh-add");
+        let forget = plain.command_to_forget_host_key();
+        assert_eq!(forget, "ssh-keygen -R alpha");
+
+        let uri = "qemu+ssh://op@10.0.0.7:2222/system?keyfile=/k%20y&known_hosts=/h";
+        let address = ssh(uri);
+        assert_eq!(
+            address.command("ssh-copy-id"),
+            "ssh-copy-id -p 2222 -i '/k y' -o 'UserKnownHostsFile=/h' op@10.0.0.7"
+        );
+        assert_eq!(address.command_to_add_key(), "ssh-add '/k y'");
+        let forget = address.command_to_forget_host_key();
+        assert_eq!(forget, "ssh-keygen -R '[10.0.0.7]:2222' -f /h");
     }
 
     #[test]

@@ -61,6 +61,22 @@ impl Leftovers<'_> {
             &*settings.owner,
         ];
         let output = self.run_script("list_leftovers", &dirs).await?;
+        Ok(self.parse(&output, false))
+    }
+
+    /// Returns the directories of all pulls of a snapshot, or of all snapshots, those in use and of any age included.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub async fn list_partials(self, snapshot: Option<&SnapshotName>) -> Result<Vec<Leftover>> {
+        let dir = &*self.host.settings.snapshots_dir;
+        let output = self.run_script("list_partials", &[dir]).await?;
+        let mut partials = self.parse(&output, true);
+        partials.retain(|partial| snapshot.is_none() || partial.name.as_ref() == snapshot);
+        Ok(partials)
+    }
+
+    fn parse(self, output: &Output, is_recent: bool) -> Vec<Leftover> {
         let mut fields = output.stdout.split(|byte| *byte == 0);
         let mut leftovers = Vec::new();
         while let [
@@ -108,24 +124,29 @@ impl Leftovers<'_> {
                 size_bytes: number(bytes).unwrap_or(0),
                 modified: modified.and_then(|seconds| Timestamp::from_second(seconds).ok()),
                 is_own: records.contains(self.host.location(), &path, &mark_id),
+                is_recent,
                 creator,
                 mark_id,
                 file_id: text(file_id).unwrap_or_default(),
                 path,
             });
         }
-        Ok(leftovers)
+        leftovers
     }
 
     /// Removes a leftover and returns whether it did: one that is in use again, or is another one now, stays.
     ///
     /// # Errors
-    /// `Conflict` if another process has locked the snapshot or the sandbox; an I/O error; `Unreachable`.
+    /// `Conflict` if another process has locked the snapshot or the sandbox, or uses a recent leftover; an I/O error;
+    /// `Unreachable`.
     pub async fn remove(self, leftover: &Leftover) -> Result<bool> {
         let settings = &self.host.settings;
         let (dir, verb) = match leftover.kind {
             LeftoverKind::Partial if leftover.path.ends_with(PARTIAL_FILE_SUFFIX) => {
                 (&settings.snapshots_dir, "remove_leftover_partial")
+            }
+            LeftoverKind::Partial if leftover.is_recent => {
+                (&settings.snapshots_dir, "remove_partial")
             }
             LeftoverKind::Partial => (&settings.snapshots_dir, "remove_leftover_directory"),
             LeftoverKind::Directory => (&settings.temp_dir, "remove_leftover_directory"),
@@ -177,6 +198,15 @@ impl Leftovers<'_> {
             let location = self.host.location();
             let records = &self.host.records;
             records.remove(location, &leftover.path, &leftover.mark_id);
+        } else if leftover.is_recent {
+            let summary = format!(
+                "cannot remove {} on host {}",
+                leftover.path,
+                self.host.name()
+            );
+            return Err(Error::new(Kind::Conflict, summary)
+                .with_cause("it is in use, or was replaced since it was listed")
+                .hint("wait for the pull, or cancel it"));
         }
         Ok(was_removed)
     }

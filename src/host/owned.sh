@@ -129,6 +129,16 @@ remove)
   remove_entered "$1"
   ;;
 
+# list_partials SNAPSHOTS_DIR: the directories of pulls, those in use included, of any age.
+list_partials)
+  for dir in "$1"/.*.pull; do
+    (
+      enter "$dir" && is_file "./$mark" || exit 0
+      print_leftover pull "$(head -c 1001 -- "./$mark" | tr -d '\0')" "$dir"
+    )
+  done
+  ;;
+
 # list_leftovers SNAPSHOTS_DIR TEMP_DIR SANDBOXES_DIR OWNER
 list_leftovers)
   owner=$4
@@ -165,6 +175,12 @@ remove_leftover_partial)
 # remove_leftover_directory DIR ID IDENTITY: prints "removed" if it is still that leftover.
 remove_leftover_directory)
   enter "$1" && [ "$(identity .)" = "$3" ] && has_mark_id "$2" && is_old . && ! is_entered_in_use || exit 0
+  remove_entered "$1" && echo removed
+  ;;
+
+# remove_partial DIR ID IDENTITY: the same, of any age.
+remove_partial)
+  enter "$1" && [ "$(identity .)" = "$3" ] && has_mark_id "$2" && ! is_entered_in_use || exit 0
   remove_entered "$1" && echo removed
   ;;
 esac

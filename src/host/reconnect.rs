@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use snapdeck_model::{Error, Kind, Result};
+use jiff::Timestamp;
+use snapdeck_model::{Error, Kind, Result, WaitChange};
 
 /// Minimum and maximum delay between two attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
@@ -20,7 +21,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 pub struct RetryPolicy {
     limit: Duration,
     cancel: CancellationToken,
-    on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
+    on_change: Arc<dyn Fn(WaitChange) + Send + Sync>,
     has_connected: Arc<AtomicBool>,
     /// Whether any call waits. Many calls may wait for one host; it is reported once.
     is_waiting: Arc<AtomicBool>,
@@ -29,12 +30,12 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns a policy that retries for at most `limit`, until cancelled. `on_change` gets `true` and the cause when
-    /// waiting begins, `false` when the host answers again.
+    /// Returns a policy that retries for at most `limit`, until cancelled. `on_change` is called when
+    /// waiting begins and when it ends.
     pub fn new(
         limit: Duration,
         cancel: CancellationToken,
-        on_change: Arc<dyn Fn(bool, String) + Send + Sync>,
+        on_change: Arc<dyn Fn(WaitChange) + Send + Sync>,
     ) -> Self {
         Self {
             limit,
@@ -48,11 +49,7 @@ impl RetryPolicy {
 
     /// Returns a policy without retries.
     pub fn no_retry() -> Self {
-        Self::new(
-            Duration::ZERO,
-            CancellationToken::new(),
-            Arc::new(|_, _| {}),
-        )
+        Self::new(Duration::ZERO, CancellationToken::new(), Arc::new(|_| {}))
     }
 
     /// Returns whether the job is cancelled.
@@ -94,7 +91,8 @@ impl RetryPolicy {
         self.has_connected.store(true, Relaxed);
         self.is_exhausted.store(false, Relaxed);
         if self.is_waiting.swap(false, Relaxed) {
-            (self.on_change)(false, "the host is reachable again".into());
+            let text = "the host is reachable again".into();
+            (self.on_change)(WaitChange::Ended { text });
         }
     }
 }
@@ -133,13 +131,19 @@ impl Retry<'_> {
         }
         let started_at = *self.started_at.get_or_insert_with(|| {
             if !is_waiting.swap(true, Relaxed) {
-                let (cause, limit) = (error.message(), limit.as_secs());
-                on_change(true, format!("{cause}; retrying for up to {limit} s"));
+                let (cause, seconds) = (error.message(), limit.as_secs());
+                let now = Timestamp::now();
+                on_change(WaitChange::Started {
+                    text: format!("{cause}; retrying for up to {seconds} s"),
+                    until: now.checked_add(*limit).unwrap_or(now),
+                });
             }
             Instant::now()
         });
         if started_at.elapsed() >= *limit {
-            is_exhausted.store(true, Relaxed);
+            if !is_exhausted.swap(true, Relaxed) {
+                on_change(WaitChange::GivenUp);
+            }
             return Err(error);
         }
         tokio::select! {
@@ -153,12 +157,40 @@ impl Retry<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::sync::Mutex;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_wait_is_reported_with_its_end_and_given_up_at_the_limit() {
+        let limit = Duration::from_millis(100);
+        let changes: Arc<Mutex<Vec<WaitChange>>> = Arc::default();
+        let reported = changes.clone();
+        let report = move |change| reported.lock().unwrap().push(change);
+        let policy = RetryPolicy::new(limit, CancellationToken::new(), Arc::new(report));
+        let began = Timestamp::now();
+        policy.mark_reachable();
+        let lost = || async { Err::<(), _>(Error::new(Kind::Unreachable, "lost").retryable()) };
+        policy.call(lost).await.unwrap_err();
+        policy.mark_reachable();
+        let changes = changes.lock().unwrap();
+        let [
+            WaitChange::Started { text, until },
+            WaitChange::GivenUp,
+            WaitChange::Ended { .. },
+        ] = &changes[..]
+        else {
+            panic!("{changes:?}");
+        };
+        assert!(text.starts_with("lost; retrying"), "{text}");
+        assert!(*until > began && *until < Timestamp::now());
+    }
 
     #[tokio::test]
     async fn later_calls_do_not_wait_for_the_limit_until_the_host_is_reachable() {
         let limit = Duration::from_millis(100);
-        let policy = RetryPolicy::new(limit, CancellationToken::new(), Arc::new(|_, _| {}));
+        let policy = RetryPolicy::new(limit, CancellationToken::new(), Arc::new(|_| {}));
         policy.mark_reachable();
         let lost = || async { Err::<(), _>(Error::new(Kind::Unreachable, "lost").retryable()) };
         for (waits, reachable) in [(true, false), (false, true), (true, false)] {

@@ -415,28 +415,28 @@ fn explain(summary: String, address: &SshAddress, error: &LoginError) -> Error {
         LoginError::Refused(message) => message.clone(),
         LoginError::NotStarted(error) => error.to_string(),
     };
-    let login = match &address.user {
-        Some(user) => format!("{user}@{}", address.host),
-        None => address.host.clone(),
-    };
     let has = |text: &str| message.contains(text);
     let failed = Error::new(Kind::Unreachable, summary);
     if has("IDENTIFICATION HAS CHANGED") {
         return failed
             .with_cause("its host key differs from the known one")
             .hint(format!(
-                "possible man-in-the-middle; if the host was reinstalled: `ssh-keygen -R {}`, then `ssh {login}` once",
-                address.host
+                "possible man-in-the-middle; if the host was reinstalled: `{}`, then `{}` once",
+                address.command_to_forget_host_key(),
+                address.command("ssh")
             ));
     }
     if has("Host key verification failed") {
         return failed.with_cause("its host key is not known").hint(format!(
-            "log in once with `ssh {login}` and compare the key"
+            "log in once with `{}` and compare the key",
+            address.command("ssh")
         ));
     }
     if has("Permission denied") || has("Too many authentication failures") {
         return failed.with_cause(&message).hint(format!(
-            "the server rejected all keys: run `ssh-copy-id {login}`; a key with a passphrase needs `ssh-add`"
+            "the server rejected all keys: run `{}`; a key with a passphrase needs `{}`",
+            address.command("ssh-copy-id"),
+            address.command_to_add_key()
         ));
     }
     if has("Could not resolve") {

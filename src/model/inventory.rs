@@ -233,6 +233,19 @@ impl Snapshot {
     }
 }
 
+/// An interrupted or running pull of a host: a file that is not a snapshot yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PartialPull {
+    /// The snapshot that is to be pulled.
+    pub name: SnapshotName,
+    /// Bytes allocated on the host's disk.
+    pub allocated_bytes: u64,
+    /// Time of the last write.
+    pub modified: Option<Timestamp>,
+}
+
 /// An object: a snapshot in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -34,7 +34,7 @@ pub use host_load::HostLoad;
 pub use host_lock::{HostLock, LockedResource};
 pub use identity::{DiskIdentity, FileStamp, ImageIdentity, SandboxIdentity};
 pub use inventory::{
-    BackingFormat, ChainLink, Compression, ForeignDomain, ImageFacts, Object, Sandbox,
+    BackingFormat, ChainLink, Compression, ForeignDomain, ImageFacts, Object, PartialPull, Sandbox,
     SandboxState, Snapshot,
 };
 pub use lineage::{
@@ -46,7 +46,7 @@ pub use name_proposal::propose_snapshot_name;
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};
 pub use parts::{ExpectedVariables, SnapshotParts};
-pub use progress::{Phase, Progress, ProgressCell};
+pub use progress::{Phase, Progress, ProgressCell, Wait, WaitChange, WaitTarget};
 pub use retention::{
     Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, family_name,
     find_matching, find_removable,

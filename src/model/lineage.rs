@@ -24,6 +24,8 @@ pub struct LineageIndex {
     pub host_manifests: Manifests,
     /// Manifests of objects.
     pub bucket_manifests: Manifests,
+    /// Manifests and objects that could not be read, with the reason.
+    pub unread: Vec<String>,
 }
 
 /// A parent of a snapshot.
@@ -105,6 +107,8 @@ pub struct Lineage {
     pub shared_with_parent_bytes: Option<u64>,
     /// Bytes shared with known snapshots, most first.
     pub shares: Vec<SharedBytes>,
+    /// Manifests and objects that could not be read, with the reason: relatives may be missing.
+    pub unread: Vec<String>,
     /// Cost of a pull to the host; `None` without an object.
     #[serde(skip)]
     pub pull_cost: Option<PullCost>,
@@ -199,6 +203,7 @@ impl LineageIndex {
                 .map(|(own, parent)| shared_bytes(own, parent)),
             parents,
             shares,
+            unread: self.unread.clone(),
             pull_cost: object_bytes.map(|bytes| match is_on_host {
                 true => PullCost::default(),
                 false => self.pull_cost(name, bytes),
@@ -316,6 +321,7 @@ mod tests {
                 manifest("app-2", Some("app"), &[1, 7, 2, 6, 5]),
             ]
             .into(),
+            unread: Vec::new(),
         }
     }
 

@@ -1,6 +1,10 @@
 //! Progress of a job: a small `Copy` struct, written by the worker and sampled by front ends.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
+
+use jiff::Timestamp;
+
+use crate::names::HostName;
 
 /// Phase of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +92,59 @@ pub struct Progress {
     pub done_bytes: u64,
     /// Total bytes; 0: unknown.
     pub total_bytes: u64,
+    /// Bytes of `done_bytes` that were not transferred: an earlier job has written them, or they are shared with another
+    /// file. They count neither into the rate nor into the remaining time.
+    pub reused_bytes: u64,
+    /// Set while the job waits for its host or the store; it transfers nothing then.
+    pub wait: Option<Wait>,
+}
+
+/// Target of a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitTarget {
+    /// The host of the job, which is unreachable.
+    Host,
+    /// The store, which is unreachable or overloaded.
+    Store,
+}
+
+/// A wait for something that does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// The host or the store.
+    pub target: WaitTarget,
+    /// When the job gives up.
+    pub until: Timestamp,
+}
+
+impl Wait {
+    /// Returns what a job of `host` waits for: `waiting for host alpha`.
+    pub fn label(&self, host: Option<&HostName>) -> String {
+        match (self.target, host) {
+            (WaitTarget::Host, Some(host)) => format!("waiting for host {host}"),
+            (WaitTarget::Host, None) => "waiting for the host".to_owned(),
+            (WaitTarget::Store, _) => "waiting for the store".to_owned(),
+        }
+    }
+}
+
+/// A change of the wait of a job for its host or the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitChange {
+    /// It begins.
+    Started {
+        /// Cause and limit, for the log of the job.
+        text: String,
+        /// When the job gives up.
+        until: Timestamp,
+    },
+    /// The target answers again.
+    Ended {
+        /// Line for the log of the job.
+        text: String,
+    },
+    /// The limit is reached.
+    GivenUp,
 }
 
 impl Progress {
@@ -102,6 +159,11 @@ impl Progress {
         let percent = u128::from(self.done_bytes) * 100 / u128::from(self.total_bytes);
         Some(percent.min(99) as u8)
     }
+
+    /// Returns the bytes that were transferred in this phase.
+    pub fn transferred_bytes(&self) -> u64 {
+        self.done_bytes.saturating_sub(self.reused_bytes)
+    }
 }
 
 /// Progress as written by a worker: plain atomics, so that a hot loop never blocks and wakes no reader.
@@ -110,6 +172,11 @@ pub struct ProgressCell {
     phase: AtomicU8,
     done: AtomicU64,
     total: AtomicU64,
+    reused: AtomicU64,
+    /// Unix times in seconds; 0: no wait.
+    host_wait: AtomicI64,
+    store_wait: AtomicI64,
+    was_host_lost: AtomicBool,
 }
 
 impl Default for ProgressCell {
@@ -118,6 +185,10 @@ impl Default for ProgressCell {
             phase: AtomicU8::new(Phase::Queued as u8),
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
+            reused: AtomicU64::new(0),
+            host_wait: AtomicI64::new(0),
+            store_wait: AtomicI64::new(0),
+            was_host_lost: AtomicBool::new(false),
         }
     }
 }
@@ -125,7 +196,13 @@ impl Default for ProgressCell {
 impl ProgressCell {
     /// Enters `phase` with `total_bytes` to do (0: unknown).
     pub fn enter(&self, phase: Phase, total_bytes: u64) {
-        self.done.store(0, Relaxed);
+        self.resume(phase, total_bytes, 0);
+    }
+
+    /// Enters `phase` with `total_bytes` to do, of which `reused_bytes` need no transfer.
+    pub fn resume(&self, phase: Phase, total_bytes: u64, reused_bytes: u64) {
+        self.done.store(reused_bytes, Relaxed);
+        self.reused.store(reused_bytes, Relaxed);
         self.total.store(total_bytes, Relaxed);
         self.phase.store(phase as u8, Relaxed);
     }
@@ -145,12 +222,48 @@ impl ProgressCell {
         self.done.store(bytes, Relaxed);
     }
 
+    /// Records a change of the wait for `target`.
+    pub fn set_wait(&self, target: WaitTarget, change: &WaitChange) {
+        let seconds = match change {
+            WaitChange::Started { until, .. } => until.as_second().max(1),
+            WaitChange::Ended { .. } | WaitChange::GivenUp => 0,
+        };
+        match target {
+            WaitTarget::Host => {
+                if seconds > 0 {
+                    self.was_host_lost.store(true, Relaxed);
+                }
+                self.host_wait.store(seconds, Relaxed);
+            }
+            WaitTarget::Store => self.store_wait.store(seconds, Relaxed),
+        }
+    }
+
+    /// Returns whether the job has waited for its host.
+    pub fn was_host_lost(&self) -> bool {
+        self.was_host_lost.load(Relaxed)
+    }
+
+    fn wait(&self) -> Option<Wait> {
+        let waits = [
+            (WaitTarget::Host, &self.host_wait),
+            (WaitTarget::Store, &self.store_wait),
+        ];
+        waits.into_iter().find_map(|(target, seconds)| {
+            let seconds = Some(seconds.load(Relaxed)).filter(|seconds| *seconds > 0)?;
+            let until = Timestamp::from_second(seconds).ok()?;
+            Some(Wait { target, until })
+        })
+    }
+
     /// Returns the current progress.
     pub fn sample(&self) -> Progress {
         Progress {
             phase: Phase::ALL[usize::from(self.phase.load(Relaxed)).min(Phase::ALL.len() - 1)],
             done_bytes: self.done.load(Relaxed),
             total_bytes: self.total.load(Relaxed),
+            reused_bytes: self.reused.load(Relaxed),
+            wait: self.wait(),
         }
     }
 }
@@ -168,6 +281,31 @@ mod tests {
         assert_eq!(cell.sample().percent(), Some(99));
         cell.enter(Phase::Finished, 0);
         assert_eq!(cell.sample().percent(), Some(100));
+    }
+
+    #[test]
+    fn a_wait_is_shown_until_it_ends_and_reused_bytes_are_not_transferred() {
+        let cell = ProgressCell::default();
+        cell.resume(Phase::Downloading, 100, 40);
+        cell.set_done(55);
+        assert_eq!(cell.sample().done_bytes, 55);
+        assert_eq!(cell.sample().transferred_bytes(), 15);
+        assert_eq!((cell.sample().wait, cell.was_host_lost()), (None, false));
+        let until = Timestamp::from_second(1_800_000_000).unwrap_or_default();
+        let started = WaitChange::Started {
+            text: "lost".into(),
+            until,
+        };
+        for target in [WaitTarget::Store, WaitTarget::Host] {
+            cell.set_wait(target, &started);
+            assert_eq!(cell.sample().wait, Some(Wait { target, until }));
+        }
+        cell.enter(Phase::CleaningUp, 0);
+        assert!(cell.sample().wait.is_some());
+        cell.set_wait(WaitTarget::Store, &WaitChange::GivenUp);
+        let ended = WaitChange::Ended { text: "up".into() };
+        cell.set_wait(WaitTarget::Host, &ended);
+        assert_eq!((cell.sample().wait, cell.was_host_lost()), (None, true));
     }
 
     #[test]

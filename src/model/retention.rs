@@ -223,6 +223,8 @@ pub struct Leftover {
     pub modified: Option<Timestamp>,
     /// Whether this installation's records prove that it created it.
     pub is_own: bool,
+    /// Whether it may have been modified within a day: such a one is removed only if it is asked for by its name.
+    pub is_recent: bool,
     /// User, machine and process that created it, or the store's name for the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub creator: Option<String>,

@@ -125,11 +125,13 @@ pub(crate) async fn run_transfer(
 ) -> Result<(), TransferError> {
     let (bucket, source, ctx) = (job.bucket, job.source, job.ctx);
     let total_bytes = source.object.size_bytes;
-    ctx.progress.enter(Phase::Downloading, total_bytes);
     for (block, digest) in plan.present {
         progress.record(block, digest);
         progress.resumed_bytes += source.block_bytes(block);
     }
+    let resumed_bytes = progress.resumed_bytes;
+    ctx.progress
+        .resume(Phase::Downloading, total_bytes, resumed_bytes);
     let mut transfer = Transfer {
         source,
         writer,
@@ -173,6 +175,10 @@ pub(crate) async fn run_transfer(
         }
         let size = format_size(missing.bytes(), BINARY);
         match is_complete {
+            // A host that is cut off is not slow.
+            false if ctx.progress.was_host_lost() => ctx.warn(format!(
+                "the shared download went on while this host was unreachable: downloading {size} again for it alone"
+            )),
             false => ctx.warn(format!(
                 "this host was too slow for the shared download: downloading {size} again for it alone"
             )),
@@ -234,6 +240,10 @@ impl Transfer<'_> {
             for block in shared {
                 self.on_block_copied(block, BlockState::Trusted);
             }
+            let shared_bytes = self.progress.done_bytes();
+            self.ctx
+                .progress
+                .resume(Phase::Downloading, total_bytes, shared_bytes);
         }
         Ok(copies)
     }
@@ -360,7 +370,6 @@ impl Transfer<'_> {
         let total_bytes = self.source.object.size_bytes;
         let blocks = BlockSet::from_predicate(total_bytes, |block| shared.contains(&block));
         let digests = hash_written_blocks(self.writer, &blocks, self.ctx).await?;
-        self.ctx.progress.enter(Phase::Downloading, total_bytes);
         let mut records = Vec::new();
         for block in shared {
             match digests.get(&block) {
@@ -373,6 +382,10 @@ impl Transfer<'_> {
                 }
             }
         }
+        let done_bytes = self.progress.done_bytes();
+        self.ctx
+            .progress
+            .resume(Phase::Downloading, total_bytes, done_bytes);
         for recorded in join_all(records).await {
             if let Err(error) = recorded {
                 tracing::debug!("{error}");

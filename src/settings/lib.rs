@@ -353,12 +353,16 @@ fn build_host(host: &HostTable) -> Result<HostSettings> {
     for (key, other) in [
         ("sandboxes_dir", &host.sandboxes_dir),
         ("nvram_dir", &host.nvram_dir),
+        ("temp_dir", &host.temp_dir),
     ] {
         let dir: String = required(other)?;
         if Path::new(&dir) == Path::new(&snapshots) {
             let cause =
                 format!("{key} is also snapshots_dir: snapshots need a directory of their own");
-            let origin = other.as_ref().map(|setting| &setting.entry.origin);
+            // The one that was changed.
+            let origins = [other, &host.snapshots_dir].into_iter().flatten();
+            let mut origins = origins.map(|setting| &setting.entry.origin);
+            let origin = origins.find(|origin| !matches!(origin, Origin::Default));
             return Err(invalid_setting(origin.unwrap_or(&Origin::Default), cause));
         }
     }

@@ -47,9 +47,16 @@ macro_rules! text_types {
 }
 
 text_types! {
-    LibvirtUri, "a libvirt URI without a password, such as qemu:///system", |text| {
-        let (_, rest) = text.split_once("://")?;
-        let authority = rest.split('/').next().unwrap_or_default();
+    LibvirtUri, "the URI of a local libvirt, or of one over SSH, without a password: qemu:///system, qemu+ssh://USER@HOST/system", |text| {
+        let (scheme, rest) = text.split_once("://")?;
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        // The other transports give no access to the files of the host.
+        let is_local = authority.is_empty();
+        match scheme.split_once('+').map(|(_, transport)| transport) {
+            None | Some("unix") if is_local => {}
+            Some("ssh") if !is_local => {}
+            _ => return None,
+        }
         // SSH does not use a password, and it would be shown.
         let has_password = authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
         keep_if(text, is_plain(text) && !has_password)
@@ -299,8 +306,9 @@ mod tests {
         );
         check::<BucketName>("daytona|arn:aws:s3:eu-west-1:1:accesspoint/x", "|a/b|a b");
         check::<LibvirtUri>(
-            "qemu:///system|qemu+ssh://root@h/system|test:///default",
-            "|qemu|qemu:///a b|qemu+ssh://root:pw@h/system",
+            "qemu:///system|qemu+unix:///system|qemu+ssh://root@h/system|test:///default|qemu:///embed?root=/x",
+            "|qemu|qemu:///a b|qemu+ssh://root:pw@h/system|qemu+tcp://h/system|qemu+tls://h/system|qemu://h/system|\
+             qemu+ssh:///system|qemu+tcp:///system",
         );
         check::<Keyword<Compression>>("none|zstd", "|zlib|ZSTD");
         let methods = "backup, copy, convert|convert";

@@ -283,7 +283,7 @@ async fn an_upload_is_cancelled_within_a_second_in_each_phase() {
             let (address, faults) = proxy(store.address()).await;
             let (progress, cancel) = (ProgressCell::default(), CancellationToken::new());
             let limit = Duration::from_secs(300);
-            let policy = StoreRetry::new(limit, cancel.clone(), Arc::new(|_, _| {}));
+            let policy = StoreRetry::new(limit, cancel.clone(), Arc::new(|_| {}));
             let bucket = store.bucket_at(address).await.with_retry(policy);
             // The request to begin is a POST, too.
             let (held, started) = (&faults, &std::sync::OnceLock::new());

@@ -170,3 +170,42 @@ fn a_disconnected_host_shows_its_error_and_the_other_host_finishes() {
     });
     assert_eq!(sha256(&beta.snapshot_path("app")), sha256(&image));
 }
+
+#[test]
+fn a_pull_to_a_disconnected_host_says_until_when_it_waits_and_resumes() {
+    let world = World::over_ssh(2);
+    world.configure("reconnect_secs = 120");
+    let (alpha, beta) = (&world.hosts[0], &world.hosts[1]);
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, IMAGE);
+    world.put(&image, "app");
+    let holding_proxy = HoldingProxy::start(&world, HALF);
+    let mut screen = fan_out(&world);
+    screen.wait_for("progress of both hosts", |text| {
+        let cells = cells(text, "app");
+        cells.len() == 3 && cells[1..].iter().all(|cell| cell.ends_with(" %"))
+    });
+    beta.link().cut(Fault::Closed);
+    holding_proxy.release();
+    screen.wait_for("alpha has it, beta waits", |text| {
+        let cells = cells(text, "app");
+        let waits = |cell: &String| cell.starts_with("◌ waits");
+        cells.get(1).is_some_and(|cell| cell == "● present") && cells.get(2).is_some_and(waits)
+    });
+    screen.press("J");
+    let text = screen.wait(&["waiting for host beta until"]);
+    let line = text
+        .lines()
+        .find(|line| line.contains("waiting for host beta"));
+    assert!(line.is_some_and(|line| !line.contains("/s")), "{text}");
+    beta.link().heal();
+    screen.press("m");
+    screen.wait_for("beta has it too", |text| {
+        cells(text, "app")
+            .get(2)
+            .is_some_and(|cell| cell == "● present")
+    });
+    for host in [alpha, beta] {
+        assert_eq!(sha256(&host.snapshot_path("app")), sha256(&image));
+    }
+}

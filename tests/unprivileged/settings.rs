@@ -300,6 +300,22 @@ fn errors_of_a_file_have_line_and_key() {
             "FILE line 4: owner in [[hosts]]: invalid value: string \"root\", expected USER:GROUP",
         ),
         (
+            "[[hosts]]\nname = \"a\"\nuri = \"qemu+tcp://alpha/system\"\n",
+            "FILE line 3: uri in [[hosts]]: invalid value: string \"qemu+tcp://alpha/system\", expected the URI of a local libvirt, or of one over SSH, without a password: qemu:///system, qemu+ssh://USER@HOST/system",
+        ),
+        (
+            "[[hosts]]\nname = \"a\"\nuri = \"qemu:///system\"\nsnapshots_dir = \"/s\"\nsandboxes_dir = \"/s/\"\n",
+            "FILE line 5: sandboxes_dir is also snapshots_dir: snapshots need a directory of their own",
+        ),
+        (
+            "[[hosts]]\nname = \"a\"\nuri = \"qemu:///system\"\nsnapshots_dir = \"/s\"\ntemp_dir = \"/s\"\n",
+            "FILE line 5: temp_dir is also snapshots_dir: snapshots need a directory of their own",
+        ),
+        (
+            "[[hosts]]\nname = \"a\"\nuri = \"qemu:///system\"\nsnapshots_dir = \"/var/lib/libvirt/qemu/nvram\"\n",
+            "FILE line 4: nvram_dir is also snapshots_dir: snapshots need a directory of their own",
+        ),
+        (
             "[sandbox]\ntemplate = \"/nowhere/own.xml\"\n",
             "FILE line 2: template in [sandbox]: /nowhere/own.xml: No such file or directory (os error 2)",
         ),

@@ -427,6 +427,7 @@ impl App {
             theme: &self.appearance.theme,
             now: Instant::now(),
             refusal: &|entry| perform::refusal(self, entry),
+            free_bytes: &|host| self.world.load(host)?.snapshots_free_bytes,
         })
     }
 

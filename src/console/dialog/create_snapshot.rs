@@ -175,6 +175,37 @@ impl CreateSnapshotDialog {
         format!("{pause} The snapshot is {consistency}.")
     }
 
+    /// Adds what is free on the host, and a warning if that may not be enough for what a snapshot of a running guest writes
+    /// there: the blocks that the guest overwrites, its overlay or the converted disk.
+    fn push_free_space(&self, content: &mut Content<'_>, context: &Context<'_>) {
+        let (view, theme) = (context.view, context.theme);
+        let Some(free) = (context.free_bytes)(&self.host) else {
+            return;
+        };
+        let free_text = format!("Free on {}: {}", self.host, size(free));
+        content.push_wrapped(&free_text, 0, theme.dim);
+        let sandbox = lookup::sandbox(view, &self.host, &self.sandbox);
+        let Some(sandbox) = sandbox.filter(|sandbox| !sandbox.state.is_quiescent()) else {
+            return;
+        };
+        let sizes = sandbox
+            .chain
+            .iter()
+            .map(|link| link.size_bytes.unwrap_or(0));
+        let method = lookup::host(view, &self.host).and_then(|host| host.running_method);
+        let needed = match method {
+            Some(Method::Backup | Method::Copy) | None => sizes.take(1).sum::<u64>(),
+            Some(_) => sizes.sum(),
+        };
+        if needed > free {
+            let text = format!(
+                "! The host may run out of space: the snapshot writes up to {} there.",
+                size(needed)
+            );
+            content.push_wrapped(&text, 0, theme.warn);
+        }
+    }
+
     fn describe_name(&self, content: &mut Content<'_>, view: &View) {
         let theme = content.theme;
         match (self.name(), self.existing_bytes) {
@@ -259,6 +290,7 @@ impl Dialog for CreateSnapshotDialog {
                     theme.warn,
                 );
             }
+            self.push_free_space(&mut content, context);
             content.push_blank();
         }
         self.form.push(&mut content, &CreateField::Name);

@@ -223,6 +223,8 @@ impl<F: Clone + PartialEq> Form<F> {
                 KeyCode::Char('k') if is_typed && self.move_focus(-1) => FormReply::Handled,
                 _ => FormReply::Ignored,
             },
+            // They scroll, as in a form without a text.
+            (Control::Number(_), KeyCode::Char('g' | 'G')) if is_typed => FormReply::Ignored,
             (Control::Number(_), KeyCode::Char(c)) if is_typed && !c.is_ascii_digit() => {
                 FormReply::Handled
             }

@@ -55,8 +55,17 @@ impl Dialog for JobDetails {
         match &job.state {
             JobState::Queued => content.push_wrapped("◌ queued", 0, theme.dim),
             JobState::Running => {
-                let phase = job.progress().phase.as_str();
-                content.push_wrapped(&format!("● {phase}"), 0, theme.good);
+                let progress = job.progress();
+                match progress.wait {
+                    Some(wait) => {
+                        let text = format::wait(wait, job.operation.host());
+                        content.push_wrapped(&format!("◌ {text}"), 0, theme.warn);
+                    }
+                    None => {
+                        let text = format!("● {}", progress.phase.as_str());
+                        content.push_wrapped(&text, 0, theme.good);
+                    }
+                }
             }
             JobState::Cancelling => {
                 content.push_wrapped("◐ cancelling: cleaning up", 0, theme.warn)
@@ -96,7 +105,7 @@ pub(crate) fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<
         } else {
             theme.text
         };
-        let mut time = line.time.strftime("%H:%M:%S ").to_string();
+        let mut time = format!("{} ", format::time_of_day(line.time));
         for text in format::wrap(&line.text, width.saturating_sub(10)) {
             let margin = std::mem::replace(&mut time, " ".repeat(9));
             let sign = if line.is_warning { "!" } else { " " };

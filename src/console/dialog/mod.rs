@@ -86,6 +86,8 @@ pub(crate) struct Context<'a> {
     pub now: Instant,
     /// Returns why an action is not possible now.
     pub refusal: &'a dyn Fn(&Entry) -> Option<String>,
+    /// Returns the free bytes of the file system of the snapshots on a host, if known.
+    pub free_bytes: &'a dyn Fn(&HostName) -> Option<u64>,
 }
 
 impl Context<'_> {

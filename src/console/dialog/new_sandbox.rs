@@ -286,6 +286,15 @@ impl Dialog for NewSandboxDialog {
         if let Err(reason) = self.host(view) {
             content.push_refusal(&reason);
         }
+        if let Some(free) = (context.free_bytes)(&self.host) {
+            let text = format!("Free on {}: {}", self.host, size(free));
+            content.push_wrapped(&text, 0, theme.dim);
+            let fetched = self.base(view).ok().and_then(|base| base.fetch_bytes);
+            if let Some(needed) = fetched.filter(|needed| *needed > free) {
+                let text = format!("! The pull needs {}.", size(needed));
+                content.push_wrapped(&text, 0, theme.warn);
+            }
+        }
         let operations = self.operations(view);
         if let Ok(operations) = &operations {
             let titles: Vec<String> = operations

@@ -11,7 +11,7 @@ use super::{Content, Context, Dialog, DialogAnswer, DialogQuery, DialogReply};
 use crate::command::Command;
 use crate::format::{self, count, size, timestamp};
 use crate::theme::Theme;
-use snapdeck_engine::{PruneRequest, leftover_label};
+use snapdeck_engine::{Partials, PruneRequest, leftover_label};
 use snapdeck_model::{Candidate, Error, HostName, Leftover, PrunePlan, PruneRule};
 
 const PLACE_WIDTH: usize = 10;
@@ -22,6 +22,7 @@ enum PruneField {
     Days,
     Unused,
     Leftovers,
+    Partials,
     Hosts,
     Bucket,
     /// Confirms the plan.
@@ -85,6 +86,11 @@ impl PruneDialog {
                 "also leftovers of interrupted jobs, older than a day",
                 Control::CheckBox(true),
             ),
+            (
+                PruneField::Partials,
+                "also partial pulls of any age (pulls then start again)",
+                Control::CheckBox(false),
+            ),
             (PruneField::Hosts, "on ", Control::choice(labels, 0)),
             (PruneField::Bucket, "", Control::CheckBox(false)),
         ]);
@@ -119,11 +125,16 @@ impl PruneDialog {
             include_bucket: self.form.is_checked(&PruneField::Bucket),
             include_leftovers: self.form.is_checked(&PruneField::Leftovers),
             include_foreign: false,
+            partials: match self.form.is_checked(&PruneField::Partials) {
+                true => Partials::All,
+                false => Partials::None,
+            },
         };
         if request.hosts.is_empty() && !request.include_bucket {
             return Err("no location is selected".to_owned());
         }
-        if request.rule == PruneRule::default() && !request.include_leftovers {
+        let has_files = request.include_leftovers || request.partials != Partials::None;
+        if request.rule == PruneRule::default() && !has_files {
             return Err("nothing to remove yet: set a condition".to_owned());
         }
         Ok(request)
@@ -153,6 +164,7 @@ impl PruneDialog {
         self.form.push(content, &PruneField::Unused);
         content.push_blank();
         self.form.push(content, &PruneField::Leftovers);
+        self.form.push(content, &PruneField::Partials);
         content.push_blank();
         self.form.push(content, &PruneField::Hosts);
         self.form.push(content, &PruneField::Bucket);

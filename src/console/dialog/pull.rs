@@ -177,6 +177,36 @@ impl PullDialog {
         }
     }
 
+    /// Adds what is free on the target hosts, and a warning for each on which the pulls may not fit.
+    fn push_free_space(&self, content: &mut Content<'_>, context: &Context<'_>) {
+        let theme = context.theme;
+        let mut known = Vec::new();
+        let mut warnings = Vec::new();
+        for host in self.targets(context.view) {
+            let Some(free) = (context.free_bytes)(&host.name) else {
+                continue;
+            };
+            let needed = self.plan.bytes_by_host.get(&host.name);
+            let needed = needed.map_or(0, |(needed, _)| *needed);
+            known.push(format!("{} on {}", size(free), host.name));
+            if needed > free {
+                warnings.push(format!(
+                    "! {} has {} free, the pull needs up to {}",
+                    host.name,
+                    size(free),
+                    size(needed)
+                ));
+            }
+        }
+        if !known.is_empty() {
+            content.push_blank();
+            content.push_wrapped(&format!("Free: {}", known.join(", ")), 0, theme.dim);
+        }
+        for warning in &warnings {
+            content.push_wrapped(warning, 0, theme.warn);
+        }
+    }
+
     fn row_line(&self, row: usize, theme: &Theme, width: usize) -> Line<'static> {
         let (name, row) = (&self.names[row], &self.plan.rows[row]);
         let object_size = row.object_bytes.map(size).unwrap_or_default();
@@ -326,6 +356,7 @@ impl Dialog for PullDialog {
                     .push(&mut content, &PullField::Host(host.name.clone()));
             }
         }
+        self.push_free_space(&mut content, context);
         if self.plan.is_any_present {
             content.push_blank();
             self.form.push(&mut content, &PullField::Overwrite);

@@ -29,6 +29,8 @@ const PLACE_WIDTH: std::ops::RangeInclusive<usize> = 8..=20;
 enum RemoveField {
     Host,
     Bucket,
+    /// Partial pulls.
+    Partials,
     Confirmation,
 }
 
@@ -56,6 +58,9 @@ struct Target {
 struct Plan {
     file_count: usize,
     object_count: usize,
+    /// Partial pulls of the candidates on all hosts that no job continues, and their sum.
+    partials: Vec<(HostName, SnapshotName)>,
+    partial_bytes: u64,
     targets: Vec<Target>,
     refusals: Vec<String>,
     /// Snapshots of which no other copy with the same bytes is known to remain.
@@ -81,6 +86,7 @@ pub(crate) struct RemoveDialog {
 struct Choices {
     from_host: bool,
     from_bucket: bool,
+    partials: bool,
     has_copies: bool,
 }
 
@@ -117,6 +123,7 @@ impl RemoveDialog {
         let mut form = Form::new([
             (RemoveField::Host, "", Control::CheckBox(!in_bucket)),
             (RemoveField::Bucket, "", Control::CheckBox(in_bucket)),
+            (RemoveField::Partials, "", Control::CheckBox(false)),
             (RemoveField::Confirmation, "", Control::phrase()),
         ]);
         form.set_phrase(&RemoveField::Confirmation, None);
@@ -138,6 +145,7 @@ impl RemoveDialog {
         Choices {
             from_host: self.form.is_checked(&RemoveField::Host),
             from_bucket: self.form.is_checked(&RemoveField::Bucket),
+            partials: self.form.is_checked(&RemoveField::Partials),
             has_copies: self.copies.is_some(),
         }
     }
@@ -161,6 +169,16 @@ impl RemoveDialog {
                 plan.object_count += 1;
                 if choices.from_bucket {
                     plan.targets.push(object_target(object));
+                }
+            }
+        }
+        let names: HashSet<&SnapshotName> = self.candidates.iter().map(|one| &one.name).collect();
+        for host in &view.hosts {
+            for partial in lookup::interrupted_partials(view, host) {
+                if names.contains(&partial.name) {
+                    plan.partials
+                        .push((host.name.clone(), partial.name.clone()));
+                    plan.partial_bytes += partial.allocated_bytes;
                 }
             }
         }
@@ -248,17 +266,34 @@ impl RemoveDialog {
     }
 
     fn is_ready(&self) -> bool {
-        !self.plan.targets.is_empty() && self.plan.refusals.is_empty()
+        let has_targets = !self.plan.targets.is_empty() || self.removes_partials();
+        has_targets && self.plan.refusals.is_empty()
+    }
+
+    fn removes_partials(&self) -> bool {
+        self.form.is_checked(&RemoveField::Partials) && !self.plan.partials.is_empty()
     }
 
     fn submit(&self) -> DialogReply {
         let operations = self.plan.targets.iter();
         let operations = operations.map(|target| Command::Submit(target.operation()));
-        DialogReply::Close(operations.collect())
+        let partials = self
+            .removes_partials()
+            .then(|| Command::RemovePartials(self.plan.partials.clone()));
+        DialogReply::Close(operations.chain(partials).collect())
     }
 
     fn push_targets<'a>(&'a self, content: &mut Content<'a>) {
         let (theme, width, plan) = (content.theme, content.width, &self.plan);
+        if plan.targets.is_empty() && self.removes_partials() {
+            content.push_wrapped(
+                "To remove: only the partial pull; the next pull starts again.",
+                0,
+                theme.text,
+            );
+            content.push_blank();
+            return;
+        }
         if plan.targets.is_empty() {
             content.push_wrapped("Nothing to remove: select a location.", 0, theme.dim);
             return;
@@ -295,6 +330,18 @@ impl Dialog for RemoveDialog {
             let label = format!("in the bucket ({})", format::count(objects, "object"));
             self.form
                 .set_label(&RemoveField::Bucket, label, objects > 0);
+            let partials = &self.plan.partials;
+            let mut hosts: Vec<&str> = partials.iter().map(|(host, _)| host.as_str()).collect();
+            hosts.dedup();
+            let label = format!(
+                "{} on {} ({})",
+                format::count(partials.len(), "partial pull"),
+                hosts.join(", "),
+                size(self.plan.partial_bytes)
+            );
+            let is_any = !partials.is_empty();
+            self.form.set_label(&RemoveField::Partials, label, is_any);
+            self.form.show(&RemoveField::Partials, is_any);
         }
     }
 
@@ -356,6 +403,7 @@ impl Dialog for RemoveDialog {
         let mut content = Content::new(format!("remove {subject}"), context, width);
         self.form.push(&mut content, &RemoveField::Host);
         self.form.push(&mut content, &RemoveField::Bucket);
+        self.form.push(&mut content, &RemoveField::Partials);
         content.push_blank();
         self.push_targets(&mut content);
         let refusals = &self.plan.refusals;

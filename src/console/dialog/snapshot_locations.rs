@@ -159,6 +159,10 @@ fn job_line(job: &JobView, theme: &Theme) -> (String, Style) {
         JobState::Cancelling => (format!("◐ {title}: cancelling"), theme.warn),
         JobState::Running => {
             let progress = job.progress();
+            if let Some(wait) = progress.wait {
+                let text = format::wait(wait, job.operation.host());
+                return (format!("◌ {title}: {text}"), theme.warn);
+            }
             let mut text = format!("● {title}: {}", progress.phase.as_str());
             if let Some(percent) = progress.percent() {
                 let share = format::share(progress.done_bytes, progress.total_bytes);

@@ -64,6 +64,10 @@ pub(super) fn push_relatives(lines: &mut Vec<Line<'static>>, app: &App) {
     if !lineage.shares.is_empty() {
         push_field(lines, "shares", parts(&lineage.shares, "with"), theme);
     }
+    if !lineage.unread.is_empty() {
+        let text = format!("relatives may be missing: {}", lineage.unread.join("; "));
+        push_field(lines, "! lineage", text, theme);
+    }
     let host = app.lineage_query().and_then(|query| query.host);
     let cost = lineage
         .pull_cost

@@ -278,7 +278,14 @@ fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
             Some(_) => "≠",
             None => "↓ absent",
         };
-        format!("{} {sign}", host.name)
+        let mut partials = host.partials.iter();
+        match partials.find(|partial| partial.name == object.name) {
+            Some(partial) => {
+                let bytes = size(partial.allocated_bytes);
+                format!("{} ↓ partial, {bytes} on disk", host.name)
+            }
+            None => format!("{} {sign}", host.name),
+        }
     });
     push_field(
         lines,

@@ -53,7 +53,8 @@ fn draw_content(
         width: width + 4,
         height,
     };
-    frame.render_widget(Clear, outer);
+    // Without a frame the rest of the screen would be read as a part of the dialog.
+    frame.render_widget(Clear, if app.appearance().plain { area } else { outer });
     let block = app
         .appearance()
         .border(theme.focus)

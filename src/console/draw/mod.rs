@@ -24,6 +24,7 @@ use self::log_lines::LogLines;
 use super::actions::Pane;
 use super::app::App;
 use super::areas::Areas;
+use super::format::utc_offset;
 use super::pages::{DrawContext, jobs};
 use super::widgets::{ascii, text};
 
@@ -63,7 +64,9 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
         jobs::draw_pane(&app.pages().jobs, &context, frame, inner, &mut areas);
     }
     if plan.log.height > 0 {
-        let title = format!(" Log · {} ", app.log().label());
+        // The times of its lines have no zone.
+        let zone = utc_offset(jiff::Timestamp::now());
+        let title = format!(" Log · {} · {zone} ", app.log().label());
         let inner = section(Pane::Log, title).draw(&context, frame, plan.log);
         areas.panes.push((Pane::Log, inner, 0));
         let widget = TuiLoggerWidget::default()

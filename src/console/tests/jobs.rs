@@ -148,3 +148,22 @@ fn interrupted_jobs_are_offered_at_the_start() {
     assert!(press(&mut app, KeyCode::Esc).is_empty());
     assert!(app.layers().is_empty());
 }
+
+#[test]
+fn a_job_that_waits_for_its_host_says_until_when() {
+    let mut app = busy();
+    let job = app.view().job(JobId(1)).unwrap().clone();
+    let until = "2026-01-02T03:04:05Z".parse().unwrap();
+    let text = "lost".to_owned();
+    let started = snapdeck_model::WaitChange::Started { text, until };
+    let target = snapdeck_model::WaitTarget::Host;
+    job.progress_cell.set_wait(target, &started);
+    let output = screen(&mut app, 120, 40);
+    let expected = "waiting for host alpha until 03:04:05, 61 % done";
+    let line = output.lines().find(|line| line.contains(expected));
+    assert!(line.is_some_and(|line| !line.contains("/s")), "{output}");
+    let text = "the host is reachable again".to_owned();
+    let ended = snapdeck_model::WaitChange::Ended { text };
+    job.progress_cell.set_wait(target, &ended);
+    assert!(screen(&mut app, 120, 40).contains("uploading"));
+}

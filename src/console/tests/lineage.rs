@@ -176,3 +176,51 @@ fn annotations_cannot_be_edited_before_they_are_loaded() {
         assert!(screen(&mut app, 120, 40).contains("still loading"));
     }
 }
+
+#[test]
+fn what_a_lineage_lacks_is_said() {
+    let mut app = with_lineage();
+    let query = app.lineage_query().unwrap();
+    let mut incomplete = lineage(query.name.as_str());
+    incomplete.unread = vec!["cannot reach the bucket".to_owned()];
+    app.on_lineage(query, Ok(incomplete));
+    let output = screen(&mut app, 120, 40);
+    assert!(
+        output.contains("relatives may be missing: cannot reach the bucket"),
+        "{output}"
+    );
+}
+
+#[test]
+fn dialogs_say_what_is_free_and_warn_if_it_is_not_enough() {
+    let load = |free| snapdeck_model::HostLoad {
+        cpus: 8,
+        cpu_permille: None,
+        memory_total_bytes: 64 << 30,
+        memory_used_bytes: 8 << 30,
+        snapshots_free_bytes: Some(free),
+        snapshots_total_bytes: Some(1 << 40),
+        sampled_at: Instant::now(),
+    };
+    let mut app = with_lineage();
+    let set_free = |app: &mut App, free| {
+        app.on_loads(Arc::new(BTreeMap::from([(
+            "alpha".parse().unwrap(),
+            load(free),
+        )])));
+    };
+    set_free(&mut app, 500 << 30);
+    keys(&mut app, "f");
+    let output = screen(&mut app, 120, 40);
+    assert!(output.contains("Free: 500 GiB on alpha"), "{output}");
+    assert!(!output.contains("the pull needs"), "{output}");
+    set_free(&mut app, 9 << 30);
+    keys(&mut app, "o");
+    let output = screen(&mut app, 120, 40);
+    let warning = "! alpha has 9 GiB free, the pull needs up to 10 GiB";
+    assert!(output.contains(warning), "{output}");
+    press(&mut app, KeyCode::Esc);
+    keys(&mut app, "hhc");
+    let output = screen(&mut app, 120, 40);
+    assert!(output.contains("Free on alpha: 9 GiB"), "{output}");
+}

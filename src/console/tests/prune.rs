@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dialog::{DialogAnswer, DialogQuery};
-use snapdeck_engine::PruneRequest;
+use snapdeck_engine::{Partials, PruneRequest};
 use snapdeck_model::{Candidate, Leftover, LeftoverKind, PrunePlan, PruneRule};
 
 fn plan() -> PrunePlan {
@@ -45,6 +45,7 @@ fn leftover() -> Leftover {
         size_bytes: 1 << 30,
         modified: None,
         is_own: true,
+        is_recent: false,
         creator: None,
         mark_id: String::new(),
         file_id: String::new(),
@@ -85,6 +86,7 @@ fn a_plan_is_shown_and_confirmed_by_typing() {
         include_bucket: false,
         include_leftovers: true,
         include_foreign: false,
+        partials: Partials::None,
     };
     assert_eq!(request, expected);
     assert!(screen(&mut app, 120, 40).contains("Searching"));
@@ -152,8 +154,102 @@ fn a_condition_and_a_location_are_required() {
     assert!(screen(&mut app, 80, 24).contains("set a condition"));
     keys(&mut app, " ");
     press(&mut app, KeyCode::Tab);
+    press(&mut app, KeyCode::Tab);
     // Select all hosts, then none.
     keys(&mut app, "  ");
     assert!(press(&mut app, KeyCode::Enter).is_empty());
     assert!(screen(&mut app, 80, 24).contains("no location is selected"));
+}
+
+#[test]
+fn the_ends_of_a_long_plan_are_reached_with_g_and_end() {
+    let mut app = app(populated());
+    let request = submit_rule(&mut app);
+    let mut plan = plan();
+    plan.leftovers = (0..200)
+        .map(|number| Leftover {
+            path: format!("/s/.leftover-{number}.qcow2.pull"),
+            ..leftover()
+        })
+        .collect();
+    give_plan(&mut app, &request, Ok(plan));
+    let shows = |app: &mut App, text: &str| screen(app, 120, 40).contains(text);
+    assert!(shows(&mut app, "To remove, reclaims"));
+    for (last, first) in [
+        (KeyCode::Char('G'), KeyCode::Char('g')),
+        (KeyCode::End, KeyCode::Home),
+    ] {
+        press(&mut app, last);
+        assert!(shows(&mut app, ".leftover-199.qcow2.pull"));
+        assert!(!shows(&mut app, "To remove, reclaims"));
+        press(&mut app, first);
+        assert!(shows(&mut app, "To remove, reclaims"));
+    }
+    // While the confirmation is typed, the keys that are not letters still scroll.
+    keys(&mut app, "y");
+    press(&mut app, KeyCode::PageUp);
+    press(&mut app, KeyCode::Home);
+    assert!(shows(&mut app, "To remove, reclaims"));
+    press(&mut app, KeyCode::End);
+    assert!(shows(&mut app, ".leftover-199.qcow2.pull"));
+}
+
+#[test]
+fn the_ends_of_the_rule_are_reached_on_a_low_screen() {
+    let mut app = app(populated());
+    keys(&mut app, "U");
+    let shows = |app: &mut App, text: &str| screen(app, 60, 14).contains(text);
+    assert!(shows(&mut app, "Keep newest"));
+    press(&mut app, KeyCode::End);
+    assert!(shows(&mut app, "in s3://"), "{}", screen(&mut app, 60, 14));
+    press(&mut app, KeyCode::Home);
+    assert!(shows(&mut app, "Keep newest"));
+    keys(&mut app, "G");
+    assert!(shows(&mut app, "in s3://"));
+}
+
+#[test]
+fn a_partial_pull_is_shown_and_removed_by_itself() {
+    let mut app = app(populated());
+    let partial = snapdeck_model::PartialPull {
+        name: "far-away".parse().unwrap(),
+        allocated_bytes: 3 << 30,
+        modified: None,
+    };
+    update(&mut app, |view| {
+        set_alpha(view, |host| host.partials = Arc::new([partial]));
+    });
+    press(&mut app, KeyCode::Tab);
+    let output = screen(&mut app, 200, 60);
+    assert!(output.contains("1 partial, 3 GiB"), "{output}");
+    press(&mut app, KeyCode::Tab);
+    assert_eq!(selected(&app), "far-away");
+    let output = screen(&mut app, 120, 40);
+    assert!(
+        output.contains("alpha ↓ partial, 3 GiB on disk"),
+        "{output}"
+    );
+    keys(&mut app, "d");
+    let output = screen(&mut app, 120, 40);
+    assert!(
+        output.contains("[ ] 1 partial pull on alpha (3 GiB)"),
+        "{output}"
+    );
+    // Not the object, but the partial file.
+    keys(&mut app, " ");
+    press(&mut app, KeyCode::Tab);
+    keys(&mut app, " ");
+    let removal = Command::RemovePartials(vec![(
+        "alpha".parse().unwrap(),
+        "far-away".parse().unwrap(),
+    )]);
+    assert_eq!(keys(&mut app, "y"), [removal]);
+
+    // One that a job continues is not offered.
+    update(&mut app, |view| {
+        view.jobs
+            .push(Arc::new(crate::fixture::queued_job(3, "far-away")));
+    });
+    keys(&mut app, "d");
+    assert!(!screen(&mut app, 120, 40).contains("partial pull"));
 }

@@ -91,7 +91,7 @@ remove_finished_pull)
 
 # list_images DIR...: for each directory its canonical path, the space of its file system (blocks, free blocks, bytes of a
 # block), the names of its files but those too short for an image, and an empty field; then name and content of each damage
-# record and of each held lock (after a line with its time), and an empty field. A missing directory has no space and the
+# record and of each held lock (after a line with its time), path and "BLOCKS TIME" of each partial file, and an empty field. A missing directory has no space and the
 # single name "/".
 list_images)
   for dir do
@@ -105,6 +105,8 @@ list_images)
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
         -printf '%f\0' -exec dd if={} iflag=nofollow,nonblock bs=64K count=1 status=none \; -printf '\0' -o \
         \( -name '.*.qcow2.lock' -o -name '.*.sandbox.lock' \) -type f -exec sh -c "$show_locks" sh {} + || :
+      find "$dir/" -mindepth 1 -maxdepth 2 -type d ! -name '.*.qcow2.pull' -prune -o \
+        -path '*/.*.qcow2.pull/partial' -type f -printf '%P\0%b %Ts\0' 2>/dev/null || :
     else
       printf '\0/\0\0'
     fi

@@ -13,7 +13,9 @@ use super::remote::{CALL_TIMEOUT, RemoteFs};
 use crate::disk_space::DiskSpace;
 use crate::held_locks::{MAX_LOCKS, parse_lock};
 use crate::image_file::{ImageFile, ImageHeader, NOT_A_FILE, TRUNCATED_HEADER};
-use crate::inventory::file_source::{DirListing, FileMetadataSource, parse_damage};
+use crate::inventory::file_source::{
+    DirListing, FileMetadataSource, MAX_PARTIALS, parse_damage, parse_partial,
+};
 use snapdeck_model::{FileStamp, HostLock, Result};
 use snapdeck_qcow2::{HEADER_BYTES, OtherReferences};
 
@@ -206,13 +208,16 @@ fn parse_listings(output: &[u8], count: usize) -> Vec<DirListing> {
             .take_while(|name| !name.as_os_str().is_empty())
             .collect();
         let is_present = names.first().is_none_or(|name| name != Path::new("/"));
-        let (mut damages, mut locks) = (Vec::new(), Vec::new());
+        let (mut damages, mut locks, mut partials) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(name) = fields.next().filter(|name| !name.as_os_str().is_empty()) {
             let content = fields.next().unwrap_or_default();
             let (name, content) = (name.to_string_lossy(), content.as_os_str().as_bytes());
             damages.extend(parse_damage(&dir, &name, content));
             if locks.len() < MAX_LOCKS {
                 locks.extend(parse_held_lock(&name, content));
+            }
+            if partials.len() < MAX_PARTIALS {
+                partials.extend(parse_partial(&name, content));
             }
         }
         let names = if is_present { names } else { Vec::new() };
@@ -221,6 +226,7 @@ fn parse_listings(output: &[u8], count: usize) -> Vec<DirListing> {
             is_present,
             damages,
             locks,
+            partials,
             space,
             ..DirListing::default()
         };

@@ -74,6 +74,7 @@ impl Inventory<'_> {
                 .await?;
             // They change all the time, and say nothing about domains.
             cached.inventory.locks.clone_from(&inventory.locks);
+            cached.inventory.partials.clone_from(&inventory.partials);
             cached.inventory.snapshots_space = inventory.snapshots_space;
             if inventory == cached.inventory && is_fresh(&cached) {
                 *cache = Some(cached);

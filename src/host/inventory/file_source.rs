@@ -4,19 +4,24 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::disk_space::DiskSpace;
 use crate::fs::open_no_follow;
 use crate::held_locks;
 use crate::image_file::{self, ImageFile};
-use snapdeck_model::{Damage, HostLock};
+use jiff::Timestamp;
+use snapdeck_model::{Damage, HostLock, PartialPull};
 
 /// A directory with more files is not listed.
 const MAX_FILES: usize = 100_000;
 
 /// Shorter files are not images (the script of a remote host has the same limit).
 const MIN_IMAGE_BYTES: u64 = 16;
+
+/// More partial files of a directory are not listed.
+pub(crate) const MAX_PARTIALS: usize = 1000;
 
 /// Maximum length of a damage record that is read.
 const MAX_DAMAGE_FILE_BYTES: u64 = 64 << 10;
@@ -36,6 +41,8 @@ pub(crate) struct DirListing {
     pub damages: Vec<(PathBuf, Damage)>,
     /// Locks that are held in it.
     pub locks: Vec<HostLock>,
+    /// Partial files of pulls, by name.
+    pub partials: Vec<PartialPull>,
     /// Space of its file system, if it exists.
     pub space: Option<DiskSpace>,
 }
@@ -103,6 +110,11 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
             lock_names.push(name.to_owned());
         }
         if let Some(name) = name.to_str()
+            && metadata.as_ref().is_some_and(std::fs::Metadata::is_dir)
+        {
+            listing.partials.extend(read_partial(&file, name));
+        }
+        if let Some(name) = name.to_str()
             && name.ends_with(".qcow2.damaged")
             && metadata.is_some_and(|metadata| metadata.is_file() && metadata.len() < MAX_DAMAGE_FILE_BYTES)
             // One that cannot be read, or was removed meanwhile, is ignored.
@@ -112,7 +124,33 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
         }
     }
     listing.locks = held_locks::read_local(&dir, &lock_names);
+    listing.partials.truncate(MAX_PARTIALS);
     Ok(listing)
+}
+
+/// Returns the partial file in the directory `name` of a pull, if it is one.
+fn read_partial(dir: &Path, name: &str) -> Option<PartialPull> {
+    let snapshot = name.strip_prefix('.')?.strip_suffix(".qcow2.pull")?;
+    let name = snapshot.parse().ok()?;
+    let metadata = std::fs::symlink_metadata(dir.join("partial")).ok()?;
+    metadata.is_file().then(|| PartialPull {
+        name,
+        allocated_bytes: metadata.blocks().saturating_mul(512),
+        modified: Timestamp::from_second(metadata.mtime()).ok(),
+    })
+}
+
+/// Parses a partial file of a remote host: its path in the snapshots directory, and its blocks of 512 bytes and time.
+pub(crate) fn parse_partial(path: &str, text: &[u8]) -> Option<PartialPull> {
+    let name = path
+        .strip_prefix('.')?
+        .strip_suffix(".qcow2.pull/partial")?;
+    let (blocks, seconds) = std::str::from_utf8(text).ok()?.split_once(' ')?;
+    Some(PartialPull {
+        name: name.parse().ok()?,
+        allocated_bytes: blocks.parse::<u64>().ok()?.saturating_mul(512),
+        modified: Timestamp::from_second(seconds.parse().ok()?).ok(),
+    })
 }
 
 /// Reads a damage record; never the target of a link.

@@ -19,8 +19,8 @@ use crate::fs::RemoteFs;
 use crate::image_file::ImageFile;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{
-    ChainLink, Damage, Error, ForeignDomain, HostLock, Kind, Result, Sandbox, SandboxId,
-    SandboxState, Snapshot, SnapshotName, printable,
+    ChainLink, Damage, Error, ForeignDomain, HostLock, Kind, PartialPull, Result, Sandbox,
+    SandboxId, SandboxState, Snapshot, SnapshotName, printable,
 };
 
 /// Inventory of a host.
@@ -52,6 +52,8 @@ pub struct HostInventory {
     pub warnings: Vec<String>,
     /// Locks that jobs of snapdeck processes hold in the two directories, at most some of very many.
     pub locks: Vec<HostLock>,
+    /// Partial files of pulls, by name, at most some of very many.
+    pub partials: Vec<PartialPull>,
     /// Space of the file system of the snapshots directory; `None`: unknown.
     pub snapshots_space: Option<DiskSpace>,
 }
@@ -197,6 +199,8 @@ fn build_inventory(
     inventory.snapshots_space = snapshots.space;
     inventory.locks = [&snapshots.locks[..], &sandboxes.locks[..]].concat();
     inventory.locks.sort_by(|a, b| a.resource.cmp(&b.resource));
+    inventory.partials = snapshots.partials.clone();
+    inventory.partials.sort_by(|a, b| a.name.cmp(&b.name));
     inventory.sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
     inventory.foreign_domains.sort_by(|a, b| a.id.cmp(&b.id));
     inventory.snapshots.sort_by(|a, b| a.name.cmp(&b.name));

@@ -92,7 +92,7 @@ impl<'a> ComposePlan<'a> {
                 )),
             }
         }
-        let dead_bytes = self.composer.estimate().dead_bytes;
+        let dead_bytes = self.composer.estimate().dead_data_bytes;
         if dead_bytes > 0 {
             ctx.info(format!(
                 "{} of the base are deleted or replaced but stay readable in the object; pass --compact to leave them \

@@ -88,7 +88,7 @@ fn plan_composed(plan: ComposePlan<'_>, conversion: PushPlan) -> PushPlan {
         size_bytes: estimate.file_bytes,
         upload_bytes: estimate.file_bytes - copy_bytes,
         copy_bytes,
-        dead_bytes: estimate.dead_bytes,
+        dead_bytes: estimate.dead_data_bytes,
         ..conversion
     }
 }

@@ -65,6 +65,9 @@ pub struct Estimate {
     pub kept_bytes: u64,
     /// Those of them in clusters that are not referenced any more.
     pub dead_bytes: u64,
+    /// Those of `dead_bytes` that may be data of a guest. The others are the L1 table and the refcounts of the base, which
+    /// are always replaced.
+    pub dead_data_bytes: u64,
     /// Bytes of the composed file, at most.
     pub file_bytes: u64,
 }
@@ -358,12 +361,15 @@ fn estimate(
         }
         Layout::Compact => (0, 0),
     };
+    let base_refcounts = RefcountSize::for_clusters(geometry, kept_bytes / cluster);
+    let replaced_tables = (l1 + base_refcounts.clusters()) * cluster;
     Ok(Estimate {
         read_bytes: cost.read_bytes,
         new_clusters: cost.clusters,
         new_bytes: file_bytes - kept_bytes,
         kept_bytes,
         dead_bytes,
+        dead_data_bytes: dead_bytes.saturating_sub(replaced_tables),
         file_bytes,
     })
 }

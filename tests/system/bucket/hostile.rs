@@ -206,7 +206,7 @@ async fn assert_cancelled<T>(
     let store = HostileStore::start(move |_| Answer::new(200, body()));
     let cancel = CancellationToken::new();
     let limit = Duration::from_secs(300);
-    let policy = StoreRetry::new(limit, cancel.clone(), Arc::new(|_, _| {}));
+    let policy = StoreRetry::new(limit, cancel.clone(), Arc::new(|_| {}));
     let bucket = store.bucket().with_retry(policy);
     let cancelled = async {
         wait_until(async || store.sent.load(SeqCst) > 0, "the store was asked").await;

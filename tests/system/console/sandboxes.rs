@@ -126,9 +126,10 @@ fn the_configured_picture_protocol_is_used() {
 
 /// Waits for a VNC URL on the clipboard, connects to it, and returns its address.
 fn connect_to_copied_url(screen: &Screen) -> String {
-    let text = screen.wait(&["copied vnc://127.0.0.1:"]);
-    let url = text.split("vnc://").nth(1).unwrap();
-    let url = format!("vnc://{}", url.split([' ', ';']).next().unwrap());
+    let text = screen.wait(&["vnc://127.0.0.1:", ": sent to the terminal"]);
+    let url = text.split(": sent to the terminal").next().unwrap();
+    let url = url.rsplit("vnc://").next().unwrap();
+    let url = format!("vnc://{url}");
     let mut sequence = String::new();
     CopyToClipboard::to_clipboard_from(&url)
         .write_ansi(&mut sequence)

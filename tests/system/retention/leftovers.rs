@@ -189,6 +189,48 @@ fn the_directory_of_a_killed_pull_is_its_operators() {
 }
 
 #[test]
+fn a_partial_download_is_listed_and_freed_at_once() {
+    let world = World::new();
+    let image = world.path("scratch/image.qcow2");
+    world.image(&image, 2);
+    world.put(&image, "app");
+    let (child, gate) = world.start_to_gate("check", &["pull", "app"]);
+    let list = ["snapshots", "--partial", "--json"];
+    let listed = world.snapdeck(&list).ok().json();
+    assert_eq!(listed[0]["name"], "app", "{listed}");
+    let bytes = listed[0]["allocatedBytes"].as_u64().unwrap();
+    assert!(bytes >= 1 << 20, "{listed}");
+    // While the pull runs, its lock is held.
+    let prune = ["prune", "--partial", "app", "--local", "--yes"];
+    world.snapdeck(&prune).failed(4, &["pull app"]);
+    assert!(exists(&world.path("snapshots/.app.qcow2.pull/partial")));
+    signal(&child, "INT");
+    wait_for_exit(child);
+    gate.open();
+
+    let other = world.path("snapshots/.other.qcow2.pull");
+    leave(&world, &other, Some("root on here, process 1"), true);
+    let dry = [
+        "prune",
+        "--partial",
+        "app",
+        "--local",
+        "--dry-run",
+        "--json",
+    ];
+    let plan = world.snapdeck(&dry).ok().json();
+    assert_eq!(paths(&plan), [&*world.path("snapshots/.app.qcow2.pull")]);
+    assert!(plan["reclaimedBytes"].as_u64().unwrap() >= 1 << 20);
+    // Another operator sees it, and it stays.
+    let run = output(world.command(&prune).env("HOME", &world.dir));
+    assert!(String::from_utf8_lossy(&run.stdout).contains("other installations"));
+    assert!(exists(&world.path("snapshots/.app.qcow2.pull")));
+    let ran = world.snapdeck(&prune).ok();
+    assert!(ran.stdout.contains("removed partial pull"), "{ran:?}");
+    assert_eq!(world.names("snapshots"), [".other.qcow2.pull"]);
+}
+
+#[test]
 fn partial_files_of_earlier_versions_do_not_hold_up_a_pull() {
     let world = World::new();
     let image = world.path("scratch/image.qcow2");

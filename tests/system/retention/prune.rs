@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use snapdeck_engine::{JobState, PruneRequest, View};
+use snapdeck_engine::{JobState, Partials, PruneRequest, View};
 use snapdeck_model::{Digest, FileStamp, Kind, Manifest, PruneRule};
 
 use crate::common::screen::Screen;
@@ -399,6 +399,7 @@ fn the_removal_checks_the_image_again() {
         include_bucket: true,
         include_leftovers: false,
         include_foreign: false,
+        partials: Partials::None,
     };
     let plan = runtime.block_on(engine.prune_plan(&request)).unwrap();
     assert_eq!(plan.to_remove.len(), 2);

@@ -83,7 +83,12 @@ fn zeros_of_the_overlay_take_no_space() {
     let estimate = estimate_of(&chain, Layout::Append);
     // All overwritten data, and the tables of the base except for the header, which is rewritten.
     assert_eq!(estimate.dead_bytes, (17 << 20) + 4 * 65536);
+    assert_eq!(estimate.dead_data_bytes, (17 << 20) + 65536);
     assert!(estimate.dead_fraction() > 0.5);
+    // Nothing was written to a new overlay: only tables of the base are replaced.
+    let unused = image(dir.path(), "unused", "", "64M", Some(&chain[0]));
+    let estimate = estimate_of(&[chain[0].clone(), unused], Layout::Append);
+    assert_eq!(estimate.dead_data_bytes, 0);
     let compact = Parameters {
         layout: Layout::Compact,
         ..PLAIN

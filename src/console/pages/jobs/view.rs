@@ -406,8 +406,16 @@ fn running_line(
 ) -> Vec<Span<'static>> {
     let (rates, plain) = (context.world.rates(), context.appearance.plain);
     let progress = job.progress();
-    let mut parts = vec![fit(progress.phase.as_str(), 11)];
     let percent = progress.percent();
+    if let Some(wait) = progress.wait {
+        let mut text = format::wait(wait, job.operation.host());
+        if let Some(percent) = percent {
+            text.push_str(&format!(", {percent} % done"));
+        }
+        let style = context.appearance.theme.warn;
+        return vec![Span::styled(format::clip(&text, room), style)];
+    }
+    let mut parts = vec![fit(progress.phase.as_str(), 11)];
     if let Some(percent) = percent {
         let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
         if !plain {
@@ -426,6 +434,8 @@ fn running_line(
         if !plain {
             parts.push(rates.graph(job.id));
         }
+    } else if let Some(stall) = rates.stall(job.id).filter(|_| percent.is_some()) {
+        parts.push(format!("no data for {}", format::clock(stall)));
     }
     let mut spans = Vec::new();
     let mut used = 0;

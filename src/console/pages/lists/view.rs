@@ -21,6 +21,7 @@ use crate::theme::Theme;
 use crate::widgets::border::Border;
 use crate::widgets::table::TableLayout;
 use crate::widgets::text;
+use crate::world::World;
 use snapdeck_engine::Link;
 use snapdeck_model::{HostName, Object, Sandbox, SandboxState, Snapshot};
 
@@ -146,9 +147,26 @@ fn title(lists: &Lists, context: &DrawContext<'_>, pane: Pane) -> String {
         _ if world.shows_all_hosts() => Some("all hosts".to_owned()),
         (_, Some(host)) => Some(format!("on {host}")),
     };
-    let more: Vec<String> = amount.into_iter().chain(place).collect();
+    let partials = (pane == Pane::Snapshots).then(|| partials_text(world));
+    let more: Vec<String> = amount
+        .into_iter()
+        .chain(partials.flatten())
+        .chain(place)
+        .collect();
     let is_listing = pane == Pane::Bucket && world.view().bucket.is_listing;
     page_title(pane.name(), &lists.summary(pane), &more, is_listing)
+}
+
+/// Returns number and size of the partial pulls on the shown hosts that no job continues: `2 partial, 3.1 GiB`.
+fn partials_text(world: &World) -> Option<String> {
+    let (mut count, mut bytes) = (0_usize, 0_u64);
+    for host in world.shown_hosts() {
+        for partial in lookup::interrupted_partials(world.view(), host) {
+            count += 1;
+            bytes = bytes.saturating_add(partial.allocated_bytes);
+        }
+    }
+    (count > 0).then(|| format!("{count} partial, {}", format::size(bytes)))
 }
 
 /// Returns when stale rows were seen; `None` if they are current.

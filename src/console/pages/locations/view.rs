@@ -223,6 +223,9 @@ fn job_text(theme: &Theme, job: &JobView) -> (String, Style) {
     match (&job.state, progress.percent()) {
         (JobState::Queued, _) => ("◌ queued".to_owned(), theme.dim),
         (JobState::Cancelling, _) => ("◐ cancelling".to_owned(), theme.warn),
+        (_, Some(percent)) if progress.wait.is_some() => {
+            (format!("◌ waits {percent:>2} %"), theme.warn)
+        }
         (_, Some(percent)) => {
             let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
             (format!("{} {percent:>2} %", gauge(share, 7)), theme.good)
