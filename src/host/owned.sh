@@ -124,7 +124,11 @@ list_backups)
 # remove DIR ID: a missing directory is fine. The caller has recorded DIR and ID before the creation, which may have been
 # interrupted before the mark was written.
 remove)
-  [ -e "$1" ] || [ -L "$1" ] || exit 0
+  if ! [ -e "$1" ] && ! [ -L "$1" ]; then
+    # The earlier removal may not be on the disk yet.
+    [ ! -d "${1%/*}" ] || sync -- "${1%/*}/"
+    exit
+  fi
   enter "$1" && { has_mark_id "$2" || { [ -n "$2" ] && is_unmarked; }; } || fail 'snapdeck did not create it'
   remove_entered "$1"
   ;;

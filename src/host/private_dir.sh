@@ -41,7 +41,8 @@ remove_entered() {
   find . -xdev -mindepth 1 ! -name "$mark" -delete && rm -f -- "./$mark" || exit 1
   cd / || exit 1
   [ "$(identity "$1")" = "$entered" ] || fail 'another directory has its name now'
-  rmdir -- "$1"
+  # The record of the directory is removed next: it must not come back if the machine fails.
+  rmdir -- "$1" && sync -- "${1%/*}/"
 }
 
 # The directory of a pull has the file "partial", and its resume log.
