@@ -144,3 +144,18 @@ fn without_a_settings_file_empty_lists_name_the_setup() {
     keys(&mut app, ":setup");
     assert!(screen(&mut app, 120, 40).contains("only without a settings file"));
 }
+
+#[test]
+fn the_setup_is_drawn_at_every_size() {
+    let mut app = app_with_setup();
+    for width in [0, 1, 9, 39, 40, 60, 80, 200] {
+        for height in [0, 1, 9, 10, 20, 24, 60] {
+            show(&mut app, width, height, Instant::now());
+        }
+    }
+    let text = screen(&mut app, 60, 20);
+    assert!(
+        text.contains("Hosts") && text.contains("enter next"),
+        "{text}"
+    );
+}
