@@ -138,7 +138,7 @@ read_headers_singly)
   length=$1
   shift
   for file do
-    dd if="$file" iflag=nonblock count=0 status=none </dev/null 2>/dev/null || continue
+    dd if="$file" iflag=nonblock count=0 status=none </dev/null || continue
     printf '==> %s <==\n' "$file"
     dd if="$file" iflag=nonblock,fullblock bs="$length" count=1 status=none 2>/dev/null
     echo

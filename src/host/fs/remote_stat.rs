@@ -129,6 +129,7 @@ impl RemoteFs {
             }
             let mut incomplete = Vec::new();
             let mut longest = 0;
+            let mut messages = String::new();
             // A file that makes its reader wait hides those after it: they are read one by one then.
             for verb in ["read_headers", "read_headers_singly"] {
                 if uncached.is_empty() {
@@ -142,6 +143,7 @@ impl RemoteFs {
                 let mut args = vec![&*length_arg];
                 args.extend(paths.iter().filter_map(|path| path.to_str()));
                 let output = self.call("read headers", verb, &args, CALL_TIMEOUT).await?;
+                messages.clone_from(&output.stderr);
                 let mut output = &output.stdout[..];
                 let mut unread = Vec::new();
                 for index in uncached {
@@ -167,10 +169,10 @@ impl RemoteFs {
                 uncached = unread;
             }
             for index in uncached {
-                statuses[index].file = Err(io::Error::new(
-                    CHANGED_WHILE_READ,
-                    "it is unreadable, or was changed while it was read",
-                ));
+                let FileStatus { path, file } = &mut statuses[index];
+                let cause = find_message(&messages, path)
+                    .unwrap_or("it is unreadable, or was changed while it was read");
+                *file = Err(io::Error::new(CHANGED_WHILE_READ, cause.to_owned()));
             }
             uncached = incomplete;
             length = longest;
@@ -273,13 +275,8 @@ fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<File
         .collect();
     let find_stat = |path: &Path| {
         let Some(stat) = stats.get(path.as_os_str().as_bytes()) else {
-            // stat(1) quotes the name in its message; most names need no quotes inside.
-            let quoted = format!("'{}'", path.display());
-            let line = stderr.lines().find(|line| line.contains(&quoted));
-            return Err(match line.and_then(|line| line.rsplit_once(": ")) {
-                Some((_, message)) => parse_system_error(message),
-                None => io::ErrorKind::NotFound.into(),
-            });
+            return Err(find_message(stderr, path)
+                .map_or_else(|| io::ErrorKind::NotFound.into(), parse_system_error));
         };
         parse_stat(stat).unwrap_or_else(|| Err(io::Error::other("cannot parse the output of stat")))
     };
@@ -290,6 +287,14 @@ fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<File
         file: find_stat(path),
     });
     statuses.collect()
+}
+
+/// Returns the last part of the message of stat(1) or dd(1) about `path`.
+fn find_message<'a>(stderr: &'a str, path: &Path) -> Option<&'a str> {
+    // They quote the name; most names need no quotes inside.
+    let quoted = format!("'{}'", path.display());
+    let line = stderr.lines().find(|line| line.contains(&quoted))?;
+    Some(line.rsplit_once(": ")?.1)
 }
 
 /// Parses size, blocks of 512 bytes, inode, modification time, type, device and change time.
@@ -399,6 +404,11 @@ mod tests {
                 assert_eq!(head, Some(&text[..text.len().min(8)]), "{verb}");
             }
         }
+        let missing = &paths[4];
+        let output = run_script("read_headers_singly", &["8", args[4]]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let cause = Some("No such file or directory");
+        assert_eq!(find_message(&stderr, missing), cause);
     }
 
     #[test]
