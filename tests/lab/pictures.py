@@ -19,9 +19,9 @@ import time
 import unicodedata
 from xml.sax.saxutils import escape
 
-SNAPDECK = os.path.abspath("target/release/snapdeck")
+SNAPDECK = os.path.abspath(os.environ.get("SD", "target/release/snapdeck"))
 OUT = os.path.abspath("assets")
-COLUMNS, ROWS = 110, 26
+COLUMNS, ROWS = 120, 32
 CELL_WIDTH, CELL_HEIGHT = 8.4, 18
 TMUX = ("tmux", "-L", f"snapdeck-pictures-{os.getpid()}", "-f", "/dev/null")
 ENV = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLORTERM": "truecolor"}
@@ -128,26 +128,44 @@ def press(*keys):
     tmux("send-keys", *keys)
 
 
+def until_loaded():
+    """Waits for the metrics and the screens of the guests."""
+    end = time.monotonic() + DEADLINE
+    while any(text in screen() for text in ("screen…", "measuring…")) and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def pictures():
     command = f"{SNAPDECK} demo"
     tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), command)
-    until("winserver-tool")
+    until("r-tools-v1")
     until("running")
-    press("p")
+    # The metrics and the screen of the guest are there when it is selected again.
+    press("G")
+    until("VNC")
+    until_loaded()
+    press("g", "g", "p")
     until("Name:")
     press("web-v1")
     until("uploads to")
     picture("push", "The push dialog says where the snapshot goes before it does")
-    press("Enter")
+    press("Enter", "G")
+    until("uploading")
+    until(" left ")
+    until_loaded()
+    picture("lists", "Sandboxes, snapshots and the bucket side by side, and a push at work")
     until("✓ push")
-    until("web-v1")
-    press("G")
-    until("web-01  ●")
-    picture("lists", "Sandboxes, snapshots and the bucket side by side")
     press("m")
     until("Locations")
     picture("matrix", "Where each snapshot is")
-    press("m", ":", "sort")
+    press("m", "W")
+    until("Wall")
+    until_loaded()
+    picture("wall", "The screens of all running guests")
+    press("W", "J")
+    until("push build-02")
+    picture("jobs", "The jobs of this and earlier runs, and the rate of all transfers")
+    press("J", ":", "sort")
     until("select")
     picture("palette", "Any action by a few letters of its name")
     press("Escape", "q")
@@ -180,7 +198,7 @@ def recording():
                 sys.exit(f"timed out waiting for: {expected}")
             read(0.05)
 
-    until_written("winserver-tool")
+    until_written("r-tools-v1")
     read(1.5)
     for key in ("p", *"web-v1", "\r"):
         os.write(terminal, key.encode())
