@@ -91,8 +91,8 @@ remove_finished_pull)
 
 # list_images DIR...: for each directory its canonical path, the space of its file system (blocks, free blocks, bytes of a
 # block), the names of its files but those too short for an image, and an empty field; then name and content of each damage
-# record and of each held lock (after a line with its time), path and "BLOCKS TIME" of each partial file, and an empty field. A missing directory has no space and the
-# single name "/".
+# record and of each held lock (after a line with its time), path and "BLOCKS TIME" of each partial file, and an empty field.
+# A missing directory has no space and the single name "/".
 list_images)
   for dir do
     realpath -mz -- "$dir" || exit 1
