@@ -379,6 +379,35 @@ def report_fleet(endpoint, uri):
     fleet.end()
 
 
+def report_wall(endpoint, uri):
+    """Reports the Wall with 12 guests, without a bootable disk."""
+    path = config("wall", endpoint, {"alpha": uri})
+    with open(path, "a") as file:
+        file.write('[sandbox]\naccel = "qemu"\ncpus = 1\nmemory_mib = 64\nfirmware = "bios"\nnetwork = "none"\n')
+    environment = {"PATH": os.environ["PATH"], "HOME": f"{ROOT}/home", "SNAPDECK_CONFIG": path}
+    base = f"{ROOT}/alpha/snapshots/empty.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", base, "64M"], check=True)
+    ids = [f"wall-{number:02}" for number in range(12)]
+    try:
+        for sandbox in ids:
+            subprocess.run([SNAPDECK, "sandbox", "new", sandbox, "empty", "--start"], env=environment, check=True, capture_output=True)
+        wall = Program(SNAPDECK, SNAPDECK_CONFIG=path)
+        wall.until("wall-11")
+        wall.press("W")
+        wall.until("Wall 12")
+        end = time.perf_counter() + 120
+        while "screen…" in wall.screen() and time.perf_counter() < end:
+            wall.read(0.5)
+        wall.drain(5)
+        busy, _, _ = wall.idle(min(IDLE, 30))
+        wall.end()
+    finally:
+        for sandbox in ids:
+            subprocess.run([SNAPDECK, "sandbox", "destroy", sandbox, "--yes"], env=environment, capture_output=True)
+        os.remove(base)
+    report("Wall with 12 guests", busy, 2, "% of a processor")
+
+
 def main():
     store = ThreadingHTTPServer(("127.0.0.1", 0), Store)
     # A separate process, so that its work does not disturb the measurement.
@@ -461,6 +490,7 @@ def main():
         console.drain_until_quiet(0.5)
 
     report_fleet(endpoint, responsive)
+    report_wall(endpoint, responsive)
 
     no_dead_host = {"SNAPDECK_CONFIG": config("no-dead-host", endpoint, {"alpha": responsive})}
     quiet = Program(SNAPDECK, **no_dead_host)
