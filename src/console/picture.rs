@@ -18,6 +18,8 @@ use snapdeck_model::settings::PictureStyle;
 const CELL: (u16, u16) = (10, 20);
 /// Maximum number of rows and columns of kitty's protocol (kitty, "Unicode placeholders").
 const MAX_CELLS: u16 = 297;
+/// Maximum number of pixels that are sent: encoding more takes long, on a terminal with many small pixels as well.
+const MAX_PIXELS: f64 = 4e6;
 /// Prefixes of `TERM` (which SSH forwards) or `TERM_PROGRAM` of terminals that draw pixels.
 const KITTY: &[&str] = &["xterm-kitty", "xterm-ghostty", "ghostty"];
 const SIXEL: &[&str] = &["foot", "mlterm", "contour", "WezTerm"];
@@ -126,6 +128,10 @@ impl Canvas {
         let (width, height) = (f64::from(width.max(1)), f64::from(height.max(1)));
         let scale = (f64::from(room.width) * cell_width / width)
             .min(f64::from(room.height) * cell_height / height);
+        let scale = match self.encoding {
+            Encoding::Kitty | Encoding::Sixel => scale.min((MAX_PIXELS / (width * height)).sqrt()),
+            Encoding::Blocks | Encoding::None => scale,
+        };
         let cells = |pixels: f64, cell: f64, limit: u16| {
             let cells = (pixels * scale / cell).round() as u16;
             cells.clamp(1, limit.max(1))
@@ -250,10 +256,23 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_in_pixels_is_bounded() {
+        let room = Size::new(297, 200);
+        for (style, expected) in [
+            (PictureStyle::Sixel, Size::new(115, 58)),
+            (PictureStyle::Blocks, Size::new(297, 149)),
+        ] {
+            let canvas = Canvas::detect(style, |_| None, Some((20, 40)));
+            assert_eq!(canvas.fit((800, 600), room).width, expected.width);
+        }
+    }
+
+    #[test]
     fn fuzz_picture() {
         snapdeck_fuzz::FuzzTarget::new("picture of a screen")
             .seed([0, 9, 0, 7, 0, 40, 0, 20, 10, 20])
             .seed([0, 1, 32, 0, 1, 1, 0, 1, 1, 1])
+            .seed(*b"\x00\x09\x00\x07\x1b\x3c\x21\x5d\x30\x3b\x78\x07\x00\x28\x00\x14")
             .max_bytes(16)
             .memory(64 << 20, 0)
             .run(|sizes| {
@@ -276,6 +295,18 @@ mod tests {
                     PictureStyle::Kitty,
                 ] {
                     let canvas = Canvas::detect(style, |_| None, Some(cell));
+                    let size = canvas.fit((width, height), room);
+                    let pixels = |cells: u16, pixels: u16| u32::from(cells) * u32::from(pixels);
+                    let pixels =
+                        pixels(size.width, canvas.cell.0) * pixels(size.height, canvas.cell.1);
+                    assert!(
+                        pixels <= 5_000_000 || style == PictureStyle::Blocks,
+                        "{pixels}"
+                    );
+                    // Without optimization a million pixels take seconds.
+                    if style != PictureStyle::Blocks && pixels > 200_000 {
+                        continue;
+                    }
                     if let Some(image) = canvas.encode(&picture, room) {
                         assert!(image.size.width <= room.width && image.size.height <= room.height);
                     }
