@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Creates pictures and a recording of the console from the running demo: assets/pictures/*.svg, assets/demo.cast.
 
-Run by `make pictures`. The pictures are taken in tmux; the recording (asciinema format, version 2) is the output of the
+Run by `make pictures`; SD names another binary. The pictures are taken in tmux; the recording (asciinema format, version 2) is the output of the
 program.
 """
 
