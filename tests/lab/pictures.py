@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Creates pictures and a recording of the console from the running demo: assets/pictures/*.svg, assets/demo.cast.
 
-Run by `make pictures`; SD names another binary. The pictures are taken in tmux; the recording (asciinema format, version 2) is the output of the
-program.
+Run by `make pictures`; SD names another binary. The pictures are taken in tmux; the recording (asciinema format, version 2)
+is the output of the program.
 """
 
 import fcntl
