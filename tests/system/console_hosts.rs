@@ -129,6 +129,16 @@ fn a_pull_to_several_hosts_shows_progress_for_each_host() {
     );
 }
 
+/// Begins a pull to both hosts by keys, and waits for its progress on both.
+fn fan_out_to_progress(world: &World) -> Screen {
+    let screen = fan_out(world);
+    screen.wait_for("progress of both hosts", |text| {
+        let cells = cells(text, "app");
+        cells.len() == 3 && cells[1..].iter().all(|cell| cell.ends_with(" %"))
+    });
+    screen
+}
+
 #[test]
 fn a_disconnected_host_shows_its_error_and_the_other_host_finishes() {
     let world = World::over_ssh(2);
@@ -138,11 +148,7 @@ fn a_disconnected_host_shows_its_error_and_the_other_host_finishes() {
     world.image(&image, IMAGE);
     world.put(&image, "app");
     let holding_proxy = HoldingProxy::start(&world, HALF);
-    let mut screen = fan_out(&world);
-    screen.wait_for("progress of both hosts", |text| {
-        let cells = cells(text, "app");
-        cells.len() == 3 && cells[1..].iter().all(|cell| cell.ends_with(" %"))
-    });
+    let mut screen = fan_out_to_progress(&world);
     beta.link().cut(Fault::Closed);
     screen.wait(&["beta ✗ unreachable, seen"]);
     holding_proxy.release();
@@ -180,11 +186,7 @@ fn a_pull_to_a_disconnected_host_says_until_when_it_waits_and_resumes() {
     world.image(&image, IMAGE);
     world.put(&image, "app");
     let holding_proxy = HoldingProxy::start(&world, HALF);
-    let mut screen = fan_out(&world);
-    screen.wait_for("progress of both hosts", |text| {
-        let cells = cells(text, "app");
-        cells.len() == 3 && cells[1..].iter().all(|cell| cell.ends_with(" %"))
-    });
+    let mut screen = fan_out_to_progress(&world);
     beta.link().cut(Fault::Closed);
     holding_proxy.release();
     screen.wait_for("alpha has it, beta waits", |text| {
