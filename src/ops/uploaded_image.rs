@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use snapdeck_model::{Consistency, Digest, Object, TransferStats};
+use snapdeck_qcow2::ComposedImage;
 
 /// An uploaded object, and the facts its manifest records.
 pub(crate) struct UploadedImage {
@@ -18,6 +19,9 @@ pub(crate) struct UploadedImage {
     pub virtual_size: Option<u64>,
     /// UEFI variables of the same point in time.
     pub variables: Option<Bytes>,
+    /// Of which the next image of the sandbox can be composed: the base's [`base_id`](crate::push_cache::base_id), and the
+    /// state of this image.
+    pub state: Option<(Digest, ComposedImage)>,
 }
 
 impl UploadedImage {

@@ -22,6 +22,7 @@ mod monitoring;
 mod operations;
 mod pull_delta;
 mod push_composed;
+mod push_previous;
 mod retention;
 mod running;
 mod sandboxes;

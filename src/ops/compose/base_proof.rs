@@ -18,22 +18,19 @@ pub(super) struct BaseProof {
     pub reason: &'static str,
 }
 
-/// Returns the object that has the base's bytes, or why that is not proven.
+/// Returns the manifest of the base's file, or why the file's content is not known.
 ///
-/// The base's file has the content of its manifest if its stamp is the recorded one, else if its blocks are: they are hashed
-/// with `ctx`, once the bucket is known to have them, and the new stamp is recorded. The object has the same content
-/// if its own manifest has the same digests, or if it has no manifest and its strong entity tag is that of the object
-/// the base was downloaded from.
+/// The file has the content of its manifest if its stamp is the recorded one, else if its blocks are: they are hashed
+/// with `ctx`, and the new stamp is recorded.
 ///
 /// # Errors
-/// Those of host and store.
-pub(super) async fn prove_base(
+/// Those of the host.
+pub(super) async fn known_base(
     host: &Host,
-    bucket: &Bucket,
     source: &SandboxDisk,
     chain: &DiskChain,
     ctx: Option<&Context>,
-) -> Result<Result<BaseProof, String>> {
+) -> Result<Result<Manifest, String>> {
     let Some(name) = source.base() else {
         return Ok(Err(format!("it is not a snapshot of host {}", host.name())));
     };
@@ -54,6 +51,26 @@ pub(super) async fn prove_base(
             host.name()
         )));
     };
+    if !local.matches_file(stamp)
+        && let Some(reason) = hash_again(host, &local, stamp, ctx).await?
+    {
+        return Ok(Err(reason));
+    }
+    Ok(Ok(local))
+}
+
+/// Returns the object that has the bytes of a base with the manifest `local`, or why that is not proven.
+///
+/// It has them if its own manifest has the same digests, or if it has no manifest and its strong entity tag is that of the
+/// object the base was downloaded from.
+///
+/// # Errors
+/// Those of the store.
+pub(super) async fn prove_base(
+    bucket: &Bucket,
+    local: &Manifest,
+) -> Result<Result<BaseProof, String>> {
+    let name = &local.name;
     let Some(object) = bucket.inspect(name).await? else {
         return Ok(Err(format!("{name} is not in {}", bucket.location())));
     };
@@ -61,7 +78,7 @@ pub(super) async fn prove_base(
         return Ok(Err(format!("{} cannot be used: {problem}", object.key)));
     }
     let reason = match bucket.manifest(&object).await? {
-        Some(remote) if remote.has_same_content(&local) => "its manifest has the same digests",
+        Some(remote) if remote.has_same_content(local) => "its manifest has the same digests",
         Some(_) => {
             return Ok(Err(format!(
                 "the manifest of {} has other digests",
@@ -71,14 +88,9 @@ pub(super) async fn prove_base(
         None if local.matches_object(&object) => "the base was downloaded from it",
         None => return Ok(Err(format!("{} is a different image", object.key))),
     };
-    if !local.matches_file(stamp)
-        && let Some(reason) = hash_again(host, &local, stamp, ctx).await?
-    {
-        return Ok(Err(reason));
-    }
     Ok(Ok(BaseProof {
         object,
-        blocks: local.blocks,
+        blocks: local.blocks.clone(),
         reason,
     }))
 }

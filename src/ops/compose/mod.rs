@@ -6,6 +6,9 @@
 //!            last     copied by the store or sent  then the tables
 //! ```
 //!
+//! The sandbox's last push, if the bucket still has it, takes the base's place ([`previous`]): then the tail is only what
+//! changed since.
+//!
 //! The disk is read at its files' offsets, without QEMU's locks. A torn image is never published: the sandbox's state
 //! and the stamps of all its files are compared before and after
 //! ([`check_unchanged`](crate::sandbox_disk::SandboxDisk::check_unchanged)). The overlay of a running sandbox is read
@@ -15,9 +18,11 @@ mod abort;
 mod base_proof;
 mod capture;
 mod disk_chain;
+mod kept_image;
 mod layer;
 mod plan;
 mod point_in_time;
+mod previous;
 mod push_plan;
 mod upload;
 
@@ -31,7 +36,8 @@ use crate::variables::{self, snapshot_parts};
 
 use capture::capture;
 use disk_chain::DiskChain;
-use plan::ComposePlan;
+use kept_image::KeptImage;
+use plan::{ComposePlan, PlanOptions};
 use upload::ComposedUpload;
 
 pub(crate) use abort::ComposeAbort;
@@ -95,20 +101,24 @@ pub(crate) async fn compose_running(
 }
 
 async fn compose(job: SnapshotJob<'_>, chain: &DiskChain) -> Result<UploadedImage, ComposeAbort> {
-    let (host, bucket, source) = (job.host, job.bucket, job.source);
-    let (compact, zstd_enabled) = (job.request.compact, job.ctx.zstd_enabled);
-    let plan = ComposePlan::new(
-        host,
-        bucket,
-        source,
-        chain,
-        compact,
-        zstd_enabled,
-        Some(job.ctx),
-    )
-    .await?;
-    plan.log(job.ctx);
-    Box::pin(upload(job, plan)).await
+    let (host, bucket, source, ctx) = (job.host, job.bucket, job.source, job.ctx);
+    let mut options = PlanOptions {
+        compact: job.request.compact,
+        zstd_enabled: ctx.zstd_enabled,
+        push_cache: Some(&ctx.push_cache),
+    };
+    loop {
+        let plan = ComposePlan::new(host, bucket, source, chain, options, Some(ctx));
+        let plan = Box::pin(plan).await?;
+        plan.log(ctx);
+        match Box::pin(upload(job, plan)).await {
+            Err(ComposeAbort::PreviousUnusable(reason)) => {
+                ctx.info(format!("beginning again without the last push: {reason}"));
+                options.push_cache = None;
+            }
+            result => return result,
+        }
+    }
 }
 
 async fn upload(
@@ -121,9 +131,15 @@ async fn upload(
     let ComposePlan {
         chain,
         composer,
-        base,
+        kept_object,
+        is_on_previous,
+        base_id,
         ..
     } = plan;
+    let kept = match &kept_object {
+        Ok(proof) if is_on_previous => KeptImage::Previous(bucket, proof, &ctx.cancel),
+        proof => KeptImage::Base(chain, proof.as_ref().ok()),
+    };
     let estimate = composer.estimate();
     let captured = chain.point_in_time.as_ref().map(|point| &point.disk);
     let variables = match (captured, &source.variables) {
@@ -146,7 +162,7 @@ async fn upload(
             &ctx.cancel,
         )
         .await?;
-    let uploader = ComposedUpload::new(bucket, &multipart, chain, base.as_ref().ok(), &composer);
+    let uploader = ComposedUpload::new(bucket, &multipart, chain, kept, &composer);
     let result = async {
         let sending = multipart.run_with_progress(uploader.send(composer));
         let Some(point_in_time) = &chain.point_in_time else {
@@ -171,7 +187,14 @@ async fn upload(
     let composed = match result.await {
         Ok(composed) => composed,
         Err(abort) => {
+            let unusable = match &abort {
+                ComposeAbort::Failed(error) => kept.unusable_reason(&multipart, error).await,
+                _ => None,
+            };
             multipart.abort().await;
+            if let Some(reason) = unusable {
+                return Err(ComposeAbort::PreviousUnusable(reason));
+            }
             return Err(match (&chain.point_in_time, abort) {
                 (Some(point_in_time), ComposeAbort::Failed(error)) => {
                     point_in_time.explain(error).await.into()
@@ -181,7 +204,7 @@ async fn upload(
         }
     };
     if let Some(reason) = multipart.copy_error()
-        && base.is_ok()
+        && kept.object().is_some()
     {
         ctx.info(format!("uploaded what the store did not copy: {reason}"));
     }
@@ -200,6 +223,7 @@ async fn upload(
         pause_duration: captured.map(|disk| disk.pause_duration),
         consistency: captured.map_or_else(|| source.consistency(), |disk| disk.consistency),
         virtual_size: Some(chain.virtual_size),
+        state: base_id.zip(composed.image),
     })
 }
 

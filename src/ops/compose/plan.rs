@@ -4,27 +4,44 @@ use humansize::{BINARY, format_size};
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{Method, Result};
+use snapdeck_model::{Digest, Method, Result};
 use snapdeck_qcow2::{Composer, Layout, Options};
 
 use super::abort::ComposeAbort;
-use super::base_proof::{BaseProof, prove_base};
+use super::base_proof::{BaseProof, known_base, prove_base};
 use super::disk_chain::DiskChain;
+use super::previous::find_previous;
 use crate::context::Context;
+use crate::push_cache::{PushCache, base_id};
 use crate::sandbox_disk::SandboxDisk;
 
-/// Fraction of dead bytes in the base above which the whole image is rewritten.
+/// Fraction of dead bytes in the kept image above which the whole image is rewritten.
 const MAX_DEAD_FRACTION: f64 = 0.25;
 
-/// The layout of a composed image and the source of its base.
+/// The layout of a composed image and the source of the bytes that it keeps.
 pub(super) struct ComposePlan<'a> {
     pub chain: &'a DiskChain,
     pub composer: Composer,
     pub layout: Layout,
     /// Why this layout.
     pub layout_reason: String,
-    /// The object that has the base's bytes, or why the bucket cannot copy them.
-    pub base: Result<BaseProof, String>,
+    /// The object that has the kept bytes, or why the bucket cannot copy them.
+    pub kept_object: Result<BaseProof, String>,
+    /// Whether the kept image is the sandbox's last push, and not the base.
+    pub is_on_previous: bool,
+    /// [`base_id`] of the base, if its content is known.
+    pub base_id: Option<Digest>,
+    /// Why the image is not composed on the last push, if there is one.
+    pub previous_reason: Option<String>,
+}
+
+/// Choices of a [`ComposePlan`].
+#[derive(Clone, Copy)]
+pub(super) struct PlanOptions<'a> {
+    pub compact: bool,
+    pub zstd_enabled: bool,
+    /// Where the last push is recorded; `None` if nothing may be composed on it.
+    pub push_cache: Option<&'a PushCache>,
 }
 
 impl<'a> ComposePlan<'a> {
@@ -34,37 +51,86 @@ impl<'a> ComposePlan<'a> {
         bucket: &Bucket,
         source: &SandboxDisk,
         chain: &'a DiskChain,
-        compact: bool,
-        zstd_enabled: bool,
+        options: PlanOptions<'_>,
         ctx: Option<&Context>,
     ) -> Result<Self, ComposeAbort> {
         let (base, overlays) = chain.read_tables().await?;
-        let compose = |layout| {
-            let options = Options { zstd_enabled };
-            Composer::new(base.clone(), overlays.clone(), layout, options)
+        let known = known_base(host, source, chain, ctx).await?;
+        let base_id = known.as_ref().ok().map(base_id);
+        let compose_options = Options {
+            zstd_enabled: options.zstd_enabled,
         };
+        let mut previous_reason = None;
+        if !options.compact
+            && let (Some(cache), Ok(manifest)) = (options.push_cache, &known)
+        {
+            match find_previous(host, bucket, source, manifest, cache).await? {
+                None => {}
+                Some(Err(reason)) => previous_reason = Some(reason),
+                Some(Ok(previous)) => {
+                    let (base, overlays) = (base.clone(), overlays.clone());
+                    let image = &previous.image;
+                    let composer = Composer::on_previous(base, overlays, image, compose_options)?;
+                    let dead_fraction = composer.estimate().dead_fraction();
+                    if dead_fraction <= MAX_DEAD_FRACTION {
+                        let name = &previous.proof.object.name;
+                        return Ok(Self {
+                            chain,
+                            composer,
+                            layout: Layout::Append,
+                            layout_reason: format!(
+                                "{name}, the last push of this sandbox, is kept and changes are appended"
+                            ),
+                            kept_object: Ok(previous.proof),
+                            is_on_previous: true,
+                            base_id,
+                            previous_reason: None,
+                        });
+                    }
+                    previous_reason = Some(format!(
+                        "{:.0} % of it is deleted data",
+                        dead_fraction * 100.0
+                    ));
+                }
+            }
+        }
+        let compose =
+            |layout| Composer::new(base.clone(), overlays.clone(), layout, compose_options);
         let append = compose(Layout::Append)?;
         let dead_fraction = append.estimate().dead_fraction();
-        let compact_reason = match compact {
+        let compact_reason = match options.compact {
             true => Some("requested with --compact".to_owned()),
             false => (dead_fraction > MAX_DEAD_FRACTION)
                 .then(|| format!("{:.0} % of the base is deleted data", dead_fraction * 100.0)),
         };
-        Ok(match compact_reason {
-            Some(layout_reason) => Self {
-                chain,
-                composer: compose(Layout::Compact)?,
-                layout: Layout::Compact,
-                layout_reason,
-                base: Err("the whole image is rewritten".to_owned()),
-            },
-            None => Self {
-                chain,
-                composer: append,
-                layout: Layout::Append,
-                layout_reason: "the base's bytes are kept and changes are appended".to_owned(),
-                base: prove_base(host, bucket, source, chain, ctx).await?,
-            },
+        let (layout, composer, layout_reason, kept_object) = match compact_reason {
+            Some(reason) => {
+                let rewritten = Err("the whole image is rewritten".to_owned());
+                (
+                    Layout::Compact,
+                    compose(Layout::Compact)?,
+                    reason,
+                    rewritten,
+                )
+            }
+            None => {
+                let reason = "the base's bytes are kept and changes are appended".to_owned();
+                let proof = match known {
+                    Ok(manifest) => prove_base(bucket, &manifest).await?,
+                    Err(reason) => Err(reason),
+                };
+                (Layout::Append, append, reason, proof)
+            }
+        };
+        Ok(Self {
+            chain,
+            composer,
+            layout,
+            layout_reason,
+            kept_object,
+            is_on_previous: false,
+            base_id,
+            previous_reason,
         })
     }
 
@@ -81,10 +147,13 @@ impl<'a> ComposePlan<'a> {
             self.method().as_str(),
             self.layout_reason
         ));
+        if let Some(reason) = &self.previous_reason {
+            ctx.info(format!("not composing on the last push: {reason}"));
+        }
         if self.layout == Layout::Append {
-            match &self.base {
+            match &self.kept_object {
                 Ok(proof) => ctx.info(format!(
-                    "copying the base from {} in the bucket: {}",
+                    "copying unchanged parts from {} in the bucket: {}",
                     proof.object.key, proof.reason
                 )),
                 Err(reason) => ctx.warn(format!(
@@ -95,7 +164,7 @@ impl<'a> ComposePlan<'a> {
         let dead_bytes = self.composer.estimate().dead_data_bytes;
         if dead_bytes > 0 {
             ctx.info(format!(
-                "{} of the base are deleted or replaced but stay readable in the object; pass --compact to leave them \
+                "{} are deleted or replaced but stay readable in the object; pass --compact to leave them \
                  out",
                 format_size(dead_bytes, BINARY)
             ));

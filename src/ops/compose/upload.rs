@@ -1,4 +1,4 @@
-//! Uploads a composed image: copies, the base's bytes and the tail in parallel, and the head last.
+//! Uploads a composed image: copies, the bytes of the kept image and the tail in parallel, and the head last.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -13,11 +13,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use snapdeck_bucket::{Bucket, MultipartObject};
 use snapdeck_model::{BufferPool, Error, Kind, Result};
-use snapdeck_qcow2::Composer;
+use snapdeck_qcow2::{ComposedImage, Composer};
 
 use super::abort::{ComposeAbort, internal_error};
-use super::base_proof::BaseProof;
 use super::disk_chain::DiskChain;
+use super::kept_image::KeptImage;
 use super::layer::ClusterData;
 use crate::block_digests::BlockDigests;
 
@@ -32,16 +32,18 @@ pub(super) struct ComposedObject {
     pub digests: BlockDigests,
     pub uploaded_bytes: u64,
     pub copied_bytes: u64,
+    /// Of which the next image can be composed.
+    pub image: Option<ComposedImage>,
 }
 
 pub(super) struct ComposedUpload<'a> {
     bucket: &'a Bucket,
     multipart: &'a MultipartObject<'a>,
     chain: &'a DiskChain,
-    base_object: Option<&'a BaseProof>,
+    kept: KeptImage<'a>,
     part_bytes: u64,
-    /// Offsets at which the object has the base's bytes.
-    base_range: Range<u64>,
+    /// Offsets at which the object has the bytes of the kept image.
+    kept_range: Range<u64>,
     digests: BlockDigests,
     buffers: BufferPool,
     /// Limits the parts in memory.
@@ -60,8 +62,9 @@ struct ReadyPart {
 
 struct FirstPart {
     head: Vec<u8>,
-    /// `None` if all bytes after the head are the base's.
+    /// `None` if all bytes after the head are those of the kept image.
     bytes: Option<BytesMut>,
+    image: Option<ComposedImage>,
 }
 
 impl<'a> ComposedUpload<'a> {
@@ -69,16 +72,16 @@ impl<'a> ComposedUpload<'a> {
         bucket: &'a Bucket,
         multipart: &'a MultipartObject<'a>,
         chain: &'a DiskChain,
-        base_object: Option<&'a BaseProof>,
+        kept: KeptImage<'a>,
         composer: &Composer,
     ) -> Self {
         Self {
             bucket,
             multipart,
             chain,
-            base_object,
+            kept,
             part_bytes: multipart.part_bytes(),
-            base_range: composer.kept_range(),
+            kept_range: composer.kept_range(),
             digests: BlockDigests::default(),
             buffers: chain.buffers.clone(),
             slots: Arc::new(Semaphore::new(multipart.max_parts_in_memory())),
@@ -93,8 +96,8 @@ impl<'a> ComposedUpload<'a> {
         // Boxed: together they overflow a thread's stack in an unoptimized build.
         let tail = Box::pin(self.build_tail(composer, part_tx));
         let sending = Box::pin(async { Ok(self.send_ready(part_rx).await?) });
-        let body = Box::pin(async { Ok(self.send_base_parts(self.base_part_range()).await?) });
-        let first = match self.base_object {
+        let body = Box::pin(async { Ok(self.send_kept_parts(self.kept_part_range()).await?) });
+        let (first, image) = match self.kept.object() {
             Some(_) => {
                 let first = async { self.build_first_part(tail.await?).await };
                 tokio::try_join!(first, body, sending)?.0
@@ -118,28 +121,29 @@ impl<'a> ComposedUpload<'a> {
                 .len() as u64
                 * self.part_bytes,
             digests: self.digests,
+            image,
         })
     }
 
-    /// Indexes of the parts that have only bytes of the base.
-    fn base_part_range(&self) -> Range<u64> {
+    /// Indexes of the parts that have only bytes of the kept image.
+    fn kept_part_range(&self) -> Range<u64> {
         // Without the part of the head.
-        let first = self.base_range.start.div_ceil(self.part_bytes);
-        first..(self.base_range.end / self.part_bytes).max(first)
+        let first = self.kept_range.start.div_ceil(self.part_bytes);
+        first..(self.kept_range.end / self.part_bytes).max(first)
     }
 
-    /// Lets the store copy parts of the base, and uploads those it does not copy.
-    async fn send_base_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
+    /// Lets the store copy parts of the kept image, and uploads those it does not copy.
+    async fn send_kept_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
         stream::iter(parts.into_iter().map(Ok))
             .try_for_each_concurrent(self.multipart.max_concurrent_copies(), |index| {
-                self.send_base_part(index)
+                self.send_kept_part(index)
             })
             .await
     }
 
-    async fn send_base_part(&self, index: u64) -> Result<()> {
+    async fn send_kept_part(&self, index: u64) -> Result<()> {
         let range = index * self.part_bytes..(index + 1) * self.part_bytes;
-        if let Some(proof) = self.base_object
+        if let Some(proof) = self.kept.object()
             && self
                 .multipart
                 .copy_part(index, &proof.object, range.start, self.part_bytes)
@@ -149,14 +153,18 @@ impl<'a> ComposedUpload<'a> {
             self.lock_copied().insert(index);
             return Ok(());
         }
+        if let KeptImage::Previous(..) = self.kept {
+            // Its bytes are not on the host, and to fetch them costs more than to begin again.
+            return Err(internal_error("the previous object is not copied"));
+        }
         let _slot = self.acquire_slot().await?;
-        let bytes = self.chain.read_base(range.start, self.part_bytes).await?;
+        let bytes = self.kept.read(range.start, self.part_bytes).await?;
         self.upload(index, bytes).await
     }
 
     /// Uploads the copied parts if the object they were copied from was replaced meanwhile.
     async fn resend_stale_copies(&self) -> Result<()> {
-        let Some(proof) = self.base_object else {
+        let Some(proof) = self.kept.object() else {
             return Ok(());
         };
         let copied = self.lock_copied().clone();
@@ -168,7 +176,7 @@ impl<'a> ComposedUpload<'a> {
                 .with_cause("its bytes are no longer those of the base"),
         );
         self.lock_copied().clear();
-        self.send_base_parts(copied).await
+        self.send_kept_parts(copied).await
     }
 
     /// Slots of the tail's writer; at least one remains for its parts.
@@ -196,13 +204,13 @@ impl<'a> ComposedUpload<'a> {
         mut composer: Composer,
         part_tx: UnboundedSender<ReadyPart>,
     ) -> Result<FirstPart, ComposeAbort> {
-        let first_index = self.base_range.end / self.part_bytes;
+        let first_index = self.kept_range.end / self.part_bytes;
         let mut parts = PartWriter {
             uploader: self,
             part_tx,
             index: first_index,
-            // The part in which the tail begins also has the base's last bytes.
-            buffer: self.read_base_bytes(first_index).await?,
+            // The part in which the tail begins also has the last bytes of the kept image.
+            buffer: self.read_kept_bytes(first_index).await?,
             first_part: None,
         };
         let mut reads = FuturesOrdered::new();
@@ -232,14 +240,21 @@ impl<'a> ComposedUpload<'a> {
             parts.flush_full_parts().await?;
         }
         parts.flush_full_parts().await?;
-        parts.finish(ending.header_cluster()).await
+        let head = ending.header_cluster().to_vec();
+        let bytes = parts.finish().await?;
+        // Without it the next push only sends more.
+        let image = ending.into_image().ok();
+        Ok(FirstPart { head, bytes, image })
     }
 
     /// Puts the head into the first part and hashes it.
-    async fn build_first_part(&self, first: FirstPart) -> Result<Bytes, ComposeAbort> {
+    async fn build_first_part(
+        &self,
+        first: FirstPart,
+    ) -> Result<(Bytes, Option<ComposedImage>), ComposeAbort> {
         let mut bytes = match first.bytes {
             Some(bytes) => bytes,
-            None => self.read_base_bytes(0).await?,
+            None => self.read_kept_bytes(0).await?,
         };
         bytes
             .get_mut(..first.head.len())
@@ -247,17 +262,17 @@ impl<'a> ComposedUpload<'a> {
             .copy_from_slice(&first.head);
         let bytes = bytes.freeze();
         self.digests.hash(0, bytes.clone()).await?;
-        Ok(bytes)
+        Ok((bytes, first.image))
     }
 
-    /// Reads the base's bytes at the beginning of a part, with zeros instead of the head.
-    async fn read_base_bytes(&self, index: u64) -> Result<BytesMut> {
+    /// Reads the kept image's bytes at the beginning of a part, with zeros instead of the head.
+    async fn read_kept_bytes(&self, index: u64) -> Result<BytesMut> {
         let start = index * self.part_bytes;
-        let end = self.base_range.end.min(start + self.part_bytes);
-        let from = start.max(self.base_range.start.min(end));
+        let end = self.kept_range.end.min(start + self.part_bytes);
+        let from = start.max(self.kept_range.start.min(end));
         let mut bytes = BytesMut::zeroed((from - start) as usize);
         if from < end {
-            bytes.extend_from_slice(&self.chain.read_base(from, end - from).await?);
+            bytes.extend_from_slice(&self.kept.read(from, end - from).await?);
         }
         Ok(bytes)
     }
@@ -345,15 +360,12 @@ impl PartWriter<'_, '_> {
         queued.map_err(|_| internal_error("the upload has ended"))
     }
 
-    /// Queues the last part.
-    async fn finish(mut self, head: &[u8]) -> Result<FirstPart, ComposeAbort> {
+    /// Queues the last part; returns the first one, if the tail begins in it.
+    async fn finish(mut self) -> Result<Option<BytesMut>> {
         if !self.buffer.is_empty() {
             let last = std::mem::take(&mut self.buffer);
             self.flush_part(last).await?;
         }
-        Ok(FirstPart {
-            head: head.to_vec(),
-            bytes: self.first_part,
-        })
+        Ok(self.first_part)
     }
 }

@@ -1,7 +1,10 @@
 //! Assembles clusters, drops zeros, compresses, and allocates host clusters.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 
+use super::composed_image::{Fingerprint, fingerprint};
 use super::target::Target;
 use crate::codec::Encoder;
 use crate::entry::{COPIED, Geometry};
@@ -17,6 +20,8 @@ pub(super) struct WriterOutput {
     pub(super) counts: Refcounts,
     /// Offset of the tables.
     pub(super) end: u64,
+    /// Disk offset and fingerprint of each cluster that was written or kept, in order.
+    pub(super) fingerprints: Vec<(u64, Fingerprint)>,
 }
 
 pub(super) struct Writer {
@@ -32,6 +37,9 @@ pub(super) struct Writer {
     run: Vec<u8>,
     /// Disk offset, offset in the run and length of each compressed cluster in it.
     compressed_clusters: Vec<(u64, u64, u64)>,
+    /// Clusters that the kept image has at these disk offsets, mapped until one with other bytes replaces them.
+    kept_clusters: BTreeMap<u64, Fingerprint>,
+    fingerprints: Vec<(u64, Fingerprint)>,
 }
 
 impl Writer {
@@ -42,8 +50,11 @@ impl Writer {
         tail_start: u64,
         first_cluster: u64,
         compression_enabled: bool,
+        kept_clusters: BTreeMap<u64, Fingerprint>,
     ) -> Self {
         Self {
+            kept_clusters,
+            fingerprints: Vec::new(),
             target,
             counts,
             padding: (first_cluster - tail_start) as usize,
@@ -103,20 +114,26 @@ impl Writer {
         if compressed.len() >= plain.len() {
             return self.store(guest, plain, tail);
         }
-        if !is_zero(plain) {
-            self.append_compressed(guest, compressed, tail)?;
+        match self.is_new(guest, plain) {
+            true => self.append_compressed(guest, compressed, tail),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     pub(super) fn finish(mut self, tail: &mut BytesMut) -> Result<WriterOutput, ComposeError> {
         self.flush_open_cluster(tail)?;
         self.end_run(tail)?;
         self.pad(tail);
+        // No bytes were written to these.
+        while let Some((guest, _)) = self.kept_clusters.pop_first() {
+            self.unmap(guest);
+        }
+        self.fingerprints.sort_unstable();
         Ok(WriterOutput {
             target: self.target,
             counts: self.counts,
             end: self.cursor,
+            fingerprints: self.fingerprints,
         })
     }
 
@@ -135,9 +152,27 @@ impl Writer {
         }
     }
 
-    /// Stores a whole cluster; a cluster of zeros is omitted, since it was unmapped before.
+    /// Returns whether a whole cluster is to be appended: it is not if it is zeros or has the same bytes as the one of
+    /// the kept image. Otherwise the disk offset is unmapped.
+    fn is_new(&mut self, guest: u64, bytes: &[u8]) -> bool {
+        let kept = self.kept_clusters.remove(&guest);
+        let new = (!is_zero(bytes)).then(|| fingerprint(bytes));
+        self.fingerprints.extend(new.map(|new| (guest, new)));
+        if kept.is_some() && kept != new {
+            self.unmap(guest);
+        }
+        new.is_some() && kept != new
+    }
+
+    fn unmap(&mut self, guest: u64) {
+        if let Some(host) = self.target.unmap(guest) {
+            self.counts.release(host);
+        }
+    }
+
+    /// Stores a whole cluster; a cluster of zeros is omitted.
     fn store(&mut self, guest: u64, bytes: &[u8], tail: &mut BytesMut) -> Result<(), ComposeError> {
-        if is_zero(bytes) {
+        if !self.is_new(guest, bytes) {
             return Ok(());
         }
         if let Some(mut encoder) = self.encoder.take() {
