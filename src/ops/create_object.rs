@@ -39,7 +39,7 @@ pub(crate) async fn build_object(
         Err(
             ComposeAbort::Unsupported(reason)
             | ComposeAbort::MethodUnavailable(reason)
-            | ComposeAbort::PreviousUnusable(reason),
+            | ComposeAbort::CopiesUnusable(reason),
         ) => {
             let message = format!("converting the whole disk: {reason}");
             let is_requested = match mode {

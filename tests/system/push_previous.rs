@@ -137,7 +137,7 @@ fn without_the_last_push_all_changes_are_sent() {
     push_all("v2", "v1.qcow2 was replaced");
     world.snapdeck(&["remove", "v2", "--bucket"]).ok();
     push_all("v3", "v2 is no longer in");
-    // A sandbox that was created anew has another disk.
+    // A new sandbox of the same name has another disk.
     world.replace_sandbox("a", "base", State::Off);
     world.scribble(&disk, 200, OVERLAY);
     let ran = world.snapdeck(&["-v", "push", &id, "v4", "--json"]).ok();
@@ -175,4 +175,38 @@ fn a_store_that_does_not_copy_gets_the_image_from_the_host() {
     assert_eq!(result["copiedBytes"], 0);
     assert_object_is(&world, "v2", &world.disk("a"));
     assert_eq!(world.uploads(), "[]");
+}
+
+/// The store copies blocks from whatever object has them: here the base is no longer in the bucket.
+#[test]
+fn blocks_of_any_object_are_copied() {
+    let (world, _) = with_first_push(State::Off);
+    world.snapdeck(&["remove", "base", "--bucket"]).ok();
+    let other = world.sandbox("b", "base", State::Off);
+    world.scribble(&world.disk("b"), 500, 24);
+    let push = |name: &str| {
+        let ran = world.snapdeck(&["push", &other, name, "--json"]).ok();
+        assert_object_is(&world, name, &world.disk("b"));
+        ran.json()
+    };
+    let result = push("other");
+    assert!(number(&result, "copiedBytes") >= 16 * MIB, "{result}");
+    // Without the record of the push, the same blocks are found again.
+    let records = world.dir.join("home/.local/state/snapdeck/pushes");
+    std::fs::remove_dir_all(records).unwrap();
+    let result = push("other-2");
+    assert!(number(&result, "copiedBytes") >= 32 * MIB, "{result}");
+}
+
+#[test]
+fn an_object_whose_blocks_are_replaced_meanwhile_is_not_used() {
+    let (world, _) = with_first_push(State::Off);
+    world.snapdeck(&["remove", "base", "--bucket"]).ok();
+    let other = world.sandbox("b", "base", State::Off);
+    let (child, faults) = world.start_to_parts(&["-v", "push", &other, "other", "--json"]);
+    world.put(&world.path("scratch/base.qcow2"), "v1");
+    faults.hold_parts.store(false, SeqCst);
+    let ran = wait_for_exit(child).ok();
+    assert_eq!(ran.json()["copiedBytes"], 0, "{ran:?}");
+    assert_object_is(&world, "other", &world.disk("b"));
 }

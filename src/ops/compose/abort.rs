@@ -7,8 +7,8 @@ pub(crate) enum ComposeAbort {
     Unsupported(String),
     /// The disk of a running sandbox cannot be read by this method, and why.
     MethodUnavailable(String),
-    /// The object that the image was composed on cannot be copied, and why.
-    PreviousUnusable(String),
+    /// The last push, or another object, cannot be copied as it was planned, and why.
+    CopiesUnusable(String),
     Failed(Error),
 }
 

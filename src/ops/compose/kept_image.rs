@@ -1,13 +1,14 @@
 //! The bytes of the image that a composed one keeps: of the base's file on the host, or of the previous object.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Mutex;
 
 use bytes::{Bytes, BytesMut};
 use tokio_util::sync::CancellationToken;
 
 use snapdeck_bucket::{Bucket, MultipartObject};
-use snapdeck_model::{BLOCK_BYTES, BlockSet, Error, Kind, ProgressCell, Result};
+use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, ProgressCell, Result};
 
 use super::abort::internal_error;
 use super::base_proof::BaseProof;
@@ -16,8 +17,8 @@ use crate::hash_blocks::hash_block_data;
 
 #[derive(Clone, Copy)]
 pub(super) enum KeptImage<'a> {
-    /// The base, and the object that has the same bytes, if there is one.
-    Base(&'a DiskChain, Option<&'a BaseProof>),
+    /// The base, the object that has the same bytes, if there is one, and the digests of its blocks, if known.
+    Base(&'a DiskChain, Option<&'a BaseProof>, Option<&'a [Digest]>),
     Previous(&'a Bucket, &'a BaseProof, &'a CancellationToken),
 }
 
@@ -25,9 +26,20 @@ impl<'a> KeptImage<'a> {
     /// Returns the object from which the store can copy.
     pub(super) fn object(self) -> Option<&'a BaseProof> {
         match self {
-            Self::Base(_, proof) => proof,
+            Self::Base(_, proof, _) => proof,
             Self::Previous(_, proof, _) => Some(proof),
         }
+    }
+
+    /// Returns the digests of the whole blocks in a range of the image, if they are known.
+    pub(super) fn digests(self, range: Range<u64>) -> Option<&'a [Digest]> {
+        let blocks = match self {
+            Self::Base(_, proof, blocks) => proof.map(|proof| &*proof.blocks).or(blocks)?,
+            Self::Previous(_, proof, _) => &proof.blocks,
+        };
+        let first = usize::try_from(range.start / BLOCK_BYTES).ok()?;
+        let end = usize::try_from(range.end / BLOCK_BYTES).ok()?;
+        blocks.get(first..end)
     }
 
     /// Returns why the previous object was of no use, after an upload based on it failed with `error`; `None` if that had
@@ -56,7 +68,7 @@ impl<'a> KeptImage<'a> {
     /// Reads bytes of the image: from the host, or from the bucket in whole blocks that are checked.
     pub(super) async fn read(self, offset: u64, length: u64) -> Result<Bytes> {
         match self {
-            Self::Base(chain, _) => chain.read_base(offset, length).await,
+            Self::Base(chain, ..) => chain.read_base(offset, length).await,
             Self::Previous(bucket, proof, cancel) => {
                 read_object(bucket, proof, offset, length, cancel).await
             }

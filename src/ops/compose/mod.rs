@@ -16,6 +16,7 @@
 
 mod abort;
 mod base_proof;
+mod block_index;
 mod capture;
 mod disk_chain;
 mod kept_image;
@@ -26,14 +27,16 @@ mod previous;
 mod push_plan;
 mod upload;
 
-use snapdeck_model::{Error, Kind, Method, Phase, Result, TransferStats};
+use snapdeck_model::{Error, Kind, Method, Phase, Result, SnapshotName, TransferStats};
 
 use crate::job::SnapshotJob;
 use crate::publish_object::publish_object;
+use crate::push_cache::base_id;
 use crate::retry::ReadRetries;
 use crate::uploaded_image::UploadedImage;
 use crate::variables::{self, snapshot_parts};
 
+use block_index::BlockIndex;
 use capture::capture;
 use disk_chain::DiskChain;
 use kept_image::KeptImage;
@@ -111,9 +114,23 @@ async fn compose(job: SnapshotJob<'_>, chain: &DiskChain) -> Result<UploadedImag
         let plan = ComposePlan::new(host, bucket, source, chain, options, Some(ctx));
         let plan = Box::pin(plan).await?;
         plan.log(ctx);
-        match Box::pin(upload(job, plan)).await {
-            Err(ComposeAbort::PreviousUnusable(reason)) => {
-                ctx.info(format!("beginning again without the last push: {reason}"));
+        let index = match plan.is_on_previous || options.push_cache.is_none() {
+            true => BlockIndex::default(),
+            false => {
+                let names: Vec<&SnapshotName> = source
+                    .base()
+                    .into_iter()
+                    .chain([&job.request.name])
+                    .collect();
+                ctx.until_cancelled(async { Ok(BlockIndex::read(bucket, &names).await) })
+                    .await?
+            }
+        };
+        match Box::pin(upload(job, plan, &index)).await {
+            Err(ComposeAbort::CopiesUnusable(reason)) if options.push_cache.is_some() => {
+                ctx.info(format!(
+                    "beginning again without copies of other objects: {reason}"
+                ));
                 options.push_cache = None;
             }
             result => return result,
@@ -124,6 +141,7 @@ async fn compose(job: SnapshotJob<'_>, chain: &DiskChain) -> Result<UploadedImag
 async fn upload(
     job: SnapshotJob<'_>,
     plan: ComposePlan<'_>,
+    index: &BlockIndex,
 ) -> Result<UploadedImage, ComposeAbort> {
     let (host, bucket, source, ctx) = (job.host, job.bucket, job.source, job.ctx);
     ctx.check_cancelled()?;
@@ -133,12 +151,15 @@ async fn upload(
         composer,
         kept_object,
         is_on_previous,
-        base_id,
+        base_manifest,
         ..
     } = plan;
     let kept = match &kept_object {
         Ok(proof) if is_on_previous => KeptImage::Previous(bucket, proof, &ctx.cancel),
-        proof => KeptImage::Base(chain, proof.as_ref().ok()),
+        proof => {
+            let blocks = base_manifest.as_ref().map(|manifest| &*manifest.blocks);
+            KeptImage::Base(chain, proof.as_ref().ok(), blocks)
+        }
     };
     let estimate = composer.estimate();
     let captured = chain.point_in_time.as_ref().map(|point| &point.disk);
@@ -162,7 +183,7 @@ async fn upload(
             &ctx.cancel,
         )
         .await?;
-    let uploader = ComposedUpload::new(bucket, &multipart, chain, kept, &composer);
+    let uploader = ComposedUpload::new(bucket, &multipart, chain, kept, index, &composer);
     let result = async {
         let sending = multipart.run_with_progress(uploader.send(composer));
         let Some(point_in_time) = &chain.point_in_time else {
@@ -193,7 +214,7 @@ async fn upload(
             };
             multipart.abort().await;
             if let Some(reason) = unusable {
-                return Err(ComposeAbort::PreviousUnusable(reason));
+                return Err(ComposeAbort::CopiesUnusable(reason));
             }
             return Err(match (&chain.point_in_time, abort) {
                 (Some(point_in_time), ComposeAbort::Failed(error)) => {
@@ -204,7 +225,7 @@ async fn upload(
         }
     };
     if let Some(reason) = multipart.copy_error()
-        && kept.object().is_some()
+        && (kept.object().is_some() || !index.is_empty())
     {
         ctx.info(format!("uploaded what the store did not copy: {reason}"));
     }
@@ -223,7 +244,7 @@ async fn upload(
         pause_duration: captured.map(|disk| disk.pause_duration),
         consistency: captured.map_or_else(|| source.consistency(), |disk| disk.consistency),
         virtual_size: Some(chain.virtual_size),
-        state: base_id.zip(composed.image),
+        state: base_manifest.as_ref().map(base_id).zip(composed.image),
     })
 }
 

@@ -4,7 +4,7 @@ use humansize::{BINARY, format_size};
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{Digest, Method, Result};
+use snapdeck_model::{Manifest, Method, Result};
 use snapdeck_qcow2::{Composer, Layout, Options};
 
 use super::abort::ComposeAbort;
@@ -12,7 +12,7 @@ use super::base_proof::{BaseProof, known_base, prove_base};
 use super::disk_chain::DiskChain;
 use super::previous::find_previous;
 use crate::context::Context;
-use crate::push_cache::{PushCache, base_id};
+use crate::push_cache::PushCache;
 use crate::sandbox_disk::SandboxDisk;
 
 /// Fraction of dead bytes in the kept image above which the whole image is rewritten.
@@ -29,8 +29,8 @@ pub(super) struct ComposePlan<'a> {
     pub kept_object: Result<BaseProof, String>,
     /// Whether the kept image is the sandbox's last push, and not the base.
     pub is_on_previous: bool,
-    /// [`base_id`] of the base, if its content is known.
-    pub base_id: Option<Digest>,
+    /// The manifest of the base's file, if its content is known.
+    pub base_manifest: Option<Manifest>,
     /// Why the image is not composed on the last push, if there is one.
     pub previous_reason: Option<String>,
 }
@@ -56,7 +56,6 @@ impl<'a> ComposePlan<'a> {
     ) -> Result<Self, ComposeAbort> {
         let (base, overlays) = chain.read_tables().await?;
         let known = known_base(host, source, chain, ctx).await?;
-        let base_id = known.as_ref().ok().map(base_id);
         let compose_options = Options {
             zstd_enabled: options.zstd_enabled,
         };
@@ -83,7 +82,7 @@ impl<'a> ComposePlan<'a> {
                             ),
                             kept_object: Ok(previous.proof),
                             is_on_previous: true,
-                            base_id,
+                            base_manifest: known.ok(),
                             previous_reason: None,
                         });
                     }
@@ -115,9 +114,9 @@ impl<'a> ComposePlan<'a> {
             }
             None => {
                 let reason = "the base's bytes are kept and changes are appended".to_owned();
-                let proof = match known {
-                    Ok(manifest) => prove_base(bucket, &manifest).await?,
-                    Err(reason) => Err(reason),
+                let proof = match &known {
+                    Ok(manifest) => prove_base(bucket, manifest).await?,
+                    Err(reason) => Err(reason.clone()),
                 };
                 (Layout::Append, append, reason, proof)
             }
@@ -129,7 +128,7 @@ impl<'a> ComposePlan<'a> {
             layout_reason,
             kept_object,
             is_on_previous: false,
-            base_id,
+            base_manifest: known.ok(),
             previous_reason,
         })
     }
@@ -157,7 +156,7 @@ impl<'a> ComposePlan<'a> {
                     proof.object.key, proof.reason
                 )),
                 Err(reason) => ctx.warn(format!(
-                    "full upload, the base cannot be copied in the bucket: {reason}"
+                    "the bucket has no copy of the base: {reason}; uploading what no other object has"
                 )),
             }
         }

@@ -58,7 +58,7 @@ pub async fn plan_push(
         Err(
             ComposeAbort::Unsupported(reason)
             | ComposeAbort::MethodUnavailable(reason)
-            | ComposeAbort::PreviousUnusable(reason),
+            | ComposeAbort::CopiesUnusable(reason),
         ) => {
             let is_shared = source.state.is_active();
             let size_bytes = host

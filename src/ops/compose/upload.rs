@@ -12,14 +12,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use snapdeck_bucket::{Bucket, MultipartObject};
-use snapdeck_model::{BufferPool, Error, Kind, Result};
+use snapdeck_model::{BLOCK_BYTES, BufferPool, Digest, Error, Kind, Result};
 use snapdeck_qcow2::{ComposedImage, Composer};
 
 use super::abort::{ComposeAbort, internal_error};
+use super::block_index::BlockIndex;
 use super::disk_chain::DiskChain;
 use super::kept_image::KeptImage;
 use super::layer::ClusterData;
 use crate::block_digests::BlockDigests;
+use crate::remote_object::is_unchanged;
 
 /// Concurrent reads of the overlays, of a few MiB at most each.
 const MAX_OVERLAY_READS: usize = 6;
@@ -41,6 +43,8 @@ pub(super) struct ComposedUpload<'a> {
     multipart: &'a MultipartObject<'a>,
     chain: &'a DiskChain,
     kept: KeptImage<'a>,
+    /// Other objects that may have a part.
+    index: &'a BlockIndex,
     part_bytes: u64,
     /// Offsets at which the object has the bytes of the kept image.
     kept_range: Range<u64>,
@@ -49,8 +53,11 @@ pub(super) struct ComposedUpload<'a> {
     /// Limits the parts in memory.
     slots: Arc<Semaphore>,
     uploaded_bytes: AtomicU64,
-    /// Indexes of the parts that the store copied.
+    /// Indexes of the parts that the store copied from the object of the kept image.
     copied_parts: Mutex<BTreeSet<u64>>,
+    /// Numbers of the objects of the index from which it copied others.
+    copied_objects: Mutex<BTreeSet<usize>>,
+    copied_bytes: AtomicU64,
 }
 
 /// A part in memory.
@@ -73,6 +80,7 @@ impl<'a> ComposedUpload<'a> {
         multipart: &'a MultipartObject<'a>,
         chain: &'a DiskChain,
         kept: KeptImage<'a>,
+        index: &'a BlockIndex,
         composer: &Composer,
     ) -> Self {
         Self {
@@ -80,6 +88,7 @@ impl<'a> ComposedUpload<'a> {
             multipart,
             chain,
             kept,
+            index,
             part_bytes: multipart.part_bytes(),
             kept_range: composer.kept_range(),
             digests: BlockDigests::default(),
@@ -87,6 +96,8 @@ impl<'a> ComposedUpload<'a> {
             slots: Arc::new(Semaphore::new(multipart.max_parts_in_memory())),
             uploaded_bytes: AtomicU64::new(0),
             copied_parts: Mutex::default(),
+            copied_objects: Mutex::default(),
+            copied_bytes: AtomicU64::new(0),
         }
     }
 
@@ -111,15 +122,11 @@ impl<'a> ComposedUpload<'a> {
             }
         };
         self.resend_stale_copies().await?;
+        self.check_copied_objects().await?;
         self.put(0, first).await?;
         Ok(ComposedObject {
             uploaded_bytes: self.uploaded_bytes.into_inner(),
-            copied_bytes: self
-                .copied_parts
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-                .len() as u64
-                * self.part_bytes,
+            copied_bytes: self.copied_bytes.into_inner(),
             digests: self.digests,
             image,
         })
@@ -150,16 +157,64 @@ impl<'a> ComposedUpload<'a> {
                 .await?
         {
             self.digests.inherit(range, &proof.blocks);
-            self.lock_copied().insert(index);
+            lock(&self.copied_parts).insert(index);
+            self.copied_bytes.fetch_add(self.part_bytes, Relaxed);
             return Ok(());
         }
         if let KeptImage::Previous(..) = self.kept {
             // Its bytes are not on the host, and to fetch them costs more than to begin again.
             return Err(internal_error("the previous object is not copied"));
         }
+        let digests = self.kept.digests(range.clone());
+        if let Some(digests) = digests
+            && self.copy_known(index, digests).await?
+        {
+            self.digests.set(range.start, digests);
+            return Ok(());
+        }
         let _slot = self.acquire_slot().await?;
         let bytes = self.kept.read(range.start, self.part_bytes).await?;
         self.upload(index, bytes).await
+    }
+
+    /// Has the store copy a part with these blocks from an object of the index; returns whether it did.
+    async fn copy_known(&self, index: u64, digests: &[Digest]) -> Result<bool> {
+        let Some((number, offset)) = self.index.find(digests) else {
+            return Ok(false);
+        };
+        let length = digests.len() as u64 * BLOCK_BYTES;
+        let Some(object) = self
+            .index
+            .object(number)
+            .filter(|_| length == self.part_bytes)
+        else {
+            return Ok(false);
+        };
+        if !self
+            .multipart
+            .copy_part(index, object, offset, length)
+            .await?
+        {
+            return Ok(false);
+        }
+        lock(&self.copied_objects).insert(number);
+        self.copied_bytes.fetch_add(length, Relaxed);
+        Ok(true)
+    }
+
+    /// Fails if an object of the index from which parts were copied was replaced meanwhile.
+    async fn check_copied_objects(&self) -> Result<(), ComposeAbort> {
+        let numbers = lock(&self.copied_objects).clone();
+        for object in numbers
+            .into_iter()
+            .filter_map(|number| self.index.object(number))
+        {
+            if !is_unchanged(self.bucket, object).await? {
+                let reason = format!("{} was replaced meanwhile", object.key);
+                return Err(ComposeAbort::CopiesUnusable(reason));
+            }
+        }
+        Ok(())
     }
 
     /// Uploads the copied parts if the object they were copied from was replaced meanwhile.
@@ -167,7 +222,7 @@ impl<'a> ComposedUpload<'a> {
         let Some(proof) = self.kept.object() else {
             return Ok(());
         };
-        let copied = self.lock_copied().clone();
+        let copied = lock(&self.copied_parts).clone();
         if copied.is_empty() || proof.is_still_valid(self.bucket).await? {
             return Ok(());
         }
@@ -175,7 +230,9 @@ impl<'a> ComposedUpload<'a> {
             Error::new(Kind::Failed, format!("{} was replaced", proof.object.key))
                 .with_cause("its bytes are no longer those of the base"),
         );
-        self.lock_copied().clear();
+        lock(&self.copied_parts).clear();
+        self.copied_bytes
+            .fetch_sub(copied.len() as u64 * self.part_bytes, Relaxed);
         self.send_kept_parts(copied).await
     }
 
@@ -294,11 +351,18 @@ impl<'a> ComposedUpload<'a> {
             .await
     }
 
-    /// Hashes a part while it is uploaded.
+    /// Hashes a part while it is uploaded, or before if another object may have it.
     async fn upload(&self, index: u64, bytes: Bytes) -> Result<()> {
         let hashing = self.digests.begin(index * self.part_bytes, bytes.clone());
+        if !self.index.is_empty() && bytes.len() as u64 == self.part_bytes {
+            let digests = hashing.finish().await?;
+            return match self.copy_known(index, &digests).await? {
+                true => Ok(()),
+                false => self.put(index, bytes).await,
+            };
+        }
         self.put(index, bytes).await?;
-        hashing.finish().await
+        hashing.finish().await.map(drop)
     }
 
     async fn put(&self, index: u64, bytes: Bytes) -> Result<()> {
@@ -310,12 +374,10 @@ impl<'a> ComposedUpload<'a> {
         let permit = self.slots.clone().acquire_owned().await;
         permit.map_err(|closed| internal_error("the upload has ended").with_cause(closed))
     }
+}
 
-    fn lock_copied(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.copied_parts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Splits the tail into parts, beginning with the part in which it starts.
