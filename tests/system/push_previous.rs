@@ -210,3 +210,41 @@ fn an_object_whose_blocks_are_replaced_meanwhile_is_not_used() {
     assert_eq!(ran.json()["copiedBytes"], 0, "{ran:?}");
     assert_object_is(&world, "other", &world.disk("b"));
 }
+
+/// `virt-install` preallocates the metadata of a disk: its file is as long as the disk, and has holes for data.
+#[test]
+fn holes_of_a_preallocated_base_are_neither_sent_nor_written() {
+    let world = World::new();
+    let base = world.snapshot_path("base");
+    let create = [
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-o",
+        "preallocation=metadata",
+        &base,
+        "1G",
+    ];
+    run("qemu-img", &create);
+    world.scribble(&base, 64, 8);
+    let id = world.sandbox("a", "base", State::Off);
+    let result = world.snapdeck(&["push", &id, "app", "--json"]).ok().json();
+    let sent = number(&result, "uploadedBytes");
+    assert!(sent < 12 * MIB, "{result}");
+    assert_object_is(&world, "app", &world.disk("a"));
+
+    // The base itself, uploaded by another client, has a manifest once it was pulled and verified.
+    world.put(&base, "copy");
+    world.snapdeck(&["pull", "copy"]).ok();
+    let manifest = world.path("snapshots/copy.json");
+    let put = world.s5cmd(&["cp", &manifest, "{}/copy.json"]);
+    assert!(put.status.success(), "{put:?}");
+    world.snapdeck(&["remove", "copy", "--local"]).ok();
+    let pulled = world.snapdeck(&["pull", "copy", "--json"]).ok().json();
+    assert!(number(&pulled, "fetchedBytes") < 40 * MIB, "{pulled}");
+    let file = std::fs::metadata(world.snapshot_path("copy")).unwrap();
+    let allocated = std::os::unix::fs::MetadataExt::blocks(&file) * 512;
+    assert!(allocated < 48 * MIB, "{allocated} bytes");
+    assert!(same_disk(&world.snapshot_path("copy"), &base));
+}

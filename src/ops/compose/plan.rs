@@ -102,23 +102,24 @@ impl<'a> ComposePlan<'a> {
             false => (dead_fraction > MAX_DEAD_FRACTION)
                 .then(|| format!("{:.0} % of the base is deleted data", dead_fraction * 100.0)),
         };
-        let (layout, composer, layout_reason, kept_object) = match compact_reason {
-            Some(reason) => {
-                let rewritten = Err("the whole image is rewritten".to_owned());
-                (
-                    Layout::Compact,
-                    compose(Layout::Compact)?,
-                    reason,
-                    rewritten,
-                )
-            }
-            None => {
-                let reason = "the base's bytes are kept and changes are appended".to_owned();
-                let proof = match &known {
+        let (reason, kept_object) = match (compact_reason, &known) {
+            (Some(reason), _) => (Some(reason), Err("the whole image is rewritten".to_owned())),
+            (None, known) => {
+                let proof = match known {
                     Ok(manifest) => prove_base(bucket, manifest).await?,
                     Err(reason) => Err(reason.clone()),
                 };
-                (Layout::Append, append, reason, proof)
+                let holes = chain.base_hole_fraction();
+                let is_sparse = proof.is_err() && holes > MAX_DEAD_FRACTION;
+                let reason = || format!("{:.0} % of the base's file are holes", holes * 100.0);
+                (is_sparse.then(reason), proof)
+            }
+        };
+        let (layout, composer, layout_reason) = match reason {
+            Some(reason) => (Layout::Compact, compose(Layout::Compact)?, reason),
+            None => {
+                let reason = "the base's bytes are kept and changes are appended".to_owned();
+                (Layout::Append, append, reason)
             }
         };
         Ok(Self {
