@@ -51,6 +51,8 @@ impl JobTarget {
             Operation::Pull {
                 overwrite: false, ..
             } => matches!((&self.snapshot, &self.object), (Absent, Present(_))),
+            Operation::Adopt { host: Some(_), .. } => matches!(self.snapshot, Present(_)),
+            Operation::Adopt { host: None, .. } => matches!(self.object, Present(_)),
             _ => false,
         }
     }
@@ -105,6 +107,10 @@ fn requirements(operation: &Operation, requested: &JobTarget, is_resumed: bool) 
             (Some(_), true) => (None, NotReplaced, None),
             _ => (None, None, None),
         },
+        Operation::Adopt { host, .. } => match host {
+            Some(_) => (None, if_resumed(Unchanged), None),
+            _ => (None, None, if_resumed(Unchanged)),
+        },
         Operation::Remove {
             host, from_bucket, ..
         } => (
@@ -139,7 +145,8 @@ fn is_destructive(operation: &Operation) -> bool {
         | Operation::Pull { overwrite, .. } => *overwrite,
         Operation::Verify { repair, .. } => *repair,
         Operation::Remove { .. } => true,
-        Operation::CreateSandbox { .. }
+        Operation::Adopt { .. }
+        | Operation::CreateSandbox { .. }
         | Operation::RenameSandbox { .. }
         | Operation::CloneSandbox { .. } => false,
         Operation::Sandbox { verb, .. } => verb.danger() != Danger::Harmless,
@@ -246,6 +253,7 @@ impl TargetFinder<'_> {
             self.operation,
             Operation::Pull { .. }
                 | Operation::Verify { .. }
+                | Operation::Adopt { .. }
                 | Operation::Remove { .. }
                 | Operation::CreateSandbox { .. }
         );
@@ -263,6 +271,7 @@ impl TargetFinder<'_> {
         let is_used = match self.operation {
             Operation::Create { .. } | Operation::Push { .. } | Operation::Pull { .. } => true,
             Operation::Remove { from_bucket, .. } => *from_bucket,
+            Operation::Adopt { host, .. } => host.is_none(),
             _ => false,
         };
         match self.operation.snapshot() {

@@ -57,6 +57,13 @@ pub enum Operation {
         /// Fetch bad blocks of a host's snapshot from the bucket.
         repair: bool,
     },
+    /// Record the digests of a snapshot or an object that has no manifest.
+    Adopt {
+        /// Host of the snapshot; `None`: the object in the bucket.
+        host: Option<HostName>,
+        /// Name of the snapshot.
+        name: SnapshotName,
+    },
     /// Remove a snapshot from a host, from the bucket, or both.
     Remove {
         /// Host to remove it from, if any.
@@ -130,13 +137,14 @@ pub struct SandboxSpec {
 }
 
 impl Operation {
-    /// Returns the operation's word: `create`, `push`, `pull`, `verify`, `remove`, `new`, or the name of the verb.
+    /// Returns the operation's word: `create`, `push`, `pull`, `verify`, `adopt`, `remove`, `new`, or the name of the verb.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
             Self::Push { .. } => "push",
             Self::Pull { .. } => "pull",
             Self::Verify { .. } => "verify",
+            Self::Adopt { .. } => "adopt",
             Self::Remove { .. } => "remove",
             Self::CreateSandbox { .. } => "new",
             Self::RenameSandbox { .. } => VerbKind::Rename.as_str(),
@@ -152,6 +160,7 @@ impl Operation {
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
             | Self::Verify { name, .. }
+            | Self::Adopt { name, .. }
             | Self::Remove { name, .. } => Some(name),
             Self::CreateSandbox { spec, .. } => Some(&spec.snapshot),
             Self::RenameSandbox { .. } | Self::CloneSandbox { .. } | Self::Sandbox { .. } => None,
@@ -165,6 +174,7 @@ impl Operation {
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
             | Self::Verify { name, .. }
+            | Self::Adopt { name, .. }
             | Self::Remove { name, .. } => name.as_str(),
             Self::CreateSandbox { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
             Self::RenameSandbox { new_id, .. } | Self::CloneSandbox { new_id, .. } => {
@@ -183,7 +193,9 @@ impl Operation {
             | Self::RenameSandbox { host, .. }
             | Self::CloneSandbox { host, .. }
             | Self::Sandbox { host, .. } => Some(host),
-            Self::Remove { host, .. } | Self::Verify { host, .. } => host.as_ref(),
+            Self::Remove { host, .. } | Self::Verify { host, .. } | Self::Adopt { host, .. } => {
+                host.as_ref()
+            }
         }
     }
 
@@ -195,7 +207,9 @@ impl Operation {
             | Self::RenameSandbox { id, .. }
             | Self::CloneSandbox { id, .. }
             | Self::Sandbox { id, .. } => Some(id),
-            Self::Pull { .. } | Self::Verify { .. } | Self::Remove { .. } => None,
+            Self::Pull { .. } | Self::Verify { .. } | Self::Adopt { .. } | Self::Remove { .. } => {
+                None
+            }
         }
     }
 
@@ -375,6 +389,21 @@ pub enum Outcome {
         repaired_blocks: Vec<u64>,
         /// Bytes downloaded from the bucket.
         fetched_bytes: u64,
+    },
+    /// The digests of a snapshot or object were recorded.
+    #[serde(rename_all = "camelCase")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotAdopted"))]
+    Adopted {
+        /// Name of the snapshot.
+        snapshot_name: SnapshotName,
+        /// Host of the snapshot; `None` for the object.
+        host: Option<HostName>,
+        /// Length of the image in bytes.
+        size_bytes: u64,
+        /// Bytes that were read and hashed; holes of a file are not read.
+        hashed_bytes: u64,
+        /// Whether its manifest was written; `false`: it had a valid one.
+        changed: bool,
     },
     /// A snapshot was removed.
     #[serde(rename_all = "camelCase")]

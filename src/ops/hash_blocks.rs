@@ -22,7 +22,20 @@ pub(crate) async fn hash_local_blocks(
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
-    hash_all(Source::File(host, path), blocks, ctx).await
+    hash_all(Source::File(host, path), blocks, Phase::Verifying, ctx).await
+}
+
+/// Hashes `blocks` of the file `path`, whose digests are unknown, as [`hash_local_blocks`].
+///
+/// # Errors
+/// As [`hash_local_blocks`].
+pub(crate) async fn hash_unknown_blocks(
+    host: &Host,
+    path: &str,
+    blocks: &BlockSet,
+    ctx: &Context,
+) -> Result<BTreeMap<u64, Digest>> {
+    hash_all(Source::File(host, path), blocks, Phase::Hashing, ctx).await
 }
 
 /// Hashes `blocks` of the file of `writer`, as [`hash_local_blocks`].
@@ -34,7 +47,7 @@ pub(crate) async fn hash_written_blocks(
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
-    hash_all(Source::Writer(writer), blocks, ctx).await
+    hash_all(Source::Writer(writer), blocks, Phase::Verifying, ctx).await
 }
 
 enum Source<'a> {
@@ -45,6 +58,7 @@ enum Source<'a> {
 async fn hash_all(
     source: Source<'_>,
     blocks: &BlockSet,
+    phase: Phase,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
     let in_place = |block| BlockCopy {
@@ -53,7 +67,7 @@ async fn hash_all(
         size_bytes: block_bytes(block, blocks.size_bytes()),
     };
     let in_place: Vec<BlockCopy> = blocks.iter().map(in_place).collect();
-    ctx.progress.enter(Phase::Verifying, blocks.bytes());
+    ctx.progress.enter(phase, blocks.bytes());
     let (block_tx, mut block_rx) = unbounded_channel();
     let hashing = async move {
         // Moved, so that the channel is closed at the end.

@@ -8,6 +8,7 @@
     clippy::disallowed_methods
 )]
 
+mod adopt;
 mod api;
 mod bucket;
 mod common;

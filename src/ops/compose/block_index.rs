@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use futures_util::{StreamExt, stream};
 
+use super::base_proof::is_trusted;
 use snapdeck_bucket::Bucket;
 use snapdeck_model::{BLOCK_BYTES, Digest, Object, SnapshotName, block_bytes, family_name};
 
@@ -47,7 +48,7 @@ impl BlockIndex {
         objects.truncate(MAX_MANIFESTS);
         let read = |object: Object| async move {
             let manifest = bucket.manifest(&object).await.ok().flatten()?;
-            Some((object, manifest.blocks))
+            is_trusted(bucket, &manifest).then_some((object, manifest.blocks))
         };
         let mut manifests = stream::iter(objects)
             .map(read)

@@ -106,7 +106,7 @@ impl<'a> ComposePlan<'a> {
             (Some(reason), _) => (Some(reason), Err("the whole image is rewritten".to_owned())),
             (None, known) => {
                 let proof = match known {
-                    Ok(manifest) => prove_base(bucket, manifest).await?,
+                    Ok(manifest) => prove_base(host, bucket, manifest, ctx).await?,
                     Err(reason) => Err(reason.clone()),
                 };
                 let holes = chain.base_hole_fraction();
