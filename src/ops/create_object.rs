@@ -126,6 +126,7 @@ async fn record_push(job: SnapshotJob<'_>, manifest: Manifest, image: &mut Uploa
         return;
     };
     let pushed = PushedImage {
+        location: job.bucket.location().to_owned(),
         manifest,
         base,
         image,

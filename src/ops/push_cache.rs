@@ -31,6 +31,8 @@ pub struct PushCache(Option<PathBuf>);
 
 /// An uploaded image and its state.
 pub(crate) struct PushedImage {
+    /// Location of the bucket.
+    pub location: String,
     /// The manifest of the object.
     pub manifest: Manifest,
     /// [`base_id`] of the base.
@@ -42,6 +44,7 @@ pub(crate) struct PushedImage {
 #[derive(Serialize, Deserialize)]
 struct Head {
     format: u32,
+    location: String,
     base: String,
     manifest: Manifest,
 }
@@ -117,6 +120,7 @@ fn read_file(path: &Path) -> Option<PushedImage> {
     let image = ComposedImage::from_bytes(image.get(1..)?).ok()?;
     let is_whole = head.format == FORMAT && image.file_bytes() == head.manifest.size_bytes;
     Some(PushedImage {
+        location: head.location,
         base: Digest::from_hex(&head.base)?,
         manifest: is_whole.then_some(head.manifest)?,
         image,
@@ -126,6 +130,7 @@ fn read_file(path: &Path) -> Option<PushedImage> {
 fn write_file(path: &Path, pushed: &PushedImage) -> io::Result<()> {
     let head = Head {
         format: FORMAT,
+        location: pushed.location.clone(),
         base: pushed.base.to_string(),
         manifest: pushed.manifest.clone(),
     };

@@ -32,6 +32,9 @@ pub(super) async fn find_previous(
         return Ok(None);
     };
     let name = &pushed.manifest.name;
+    if pushed.location != bucket.location() {
+        return Ok(Some(Err(format!("{name} is in {}", pushed.location))));
+    }
     if pushed.base != base_id(base) {
         return Ok(Some(Err(format!("{name} was based on another image"))));
     }
