@@ -122,14 +122,15 @@ fn log_transfer(transfer: &TransferStats, ctx: &Context) {
 
 /// Records what the next push of the sandbox can be composed on.
 async fn record_push(job: SnapshotJob<'_>, manifest: Manifest, image: &mut UploadedImage) {
-    let Some((base, image)) = image.state.take() else {
+    let Some(state) = image.state.take() else {
         return;
     };
     let pushed = PushedImage {
         location: job.bucket.location().to_owned(),
         manifest,
-        base,
-        image,
+        base: state.base,
+        image: state.image,
+        overlay: state.overlay,
     };
     let uuid = &job.source.facts.uuid;
     if let Err(error) = job

@@ -38,6 +38,8 @@ pub(crate) struct PushedImage {
     /// [`base_id`] of the base.
     pub base: Digest,
     pub image: ComposedImage,
+    /// Digests of the blocks of the overlay's file, if they were computed.
+    pub overlay: Option<Vec<Digest>>,
 }
 
 /// The first line of a file; the image's state follows.
@@ -47,6 +49,8 @@ struct Head {
     location: String,
     base: String,
     manifest: Manifest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    overlay: Option<Vec<String>>,
 }
 
 /// Identifies a base by its content.
@@ -118,12 +122,17 @@ fn read_file(path: &Path) -> Option<PushedImage> {
     let (head, image) = content.split_at_checked(end)?;
     let head: Head = serde_json::from_slice(head).ok()?;
     let image = ComposedImage::from_bytes(image.get(1..)?).ok()?;
+    let overlay = head.overlay.map(|digests| {
+        let parse = |text: &String| Digest::from_hex(text);
+        digests.iter().map(parse).collect::<Option<Vec<Digest>>>()
+    });
     let is_whole = head.format == FORMAT && image.file_bytes() == head.manifest.size_bytes;
     Some(PushedImage {
         location: head.location,
         base: Digest::from_hex(&head.base)?,
         manifest: is_whole.then_some(head.manifest)?,
         image,
+        overlay: overlay.flatten(),
     })
 }
 
@@ -133,6 +142,8 @@ fn write_file(path: &Path, pushed: &PushedImage) -> io::Result<()> {
         location: pushed.location.clone(),
         base: pushed.base.to_string(),
         manifest: pushed.manifest.clone(),
+        overlay: (pushed.overlay.as_ref())
+            .map(|digests| digests.iter().map(Digest::to_string).collect()),
     };
     let mut content = serde_json::to_vec(&head).map_err(io::Error::other)?;
     content.push(b'\n');

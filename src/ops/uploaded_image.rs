@@ -7,6 +7,15 @@ use bytes::Bytes;
 use snapdeck_model::{Consistency, Digest, Object, TransferStats};
 use snapdeck_qcow2::ComposedImage;
 
+/// What the sandbox's next image can be composed on.
+pub(crate) struct ImageState {
+    /// [`base_id`](crate::push_cache::base_id) of the base.
+    pub base: Digest,
+    pub image: ComposedImage,
+    /// Digests of the blocks of the overlay's file, if they were computed.
+    pub overlay: Option<Vec<Digest>>,
+}
+
 /// An uploaded object, and the facts its manifest records.
 pub(crate) struct UploadedImage {
     pub object: Object,
@@ -19,9 +28,8 @@ pub(crate) struct UploadedImage {
     pub virtual_size: Option<u64>,
     /// UEFI variables of the same point in time.
     pub variables: Option<Bytes>,
-    /// Of which the next image of the sandbox can be composed: the base's [`base_id`](crate::push_cache::base_id), and the
-    /// state of this image.
-    pub state: Option<(Digest, ComposedImage)>,
+    /// Of which the next image of the sandbox can be composed.
+    pub state: Option<ImageState>,
 }
 
 impl UploadedImage {

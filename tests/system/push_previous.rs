@@ -76,6 +76,10 @@ fn a_push_sends_what_changed_since_the_last_one_also_after_a_trim() {
                 .contains(&format!("{before}, the last push of this sandbox")),
             "{ran:?}"
         );
+        if world.is_over_ssh() {
+            let text = "of the overlay are unchanged on the host and not read";
+            assert!(ran.stderr.contains(text), "{ran:?}");
+        }
         assert_small(&ran.json());
         assert_object_is(&world, name, &disk);
         let pulled = world.snapdeck(&["pull", name, "--json"]).ok().json();

@@ -143,6 +143,11 @@ impl DiskChain {
         }
     }
 
+    /// Returns the length of the topmost file in bytes.
+    pub(super) fn overlay_bytes(&self) -> u64 {
+        self.readers.last().map_or(0, |reader| reader.size_bytes())
+    }
+
     pub(super) fn base_stamp(&self) -> Option<FileStamp> {
         self.stamps.0.last().copied().flatten()
     }

@@ -21,25 +21,30 @@ mod capture;
 mod disk_chain;
 mod kept_image;
 mod layer;
+mod overlay_blocks;
 mod plan;
 mod point_in_time;
 mod previous;
 mod push_plan;
 mod upload;
 
+use std::sync::Arc;
+
 use snapdeck_model::{Error, Kind, Method, Phase, Result, SnapshotName, TransferStats};
 
+use crate::context::Context;
 use crate::job::SnapshotJob;
 use crate::publish_object::publish_object;
 use crate::push_cache::base_id;
 use crate::retry::ReadRetries;
-use crate::uploaded_image::UploadedImage;
+use crate::uploaded_image::{ImageState, UploadedImage};
 use crate::variables::{self, snapshot_parts};
 
 use block_index::BlockIndex;
 use capture::capture;
 use disk_chain::DiskChain;
 use kept_image::KeptImage;
+use overlay_blocks::hash_overlay;
 use plan::{ComposePlan, PlanOptions};
 use upload::ComposedUpload;
 
@@ -152,6 +157,7 @@ async fn upload(
         kept_object,
         is_on_previous,
         base_manifest,
+        overlay_digests,
         ..
     } = plan;
     let kept = match &kept_object {
@@ -187,7 +193,18 @@ async fn upload(
     let result = async {
         let sending = multipart.run_with_progress(uploader.send(composer));
         let Some(point_in_time) = &chain.point_in_time else {
-            let object = sending.await?;
+            let hashing = async {
+                // Beside the upload, with a progress of its own.
+                let ctx = Context {
+                    progress: Arc::default(),
+                    ..ctx.clone()
+                };
+                match overlay_digests {
+                    None => Ok(hash_overlay(host, source, chain, &ctx).await?),
+                    known => Ok(known),
+                }
+            };
+            let (object, overlay) = tokio::try_join!(sending, hashing)?;
             source
                 .check_unchanged(host, source.state, &chain.stamps)
                 .await?;
@@ -196,16 +213,16 @@ async fn upload(
             {
                 return Err(changed_variables_error(job, path).into());
             }
-            return Ok(object);
+            return Ok((object, overlay));
         };
         let object = tokio::select! {
             object = sending => object?,
             error = point_in_time.backup_error() => return Err(error.into()),
         };
         source.check_base_unchanged(host, &chain.stamps).await?;
-        Ok::<_, ComposeAbort>(object)
+        Ok::<_, ComposeAbort>((object, None))
     };
-    let composed = match result.await {
+    let (composed, overlay) = match result.await {
         Ok(composed) => composed,
         Err(abort) => {
             let unusable = match &abort {
@@ -244,7 +261,11 @@ async fn upload(
         pause_duration: captured.map(|disk| disk.pause_duration),
         consistency: captured.map_or_else(|| source.consistency(), |disk| disk.consistency),
         virtual_size: Some(chain.virtual_size),
-        state: base_manifest.as_ref().map(base_id).zip(composed.image),
+        state: (base_manifest.as_ref().zip(composed.image)).map(|(base, image)| ImageState {
+            base: base_id(base),
+            image,
+            overlay,
+        }),
     })
 }
 

@@ -4,12 +4,13 @@ use humansize::{BINARY, format_size};
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{Manifest, Method, Result};
+use snapdeck_model::{Digest, Manifest, Method, Result};
 use snapdeck_qcow2::{Composer, Layout, Options};
 
 use super::abort::ComposeAbort;
 use super::base_proof::{BaseProof, known_base, prove_base};
 use super::disk_chain::DiskChain;
+use super::overlay_blocks::{hash_overlay, unchanged_ranges};
 use super::previous::find_previous;
 use crate::context::Context;
 use crate::push_cache::PushCache;
@@ -33,6 +34,8 @@ pub(super) struct ComposePlan<'a> {
     pub base_manifest: Option<Manifest>,
     /// Why the image is not composed on the last push, if there is one.
     pub previous_reason: Option<String>,
+    /// Digests of the blocks of the overlay's file, if they were computed.
+    pub overlay_digests: Option<Vec<Digest>>,
 }
 
 /// Choices of a [`ComposePlan`].
@@ -59,7 +62,7 @@ impl<'a> ComposePlan<'a> {
         let compose_options = Options {
             zstd_enabled: options.zstd_enabled,
         };
-        let mut previous_reason = None;
+        let (mut previous_reason, mut overlay_digests) = (None, None);
         if !options.compact
             && let (Some(cache), Ok(manifest)) = (options.push_cache, &known)
         {
@@ -68,8 +71,25 @@ impl<'a> ComposePlan<'a> {
                 Some(Err(reason)) => previous_reason = Some(reason),
                 Some(Ok(previous)) => {
                     let (base, overlays) = (base.clone(), overlays.clone());
+                    let unchanged = match (&previous.overlay, ctx) {
+                        (Some(before), Some(ctx)) => {
+                            overlay_digests = hash_overlay(host, source, chain, ctx).await?;
+                            let ranges = unchanged_ranges(before, overlay_digests.as_deref());
+                            let bytes: u64 =
+                                ranges.iter().map(|range| range.end - range.start).sum();
+                            if bytes > 0 {
+                                let size = format_size(bytes, BINARY);
+                                ctx.info(format!(
+                                    "{size} of the overlay are unchanged on the host and not read"
+                                ));
+                            }
+                            ranges
+                        }
+                        _ => Vec::new(),
+                    };
                     let image = &previous.image;
-                    let composer = Composer::on_previous(base, overlays, image, compose_options)?;
+                    let composer =
+                        Composer::on_previous(base, overlays, image, &unchanged, compose_options)?;
                     let dead_fraction = composer.estimate().dead_fraction();
                     if dead_fraction <= MAX_DEAD_FRACTION {
                         let name = &previous.proof.object.name;
@@ -84,6 +104,7 @@ impl<'a> ComposePlan<'a> {
                             is_on_previous: true,
                             base_manifest: known.ok(),
                             previous_reason: None,
+                            overlay_digests,
                         });
                     }
                     previous_reason = Some(format!(
@@ -131,6 +152,7 @@ impl<'a> ComposePlan<'a> {
             is_on_previous: false,
             base_manifest: known.ok(),
             previous_reason,
+            overlay_digests,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{Manifest, Result};
+use snapdeck_model::{Digest, Manifest, Result};
 use snapdeck_qcow2::ComposedImage;
 
 use super::base_proof::BaseProof;
@@ -13,6 +13,8 @@ use crate::sandbox_disk::SandboxDisk;
 pub(super) struct Previous {
     pub proof: BaseProof,
     pub image: ComposedImage,
+    /// Digests of the overlay's blocks at that time, if known.
+    pub overlay: Option<Vec<Digest>>,
 }
 
 /// Returns the object that was uploaded last of the sandbox, or why nothing can be composed on it; `None` if none was.
@@ -61,5 +63,6 @@ pub(super) async fn find_previous(
     Ok(Some(Ok(Previous {
         proof,
         image: pushed.image,
+        overlay: pushed.overlay,
     })))
 }

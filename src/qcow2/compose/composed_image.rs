@@ -24,14 +24,24 @@ pub(super) fn fingerprint(cluster: &[u8]) -> Fingerprint {
     bytes
 }
 
+/// A cluster of a composed image that is not the base's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WrittenCluster {
+    /// Disk offset.
+    pub(super) offset: u64,
+    pub(super) fingerprint: Fingerprint,
+    /// Offset of its bytes in the file of the topmost layer, if they are there as they are.
+    pub(super) source: Option<u64>,
+}
+
 /// An image that was composed earlier from the same base, whose bytes the next image of the disk keeps.
 #[derive(Debug, Clone)]
 pub struct ComposedImage {
     pub(super) tables: Tables,
     /// Ranges of the disk, in order and in whole clusters, that have the base's data.
     pub(super) base_ranges: Vec<Range<u64>>,
-    /// Disk offset and fingerprint of each other cluster with data, in order.
-    pub(super) fingerprints: Vec<(u64, Fingerprint)>,
+    /// The other clusters with data, in order.
+    pub(super) written: Vec<WrittenCluster>,
 }
 
 impl ComposedImage {
@@ -41,7 +51,7 @@ impl ComposedImage {
         file_bytes: u64,
         l2: BTreeMap<u64, L2Table>,
         base_ranges: Vec<Range<u64>>,
-        fingerprints: Vec<(u64, Fingerprint)>,
+        written: Vec<WrittenCluster>,
     ) -> Result<Self, ComposeError> {
         let ParseStatus::Complete(header) = LayerHeader::parse(header_cluster, file_bytes)? else {
             return Err(invalid("its header is truncated"));
@@ -57,7 +67,7 @@ impl ComposedImage {
         Ok(Self {
             tables,
             base_ranges,
-            fingerprints,
+            written,
         })
     }
 
@@ -75,17 +85,14 @@ impl ComposedImage {
         range.is_some_and(|range| range.contains(&offset))
     }
 
-    pub(super) fn fingerprint(&self, offset: u64) -> Option<Fingerprint> {
+    pub(super) fn written_cluster(&self, offset: u64) -> Option<WrittenCluster> {
         let found = self
-            .fingerprints
-            .binary_search_by_key(&offset, |(at, _)| *at);
-        found
-            .ok()
-            .and_then(|at| self.fingerprints.get(at))
-            .map(|(_, fingerprint)| *fingerprint)
+            .written
+            .binary_search_by_key(&offset, |cluster| cluster.offset);
+        found.ok().and_then(|at| self.written.get(at)).copied()
     }
 
-    /// Returns its stored form, without a checksum: the L2 tables, and 24 bytes for each cluster that is not the base's.
+    /// Returns its stored form, without a checksum: the L2 tables, and 32 bytes for each cluster that is not the base's.
     pub fn to_bytes(&self) -> Vec<u8> {
         let tables = &self.tables;
         let mut out = Vec::new();
@@ -101,7 +108,7 @@ impl ComposedImage {
                 .map_or(0, |names| names.len() as u64),
             tables.l2.len() as u64,
             self.base_ranges.len() as u64,
-            self.fingerprints.len() as u64,
+            self.written.len() as u64,
         ]);
         for (index, table) in tables.l2.iter() {
             put(&[*index, table.host]);
@@ -110,9 +117,12 @@ impl ComposedImage {
         for range in &self.base_ranges {
             put(&[range.start, range.end]);
         }
-        for (offset, fingerprint) in &self.fingerprints {
-            out.extend_from_slice(&offset.to_be_bytes());
-            out.extend_from_slice(fingerprint);
+        for cluster in &self.written {
+            // At 0 is the header.
+            for number in [cluster.offset, cluster.source.unwrap_or(0)] {
+                out.extend_from_slice(&number.to_be_bytes());
+            }
+            out.extend_from_slice(&cluster.fingerprint);
         }
         out.extend_from_slice(&tables.header);
         out.extend_from_slice(tables.feature_names.as_deref().unwrap_or_default());
@@ -159,10 +169,14 @@ impl ComposedImage {
             let [start, end] = reader.numbers()?;
             base_ranges.push(start..end);
         }
-        let mut fingerprints = Vec::new();
+        let mut written = Vec::new();
         for _ in 0..cluster_count {
-            let [offset] = reader.numbers()?;
-            fingerprints.push((offset, reader.array()?));
+            let [offset, source] = reader.numbers()?;
+            written.push(WrittenCluster {
+                offset,
+                fingerprint: reader.array()?,
+                source: (source != 0).then_some(source),
+            });
         }
         if !reader.0.is_empty() {
             return Err(truncated());
@@ -178,7 +192,7 @@ impl ComposedImage {
         Ok(Self {
             tables,
             base_ranges,
-            fingerprints,
+            written,
         })
     }
 }

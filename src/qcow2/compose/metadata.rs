@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::composed_image::{ComposedImage, Fingerprint};
+use super::composed_image::{ComposedImage, WrittenCluster};
 use super::writer::WriterOutput;
 use crate::entry::{COPIED, Geometry};
 use crate::error::ComposeError;
@@ -42,7 +42,7 @@ pub struct MetadataWriter {
     header_cluster: Vec<u8>,
     tables: BTreeMap<u64, L2Table>,
     base_ranges: Vec<Range<u64>>,
-    fingerprints: Vec<(u64, Fingerprint)>,
+    written: Vec<WrittenCluster>,
 }
 
 impl MetadataWriter {
@@ -52,7 +52,7 @@ impl MetadataWriter {
         header_source: &Tables,
         kept: Option<&BTreeMap<u64, L2Table>>,
         base_ranges: Vec<Range<u64>>,
-        written: WriterOutput,
+        output: WriterOutput,
         version: u32,
         compression: Compression,
     ) -> Result<Self, ComposeError> {
@@ -62,8 +62,8 @@ impl MetadataWriter {
             target,
             mut counts,
             end: start,
-            fingerprints,
-        } = written;
+            written,
+        } = output;
         let mut tables = BTreeMap::new();
         let mut l1 = BTreeMap::new();
         let mut l2 = Vec::new();
@@ -110,7 +110,7 @@ impl MetadataWriter {
             header_cluster: head.build(),
             tables,
             base_ranges,
-            fingerprints,
+            written,
         })
     }
 
@@ -125,7 +125,7 @@ impl MetadataWriter {
             file_bytes,
             self.tables,
             self.base_ranges,
-            self.fingerprints,
+            self.written,
         )
     }
 

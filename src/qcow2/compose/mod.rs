@@ -118,11 +118,14 @@ impl Composer {
         layout: Layout,
         options: Options,
     ) -> Result<Self, ComposeError> {
-        Self::plan(base, overlays, None, layout, options)
+        Self::plan(base, overlays, None, &[], layout, options)
     }
 
     /// As [`Composer::new`] with [`Layout::Append`], but keeps the bytes of `previous` instead of the base's: an image that
     /// was composed from the same base. Clusters that have the same bytes there keep their place; only others are appended.
+    ///
+    /// `unchanged` are ranges of the file of the topmost layer, in order, that have the same bytes as when `previous` was
+    /// composed: what lies there is not read.
     ///
     /// # Errors
     /// As for [`Composer::new`]; [`ComposeError::OtherBase`] if `previous` cannot be based on `base`.
@@ -130,18 +133,21 @@ impl Composer {
         base: Tables,
         overlays: Vec<Tables>,
         previous: &ComposedImage,
+        unchanged: &[Range<u64>],
         options: Options,
     ) -> Result<Self, ComposeError> {
         if previous.tables.geometry != base.geometry {
             return Err(ComposeError::OtherBase);
         }
-        Self::plan(base, overlays, Some(previous), Layout::Append, options)
+        let layout = Layout::Append;
+        Self::plan(base, overlays, Some(previous), unchanged, layout, options)
     }
 
     fn plan(
         base: Tables,
         overlays: Vec<Tables>,
         previous: Option<&ComposedImage>,
+        unchanged: &[Range<u64>],
         layout: Layout,
         options: Options,
     ) -> Result<Self, ComposeError> {
@@ -151,7 +157,7 @@ impl Composer {
         let (mut plan, target, counts, tail_start) = match layout {
             Layout::Append => {
                 let mut target = Target::from_kept(&kept);
-                let plan = ReadPlan::for_append(&chain, previous, &mut target);
+                let plan = ReadPlan::for_append(&chain, previous, unchanged, &mut target);
                 let counts = target.count_references(&kept)?;
                 (plan, target, counts, kept.file_bytes)
             }
@@ -186,6 +192,7 @@ impl Composer {
             first_cluster,
         )?;
         let kept_clusters = std::mem::take(&mut plan.kept_clusters);
+        let unchanged_clusters = std::mem::take(&mut plan.unchanged_clusters);
         Ok(Self {
             writer: Writer::new(
                 target,
@@ -194,6 +201,7 @@ impl Composer {
                 first_cluster,
                 compression_enabled,
                 kept_clusters,
+                unchanged_clusters,
             ),
             chain,
             kept,
@@ -262,7 +270,10 @@ impl Composer {
                 .get(at(extent.host.start)..at(extent.host.end))
                 .unwrap_or_default();
             let Some(start) = extent.compressed_cluster_start else {
-                self.writer.write(extent.guest.start, stored, tail)?;
+                let is_top = read.layer + 1 == self.chain.layer_count();
+                let source = is_top.then_some(extent.host.start);
+                self.writer
+                    .write(extent.guest.start, stored, source, tail)?;
                 continue;
             };
             let kind = layer.facts.compression;
@@ -292,7 +303,7 @@ impl Composer {
                 .plain
                 .get(within(extent.guest.start)..within(extent.guest.end))
                 .ok_or(damaged)?;
-            self.writer.write(extent.guest.start, plain, tail)?;
+            self.writer.write(extent.guest.start, plain, None, tail)?;
         }
         Ok(())
     }
@@ -314,7 +325,7 @@ impl Composer {
             // Within `bytes`, whose length was checked.
             let length = (extent.guest.end - extent.guest.start) as usize;
             let (plain, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            self.writer.write(extent.guest.start, plain, tail)?;
+            self.writer.write(extent.guest.start, plain, None, tail)?;
             rest = after;
         }
         Ok(())

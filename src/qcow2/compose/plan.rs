@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::composed_image::{ComposedImage, Fingerprint};
+use super::composed_image::{ComposedImage, WrittenCluster};
 use super::target::Target;
 use crate::chain::{Chain, Segment, Source};
 
@@ -113,7 +113,9 @@ pub(super) struct ReadPlan {
     /// Ranges of the disk, in whole clusters, that have the base's data.
     pub(super) base_ranges: Vec<Range<u64>>,
     /// Disk offsets at which the kept image has a cluster that is not the base's, to be compared with what is read.
-    pub(super) kept_clusters: BTreeMap<u64, Fingerprint>,
+    pub(super) kept_clusters: BTreeMap<u64, WrittenCluster>,
+    /// Clusters of the kept image that need not be read, since their bytes in the topmost layer are unchanged.
+    pub(super) unchanged_clusters: Vec<WrittenCluster>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +131,7 @@ impl ReadPlan {
     pub(super) fn for_append(
         chain: &Chain,
         previous: Option<&ComposedImage>,
+        unchanged: &[Range<u64>],
         target: &mut Target,
     ) -> Self {
         let geometry = chain.geometry();
@@ -174,7 +177,14 @@ impl ReadPlan {
             } else if is_base {
                 push_range(&mut plan.base_ranges, offset..offset + cluster);
             } else {
-                let kept = previous.and_then(|image| image.fingerprint(offset));
+                let kept = previous.and_then(|image| image.written_cluster(offset));
+                if let Some(kept) = kept
+                    && is_unchanged(chain, kept, &segments, unchanged)
+                {
+                    plan.unchanged_clusters.push(kept);
+                    offset = end;
+                    continue;
+                }
                 match kept.filter(|_| has_data) {
                     Some(kept) => {
                         plan.kept_clusters.insert(offset, kept);
@@ -324,6 +334,34 @@ fn drop_cluster(ranges: &mut Vec<Range<u64>>, start: u64) {
             ranges.pop();
         }
     }
+}
+
+/// Returns whether a cluster of the previous image, which has these segments now, is still the same bytes of the topmost
+/// layer's file, of which the ranges `unchanged` have the bytes of before.
+fn is_unchanged(
+    chain: &Chain,
+    kept: WrittenCluster,
+    segments: &[Segment],
+    unchanged: &[Range<u64>],
+) -> bool {
+    let cluster = chain.geometry().cluster_size();
+    let [
+        Segment {
+            guest,
+            source: Source::Data { layer, host },
+        },
+    ] = segments
+    else {
+        return false;
+    };
+    let (start, end) = (*host, *host + cluster);
+    let after = unchanged.partition_point(|range| range.start <= start);
+    let range = after.checked_sub(1).and_then(|at| unchanged.get(at));
+    *layer + 1 == chain.layer_count()
+        && guest.end - guest.start == cluster
+        && kept.source == Some(start)
+        && end <= chain.layer(*layer).file_bytes
+        && range.is_some_and(|range| end <= range.end)
 }
 
 /// Returns whether the image's cluster at `offset`, which has these segments, has a single source. A compressed cluster

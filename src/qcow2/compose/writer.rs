@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
-use super::composed_image::{Fingerprint, fingerprint};
+use super::composed_image::{WrittenCluster, fingerprint};
 use super::target::Target;
 use crate::codec::Encoder;
 use crate::entry::{COPIED, Geometry};
@@ -20,8 +20,8 @@ pub(super) struct WriterOutput {
     pub(super) counts: Refcounts,
     /// Offset of the tables.
     pub(super) end: u64,
-    /// Disk offset and fingerprint of each cluster that was written or kept, in order.
-    pub(super) fingerprints: Vec<(u64, Fingerprint)>,
+    /// Each cluster that was written or kept, by disk offset.
+    pub(super) written: Vec<WrittenCluster>,
 }
 
 pub(super) struct Writer {
@@ -38,8 +38,8 @@ pub(super) struct Writer {
     /// Disk offset, offset in the run and length of each compressed cluster in it.
     compressed_clusters: Vec<(u64, u64, u64)>,
     /// Clusters that the kept image has at these disk offsets, mapped until one with other bytes replaces them.
-    kept_clusters: BTreeMap<u64, Fingerprint>,
-    fingerprints: Vec<(u64, Fingerprint)>,
+    kept_clusters: BTreeMap<u64, WrittenCluster>,
+    written: Vec<WrittenCluster>,
 }
 
 impl Writer {
@@ -50,11 +50,12 @@ impl Writer {
         tail_start: u64,
         first_cluster: u64,
         compression_enabled: bool,
-        kept_clusters: BTreeMap<u64, Fingerprint>,
+        kept_clusters: BTreeMap<u64, WrittenCluster>,
+        unchanged_clusters: Vec<WrittenCluster>,
     ) -> Self {
         Self {
             kept_clusters,
-            fingerprints: Vec::new(),
+            written: unchanged_clusters,
             target,
             counts,
             padding: (first_cluster - tail_start) as usize,
@@ -66,11 +67,13 @@ impl Writer {
         }
     }
 
-    /// Writes bytes of the disk. Those of one cluster are consecutive calls; missing bytes are zeros.
+    /// Writes bytes of the disk. Those of one cluster are consecutive calls; missing bytes are zeros. `source` is their offset
+    /// in the file of the topmost layer, if they are from there.
     pub(super) fn write(
         &mut self,
         mut guest: u64,
         mut bytes: &[u8],
+        mut source: Option<u64>,
         tail: &mut BytesMut,
     ) -> Result<(), ComposeError> {
         let cluster = self.geometry().cluster_size();
@@ -87,7 +90,7 @@ impl Writer {
                 self.flush_open_cluster(tail)?;
             }
             if chunk.len() as u64 == cluster {
-                self.store(start, chunk, tail)?;
+                self.store(start, chunk, source, tail)?;
             } else {
                 let (_, open) = self
                     .open_cluster
@@ -96,6 +99,7 @@ impl Writer {
                     slot.copy_from_slice(chunk);
                 }
             }
+            source = source.map(|offset| offset + chunk.len() as u64);
             guest += chunk.len() as u64;
             bytes = rest;
         }
@@ -112,9 +116,9 @@ impl Writer {
     ) -> Result<(), ComposeError> {
         self.flush_open_cluster(tail)?;
         if compressed.len() >= plain.len() {
-            return self.store(guest, plain, tail);
+            return self.store(guest, plain, None, tail);
         }
-        match self.is_new(guest, plain) {
+        match self.is_new(guest, plain, None) {
             true => self.append_compressed(guest, compressed, tail),
             false => Ok(()),
         }
@@ -128,12 +132,12 @@ impl Writer {
         while let Some((guest, _)) = self.kept_clusters.pop_first() {
             self.unmap(guest);
         }
-        self.fingerprints.sort_unstable();
+        self.written.sort_unstable_by_key(|cluster| cluster.offset);
         Ok(WriterOutput {
             target: self.target,
             counts: self.counts,
             end: self.cursor,
-            fingerprints: self.fingerprints,
+            written: self.written,
         })
     }
 
@@ -147,17 +151,22 @@ impl Writer {
 
     fn flush_open_cluster(&mut self, tail: &mut BytesMut) -> Result<(), ComposeError> {
         match self.open_cluster.take() {
-            Some((guest, bytes)) => self.store(guest, &bytes, tail),
+            Some((guest, bytes)) => self.store(guest, &bytes, None, tail),
             None => Ok(()),
         }
     }
 
     /// Returns whether a whole cluster is to be appended: it is not if it is zeros or has the same bytes as the one of
     /// the kept image. Otherwise the disk offset is unmapped.
-    fn is_new(&mut self, guest: u64, bytes: &[u8]) -> bool {
+    fn is_new(&mut self, guest: u64, bytes: &[u8], source: Option<u64>) -> bool {
         let kept = self.kept_clusters.remove(&guest);
+        let kept = kept.map(|cluster| cluster.fingerprint);
         let new = (!is_zero(bytes)).then(|| fingerprint(bytes));
-        self.fingerprints.extend(new.map(|new| (guest, new)));
+        self.written.extend(new.map(|fingerprint| WrittenCluster {
+            offset: guest,
+            fingerprint,
+            source,
+        }));
         if kept.is_some() && kept != new {
             self.unmap(guest);
         }
@@ -171,8 +180,14 @@ impl Writer {
     }
 
     /// Stores a whole cluster; a cluster of zeros is omitted.
-    fn store(&mut self, guest: u64, bytes: &[u8], tail: &mut BytesMut) -> Result<(), ComposeError> {
-        if !self.is_new(guest, bytes) {
+    fn store(
+        &mut self,
+        guest: u64,
+        bytes: &[u8],
+        source: Option<u64>,
+        tail: &mut BytesMut,
+    ) -> Result<(), ComposeError> {
+        if !self.is_new(guest, bytes, source) {
             return Ok(());
         }
         if let Some(mut encoder) = self.encoder.take() {

@@ -1,5 +1,6 @@
 //! Creates chains with QEMU's tools, composes them, and checks the images with QEMU and imago.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -229,7 +230,13 @@ pub(crate) fn try_case(case: &Case) -> bool {
             chain.push(path);
         }
         base = dir.path().join(format!("composed-{number}.qcow2"));
-        check_composed(&chain, generation, None, &base, 1 << case.cluster_bits);
+        check_composed(
+            &chain,
+            generation,
+            (None, &[]),
+            &base,
+            1 << case.cluster_bits,
+        );
     }
     true
 }
@@ -253,7 +260,9 @@ pub(crate) fn try_rounds(case: &RoundsCase) -> bool {
     let (top, overlay) = (chain.last().unwrap(), case.overlays.last().unwrap());
     let saved = dir.path().join("saved.qcow2");
     let mut composed = dir.path().join("composed.qcow2");
-    let mut image = check_composed(&chain, &first.generations[0], None, &composed, cluster).image;
+    let generation = &first.generations[0];
+    let mut image = check_composed(&chain, generation, (None, &[]), &composed, cluster).image;
+    let mut before = std::fs::read(top).unwrap();
     for (number, round) in case.rounds.iter().enumerate() {
         match round.restores_copy && saved.exists() {
             true => drop(std::fs::copy(&saved, top).unwrap()),
@@ -272,17 +281,35 @@ pub(crate) fn try_rounds(case: &RoundsCase) -> bool {
         }
         let path = dir.path().join(format!("composed-{number}.qcow2"));
         let generation = &round.generation;
-        let next = check_composed(
-            &chain,
-            generation,
-            Some((&image, &composed)),
-            &path,
-            cluster,
-        );
+        let after = std::fs::read(top).unwrap();
+        // A guest's view of the disk has no offsets in the file.
+        let unchanged = match generation.reads_guest {
+            true => Vec::new(),
+            false => unchanged_ranges(&before, &after),
+        };
+        let kept = (Some((&image, &*composed)), &*unchanged);
+        let next = check_composed(&chain, generation, kept, &path, cluster);
+        before = after;
         std::fs::remove_file(&composed).unwrap();
         (image, composed) = (next.image, path);
     }
     true
+}
+
+/// Returns the ranges of a file, in units of 8 KiB, that have the same bytes as before.
+pub(crate) fn unchanged_ranges(before: &[u8], after: &[u8]) -> Vec<Range<u64>> {
+    const UNIT: usize = 8192;
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for (number, (old, new)) in before.chunks(UNIT).zip(after.chunks(UNIT)).enumerate() {
+        let start = (number * UNIT) as u64;
+        let range = start..start + new.len() as u64;
+        match ranges.last_mut() {
+            _ if old != new => {}
+            Some(last) if last.end == start => last.end = range.end,
+            _ => ranges.push(range),
+        }
+    }
+    ranges
 }
 
 /// Returns whether an image written by QEMU is damaged. Leaks (exit code 3) are not damage. `check` may pass for an image that
@@ -301,7 +328,7 @@ fn is_damaged(path: &Path) -> bool {
 fn check_composed(
     chain: &[PathBuf],
     generation: &Generation,
-    previous: Option<(&ComposedImage, &Path)>,
+    (previous, unchanged): (Option<(&ComposedImage, &Path)>, &[Range<u64>]),
     path: &Path,
     cluster: u64,
 ) -> Composed {
@@ -320,6 +347,7 @@ fn check_composed(
             read_ahead: generation.read_ahead,
             disk: generation.reads_guest.then_some(&*raw),
             previous,
+            unchanged,
         },
     )
     .unwrap();

@@ -62,6 +62,8 @@ pub(crate) struct Parameters<'a> {
     pub disk: Option<&'a Path>,
     /// The image composed earlier whose bytes are kept, and its file.
     pub previous: Option<(&'a ComposedImage, &'a Path)>,
+    /// Ranges of the topmost file that are unchanged since.
+    pub unchanged: &'a [Range<u64>],
 }
 
 /// Composes a chain of files, the base first.
@@ -80,7 +82,9 @@ pub(crate) fn compose(
         zstd_enabled: parameters.zstd,
     };
     let mut composer = match parameters.previous {
-        Some((image, _)) => Composer::on_previous(base, layers, image, options)?,
+        Some((image, _)) => {
+            Composer::on_previous(base, layers, image, parameters.unchanged, options)?
+        }
         None => Composer::new(base, layers, parameters.layout, options)?,
     };
     let (kept, estimate) = (composer.kept_range(), composer.estimate());
