@@ -163,7 +163,9 @@ impl Metrics {
                 }
                 *size_bytes
             }
-            JobState::Finished(Outcome::Pushed { size_bytes, .. }) => *size_bytes,
+            JobState::Finished(
+                Outcome::Pushed { size_bytes, .. } | Outcome::Uploaded { size_bytes, .. },
+            ) => *size_bytes,
             JobState::Finished(Outcome::Pulled {
                 size_bytes,
                 skipped: false,

@@ -57,6 +57,17 @@ pub(crate) struct PullSnapshotRequest {
     overwrite: bool,
 }
 
+/// The snapshot to upload.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct UploadSnapshotRequest {
+    /// The snapshot.
+    snapshot: SnapshotName,
+    /// Replace an object of that name.
+    #[serde(default)]
+    overwrite: bool,
+}
+
 /// The snapshot to remove.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -151,6 +162,24 @@ pub(crate) async fn pull_snapshot(
     JsonBody(request): JsonBody<PullSnapshotRequest>,
 ) -> ApiResult {
     let operation = Operation::Pull {
+        host: app.host.clone(),
+        name: request.snapshot,
+        overwrite: request.overwrite,
+    };
+    app.run_operation(options, operation).await
+}
+
+/// Upload a snapshot of the host to the bucket under its own name.
+#[utoipa::path(
+    post, path = "/snapshots/upload", tag = "snapshots", request_body = UploadSnapshotRequest, params(RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SnapshotUploaded")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn upload_snapshot(
+    State(app): State<App>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<UploadSnapshotRequest>,
+) -> ApiResult {
+    let operation = Operation::Upload {
         host: app.host.clone(),
         name: request.snapshot,
         overwrite: request.overwrite,

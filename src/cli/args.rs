@@ -178,6 +178,17 @@ pub enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Upload a snapshot of a host to the bucket, under its own name
+    ///
+    /// With its UEFI variables, lineage, note, labels and pin. Parts that the bucket has already are copied by the
+    /// store; an object of that name is kept unless --overwrite is given.
+    Upload {
+        /// The snapshot
+        name: SnapshotName,
+        /// Replace an object of that name
+        #[arg(long)]
+        overwrite: bool,
+    },
     /// Read a snapshot and check every block; exit code 1 if one is bad
     Verify {
         /// The snapshot
@@ -238,7 +249,7 @@ pub enum Command {
     /// Serve the HTTP API of one host until SIGTERM or Ctrl-C
     ///
     /// Callers send Authorization: Bearer TOKEN, with the token of --token-file or SNAPDECK_API_TOKEN. At the end, pulls
-    /// of new snapshots and pushes of new objects stop and are resumed at the next start; other jobs are cancelled.
+    /// of new snapshots, pushes and uploads of new objects stop and are resumed at the next start; others are cancelled.
     Serve(ServeArgs),
     /// Ask for hosts and bucket, check them, and write a settings file
     ///

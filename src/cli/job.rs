@@ -302,6 +302,26 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             let size = format_size(*size_bytes);
             format!("{verb} {snapshot_name} on {host}: {snapshot_path}, {size}{sources}\n")
         }
+        Outcome::Uploaded {
+            snapshot_name,
+            snapshot_path,
+            size_bytes,
+            host,
+            uploaded_bytes,
+            copied_bytes,
+        } => {
+            let size = format_size(*size_bytes);
+            // Omitted if all bytes were sent.
+            let summary = match copied_bytes {
+                0 => String::new(),
+                copied => format!(
+                    " ({} sent, {} copied by the store)",
+                    format_size(*uploaded_bytes),
+                    format_size(*copied)
+                ),
+            };
+            format!("uploaded {snapshot_name} from {host}: {snapshot_path}, {size}{summary}\n")
+        }
         Outcome::Verified {
             snapshot_name,
             host,

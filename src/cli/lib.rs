@@ -177,6 +177,11 @@ pub fn plan(
             };
             CommandPlan::Run(targets.into_iter().map(pull).collect())
         }
+        Command::Upload { name, overwrite } => run_single(Operation::Upload {
+            host: host()?,
+            name,
+            overwrite,
+        }),
         Command::Verify {
             name,
             bucket,

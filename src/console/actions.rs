@@ -79,6 +79,8 @@ pub(crate) enum Action {
     Create,
     Push,
     Pull,
+    /// Upload snapshots of hosts.
+    Upload,
     Remove,
     Note,
     Pin,

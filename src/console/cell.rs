@@ -123,6 +123,7 @@ impl<'a> Cell<'a> {
             Operation::Remove { .. } => self.state == State::Absent,
             Operation::Pull { overwrite, .. }
             | Operation::Push { overwrite, .. }
+            | Operation::Upload { overwrite, .. }
             | Operation::Create { overwrite, .. } => is_present && !overwrite,
             Operation::Verify { .. } => false,
             // These change no snapshot.
@@ -138,7 +139,9 @@ impl<'a> Cell<'a> {
 /// Returns the places whose snapshots an operation changes or verifies.
 pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
     let (host, bucket) = match operation {
-        Operation::Create { .. } | Operation::Push { .. } => (None, true),
+        Operation::Create { .. } | Operation::Push { .. } | Operation::Upload { .. } => {
+            (None, true)
+        }
         Operation::Pull { host, .. } => (Some(host), false),
         Operation::Remove {
             host,

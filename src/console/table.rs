@@ -4,6 +4,7 @@ use super::actions::{Action, EVERYWHERE, Entry, Pane};
 use super::columns::Column;
 
 const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix, Pane::Tree];
+const HOST_SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Matrix, Pane::Tree];
 const MARKABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Matrix];
 const SCREEN_PANES: &[Pane] = &[Pane::Sandboxes, Pane::Wall, Pane::Details];
 const SANDBOX_PANES: &[Pane] = &[Pane::Sandboxes, Pane::Wall];
@@ -181,6 +182,16 @@ pub(crate) static ACTIONS: &[Entry] = &[
             "Pull the marked or selected snapshots from the bucket to one or more hosts.",
         ),
         "download fetch get",
+    )),
+    mark_mutating(with_words(
+        entry(
+            Action::Upload,
+            "upload",
+            &["u"],
+            HOST_SNAPSHOTS,
+            "Upload the marked or selected snapshots of hosts to the bucket.",
+        ),
+        "push publish send put",
     )),
     mark_mutating(mark_destructive(with_words(
         entry(

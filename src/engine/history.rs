@@ -122,6 +122,7 @@ fn summary(outcome: &Outcome) -> String {
         Outcome::Pulled { skipped: true, .. } => "already present".to_owned(),
         Outcome::Pulled { repaired: true, .. } => "replaced a damaged copy".to_owned(),
         Outcome::Pulled { .. }
+        | Outcome::Uploaded { .. }
         | Outcome::Removed { .. }
         | Outcome::SandboxConfigured { .. }
         | Outcome::SandboxRenamed { .. } => String::new(),
@@ -151,6 +152,7 @@ fn moved_bytes(outcome: &Outcome) -> Option<u64> {
         Outcome::Created { transfer, .. } | Outcome::Pushed { transfer, .. } => {
             Some(transfer.uploaded_bytes)
         }
+        Outcome::Uploaded { uploaded_bytes, .. } => Some(*uploaded_bytes),
         Outcome::Pulled { fetched_bytes, .. } | Outcome::Verified { fetched_bytes, .. } => {
             Some(*fetched_bytes)
         }

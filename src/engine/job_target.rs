@@ -51,6 +51,9 @@ impl JobTarget {
             Operation::Pull {
                 overwrite: false, ..
             } => matches!((&self.snapshot, &self.object), (Absent, Present(_))),
+            Operation::Upload {
+                overwrite: false, ..
+            } => matches!((&self.snapshot, &self.object), (Present(_), Absent)),
             _ => false,
         }
     }
@@ -101,6 +104,10 @@ fn requirements(operation: &Operation, requested: &JobTarget, is_resumed: bool) 
             true => (None, NotReplaced, if_resumed(Unchanged)),
             false => (None, if_resumed(Unchanged), if_resumed(Unchanged)),
         },
+        Operation::Upload { overwrite, .. } => match overwrite {
+            true => (None, Unchanged, NotReplaced),
+            false => (None, Unchanged, if_resumed(Unchanged)),
+        },
         Operation::Verify { host, repair, .. } => match (host, repair) {
             (Some(_), true) => (None, NotReplaced, None),
             _ => (None, None, None),
@@ -136,7 +143,8 @@ fn is_destructive(operation: &Operation) -> bool {
     match operation {
         Operation::Create { overwrite, .. }
         | Operation::Push { overwrite, .. }
-        | Operation::Pull { overwrite, .. } => *overwrite,
+        | Operation::Pull { overwrite, .. }
+        | Operation::Upload { overwrite, .. } => *overwrite,
         Operation::Verify { repair, .. } => *repair,
         Operation::Remove { .. } => true,
         Operation::CreateSandbox { .. }
@@ -245,6 +253,7 @@ impl TargetFinder<'_> {
         let is_used = matches!(
             self.operation,
             Operation::Pull { .. }
+                | Operation::Upload { .. }
                 | Operation::Verify { .. }
                 | Operation::Remove { .. }
                 | Operation::CreateSandbox { .. }
@@ -261,7 +270,10 @@ impl TargetFinder<'_> {
 
     async fn object(&self) -> Result<Observed<ImageIdentity>> {
         let is_used = match self.operation {
-            Operation::Create { .. } | Operation::Push { .. } | Operation::Pull { .. } => true,
+            Operation::Create { .. }
+            | Operation::Push { .. }
+            | Operation::Pull { .. }
+            | Operation::Upload { .. } => true,
             Operation::Remove { from_bucket, .. } => *from_bucket,
             _ => false,
         };

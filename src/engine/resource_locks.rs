@@ -40,6 +40,10 @@ pub(super) fn locks_for(operation: &Operation) -> Vec<ResourceLock> {
             lock(format!("snapshot {name} on host {host}"), true);
             lock(format!("object {name}"), false);
         }
+        Operation::Upload { host, name, .. } => {
+            lock(format!("snapshot {name} on host {host}"), false);
+            lock(format!("object {name}"), true);
+        }
         Operation::Verify { host, name, repair } => match host {
             Some(host) => {
                 lock(format!("snapshot {name} on host {host}"), *repair);
@@ -88,6 +92,7 @@ pub(super) fn host_locks(operation: &Operation, host: &Host) -> Vec<LockRequest>
         Operation::Pull { name, .. } | Operation::Remove { name, .. } => {
             vec![host.locks().snapshot(name, true)]
         }
+        Operation::Upload { name, .. } => vec![host.locks().snapshot(name, false)],
         Operation::Verify { name, repair, .. } => vec![host.locks().snapshot(name, *repair)],
         Operation::CreateSandbox { id, spec, .. } => vec![
             host.locks().sandbox(id),

@@ -48,6 +48,15 @@ pub enum Operation {
         /// Replace a valid snapshot of that name on the host.
         overwrite: bool,
     },
+    /// Upload a snapshot of a host as an object of the same name.
+    Upload {
+        /// Host of the snapshot.
+        host: HostName,
+        /// Name of the snapshot.
+        name: SnapshotName,
+        /// Replace an object of that name.
+        overwrite: bool,
+    },
     /// Read a snapshot or an object and check every block.
     Verify {
         /// Host of the snapshot; `None`: the object in the bucket.
@@ -130,12 +139,13 @@ pub struct SandboxSpec {
 }
 
 impl Operation {
-    /// Returns the operation's word: `create`, `push`, `pull`, `verify`, `remove`, `new`, or the name of the verb.
+    /// Returns the operation's word: `create`, `push`, `pull`, `upload`, `verify`, `remove`, `new`, or the name of the verb.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
             Self::Push { .. } => "push",
             Self::Pull { .. } => "pull",
+            Self::Upload { .. } => "upload",
             Self::Verify { .. } => "verify",
             Self::Remove { .. } => "remove",
             Self::CreateSandbox { .. } => "new",
@@ -151,6 +161,7 @@ impl Operation {
             Self::Create { name, .. }
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
+            | Self::Upload { name, .. }
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => Some(name),
             Self::CreateSandbox { spec, .. } => Some(&spec.snapshot),
@@ -164,6 +175,7 @@ impl Operation {
             Self::Create { name, .. }
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
+            | Self::Upload { name, .. }
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => name.as_str(),
             Self::CreateSandbox { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
@@ -179,6 +191,7 @@ impl Operation {
             Self::Create { host, .. }
             | Self::Push { host, .. }
             | Self::Pull { host, .. }
+            | Self::Upload { host, .. }
             | Self::CreateSandbox { host, .. }
             | Self::RenameSandbox { host, .. }
             | Self::CloneSandbox { host, .. }
@@ -195,7 +208,9 @@ impl Operation {
             | Self::RenameSandbox { id, .. }
             | Self::CloneSandbox { id, .. }
             | Self::Sandbox { id, .. } => Some(id),
-            Self::Pull { .. } | Self::Verify { .. } | Self::Remove { .. } => None,
+            Self::Pull { .. } | Self::Upload { .. } | Self::Verify { .. } | Self::Remove { .. } => {
+                None
+            }
         }
     }
 
@@ -358,6 +373,23 @@ pub enum Outcome {
         copied_bytes: u64,
         /// Bytes kept from an interrupted pull.
         resumed_bytes: u64,
+    },
+    /// A snapshot of a host was uploaded.
+    #[serde(rename_all = "camelCase")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotUploaded"))]
+    Uploaded {
+        /// Name of the snapshot.
+        snapshot_name: SnapshotName,
+        /// Key of the object in the bucket.
+        snapshot_path: String,
+        /// Length of the object in bytes.
+        size_bytes: u64,
+        /// Host of the snapshot.
+        host: HostName,
+        /// Bytes uploaded to the store.
+        uploaded_bytes: u64,
+        /// Bytes that the store copied from other objects.
+        copied_bytes: u64,
     },
     /// A snapshot or object was verified, and repaired if requested.
     #[serde(rename_all = "camelCase")]

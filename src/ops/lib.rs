@@ -20,6 +20,7 @@ mod install;
 mod job;
 mod lag_tracker;
 mod leftovers;
+mod local_snapshot;
 mod new_id;
 mod new_sandbox;
 mod pin;
@@ -36,10 +37,13 @@ mod request;
 mod retry;
 mod sandbox;
 mod sandbox_disk;
+mod send_parts;
 mod sharing;
 mod standalone_image;
+mod stored_blocks;
 mod transfer;
 mod transfer_plan;
+mod upload_snapshot;
 mod uploaded_image;
 mod variables;
 mod variables_change;
@@ -62,6 +66,7 @@ pub use remove::remove;
 pub use request::SnapshotRequest;
 pub use sandbox::sandbox;
 pub use sharing::{SharedDirectory, SharingHosts};
+pub use upload_snapshot::upload_snapshot;
 pub use verify::{verify_object, verify_snapshot};
 
 /// Runs `operation` on the host it names.
@@ -117,6 +122,12 @@ pub async fn run(
         Operation::Pull {
             name, overwrite, ..
         } => pull(on_host()?, bucket, name, *overwrite, fetch_handle, ctx).await,
+        Operation::Upload {
+            name, overwrite, ..
+        } => {
+            let upload = upload_snapshot(on_host()?, bucket, name, *overwrite, ctx);
+            Box::pin(upload).await
+        }
         Operation::Verify {
             host: Some(_),
             name,

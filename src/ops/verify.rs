@@ -136,7 +136,11 @@ pub async fn verify_snapshot(
     ))
 }
 
-async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
+/// Returns the file of a snapshot.
+///
+/// # Errors
+/// `NotFound`; those of the host.
+pub(crate) async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
     let file = host.fs().image_file(&host.snapshot_path(name)).await?;
     file.ok_or_else(|| {
         Error::new(

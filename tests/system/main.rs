@@ -27,3 +27,4 @@ mod running;
 mod sandboxes;
 mod security;
 mod untrusted_text;
+mod upload;

@@ -16,14 +16,14 @@ use crate::columns::Column;
 use crate::dialog::{
     BookmarksDialog, ColumnsDialog, CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails,
     NewSandboxDialog, Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu,
-    ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView, push_refusal,
+    ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView, UploadDialog, push_refusal,
 };
 use crate::keymap::{KeyMatch, Press};
 use crate::list::{Change, Sort};
 use crate::log_view::LogFilter;
 use crate::pages::{Page, Subject};
 use snapdeck_engine::{InterruptedId, JobId, JobState, JobView, Link};
-use snapdeck_model::{HostName, SandboxId, SandboxVerb};
+use snapdeck_model::{HostName, SandboxId, SandboxVerb, SnapshotName};
 
 pub(crate) const READ_ONLY: &str = "disabled: the console was started with --read-only";
 
@@ -126,6 +126,10 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
                 .and_then(|()| app.world.current_host().map(|_| ()).ok_or_else(no_host))
                 .err(),
         },
+        Action::Upload => match host_snapshots(app).is_empty() {
+            true => Some("no snapshot of a host is selected".to_owned()),
+            false => require_bucket(app).err(),
+        },
         Action::Remove if app.chosen_snapshots().is_empty() => {
             Some("no snapshot is selected".to_owned())
         }
@@ -197,6 +201,13 @@ fn definition(app: &App) -> Result<TextSource, String> {
         Some(Subject::Snapshot(name, Place::Bucket)) => Ok(TextSource::Manifest(None, name)),
         _ => Err("select a sandbox, a snapshot or an object first".to_owned()),
     }
+}
+
+/// Returns the chosen snapshots that are on hosts.
+fn host_snapshots(app: &App) -> Vec<(SnapshotName, Place)> {
+    let mut chosen = app.chosen_snapshots();
+    chosen.retain(|(_, place)| *place != Place::Bucket);
+    chosen
 }
 
 fn require_bucket(app: &App) -> Result<(), String> {
@@ -296,6 +307,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             );
             app.open(Box::new(pull));
         }
+        Action::Upload => app.open(Box::new(UploadDialog::new(host_snapshots(app)))),
         Action::Remove => {
             let remove = RemoveDialog::new(app.chosen_snapshots(), app.world.current_host());
             app.open(Box::new(remove));

@@ -51,9 +51,12 @@ fn section_of(action: Action) -> &'static str {
         | Action::CopyVnc
         | Action::Serial
         | Action::Viewer => "Sandboxes",
-        Action::Pull | Action::Remove | Action::Note | Action::Pin | Action::Prune => {
-            "Snapshots and objects"
-        }
+        Action::Pull
+        | Action::Upload
+        | Action::Remove
+        | Action::Note
+        | Action::Pin
+        | Action::Prune => "Snapshots and objects",
         Action::Cancel
         | Action::Retry
         | Action::MoveJobUp

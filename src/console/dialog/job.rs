@@ -159,6 +159,23 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             let repaired = if *repaired { ", repaired" } else { "" };
             format!("{snapshot_path}, {}{repaired}", size(*size_bytes))
         }
+        Outcome::Uploaded {
+            snapshot_path,
+            size_bytes,
+            uploaded_bytes,
+            copied_bytes,
+            ..
+        } => {
+            let bytes = size(*size_bytes);
+            match copied_bytes {
+                0 => format!("{snapshot_path}, {bytes}"),
+                copied => format!(
+                    "{snapshot_path}, {bytes} ({} sent, {} copied by the store)",
+                    size(*uploaded_bytes),
+                    size(*copied)
+                ),
+            }
+        }
         Outcome::Verified {
             repaired_blocks,
             size_bytes,

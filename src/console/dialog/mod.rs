@@ -32,6 +32,7 @@ mod setup;
 mod snapshot_locations;
 mod text_input;
 mod text_view;
+mod upload;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ pub(crate) use setup::{SettingsWritten, SetupDialog};
 pub(crate) use snapshot_locations::{SnapshotLocations, describe_location};
 pub(crate) use text_input::TextInput;
 pub(crate) use text_view::{TextSource, TextView};
+pub(crate) use upload::UploadDialog;
 
 use super::actions::{Action, Entry, Pane};
 use super::columns::ChosenColumns;
