@@ -68,6 +68,19 @@ pub(crate) struct UploadSnapshotRequest {
     overwrite: bool,
 }
 
+/// The snapshot to copy.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CopySnapshotRequest {
+    /// The snapshot.
+    snapshot: SnapshotName,
+    /// Name of the host that has it.
+    from: HostName,
+    /// Copy it again even if the host has a valid copy.
+    #[serde(default)]
+    overwrite: bool,
+}
+
 /// The snapshot to remove.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -180,6 +193,25 @@ pub(crate) async fn upload_snapshot(
     JsonBody(request): JsonBody<UploadSnapshotRequest>,
 ) -> ApiResult {
     let operation = Operation::Upload {
+        host: app.host.clone(),
+        name: request.snapshot,
+        overwrite: request.overwrite,
+    };
+    app.run_operation(options, operation).await
+}
+
+/// Copy a snapshot of another host of the settings to the host. An existing valid copy is kept.
+#[utoipa::path(
+    post, path = "/snapshots/copy", tag = "snapshots", request_body = CopySnapshotRequest, params(RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SnapshotCopied")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn copy_snapshot(
+    State(app): State<App>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<CopySnapshotRequest>,
+) -> ApiResult {
+    let operation = Operation::Copy {
+        from: request.from,
         host: app.host.clone(),
         name: request.snapshot,
         overwrite: request.overwrite,

@@ -189,6 +189,23 @@ pub enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Copy a snapshot of one host to others, without the bucket
+    ///
+    /// With its UEFI variables, lineage, note and labels. Blocks that a host has already are taken there; an interrupted
+    /// copy is resumed.
+    Copy {
+        /// The snapshot
+        name: SnapshotName,
+        /// The host that has it
+        #[arg(long, value_name = "HOST")]
+        from: HostName,
+        /// The hosts that receive it, separated by commas
+        #[arg(long, value_name = "HOST", value_delimiter = ',', required = true)]
+        to: Vec<HostName>,
+        /// Copy again even where a valid copy exists
+        #[arg(long)]
+        overwrite: bool,
+    },
     /// Read a snapshot and check every block; exit code 1 if one is bad
     Verify {
         /// The snapshot

@@ -81,6 +81,8 @@ pub(crate) enum Action {
     Pull,
     /// Upload snapshots of hosts.
     Upload,
+    /// Copy snapshots of hosts to other hosts.
+    CopyTo,
     Remove,
     Note,
     Pin,

@@ -96,8 +96,10 @@ impl<'a> Cell<'a> {
     ) -> Self {
         let stale = lookup::is_stale(link, last_scan);
         let pulled = |job: &&Arc<JobView>| {
-            matches!(job.state, JobState::Finished(Outcome::Pulled { .. }))
-                && job.ended_at >= last_scan
+            matches!(
+                job.state,
+                JobState::Finished(Outcome::Pulled { .. } | Outcome::Copied { .. })
+            ) && job.ended_at >= last_scan
         };
         Self {
             state,
@@ -124,6 +126,7 @@ impl<'a> Cell<'a> {
             Operation::Pull { overwrite, .. }
             | Operation::Push { overwrite, .. }
             | Operation::Upload { overwrite, .. }
+            | Operation::Copy { overwrite, .. }
             | Operation::Create { overwrite, .. } => is_present && !overwrite,
             Operation::Verify { .. } => false,
             // These change no snapshot.
@@ -142,7 +145,7 @@ pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
         Operation::Create { .. } | Operation::Push { .. } | Operation::Upload { .. } => {
             (None, true)
         }
-        Operation::Pull { host, .. } => (Some(host), false),
+        Operation::Pull { host, .. } | Operation::Copy { host, .. } => (Some(host), false),
         Operation::Remove {
             host,
             from_bucket: bucket,

@@ -193,6 +193,16 @@ pub(crate) static ACTIONS: &[Entry] = &[
         ),
         "push publish send put",
     )),
+    mark_mutating(hide_in_footer(with_words(
+        entry(
+            Action::CopyTo,
+            "copy to host",
+            &["R"],
+            HOST_SNAPSHOTS,
+            "Copy the marked or selected snapshots to other hosts, without the bucket.",
+        ),
+        "replicate transfer send move clone",
+    ))),
     mark_mutating(mark_destructive(with_words(
         entry(
             Action::Remove,

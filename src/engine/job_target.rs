@@ -22,6 +22,8 @@ pub(super) struct JobTarget {
     /// The snapshot on the host.
     snapshot: Observed<ImageIdentity>,
     object: Observed<ImageIdentity>,
+    /// The snapshot on the host that it is copied from.
+    source: Observed<ImageIdentity>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,9 @@ impl JobTarget {
             Operation::Pull {
                 overwrite: false, ..
             } => matches!((&self.snapshot, &self.object), (Absent, Present(_))),
+            Operation::Copy {
+                overwrite: false, ..
+            } => matches!((&self.snapshot, &self.source), (Absent, Present(_))),
             Operation::Upload {
                 overwrite: false, ..
             } => matches!((&self.snapshot, &self.object), (Present(_), Absent)),
@@ -104,6 +109,10 @@ fn requirements(operation: &Operation, requested: &JobTarget, is_resumed: bool) 
             true => (None, NotReplaced, if_resumed(Unchanged)),
             false => (None, if_resumed(Unchanged), if_resumed(Unchanged)),
         },
+        Operation::Copy { overwrite, .. } => match overwrite {
+            true => (None, NotReplaced, None),
+            false => (None, if_resumed(Unchanged), None),
+        },
         Operation::Upload { overwrite, .. } => match overwrite {
             true => (None, Unchanged, NotReplaced),
             false => (None, Unchanged, if_resumed(Unchanged)),
@@ -144,7 +153,8 @@ fn is_destructive(operation: &Operation) -> bool {
         Operation::Create { overwrite, .. }
         | Operation::Push { overwrite, .. }
         | Operation::Pull { overwrite, .. }
-        | Operation::Upload { overwrite, .. } => *overwrite,
+        | Operation::Upload { overwrite, .. }
+        | Operation::Copy { overwrite, .. } => *overwrite,
         Operation::Verify { repair, .. } => *repair,
         Operation::Remove { .. } => true,
         Operation::CreateSandbox { .. }
@@ -158,15 +168,22 @@ fn is_destructive(operation: &Operation) -> bool {
 pub(super) struct TargetFinder<'a> {
     pub operation: &'a Operation,
     pub host: Option<&'a Host>,
+    /// The host that it copies from.
+    pub source: Option<&'a Host>,
     pub bucket: &'a Bucket,
 }
 
 impl TargetFinder<'_> {
     /// Returns the present target; a part that cannot be read is unknown.
     pub(crate) async fn observe(&self) -> JobTarget {
-        let (sandbox, snapshot, object) =
-            tokio::join!(self.sandbox(), self.snapshot(), self.object());
+        let (sandbox, snapshot, object, source) = tokio::join!(
+            self.sandbox(),
+            self.snapshot(),
+            self.object(),
+            self.source()
+        );
         JobTarget {
+            source: source.unwrap_or_default(),
             sandbox: sandbox.unwrap_or_default(),
             snapshot: snapshot.unwrap_or_default(),
             object: object.unwrap_or_default(),
@@ -208,7 +225,10 @@ impl TargetFinder<'_> {
         if required.snapshot != Requirement::None {
             let now = self.snapshot().await?;
             let name = format!("snapshot {image}{on_host}");
-            let is_same = ImageIdentity::eq;
+            let is_same = match self.operation {
+                Operation::Upload { .. } => is_same_source,
+                _ => ImageIdentity::eq,
+            };
             let cause = compare(
                 required.snapshot,
                 &requested.snapshot,
@@ -224,6 +244,13 @@ impl TargetFinder<'_> {
             let name = format!("object {image} in {location}");
             let is_same = ImageIdentity::eq;
             let cause = compare(required.object, &requested.object, &now, is_same, must_know);
+            self.refuse(&name, cause)?;
+        }
+        if let Some(source) = self.source {
+            let now = self.source().await?;
+            let name = format!("snapshot {image} on host {}", source.name());
+            let required = Requirement::Unchanged;
+            let cause = compare(required, &requested.source, &now, is_same_source, false);
             self.refuse(&name, cause)?;
         }
         Ok(())
@@ -254,16 +281,20 @@ impl TargetFinder<'_> {
             self.operation,
             Operation::Pull { .. }
                 | Operation::Upload { .. }
+                | Operation::Copy { .. }
                 | Operation::Verify { .. }
                 | Operation::Remove { .. }
                 | Operation::CreateSandbox { .. }
         );
         match (self.host, self.operation.snapshot()) {
-            (Some(host), Some(name)) if is_used => {
-                let file = host.fs().image_file(&host.snapshot_path(name)).await?;
-                let identity = file.map(|file| ImageIdentity::File(file.stamp));
-                Ok(Observed::from_option(identity))
-            }
+            (Some(host), Some(name)) if is_used => observe_snapshot(host, name).await,
+            _ => Ok(Observed::Unknown),
+        }
+    }
+
+    async fn source(&self) -> Result<Observed<ImageIdentity>> {
+        match (self.source, self.operation.snapshot()) {
+            (Some(host), Some(name)) => observe_snapshot(host, name).await,
             _ => Ok(Observed::Unknown),
         }
     }
@@ -285,6 +316,21 @@ impl TargetFinder<'_> {
             }
             _ => Ok(Observed::Unknown),
         }
+    }
+}
+
+async fn observe_snapshot(host: &Host, name: &SnapshotName) -> Result<Observed<ImageIdentity>> {
+    let file = host.fs().image_file(&host.snapshot_path(name)).await?;
+    let identity = file.map(|file| ImageIdentity::File(file.stamp));
+    Ok(Observed::from_option(identity))
+}
+
+/// Returns whether two snapshots that are only read are the same: libvirt changes the owner of a file when a sandbox that is
+/// based on it starts.
+fn is_same_source(a: &ImageIdentity, b: &ImageIdentity) -> bool {
+    match (a, b) {
+        (ImageIdentity::File(a), ImageIdentity::File(b)) => a.is_same_file(b),
+        _ => a == b,
     }
 }
 

@@ -57,6 +57,17 @@ pub enum Operation {
         /// Replace an object of that name.
         overwrite: bool,
     },
+    /// Copy a snapshot of one host to another, without the bucket.
+    Copy {
+        /// Host that has the snapshot.
+        from: HostName,
+        /// Host that receives it.
+        host: HostName,
+        /// Name of the snapshot.
+        name: SnapshotName,
+        /// Replace a valid snapshot of that name on the host.
+        overwrite: bool,
+    },
     /// Read a snapshot or an object and check every block.
     Verify {
         /// Host of the snapshot; `None`: the object in the bucket.
@@ -139,13 +150,14 @@ pub struct SandboxSpec {
 }
 
 impl Operation {
-    /// Returns the operation's word: `create`, `push`, `pull`, `upload`, `verify`, `remove`, `new`, or the name of the verb.
+    /// Returns the operation's word: `create`, `push`, `pull`, `upload`, `copy`, `verify`, `remove`, `new`, or the name of the verb.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
             Self::Push { .. } => "push",
             Self::Pull { .. } => "pull",
             Self::Upload { .. } => "upload",
+            Self::Copy { .. } => "copy",
             Self::Verify { .. } => "verify",
             Self::Remove { .. } => "remove",
             Self::CreateSandbox { .. } => "new",
@@ -162,6 +174,7 @@ impl Operation {
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
             | Self::Upload { name, .. }
+            | Self::Copy { name, .. }
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => Some(name),
             Self::CreateSandbox { spec, .. } => Some(&spec.snapshot),
@@ -176,6 +189,7 @@ impl Operation {
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
             | Self::Upload { name, .. }
+            | Self::Copy { name, .. }
             | Self::Verify { name, .. }
             | Self::Remove { name, .. } => name.as_str(),
             Self::CreateSandbox { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
@@ -192,11 +206,20 @@ impl Operation {
             | Self::Push { host, .. }
             | Self::Pull { host, .. }
             | Self::Upload { host, .. }
+            | Self::Copy { host, .. }
             | Self::CreateSandbox { host, .. }
             | Self::RenameSandbox { host, .. }
             | Self::CloneSandbox { host, .. }
             | Self::Sandbox { host, .. } => Some(host),
             Self::Remove { host, .. } | Self::Verify { host, .. } => host.as_ref(),
+        }
+    }
+
+    /// Returns the other host, from which it copies, if any.
+    pub fn source_host(&self) -> Option<&HostName> {
+        match self {
+            Self::Copy { from, .. } => Some(from),
+            _ => None,
         }
     }
 
@@ -208,9 +231,11 @@ impl Operation {
             | Self::RenameSandbox { id, .. }
             | Self::CloneSandbox { id, .. }
             | Self::Sandbox { id, .. } => Some(id),
-            Self::Pull { .. } | Self::Upload { .. } | Self::Verify { .. } | Self::Remove { .. } => {
-                None
-            }
+            Self::Pull { .. }
+            | Self::Upload { .. }
+            | Self::Copy { .. }
+            | Self::Verify { .. }
+            | Self::Remove { .. } => None,
         }
     }
 
@@ -390,6 +415,33 @@ pub enum Outcome {
         uploaded_bytes: u64,
         /// Bytes that the store copied from other objects.
         copied_bytes: u64,
+    },
+    /// A snapshot was copied from another host.
+    #[serde(rename_all = "camelCase")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotCopied"))]
+    Copied {
+        /// Name of the snapshot.
+        snapshot_name: SnapshotName,
+        /// Path of the file on the host.
+        snapshot_path: String,
+        /// Length of the file in bytes.
+        size_bytes: u64,
+        /// The host that had it.
+        from: HostName,
+        /// The host that received it.
+        host: HostName,
+        /// Whether the host already had a valid copy and nothing was copied.
+        skipped: bool,
+        /// Whether the copy that was kept is known to be another image.
+        differs: bool,
+        /// Whether a damaged copy was replaced.
+        repaired: bool,
+        /// Bytes read on the other host.
+        fetched_bytes: u64,
+        /// Bytes copied from other snapshots of the receiving host.
+        copied_bytes: u64,
+        /// Bytes kept from an interrupted copy.
+        resumed_bytes: u64,
     },
     /// A snapshot or object was verified, and repaired if requested.
     #[serde(rename_all = "camelCase")]

@@ -1,12 +1,15 @@
 //! Hashes blocks: of a file, on its host, and of downloaded data.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::unbounded_channel;
 
 use snapdeck_host::{BlockCopy, BlockState, FileWriter, Host, hash_block};
-use snapdeck_model::{BlockSet, Digest, Error, Kind, Phase, Result, block_bytes, block_count};
+use snapdeck_model::{
+    BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_bytes, block_count,
+};
 
 use crate::context::Context;
 
@@ -88,6 +91,20 @@ async fn hash_all(
 pub(crate) async fn hash_block_data(data: Bytes) -> Result<Digest> {
     let digest = tokio::task::spawn_blocking(move || hash_block(&data)).await;
     digest.map_err(|error| Error::new(Kind::Failed, "cannot hash a block").with_cause(error))
+}
+
+/// Returns the digest of a block of zeros.
+///
+/// # Errors
+/// `Failed` if the program is exiting.
+pub(crate) async fn zero_digest() -> Result<Digest> {
+    static DIGEST: OnceLock<Digest> = OnceLock::new();
+    if let Some(digest) = DIGEST.get() {
+        return Ok(*digest);
+    }
+    let zeros = Bytes::from(vec![0; BLOCK_BYTES as usize]);
+    let digest = hash_block_data(zeros).await?;
+    Ok(*DIGEST.get_or_init(|| digest))
 }
 
 /// Describes blocks that are not what a manifest says.

@@ -7,6 +7,7 @@ mod configure;
 mod consistency_mode;
 mod context;
 mod convert;
+mod copy_snapshot;
 mod create;
 mod create_object;
 mod create_sandbox;
@@ -16,6 +17,7 @@ mod fetch;
 mod hash_blocks;
 mod host_memory;
 mod image_chain;
+mod image_source;
 mod install;
 mod job;
 mod lag_tracker;
@@ -23,6 +25,7 @@ mod leftovers;
 mod local_snapshot;
 mod new_id;
 mod new_sandbox;
+mod origin;
 mod pin;
 mod publish_object;
 mod publish_snapshot;
@@ -69,7 +72,7 @@ pub use sharing::{SharedDirectory, SharingHosts};
 pub use upload_snapshot::upload_snapshot;
 pub use verify::{verify_object, verify_snapshot};
 
-/// Runs `operation` on the host it names.
+/// Runs `operation` on the host it names; a copy reads from the host `source`.
 ///
 /// A pull downloads by `fetch_handle`; `sandboxes` are the defaults of new sandboxes.
 ///
@@ -78,19 +81,19 @@ pub use verify::{verify_object, verify_snapshot};
 pub async fn run(
     operation: &Operation,
     host: Option<&Host>,
+    source: Option<&Host>,
     bucket: &Bucket,
     fetch_handle: FetchHandle,
     sandboxes: &SandboxSettings,
     ctx: &Context,
 ) -> Result<Outcome> {
-    let on_host = || {
-        host.ok_or_else(|| {
-            Error::new(
-                Kind::InvalidInput,
-                format!("{} needs a host", operation.verb()),
-            )
-        })
+    let needs_host = || {
+        Error::new(
+            Kind::InvalidInput,
+            format!("{} needs a host", operation.verb()),
+        )
     };
+    let on_host = || host.ok_or_else(needs_host);
     for id in operation.sandbox().into_iter().chain(operation.new_id()) {
         if let Some(host) = host {
             clear_leftovers(host, Some(id), &*ctx.log).await;
@@ -122,6 +125,14 @@ pub async fn run(
         Operation::Pull {
             name, overwrite, ..
         } => pull(on_host()?, bucket, name, *overwrite, fetch_handle, ctx).await,
+        Operation::Copy {
+            name, overwrite, ..
+        } => {
+            let (host, source) = (on_host()?, source.ok_or_else(needs_host)?);
+            let copy =
+                copy_snapshot::copy_snapshot(source, host, name, *overwrite, fetch_handle, ctx);
+            Box::pin(copy).await
+        }
         Operation::Upload {
             name, overwrite, ..
         } => {

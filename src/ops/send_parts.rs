@@ -13,7 +13,7 @@ use snapdeck_host::FileReader;
 use snapdeck_model::{BLOCK_BYTES, BufferPool, Digest, Error, Kind, Result};
 
 use crate::block_digests::BlockDigests;
-use crate::hash_blocks::hash_block_data;
+use crate::hash_blocks::zero_digest;
 use crate::local_snapshot::LocalSnapshot;
 use crate::remote_object::is_unchanged;
 use crate::stored_blocks::{StoredBlocks, StoredPart};
@@ -62,10 +62,7 @@ impl<'a> PartSender<'a> {
     ) -> Result<Self> {
         let expected = source.digests().map(<[Digest]>::to_vec);
         let zero_digest = match &expected {
-            Some(_) => {
-                let zeros = BytesMut::zeroed(BLOCK_BYTES as usize).freeze();
-                Some(hash_block_data(zeros).await?)
-            }
+            Some(_) => Some(zero_digest().await?),
             None => None,
         };
         Ok(Self {

@@ -13,6 +13,7 @@ mod bucket;
 mod common;
 mod console;
 mod console_hosts;
+mod copy;
 mod doctor;
 mod fanout;
 mod first_run;

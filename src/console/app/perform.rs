@@ -14,9 +14,10 @@ use crate::actions::{Action, Entry, LISTS, Pane};
 use crate::cell::Place;
 use crate::columns::Column;
 use crate::dialog::{
-    BookmarksDialog, ColumnsDialog, CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails,
-    NewSandboxDialog, Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu,
-    ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView, UploadDialog, push_refusal,
+    BookmarksDialog, ColumnsDialog, CopyToDialog, CreateSnapshotDialog, Dialog, DoctorDialog, Help,
+    JobDetails, NewSandboxDialog, Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog,
+    SandboxMenu, ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView, UploadDialog,
+    push_refusal,
 };
 use crate::keymap::{KeyMatch, Press};
 use crate::list::{Change, Sort};
@@ -126,10 +127,11 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
                 .and_then(|()| app.world.current_host().map(|_| ()).ok_or_else(no_host))
                 .err(),
         },
-        Action::Upload => match host_snapshots(app).is_empty() {
-            true => Some("no snapshot of a host is selected".to_owned()),
-            false => require_bucket(app).err(),
-        },
+        Action::Upload | Action::CopyTo if host_snapshots(app).is_empty() => {
+            Some("no snapshot of a host is selected".to_owned())
+        }
+        Action::Upload => require_bucket(app).err(),
+        Action::CopyTo if app.view().hosts.len() < 2 => Some("there is only one host".to_owned()),
         Action::Remove if app.chosen_snapshots().is_empty() => {
             Some("no snapshot is selected".to_owned())
         }
@@ -308,6 +310,10 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             app.open(Box::new(pull));
         }
         Action::Upload => app.open(Box::new(UploadDialog::new(host_snapshots(app)))),
+        Action::CopyTo => {
+            let copy = CopyToDialog::new(app.view(), host_snapshots(app));
+            app.open(Box::new(copy));
+        }
         Action::Remove => {
             let remove = RemoveDialog::new(app.chosen_snapshots(), app.world.current_host());
             app.open(Box::new(remove));

@@ -53,6 +53,7 @@ fn section_of(action: Action) -> &'static str {
         | Action::Viewer => "Sandboxes",
         Action::Pull
         | Action::Upload
+        | Action::CopyTo
         | Action::Remove
         | Action::Note
         | Action::Pin

@@ -149,8 +149,17 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             )
         }
         Outcome::Pulled { differs: true, .. } => "kept: another image than the object".to_owned(),
-        Outcome::Pulled { skipped: true, .. } => "already present and valid".to_owned(),
+        Outcome::Copied { differs: true, .. } => "kept: another image".to_owned(),
+        Outcome::Pulled { skipped: true, .. } | Outcome::Copied { skipped: true, .. } => {
+            "already present and valid".to_owned()
+        }
         Outcome::Pulled {
+            snapshot_path,
+            size_bytes,
+            repaired,
+            ..
+        }
+        | Outcome::Copied {
             snapshot_path,
             size_bytes,
             repaired,
