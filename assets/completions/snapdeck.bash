@@ -79,6 +79,9 @@ _snapdeck() {
             snapdeck,unpin)
                 cmd="snapdeck__subcmd__unpin"
                 ;;
+            snapdeck,upload)
+                cmd="snapdeck__subcmd__upload"
+                ;;
             snapdeck,verify)
                 cmd="snapdeck__subcmd__verify"
                 ;;
@@ -144,6 +147,9 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__help,unpin)
                 cmd="snapdeck__subcmd__help__subcmd__unpin"
+                ;;
+            snapdeck__subcmd__help,upload)
+                cmd="snapdeck__subcmd__help__subcmd__upload"
                 ;;
             snapdeck__subcmd__help,verify)
                 cmd="snapdeck__subcmd__help__subcmd__verify"
@@ -314,7 +320,7 @@ _snapdeck() {
 
     case "${cmd}" in
         snapdeck)
-            opts="-v -h -V --read-only --plain --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help --version sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info manifest serve init doctor config demo help"
+            opts="-v -h -V --read-only --plain --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help --version sandboxes snapshots objects sandbox create push pull upload verify remove note pin unpin prune exists info manifest serve init doctor config demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -566,7 +572,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help)
-            opts="sandboxes snapshots objects sandbox create push pull verify remove note pin unpin prune exists info manifest serve init doctor config demo help"
+            opts="sandboxes snapshots objects sandbox create push pull upload verify remove note pin unpin prune exists info manifest serve init doctor config demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1098,6 +1104,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__unpin)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__upload)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -2783,6 +2803,48 @@ _snapdeck() {
             ;;
         snapdeck__subcmd__unpin)
             opts="-v -h --local --bucket --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__upload)
+            opts="-v -h --overwrite --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

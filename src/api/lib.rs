@@ -99,6 +99,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(snapshots::push_snapshot))
         .routes(routes!(snapshots::pull_snapshot))
         .routes(routes!(snapshots::adopt_snapshot))
+        .routes(routes!(snapshots::upload_snapshot))
+        .routes(routes!(snapshots::copy_snapshot))
         .routes(routes!(snapshots::remove_snapshot))
         .routes(routes!(snapshots::snapshot_exists))
         .routes(routes!(snapshots::get_snapshot_info))

@@ -163,12 +163,21 @@ impl Metrics {
                 }
                 *size_bytes
             }
-            JobState::Finished(Outcome::Pushed { size_bytes, .. }) => *size_bytes,
-            JobState::Finished(Outcome::Pulled {
-                size_bytes,
-                skipped: false,
-                ..
-            }) => *size_bytes,
+            JobState::Finished(
+                Outcome::Pushed { size_bytes, .. } | Outcome::Uploaded { size_bytes, .. },
+            ) => *size_bytes,
+            JobState::Finished(
+                Outcome::Pulled {
+                    size_bytes,
+                    skipped: false,
+                    ..
+                }
+                | Outcome::Copied {
+                    size_bytes,
+                    skipped: false,
+                    ..
+                },
+            ) => *size_bytes,
             _ => return,
         };
         self.transferred_bytes

@@ -57,6 +57,30 @@ pub(crate) struct PullSnapshotRequest {
     overwrite: bool,
 }
 
+/// The snapshot to upload.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct UploadSnapshotRequest {
+    /// The snapshot.
+    snapshot: SnapshotName,
+    /// Replace an object of that name.
+    #[serde(default)]
+    overwrite: bool,
+}
+
+/// The snapshot to copy.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CopySnapshotRequest {
+    /// The snapshot.
+    snapshot: SnapshotName,
+    /// Name of the host that has it.
+    from: HostName,
+    /// Copy it again even if the host has a valid copy.
+    #[serde(default)]
+    overwrite: bool,
+}
+
 /// The snapshot to remove.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -182,6 +206,43 @@ pub(crate) async fn adopt_snapshot(
     let operation = Operation::Adopt {
         host: (!request.bucket).then(|| app.host.clone()),
         name: request.snapshot,
+    };
+    app.run_operation(options, operation).await
+}
+
+/// Upload a snapshot of the host to the bucket under its own name.
+#[utoipa::path(
+    post, path = "/snapshots/upload", tag = "snapshots", request_body = UploadSnapshotRequest, params(RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SnapshotUploaded")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn upload_snapshot(
+    State(app): State<App>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<UploadSnapshotRequest>,
+) -> ApiResult {
+    let operation = Operation::Upload {
+        host: app.host.clone(),
+        name: request.snapshot,
+        overwrite: request.overwrite,
+    };
+    app.run_operation(options, operation).await
+}
+
+/// Copy a snapshot of another host of the settings to the host. An existing valid copy is kept.
+#[utoipa::path(
+    post, path = "/snapshots/copy", tag = "snapshots", request_body = CopySnapshotRequest, params(RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SnapshotCopied")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn copy_snapshot(
+    State(app): State<App>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<CopySnapshotRequest>,
+) -> ApiResult {
+    let operation = Operation::Copy {
+        from: request.from,
+        host: app.host.clone(),
+        name: request.snapshot,
+        overwrite: request.overwrite,
     };
     app.run_operation(options, operation).await
 }

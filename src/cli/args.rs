@@ -178,6 +178,34 @@ pub enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Upload a snapshot of a host to the bucket, under its own name
+    ///
+    /// With its UEFI variables, lineage, note, labels and pin. Parts that the bucket has already are copied by the
+    /// store; an object of that name is kept unless --overwrite is given.
+    Upload {
+        /// The snapshot
+        name: SnapshotName,
+        /// Replace an object of that name
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Copy a snapshot of one host to others, without the bucket
+    ///
+    /// With its UEFI variables, lineage, note and labels. Blocks that a host has already are taken there; an interrupted
+    /// copy is resumed.
+    Copy {
+        /// The snapshot
+        name: SnapshotName,
+        /// The host that has it
+        #[arg(long, value_name = "HOST")]
+        from: HostName,
+        /// The hosts that receive it, separated by commas
+        #[arg(long, value_name = "HOST", value_delimiter = ',', required = true)]
+        to: Vec<HostName>,
+        /// Copy again even where a valid copy exists
+        #[arg(long)]
+        overwrite: bool,
+    },
     /// Read a snapshot and check every block; exit code 1 if one is bad
     Verify {
         /// The snapshot
@@ -253,7 +281,8 @@ pub enum Command {
     /// Serve the HTTP API of one host until SIGTERM or Ctrl-C
     ///
     /// Callers send Authorization: Bearer TOKEN, with the token of --token-file or SNAPDECK_API_TOKEN. At the end, pulls
-    /// of new snapshots, pushes of new objects and adoptions stop and are resumed at the next start; other jobs are cancelled.
+    /// of new snapshots, pushes and uploads of new objects and adoptions stop and are resumed at the next start; others are
+    /// cancelled.
     Serve(ServeArgs),
     /// Ask for hosts and bucket, check them, and write a settings file
     ///

@@ -230,6 +230,33 @@ fn show_progress(
     }
 }
 
+fn received_verb(
+    is_skipped: bool,
+    differs: bool,
+    is_repaired: bool,
+    done: &'static str,
+) -> &'static str {
+    match (is_skipped, differs, is_repaired) {
+        (true, true, _) => "kept another image:",
+        (true, false, _) => "already present:",
+        (false, _, true) => "repaired",
+        (false, _, false) => done,
+    }
+}
+
+/// Returns where the bytes of an image came from; empty if all came from the first of the `sources`, or none.
+fn source_summary(size_bytes: u64, sources: [(u64, &str); 3]) -> String {
+    let is_mixed = sources[0].0 < size_bytes;
+    let sources = sources.iter().filter(|(bytes, _)| *bytes > 0 && is_mixed);
+    let sources: Vec<String> = sources
+        .map(|(bytes, source)| format!("{} {source}", format_size(*bytes)))
+        .collect();
+    match sources.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", sources.join(", ")),
+    }
+}
+
 /// Returns an outcome as a line of text.
 pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
     match outcome {
@@ -278,29 +305,59 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             copied_bytes,
             resumed_bytes,
         } => {
-            let verb = match (skipped, differs, repaired) {
-                (true, true, _) => "kept another image:",
-                (true, false, _) => "already present:",
-                (false, _, true) => "repaired",
-                (false, _, false) => "pulled",
-            };
-            // Omitted if all bytes were downloaded.
+            let verb = received_verb(*skipped, *differs, *repaired, "pulled");
             let sources = [
                 (*fetched_bytes, "downloaded"),
                 (*copied_bytes, "copied on the host"),
                 (*resumed_bytes, "from an earlier pull"),
             ];
-            let sources: Vec<String> = sources
-                .iter()
-                .filter(|(bytes, _)| *bytes > 0 && fetched_bytes < size_bytes)
-                .map(|(bytes, source)| format!("{} {source}", format_size(*bytes)))
-                .collect();
-            let sources = match sources.is_empty() {
-                true => String::new(),
-                false => format!(" ({})", sources.join(", ")),
-            };
+            let sources = source_summary(*size_bytes, sources);
             let size = format_size(*size_bytes);
             format!("{verb} {snapshot_name} on {host}: {snapshot_path}, {size}{sources}\n")
+        }
+        Outcome::Copied {
+            snapshot_name,
+            snapshot_path,
+            size_bytes,
+            from,
+            host,
+            skipped,
+            differs,
+            repaired,
+            fetched_bytes,
+            copied_bytes,
+            resumed_bytes,
+        } => {
+            let verb = received_verb(*skipped, *differs, *repaired, "copied");
+            let read = format!("read on {from}");
+            let sources = [
+                (*fetched_bytes, &*read),
+                (*copied_bytes, "copied on the host"),
+                (*resumed_bytes, "from an earlier copy"),
+            ];
+            let sources = source_summary(*size_bytes, sources);
+            let size = format_size(*size_bytes);
+            format!("{verb} {snapshot_name} on {host}: {snapshot_path}, {size}{sources}\n")
+        }
+        Outcome::Uploaded {
+            snapshot_name,
+            snapshot_path,
+            size_bytes,
+            host,
+            uploaded_bytes,
+            copied_bytes,
+        } => {
+            let size = format_size(*size_bytes);
+            // Omitted if all bytes were sent.
+            let summary = match copied_bytes {
+                0 => String::new(),
+                copied => format!(
+                    " ({} sent, {} copied by the store)",
+                    format_size(*uploaded_bytes),
+                    format_size(*copied)
+                ),
+            };
+            format!("uploaded {snapshot_name} from {host}: {snapshot_path}, {size}{summary}\n")
         }
         Outcome::Verified {
             snapshot_name,

@@ -185,6 +185,33 @@ pub fn plan(
             };
             CommandPlan::Run(targets.into_iter().map(pull).collect())
         }
+        Command::Upload { name, overwrite } => run_single(Operation::Upload {
+            host: host()?,
+            name,
+            overwrite,
+        }),
+        Command::Copy {
+            name,
+            from,
+            to,
+            overwrite,
+        } => {
+            if !named.is_empty() {
+                return Err(Error::new(
+                    Kind::InvalidInput,
+                    "copy does not work on the hosts of --host",
+                )
+                .hint("name the hosts with --from and --to"));
+            }
+            check_known_hosts(&[std::slice::from_ref(&from), &to].concat(), settings)?;
+            let copy = |host| Operation::Copy {
+                from: from.clone(),
+                host,
+                name: name.clone(),
+                overwrite,
+            };
+            CommandPlan::Run(dedup_hosts(&to).into_iter().map(copy).collect())
+        }
         Command::Verify {
             name,
             bucket,

@@ -79,6 +79,10 @@ pub(crate) enum Action {
     Create,
     Push,
     Pull,
+    /// Upload snapshots of hosts.
+    Upload,
+    /// Copy snapshots of hosts to other hosts.
+    CopyTo,
     Remove,
     Note,
     Pin,

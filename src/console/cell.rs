@@ -96,8 +96,10 @@ impl<'a> Cell<'a> {
     ) -> Self {
         let stale = lookup::is_stale(link, last_scan);
         let pulled = |job: &&Arc<JobView>| {
-            matches!(job.state, JobState::Finished(Outcome::Pulled { .. }))
-                && job.ended_at >= last_scan
+            matches!(
+                job.state,
+                JobState::Finished(Outcome::Pulled { .. } | Outcome::Copied { .. })
+            ) && job.ended_at >= last_scan
         };
         Self {
             state,
@@ -123,6 +125,8 @@ impl<'a> Cell<'a> {
             Operation::Remove { .. } => self.state == State::Absent,
             Operation::Pull { overwrite, .. }
             | Operation::Push { overwrite, .. }
+            | Operation::Upload { overwrite, .. }
+            | Operation::Copy { overwrite, .. }
             | Operation::Create { overwrite, .. } => is_present && !overwrite,
             Operation::Verify { .. } | Operation::Adopt { .. } => false,
             // These change no snapshot.
@@ -138,8 +142,10 @@ impl<'a> Cell<'a> {
 /// Returns the places whose snapshots an operation changes or verifies.
 pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
     let (host, bucket) = match operation {
-        Operation::Create { .. } | Operation::Push { .. } => (None, true),
-        Operation::Pull { host, .. } => (Some(host), false),
+        Operation::Create { .. } | Operation::Push { .. } | Operation::Upload { .. } => {
+            (None, true)
+        }
+        Operation::Pull { host, .. } | Operation::Copy { host, .. } => (Some(host), false),
         Operation::Remove {
             host,
             from_bucket: bucket,

@@ -54,8 +54,10 @@ pub(crate) fn interrupted_partials<'a>(
 fn is_downloading(view: &View, host: &HostView, name: &SnapshotName) -> bool {
     let is_own = view.jobs.iter().any(|job| {
         !job.state.is_finished()
-            && matches!(&job.operation, Operation::Pull { host: to, name: pulled, .. }
-                if *to == host.name && pulled == name)
+            && matches!(&job.operation,
+                Operation::Pull { host: to, name: pulled, .. }
+                | Operation::Copy { host: to, name: pulled, .. }
+                    if *to == host.name && pulled == name)
     });
     let is_locked = |lock: &HostLock| matches!(&lock.resource, LockedResource::Snapshot(locked) if locked == name);
     is_own || host.locks.iter().any(is_locked)

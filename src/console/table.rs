@@ -4,6 +4,7 @@ use super::actions::{Action, EVERYWHERE, Entry, Pane};
 use super::columns::Column;
 
 const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix, Pane::Tree];
+const HOST_SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Matrix, Pane::Tree];
 const MARKABLE: &[Pane] = &[Pane::Sandboxes, Pane::Snapshots, Pane::Bucket, Pane::Matrix];
 const SCREEN_PANES: &[Pane] = &[Pane::Sandboxes, Pane::Wall, Pane::Details];
 const SANDBOX_PANES: &[Pane] = &[Pane::Sandboxes, Pane::Wall];
@@ -182,6 +183,26 @@ pub(crate) static ACTIONS: &[Entry] = &[
         ),
         "download fetch get",
     )),
+    mark_mutating(with_words(
+        entry(
+            Action::Upload,
+            "upload",
+            &["u"],
+            HOST_SNAPSHOTS,
+            "Upload the marked or selected snapshots of hosts to the bucket.",
+        ),
+        "push publish send put",
+    )),
+    mark_mutating(hide_in_footer(with_words(
+        entry(
+            Action::CopyTo,
+            "copy to host",
+            &["R"],
+            HOST_SNAPSHOTS,
+            "Copy the marked or selected snapshots to other hosts, without the bucket.",
+        ),
+        "replicate transfer send move clone",
+    ))),
     mark_mutating(mark_destructive(with_words(
         entry(
             Action::Remove,

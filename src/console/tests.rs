@@ -15,6 +15,7 @@ mod sandboxes;
 mod setup;
 mod sizes;
 mod tree;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -118,10 +118,18 @@ fn summary(outcome: &Outcome) -> String {
         } => pause_summary(transfer, *paused_ms)
             .unwrap_or_else(|| transfer.method.as_str().to_owned()),
         Outcome::Pushed { transfer, .. } => transfer.method.as_str().to_owned(),
-        Outcome::Pulled { differs: true, .. } => "kept another image".to_owned(),
-        Outcome::Pulled { skipped: true, .. } => "already present".to_owned(),
-        Outcome::Pulled { repaired: true, .. } => "replaced a damaged copy".to_owned(),
+        Outcome::Pulled { differs: true, .. } | Outcome::Copied { differs: true, .. } => {
+            "kept another image".to_owned()
+        }
+        Outcome::Pulled { skipped: true, .. } | Outcome::Copied { skipped: true, .. } => {
+            "already present".to_owned()
+        }
+        Outcome::Pulled { repaired: true, .. } | Outcome::Copied { repaired: true, .. } => {
+            "replaced a damaged copy".to_owned()
+        }
         Outcome::Pulled { .. }
+        | Outcome::Copied { .. }
+        | Outcome::Uploaded { .. }
         | Outcome::Removed { .. }
         | Outcome::SandboxConfigured { .. }
         | Outcome::SandboxRenamed { .. } => String::new(),
@@ -153,9 +161,10 @@ fn moved_bytes(outcome: &Outcome) -> Option<u64> {
         Outcome::Created { transfer, .. } | Outcome::Pushed { transfer, .. } => {
             Some(transfer.uploaded_bytes)
         }
-        Outcome::Pulled { fetched_bytes, .. } | Outcome::Verified { fetched_bytes, .. } => {
-            Some(*fetched_bytes)
-        }
+        Outcome::Uploaded { uploaded_bytes, .. } => Some(*uploaded_bytes),
+        Outcome::Pulled { fetched_bytes, .. }
+        | Outcome::Copied { fetched_bytes, .. }
+        | Outcome::Verified { fetched_bytes, .. } => Some(*fetched_bytes),
         _ => None,
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct JobTarget {
     /// The snapshot on the host.
     snapshot: Observed<ImageIdentity>,
     object: Observed<ImageIdentity>,
+    /// The snapshot on the host that it is copied from.
+    source: Observed<ImageIdentity>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,12 @@ impl JobTarget {
             } => matches!((&self.snapshot, &self.object), (Absent, Present(_))),
             Operation::Adopt { host: Some(_), .. } => matches!(self.snapshot, Present(_)),
             Operation::Adopt { host: None, .. } => matches!(self.object, Present(_)),
+            Operation::Copy {
+                overwrite: false, ..
+            } => matches!((&self.snapshot, &self.source), (Absent, Present(_))),
+            Operation::Upload {
+                overwrite: false, ..
+            } => matches!((&self.snapshot, &self.object), (Present(_), Absent)),
             _ => false,
         }
     }
@@ -103,6 +111,14 @@ fn requirements(operation: &Operation, requested: &JobTarget, is_resumed: bool) 
             true => (None, NotReplaced, if_resumed(Unchanged)),
             false => (None, if_resumed(Unchanged), if_resumed(Unchanged)),
         },
+        Operation::Copy { overwrite, .. } => match overwrite {
+            true => (None, NotReplaced, None),
+            false => (None, if_resumed(Unchanged), None),
+        },
+        Operation::Upload { overwrite, .. } => match overwrite {
+            true => (None, Unchanged, NotReplaced),
+            false => (None, Unchanged, if_resumed(Unchanged)),
+        },
         Operation::Verify { host, repair, .. } => match (host, repair) {
             (Some(_), true) => (None, NotReplaced, None),
             _ => (None, None, None),
@@ -142,7 +158,9 @@ fn is_destructive(operation: &Operation) -> bool {
     match operation {
         Operation::Create { overwrite, .. }
         | Operation::Push { overwrite, .. }
-        | Operation::Pull { overwrite, .. } => *overwrite,
+        | Operation::Pull { overwrite, .. }
+        | Operation::Upload { overwrite, .. }
+        | Operation::Copy { overwrite, .. } => *overwrite,
         Operation::Verify { repair, .. } => *repair,
         Operation::Remove { .. } => true,
         Operation::Adopt { .. }
@@ -157,15 +175,22 @@ fn is_destructive(operation: &Operation) -> bool {
 pub(super) struct TargetFinder<'a> {
     pub operation: &'a Operation,
     pub host: Option<&'a Host>,
+    /// The host that it copies from.
+    pub source: Option<&'a Host>,
     pub bucket: &'a Bucket,
 }
 
 impl TargetFinder<'_> {
     /// Returns the present target; a part that cannot be read is unknown.
     pub(crate) async fn observe(&self) -> JobTarget {
-        let (sandbox, snapshot, object) =
-            tokio::join!(self.sandbox(), self.snapshot(), self.object());
+        let (sandbox, snapshot, object, source) = tokio::join!(
+            self.sandbox(),
+            self.snapshot(),
+            self.object(),
+            self.source()
+        );
         JobTarget {
+            source: source.unwrap_or_default(),
             sandbox: sandbox.unwrap_or_default(),
             snapshot: snapshot.unwrap_or_default(),
             object: object.unwrap_or_default(),
@@ -207,7 +232,10 @@ impl TargetFinder<'_> {
         if required.snapshot != Requirement::None {
             let now = self.snapshot().await?;
             let name = format!("snapshot {image}{on_host}");
-            let is_same = ImageIdentity::eq;
+            let is_same = match self.operation {
+                Operation::Upload { .. } => is_same_source,
+                _ => ImageIdentity::eq,
+            };
             let cause = compare(
                 required.snapshot,
                 &requested.snapshot,
@@ -223,6 +251,13 @@ impl TargetFinder<'_> {
             let name = format!("object {image} in {location}");
             let is_same = ImageIdentity::eq;
             let cause = compare(required.object, &requested.object, &now, is_same, must_know);
+            self.refuse(&name, cause)?;
+        }
+        if let Some(source) = self.source {
+            let now = self.source().await?;
+            let name = format!("snapshot {image} on host {}", source.name());
+            let required = Requirement::Unchanged;
+            let cause = compare(required, &requested.source, &now, is_same_source, false);
             self.refuse(&name, cause)?;
         }
         Ok(())
@@ -252,24 +287,32 @@ impl TargetFinder<'_> {
         let is_used = matches!(
             self.operation,
             Operation::Pull { .. }
+                | Operation::Upload { .. }
+                | Operation::Copy { .. }
                 | Operation::Verify { .. }
                 | Operation::Adopt { .. }
                 | Operation::Remove { .. }
                 | Operation::CreateSandbox { .. }
         );
         match (self.host, self.operation.snapshot()) {
-            (Some(host), Some(name)) if is_used => {
-                let file = host.fs().image_file(&host.snapshot_path(name)).await?;
-                let identity = file.map(|file| ImageIdentity::File(file.stamp));
-                Ok(Observed::from_option(identity))
-            }
+            (Some(host), Some(name)) if is_used => observe_snapshot(host, name).await,
+            _ => Ok(Observed::Unknown),
+        }
+    }
+
+    async fn source(&self) -> Result<Observed<ImageIdentity>> {
+        match (self.source, self.operation.snapshot()) {
+            (Some(host), Some(name)) => observe_snapshot(host, name).await,
             _ => Ok(Observed::Unknown),
         }
     }
 
     async fn object(&self) -> Result<Observed<ImageIdentity>> {
         let is_used = match self.operation {
-            Operation::Create { .. } | Operation::Push { .. } | Operation::Pull { .. } => true,
+            Operation::Create { .. }
+            | Operation::Push { .. }
+            | Operation::Pull { .. }
+            | Operation::Upload { .. } => true,
             Operation::Remove { from_bucket, .. } => *from_bucket,
             Operation::Adopt { host, .. } => host.is_none(),
             _ => false,
@@ -282,6 +325,21 @@ impl TargetFinder<'_> {
             }
             _ => Ok(Observed::Unknown),
         }
+    }
+}
+
+async fn observe_snapshot(host: &Host, name: &SnapshotName) -> Result<Observed<ImageIdentity>> {
+    let file = host.fs().image_file(&host.snapshot_path(name)).await?;
+    let identity = file.map(|file| ImageIdentity::File(file.stamp));
+    Ok(Observed::from_option(identity))
+}
+
+/// Returns whether two snapshots that are only read are the same: libvirt changes the owner of a file when a sandbox that is
+/// based on it starts.
+fn is_same_source(a: &ImageIdentity, b: &ImageIdentity) -> bool {
+    match (a, b) {
+        (ImageIdentity::File(a), ImageIdentity::File(b)) => a.is_same_file(b),
+        _ => a == b,
     }
 }
 

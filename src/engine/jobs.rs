@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, join_all};
 use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use super::state::{Engine, Inner};
 use super::view::{JobId, JobState, JobView, LogLine, View};
 use super::wording::operation_title;
 use snapdeck_bucket::StoreRetry;
-use snapdeck_host::{Host, RetryPolicy};
+use snapdeck_host::{Host, LockGuard, RetryPolicy};
 use snapdeck_model::{
     Error, Kind, Operation, Outcome, Phase, ProgressCell, Result, WaitChange, WaitTarget, printable,
 };
@@ -160,6 +160,8 @@ struct AcceptedJob {
     entry: JournalEntry,
     is_interrupted: bool,
     host: Option<(usize, Host)>,
+    /// The host that it copies from.
+    source: Option<Host>,
     progress_cell: Arc<ProgressCell>,
     cancel: CancellationToken,
 }
@@ -180,12 +182,8 @@ pub(super) fn submit_requests(inner: &Arc<Inner>, requests: Vec<JobRequest>) -> 
     let mut groups: Vec<Vec<AcceptedJob>> = Vec::new();
     for job in accepted.into_iter().flatten() {
         let shares_fetch = |group: &&mut Vec<AcceptedJob>| {
-            let is_pull = |operation: &Operation| matches!(operation, Operation::Pull { .. });
-            is_pull(&job.operation)
-                && group.first().is_some_and(|first| {
-                    is_pull(&first.operation)
-                        && first.operation.snapshot() == job.operation.snapshot()
-                })
+            let first = group.first();
+            first.is_some_and(|first| can_share_fetch(&first.operation, &job.operation))
         };
         match groups.iter_mut().find(shares_fetch) {
             Some(group) => group.push(job),
@@ -203,6 +201,17 @@ pub(super) fn submit_requests(inner: &Arc<Inner>, requests: Vec<JobRequest>) -> 
         }
     }
     ids
+}
+
+/// Returns whether two jobs receive the same snapshot from the same place.
+fn can_share_fetch(a: &Operation, b: &Operation) -> bool {
+    let has_fetch = |operation: &Operation| {
+        matches!(operation, Operation::Pull { .. } | Operation::Copy { .. })
+    };
+    has_fetch(a)
+        && has_fetch(b)
+        && a.snapshot() == b.snapshot()
+        && a.source_host() == b.source_host()
 }
 
 /// As [`Engine::submit_chain`].
@@ -270,6 +279,10 @@ fn accept(
         .host()
         .map(|name| inner.find_host(name))
         .transpose()?;
+    let source = operation
+        .source_host()
+        .map(|name| inner.find_source(name))
+        .transpose()?;
     let cancel = inner.stop.child_token();
     let progress_cell = Arc::new(ProgressCell::default());
     let title = operation_title(&operation);
@@ -307,6 +320,7 @@ fn accept(
     Ok(AcceptedJob {
         id,
         host: host.map(|(index, host)| (index, host.clone())),
+        source: source.cloned(),
         operation,
         entry,
         is_interrupted,
@@ -315,11 +329,20 @@ fn accept(
     })
 }
 
+/// The hosts of a job.
+#[derive(Clone, Copy)]
+struct JobHosts<'a> {
+    host: Option<&'a Host>,
+    /// The host that it copies from.
+    source: Option<&'a Host>,
+}
+
 /// Finds the target of a job, so that it is recognised when the job begins, or after a restart.
-async fn observe_target(inner: &Inner, job: &mut JournalEntry, host: Option<&Host>) {
+async fn observe_target(inner: &Inner, job: &mut JournalEntry, hosts: JobHosts<'_>) {
     let finder = TargetFinder {
         operation: &job.operation,
-        host,
+        host: hosts.host,
+        source: hosts.source,
         bucket: &inner.bucket,
     };
     // What does not answer in time is unknown.
@@ -346,6 +369,7 @@ async fn run_job(
         mut entry,
         is_interrupted,
         host,
+        source,
         progress_cell,
         cancel,
     } = job;
@@ -361,8 +385,11 @@ async fn run_job(
             let mut wait = pin!(async {
                 if !is_interrupted {
                     delay = JobDelay::Queued;
-                    let host = host.as_ref().map(|(_, host)| host);
-                    observe_target(&inner, &mut entry, host).await;
+                    let hosts = JobHosts {
+                        host: host.as_ref().map(|(_, host)| host),
+                        source: source.as_ref(),
+                    };
+                    observe_target(&inner, &mut entry, hosts).await;
                     update_journal(&inner, id, &entry);
                 }
                 permit.await
@@ -396,14 +423,19 @@ async fn run_job(
         let worker = {
             let inner = inner.clone();
             let host = host.as_ref().map(|(_, host)| with_retry_policy(host, &ctx));
+            let source = source.as_ref().map(|host| with_retry_policy(host, &ctx));
             // A task of its own, so that a panic ends only this job.
             tokio::spawn(async move {
-                begin(&inner, id, &mut entry, delay, host.as_ref(), &ctx).await;
+                let hosts = JobHosts {
+                    host: host.as_ref(),
+                    source: source.as_ref(),
+                };
+                begin(&inner, id, &mut entry, delay, hosts, &ctx).await;
                 let requested = RequestedTarget {
                     target: entry.target.unwrap_or_default(),
                     delay,
                 };
-                run_operation(&inner, &operation, &requested, host.as_ref(), fetch, &ctx).await
+                run_operation(&inner, &operation, &requested, hosts, fetch, &ctx).await
             })
         };
         worker.await.unwrap_or_else(|panic| {
@@ -432,7 +464,7 @@ async fn begin(
     id: JobId,
     entry: &mut JournalEntry,
     delay: JobDelay,
-    host: Option<&Host>,
+    hosts: JobHosts<'_>,
     ctx: &snapdeck_ops::Context,
 ) {
     if inner.journal.get().is_none() {
@@ -440,7 +472,7 @@ async fn begin(
     }
     if delay == JobDelay::None {
         tokio::select! {
-            () = observe_target(inner, entry, host) => {}
+            () = observe_target(inner, entry, hosts) => {}
             () = ctx.cancel.cancelled() => return,
         }
     }
@@ -460,36 +492,43 @@ async fn run_operation(
     inner: &Inner,
     operation: &Operation,
     requested: &RequestedTarget,
-    host: Option<&Host>,
+    hosts: JobHosts<'_>,
     fetch: FetchHandle,
     ctx: &snapdeck_ops::Context,
 ) -> Result<Outcome> {
     let title = operation_title(operation);
     let cannot = |error: Error| error.context(format!("cannot {title}"));
     let lock_lost = CancellationToken::new();
-    let lock = match host {
-        Some(host) => {
-            ctx.progress.enter(Phase::Checking, 0);
-            let requests = resource_locks::host_locks(operation, host);
-            let lock = tokio::select! {
-                lock = host.locks().acquire(requests, &title, lock_lost.clone()) => lock,
-                () = cancelled_in_checks(ctx) => Err(Error::cancelled("the operation")),
-            };
-            Some(lock.map_err(cannot)?)
+    let JobHosts { host, source } = hosts;
+    let target_locks = host.map(|host| (host, resource_locks::host_locks(operation, host)));
+    let source_locks = source.map(|host| (host, resource_locks::source_locks(operation, host)));
+    let mut locks = Vec::new();
+    for (host, requests) in target_locks.into_iter().chain(source_locks) {
+        ctx.progress.enter(Phase::Checking, 0);
+        let lock = tokio::select! {
+            lock = host.locks().acquire(requests, &title, lock_lost.clone()) => lock,
+            () = cancelled_in_checks(ctx) => Err(Error::cancelled("the operation")),
+        };
+        match lock {
+            Ok(lock) => locks.push(lock),
+            Err(error) => {
+                release(locks, ctx).await;
+                return Err(cannot(error));
+            }
         }
-        None => None,
-    };
+    }
     let on_change = report_wait(ctx, WaitTarget::Store);
     let retry = StoreRetry::new(STORE_RETRY_LIMIT, ctx.cancel.clone(), on_change);
     let (sandboxes, bucket) = (&inner.settings.sandbox, &inner.bucket.with_retry(retry));
     let finder = TargetFinder {
         operation,
         host,
+        source,
         bucket,
     };
     let run = async {
         finder.verify(&requested.target, requested.delay).await?;
-        snapdeck_ops::run(operation, host, bucket, fetch, sandboxes, ctx).await
+        snapdeck_ops::run(operation, host, source, bucket, fetch, sandboxes, ctx).await
     };
     tokio::pin!(run);
     let result = tokio::select! {
@@ -502,15 +541,17 @@ async fn run_operation(
         }
         () = cancelled_in_checks(ctx) => Err(Error::cancelled("the operation")),
     };
-    if let Some(lock) = lock {
-        let release = lock.release();
-        match ctx.cancel.is_cancelled() {
-            // A host that does not answer releases it by itself.
-            true => drop(timeout(CANCEL_GRACE, release).await),
-            false => release.await,
-        }
-    }
+    release(locks, ctx).await;
     result
+}
+
+async fn release(locks: Vec<LockGuard>, ctx: &snapdeck_ops::Context) {
+    let release = join_all(locks.into_iter().map(LockGuard::release));
+    match ctx.cancel.is_cancelled() {
+        // A host that does not answer releases it by itself.
+        true => drop(timeout(CANCEL_GRACE, release).await),
+        false => drop(release.await),
+    }
 }
 
 /// Completes if the job is cancelled and is still checking a moment later: it waits for a host or a store that does not

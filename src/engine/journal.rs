@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::job_target::JobTarget;
 use super::view::{InterruptedId, JobId};
 use snapdeck_model::settings::Settings;
-use snapdeck_model::{Error, Kind, Operation, Result};
+use snapdeck_model::{Error, HostName, Kind, Operation, Result};
 use snapdeck_ownership::{create_private_dir, is_private, open_private_file, random_id};
 
 /// Older entries are reported and dropped: no client waits for their result.
@@ -153,11 +153,17 @@ impl JournalEntry {
 }
 
 fn uri_of(operation: &Operation, settings: &Settings) -> Option<String> {
-    let host = operation.host()?;
-    let mut hosts = settings.hosts.iter();
-    hosts
-        .find(|settings| settings.name == *host)
-        .map(|settings| settings.uri.clone())
+    let uri = |host: &HostName| {
+        let mut hosts = settings.hosts.iter();
+        let host = hosts.find(|settings| settings.name == *host)?;
+        Some(host.uri.clone())
+    };
+    let target = uri(operation.host()?)?;
+    match operation.source_host() {
+        // Unknown in a process that serves another host: the stamp of the file is compared in any case.
+        Some(source) => Some(format!("{} {target}", uri(source).unwrap_or_default())),
+        None => Some(target),
+    }
 }
 
 impl Journal {

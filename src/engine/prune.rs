@@ -227,7 +227,10 @@ impl Engine {
         let view = self.view();
         view.jobs.iter().any(|job| {
             !job.state.is_finished()
-                && matches!(&job.operation, Operation::Create { name: new, .. } | Operation::Push { name: new, .. } if new == name)
+                && matches!(&job.operation,
+                    Operation::Create { name: new, .. }
+                    | Operation::Push { name: new, .. }
+                    | Operation::Upload { name: new, .. } if new == name)
         })
     }
 

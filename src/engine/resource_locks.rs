@@ -40,6 +40,16 @@ pub(super) fn locks_for(operation: &Operation) -> Vec<ResourceLock> {
             lock(format!("snapshot {name} on host {host}"), true);
             lock(format!("object {name}"), false);
         }
+        Operation::Upload { host, name, .. } => {
+            lock(format!("snapshot {name} on host {host}"), false);
+            lock(format!("object {name}"), true);
+        }
+        Operation::Copy {
+            from, host, name, ..
+        } => {
+            lock(format!("snapshot {name} on host {from}"), false);
+            lock(format!("snapshot {name} on host {host}"), true);
+        }
         Operation::Verify { host, name, repair } => match host {
             Some(host) => {
                 lock(format!("snapshot {name} on host {host}"), *repair);
@@ -89,9 +99,12 @@ pub(super) fn host_locks(operation: &Operation, host: &Host) -> Vec<LockRequest>
         Operation::Create { sandbox, .. } | Operation::Push { sandbox, .. } => {
             vec![host.locks().sandbox(sandbox)]
         }
-        Operation::Pull { name, .. } | Operation::Remove { name, .. } => {
+        Operation::Pull { name, .. }
+        | Operation::Copy { name, .. }
+        | Operation::Remove { name, .. } => {
             vec![host.locks().snapshot(name, true)]
         }
+        Operation::Upload { name, .. } => vec![host.locks().snapshot(name, false)],
         Operation::Verify { name, repair, .. } => vec![host.locks().snapshot(name, *repair)],
         Operation::Adopt { name, .. } => vec![host.locks().snapshot(name, false)],
         Operation::CreateSandbox { id, spec, .. } => vec![
@@ -107,6 +120,14 @@ pub(super) fn host_locks(operation: &Operation, host: &Host) -> Vec<LockRequest>
             locks
         }
         Operation::Sandbox { id, .. } => vec![host.locks().sandbox(id)],
+    }
+}
+
+/// Returns the locks on the host that it copies from.
+pub(super) fn source_locks(operation: &Operation, host: &Host) -> Vec<LockRequest> {
+    match operation {
+        Operation::Copy { name, .. } => vec![host.locks().snapshot(name, false)],
+        _ => Vec::new(),
     }
 }
 

@@ -104,6 +104,15 @@ impl Inner {
             })
     }
 
+    /// Returns the host that a snapshot is copied from: any host of the settings, also if this engine serves another one.
+    pub(crate) fn find_source(&self, name: &HostName) -> Result<&Host> {
+        let mut all = self.sharing.hosts().iter();
+        match all.find(|host| host.name() == name) {
+            Some(host) => Ok(host),
+            None => self.find_host(name).map(|(_, host)| host),
+        }
+    }
+
     /// Changes the view and wakes its receivers.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut View)) {
         self.view.send_modify(|view| change(Arc::make_mut(view)));

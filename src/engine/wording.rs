@@ -17,6 +17,10 @@ pub fn operation_title(operation: &Operation) -> String {
         }
         Operation::Push { sandbox, name, .. } => format!("push {sandbox} → {name}"),
         Operation::Pull { host, name, .. } => format!("pull {name} → {host}"),
+        Operation::Upload { host, name, .. } => format!("upload {name} from {host}"),
+        Operation::Copy {
+            from, host, name, ..
+        } => format!("copy {name} from {from} → {host}"),
         Operation::Verify { host, name, repair } => {
             let location = host.as_ref().map_or("bucket", HostName::as_str);
             let verb = if *repair {

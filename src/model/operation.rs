@@ -48,6 +48,26 @@ pub enum Operation {
         /// Replace a valid snapshot of that name on the host.
         overwrite: bool,
     },
+    /// Upload a snapshot of a host as an object of the same name.
+    Upload {
+        /// Host of the snapshot.
+        host: HostName,
+        /// Name of the snapshot.
+        name: SnapshotName,
+        /// Replace an object of that name.
+        overwrite: bool,
+    },
+    /// Copy a snapshot of one host to another, without the bucket.
+    Copy {
+        /// Host that has the snapshot.
+        from: HostName,
+        /// Host that receives it.
+        host: HostName,
+        /// Name of the snapshot.
+        name: SnapshotName,
+        /// Replace a valid snapshot of that name on the host.
+        overwrite: bool,
+    },
     /// Read a snapshot or an object and check every block.
     Verify {
         /// Host of the snapshot; `None`: the object in the bucket.
@@ -137,12 +157,15 @@ pub struct SandboxSpec {
 }
 
 impl Operation {
-    /// Returns the operation's word: `create`, `push`, `pull`, `verify`, `adopt`, `remove`, `new`, or the name of the verb.
+    /// Returns the operation's word: `create`, `push`, `pull`, `upload`, `copy`, `verify`, `adopt`, `remove`, `new`, or the name of
+    /// the verb.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
             Self::Push { .. } => "push",
             Self::Pull { .. } => "pull",
+            Self::Upload { .. } => "upload",
+            Self::Copy { .. } => "copy",
             Self::Verify { .. } => "verify",
             Self::Adopt { .. } => "adopt",
             Self::Remove { .. } => "remove",
@@ -159,6 +182,8 @@ impl Operation {
             Self::Create { name, .. }
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
+            | Self::Upload { name, .. }
+            | Self::Copy { name, .. }
             | Self::Verify { name, .. }
             | Self::Adopt { name, .. }
             | Self::Remove { name, .. } => Some(name),
@@ -173,6 +198,8 @@ impl Operation {
             Self::Create { name, .. }
             | Self::Push { name, .. }
             | Self::Pull { name, .. }
+            | Self::Upload { name, .. }
+            | Self::Copy { name, .. }
             | Self::Verify { name, .. }
             | Self::Adopt { name, .. }
             | Self::Remove { name, .. } => name.as_str(),
@@ -189,6 +216,8 @@ impl Operation {
             Self::Create { host, .. }
             | Self::Push { host, .. }
             | Self::Pull { host, .. }
+            | Self::Upload { host, .. }
+            | Self::Copy { host, .. }
             | Self::CreateSandbox { host, .. }
             | Self::RenameSandbox { host, .. }
             | Self::CloneSandbox { host, .. }
@@ -196,6 +225,14 @@ impl Operation {
             Self::Remove { host, .. } | Self::Verify { host, .. } | Self::Adopt { host, .. } => {
                 host.as_ref()
             }
+        }
+    }
+
+    /// Returns the other host, from which it copies, if any.
+    pub fn source_host(&self) -> Option<&HostName> {
+        match self {
+            Self::Copy { from, .. } => Some(from),
+            _ => None,
         }
     }
 
@@ -207,9 +244,12 @@ impl Operation {
             | Self::RenameSandbox { id, .. }
             | Self::CloneSandbox { id, .. }
             | Self::Sandbox { id, .. } => Some(id),
-            Self::Pull { .. } | Self::Verify { .. } | Self::Adopt { .. } | Self::Remove { .. } => {
-                None
-            }
+            Self::Pull { .. }
+            | Self::Upload { .. }
+            | Self::Copy { .. }
+            | Self::Verify { .. }
+            | Self::Adopt { .. }
+            | Self::Remove { .. } => None,
         }
     }
 
@@ -371,6 +411,50 @@ pub enum Outcome {
         /// Bytes copied from other snapshots of the host.
         copied_bytes: u64,
         /// Bytes kept from an interrupted pull.
+        resumed_bytes: u64,
+    },
+    /// A snapshot of a host was uploaded.
+    #[serde(rename_all = "camelCase")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotUploaded"))]
+    Uploaded {
+        /// Name of the snapshot.
+        snapshot_name: SnapshotName,
+        /// Key of the object in the bucket.
+        snapshot_path: String,
+        /// Length of the object in bytes.
+        size_bytes: u64,
+        /// Host of the snapshot.
+        host: HostName,
+        /// Bytes uploaded to the store.
+        uploaded_bytes: u64,
+        /// Bytes that the store copied from other objects.
+        copied_bytes: u64,
+    },
+    /// A snapshot was copied from another host.
+    #[serde(rename_all = "camelCase")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotCopied"))]
+    Copied {
+        /// Name of the snapshot.
+        snapshot_name: SnapshotName,
+        /// Path of the file on the host.
+        snapshot_path: String,
+        /// Length of the file in bytes.
+        size_bytes: u64,
+        /// The host that had it.
+        from: HostName,
+        /// The host that received it.
+        host: HostName,
+        /// Whether the host already had a valid copy and nothing was copied.
+        skipped: bool,
+        /// Whether the copy that was kept is known to be another image.
+        differs: bool,
+        /// Whether a damaged copy was replaced.
+        repaired: bool,
+        /// Bytes read on the other host.
+        fetched_bytes: u64,
+        /// Bytes copied from other snapshots of the receiving host.
+        copied_bytes: u64,
+        /// Bytes kept from an interrupted copy.
         resumed_bytes: u64,
     },
     /// A snapshot or object was verified, and repaired if requested.

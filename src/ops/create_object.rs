@@ -3,8 +3,9 @@
 use humansize::{BINARY, format_size};
 use jiff::Timestamp;
 
+use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Kind, Manifest, Method, Parent, Result, TransferStats};
+use snapdeck_model::{Error, Kind, Manifest, Method, Object, Parent, Result, TransferStats};
 
 use crate::compose::{ComposeAbort, compose_and_upload, compose_running};
 use crate::consistency_mode::ConsistencyMode;
@@ -148,17 +149,12 @@ async fn record_push(job: SnapshotJob<'_>, manifest: Manifest, image: &mut Uploa
 async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<Manifest> {
     let (host, source) = (job.host, job.source);
     let object = &image.object;
-    let incomplete = |error: Error| {
-        error.hint(format!(
-            "{} is incomplete without its manifest: push it again with --overwrite",
-            object.key
-        ))
-    };
     let Some(digests) = image.digests.clone() else {
-        return Err(incomplete(Error::new(
+        let error = Error::new(
             Kind::Failed,
             format!("cannot hash all blocks of {}", object.key),
-        )));
+        );
+        return Err(incomplete_error(error, object, "push"));
     };
     let mut manifest = Manifest::new(object.name.clone(), object.size_bytes, digests);
     manifest.virtual_size = image.virtual_size;
@@ -171,18 +167,40 @@ async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<M
     manifest.paused_ms = image.paused_ms();
     manifest.etag = object.etag.clone();
     manifest.variables = Some(snapshot_parts(image.variables.as_ref()).variables);
-    let Err(error) = job.bucket.write_manifest(&manifest).await else {
-        return Ok(manifest);
+    write_object_manifest(job.bucket, object, &manifest, "push").await?;
+    Ok(manifest)
+}
+
+/// Writes the manifest of `object`, which is incomplete without it. `verb` is what uploads the snapshot again.
+///
+/// # Errors
+/// `Conflict` if another client has replaced the object; those of the bucket.
+pub(crate) async fn write_object_manifest(
+    bucket: &Bucket,
+    object: &Object,
+    manifest: &Manifest,
+    verb: &str,
+) -> Result<()> {
+    let incomplete = |error| incomplete_error(error, object, verb);
+    let Err(error) = bucket.write_manifest(manifest).await else {
+        return Ok(());
     };
     if error.kind() == Kind::Conflict {
-        let current = job.bucket.head(&object.name).await.map_err(incomplete)?;
+        let current = bucket.head(&object.name).await.map_err(incomplete)?;
         if current.is_none_or(|current| current.etag != object.etag) {
-            return Err(error.hint(
-                "another client has replaced or removed it meanwhile; push under another name",
-            ));
+            return Err(error.hint(format!(
+                "another client has replaced or removed it meanwhile; {verb} under another name",
+            )));
         }
     }
     Err(incomplete(error))
+}
+
+fn incomplete_error(error: Error, object: &Object, verb: &str) -> Error {
+    error.hint(format!(
+        "{} is incomplete without its manifest: {verb} it again with --overwrite",
+        object.key
+    ))
 }
 
 fn is_conversion_first(host: &Host) -> bool {

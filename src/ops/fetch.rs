@@ -22,10 +22,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use snapdeck_bucket::Bucket;
 use snapdeck_model::{BlockSet, Digest, Error, Kind, ProgressCell, Result};
 
-use crate::hash_blocks::{bad_blocks_text, hash_block_data};
+use crate::hash_blocks::hash_block_data;
+use crate::image_source::ImageSource;
 use crate::lag_tracker::{LAG_CHECK_INTERVAL, LagTracker};
 use crate::remote_object::RemoteObject;
 
@@ -169,7 +169,7 @@ impl FetchHandle {
     /// Subscribes to `blocks` of `source`.
     pub(crate) fn subscribe(
         self,
-        bucket: &Bucket,
+        from: &ImageSource,
         source: &Arc<RemoteObject>,
         blocks: BlockSet,
     ) -> Subscription {
@@ -179,7 +179,7 @@ impl FetchHandle {
             drop(state);
             return Subscription {
                 is_separate: true,
-                ..Self::single().subscribe(bucket, source, blocks)
+                ..Self::single().subscribe(from, source, blocks)
             };
         }
         let (sender, receiver) = unbounded_channel();
@@ -193,10 +193,9 @@ impl FetchHandle {
         if state.source.is_none() {
             state.source = Some(source.clone());
             // A task of its own, which outlives the first subscriber and is not cancelled with its job.
-            let retry = bucket.retry().with_cancel(CancellationToken::new());
             tokio::spawn(run_shared_fetch(
                 self.0.clone(),
-                bucket.with_retry(retry),
+                from.detached(),
                 source.clone(),
                 progress.clone(),
             ));
@@ -242,7 +241,7 @@ impl SharedFetch {
 /// Waits for the subscribers, then downloads their blocks; stops early when all have unsubscribed.
 async fn run_shared_fetch(
     fetch: Arc<SharedFetch>,
-    bucket: Bucket,
+    from: ImageSource,
     source: Arc<RemoteObject>,
     progress: Arc<ProgressCell>,
 ) {
@@ -265,7 +264,7 @@ async fn run_shared_fetch(
     };
     let window = Arc::new(Semaphore::new(window_blocks));
     let result = tokio::select! {
-        result = fetch_blocks(&bucket, &source, blocks, &subscribers, &window, &progress) => result,
+        result = fetch_blocks(&from, &source, blocks, &subscribers, &window, &progress) => result,
         _ = join_all(subscribers.iter().map(|subscriber| subscriber.sender.closed())) => return,
         never = drop_laggards(&subscribers, &window) => match never {},
     };
@@ -277,9 +276,9 @@ async fn run_shared_fetch(
 /// Downloads `blocks` and sends them; a block with a wrong digest is downloaded once more.
 ///
 /// # Errors
-/// `Damaged` if a block is wrong twice; those of the bucket.
+/// `Damaged` if a block is wrong twice; those of the source.
 async fn fetch_blocks(
-    bucket: &Bucket,
+    from: &ImageSource,
     source: &RemoteObject,
     mut blocks: BlockSet,
     subscribers: &[Subscriber],
@@ -318,8 +317,7 @@ async fn fetch_blocks(
             Ok(())
         };
         let send = |index, data| send(index, data);
-        bucket
-            .download(object, &blocks, send, progress, &never_cancelled)
+        from.download(source, &blocks, send, progress, &never_cancelled)
             .await?;
         blocks = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
         if blocks.is_empty() {
@@ -330,11 +328,7 @@ async fn fetch_blocks(
             object.key
         );
     }
-    Err(
-        Error::new(Kind::Damaged, format!("{} is damaged", object.key))
-            .with_cause(bad_blocks_text(&blocks))
-            .hint("push it again, or remove its manifest to accept it as it is"),
-    )
+    Err(from.bad_blocks_error(source, &blocks).await)
 }
 
 /// Drops the hosts that delay the others too long.

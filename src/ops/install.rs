@@ -11,7 +11,6 @@ use crate::fetch::FetchHandle;
 use crate::hash_blocks::hash_written_blocks;
 use crate::job::PullJob;
 use crate::publish_snapshot::publish_snapshot;
-use crate::remote_object::is_unchanged;
 use crate::replace::ExistingCopy;
 use crate::standalone_image::refuse_unusable;
 use crate::transfer::{TransferError, TransferProgress, run_transfer};
@@ -66,12 +65,9 @@ pub(crate) async fn install_snapshot(
 
 /// Identifies the object whose blocks a partial file has.
 fn content_id(job: PullJob<'_>) -> Content {
-    let (bucket, object) = (job.bucket, &job.source.object);
-    // Only a strong entity tag says that two parts are of the same object (RFC 9110, section 8.8.1).
-    let tag = object.etag.as_deref().filter(|tag| !tag.starts_with("W/"));
     Content {
-        version: tag.map(|tag| format!("{}/{} {tag}", bucket.location(), object.key)),
-        size_bytes: object.size_bytes,
+        version: job.from.version(job.source),
+        size_bytes: job.source.object.size_bytes,
     }
 }
 
@@ -92,7 +88,7 @@ async fn plan_transfer(
         let name = &job.source.object.name;
         return Err(Error::new(
             Kind::NoSpace,
-            format!("cannot pull {name} to host {}", host.name()),
+            format!("cannot {} {name} to host {}", job.source.verb, host.name()),
         )
         .with_cause(format!(
             "it needs {} more, {dir} has {} free",
@@ -182,7 +178,7 @@ async fn keep_or_discard_partial(
         && match failure.error.kind() {
             Kind::Damaged | Kind::NotFound => false,
             // The object may have been replaced.
-            Kind::Failed => is_unchanged(job.bucket, object).await.unwrap_or(true),
+            Kind::Failed => job.from.is_unchanged(object).await.unwrap_or(true),
             _ => true,
         };
     if !is_resumable && !failure.is_host_unreachable {
@@ -195,9 +191,10 @@ async fn keep_or_discard_partial(
         }
     }
     ctx.warn(format!(
-        "keeping {} of {} in {dir} on host {} for the next pull",
+        "keeping {} of {} in {dir} on host {} for the next {}",
         format_size(bytes, BINARY),
         format_size(object.size_bytes, BINARY),
-        host.name()
+        host.name(),
+        source.verb
     ));
 }

@@ -6,6 +6,7 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 
 use crate::context::Context;
+use crate::image_source::ImageSource;
 use crate::remote_object::RemoteObject;
 use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
@@ -20,11 +21,12 @@ pub(crate) struct SnapshotJob<'a> {
     pub ctx: &'a Context,
 }
 
-/// A pull or repair: the object `source` becomes a snapshot of a host.
+/// A pull, copy or repair: the image `source` becomes a snapshot of a host.
 #[derive(Clone, Copy)]
 pub(crate) struct PullJob<'a> {
     pub host: &'a Host,
-    pub bucket: &'a Bucket,
+    /// Where its blocks come from.
+    pub from: &'a ImageSource,
     pub source: &'a Arc<RemoteObject>,
     /// Whether the operator has asked to replace what has the name.
     pub overwrite: bool,

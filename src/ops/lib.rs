@@ -9,6 +9,7 @@ mod configure;
 mod consistency_mode;
 mod context;
 mod convert;
+mod copy_snapshot;
 mod create;
 mod create_object;
 mod create_sandbox;
@@ -18,13 +19,16 @@ mod fetch;
 mod hash_blocks;
 mod host_memory;
 mod image_chain;
+mod image_source;
 mod install;
 mod job;
 mod lag_tracker;
 mod leftovers;
+mod local_snapshot;
 mod new_id;
 mod new_sandbox;
 mod object_proof;
+mod origin;
 mod pin;
 mod publish_object;
 mod publish_snapshot;
@@ -40,10 +44,13 @@ mod request;
 mod retry;
 mod sandbox;
 mod sandbox_disk;
+mod send_parts;
 mod sharing;
 mod standalone_image;
+mod stored_blocks;
 mod transfer;
 mod transfer_plan;
+mod upload_snapshot;
 mod uploaded_image;
 mod variables;
 mod variables_change;
@@ -69,9 +76,10 @@ pub use remove::remove;
 pub use request::SnapshotRequest;
 pub use sandbox::sandbox;
 pub use sharing::{SharedDirectory, SharingHosts};
+pub use upload_snapshot::upload_snapshot;
 pub use verify::{verify_object, verify_snapshot};
 
-/// Runs `operation` on the host it names.
+/// Runs `operation` on the host it names; a copy reads from the host `source`.
 ///
 /// A pull downloads by `fetch_handle`; `sandboxes` are the defaults of new sandboxes.
 ///
@@ -80,19 +88,19 @@ pub use verify::{verify_object, verify_snapshot};
 pub async fn run(
     operation: &Operation,
     host: Option<&Host>,
+    source: Option<&Host>,
     bucket: &Bucket,
     fetch_handle: FetchHandle,
     sandboxes: &SandboxSettings,
     ctx: &Context,
 ) -> Result<Outcome> {
-    let on_host = || {
-        host.ok_or_else(|| {
-            Error::new(
-                Kind::InvalidInput,
-                format!("{} needs a host", operation.verb()),
-            )
-        })
+    let needs_host = || {
+        Error::new(
+            Kind::InvalidInput,
+            format!("{} needs a host", operation.verb()),
+        )
     };
+    let on_host = || host.ok_or_else(needs_host);
     for id in operation.sandbox().into_iter().chain(operation.new_id()) {
         if let Some(host) = host {
             clear_leftovers(host, Some(id), &*ctx.log).await;
@@ -124,6 +132,20 @@ pub async fn run(
         Operation::Pull {
             name, overwrite, ..
         } => pull(on_host()?, bucket, name, *overwrite, fetch_handle, ctx).await,
+        Operation::Copy {
+            name, overwrite, ..
+        } => {
+            let (host, source) = (on_host()?, source.ok_or_else(needs_host)?);
+            let copy =
+                copy_snapshot::copy_snapshot(source, host, name, *overwrite, fetch_handle, ctx);
+            Box::pin(copy).await
+        }
+        Operation::Upload {
+            name, overwrite, ..
+        } => {
+            let upload = upload_snapshot(on_host()?, bucket, name, *overwrite, ctx);
+            Box::pin(upload).await
+        }
         Operation::Verify {
             host: Some(_),
             name,

@@ -13,6 +13,7 @@ use snapdeck_model::{
 
 use crate::context::Context;
 use crate::job::SnapshotJob;
+use crate::request::SnapshotRequest;
 use crate::variables;
 
 /// Completes `image`, which was begun with the [parts](variables::snapshot_parts) of `variables` in its metadata.
@@ -24,9 +25,23 @@ pub(crate) async fn publish_object(
     image: MultipartObject<'_>,
     variables: Option<&Bytes>,
 ) -> Result<Object> {
-    let (bucket, name, ctx) = (job.bucket, &job.request.name, job.ctx);
+    publish_image(job.bucket, job.request, job.ctx, image, variables).await
+}
+
+/// As [`publish_object`], for `image` from any source.
+///
+/// # Errors
+/// As [`publish_object`].
+pub(crate) async fn publish_image(
+    bucket: &Bucket,
+    request: &SnapshotRequest,
+    ctx: &Context,
+    image: MultipartObject<'_>,
+    variables: Option<&Bytes>,
+) -> Result<Object> {
+    let name = &request.name;
     let prepare = async {
-        let replaced = match job.request.overwrite {
+        let replaced = match request.overwrite {
             true => bucket.find(name).await?,
             false => None,
         };
@@ -64,7 +79,7 @@ pub(crate) async fn publish_object(
     {
         variables::upload(bucket, name, bytes, ctx).await?;
     }
-    if job.request.overwrite
+    if request.overwrite
         && let Err(error) = Box::pin(remove_replaced(bucket, name, replaced, parts, ctx)).await
     {
         ctx.warn(error.to_string());

@@ -1,7 +1,5 @@
 //! Pull: an object becomes a snapshot on a host.
 
-use std::sync::Arc;
-
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{Error, FileStamp, Kind, Outcome, Phase, Result, SnapshotName};
@@ -11,6 +9,7 @@ use crate::dependents::has_dependent_images;
 use crate::fetch::FetchHandle;
 use crate::install::install_snapshot;
 use crate::job::PullJob;
+use crate::origin::Origin;
 use crate::pin::refuse_pinned_snapshot;
 use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
@@ -18,7 +17,7 @@ use crate::replace::{
     ExistingCopy, compare_image, different_image_error, is_same_image, refuse_other_base,
 };
 use crate::standalone_image::refuse_unusable;
-use crate::variables::{SourceVariables, find_local_problem};
+use crate::variables::find_local_problem;
 use crate::variables_change::VariablesChange;
 
 /// The file that has the snapshot's name before the pull.
@@ -26,6 +25,21 @@ enum LocalCopy {
     Absent,
     Valid(FileStamp),
     Damaged { problem: String, file: FileStamp },
+}
+
+/// What became of a snapshot that a host was to receive.
+pub(crate) struct Received {
+    /// Length of the image in bytes.
+    pub size_bytes: u64,
+    /// Whether the host has a valid copy, which was kept.
+    pub is_skipped: bool,
+    /// Whether that is known to be another image.
+    pub differs: bool,
+    /// Whether a damaged copy was replaced.
+    pub is_repaired: bool,
+    pub fetched_bytes: u64,
+    pub copied_bytes: u64,
+    pub resumed_bytes: u64,
 }
 
 /// Pulls `name` to `host`.
@@ -47,8 +61,35 @@ pub async fn pull(
     fetch_handle: FetchHandle,
     ctx: &Context,
 ) -> Result<Outcome> {
+    let origin = Origin::Bucket(bucket);
+    let received = receive_snapshot(host, origin, name, overwrite, fetch_handle, ctx).await?;
+    Ok(Outcome::Pulled {
+        snapshot_name: name.clone(),
+        snapshot_path: host.snapshot_path(name),
+        size_bytes: received.size_bytes,
+        host: host.name().clone(),
+        skipped: received.is_skipped,
+        differs: received.differs,
+        repaired: received.is_repaired,
+        fetched_bytes: received.fetched_bytes,
+        copied_bytes: received.copied_bytes,
+        resumed_bytes: received.resumed_bytes,
+    })
+}
+
+/// Installs the snapshot `name` of `origin` on `host`.
+///
+/// # Errors
+/// As [`pull`].
+pub(crate) async fn receive_snapshot(
+    host: &Host,
+    origin: Origin<'_>,
+    name: &SnapshotName,
+    overwrite: bool,
+    fetch_handle: FetchHandle,
+    ctx: &Context,
+) -> Result<Received> {
     ctx.enter_phase(Phase::Checking)?;
-    let path = host.snapshot_path(name);
     for dir in [host.pull_dir(name), host.variables_pull_dir(name)] {
         host.fs().remove_finished(&dir).await?;
     }
@@ -60,15 +101,12 @@ pub async fn pull(
             "a valid copy of {name} is already on host {}",
             host.name()
         ));
-        let differs = differs_from_object(host, bucket, name, *stamp, ctx).await?;
-        return Ok(Outcome::Pulled {
-            snapshot_name: name.clone(),
-            snapshot_path: path,
+        let differs = differs_from_source(host, origin, name, *stamp, ctx).await?;
+        return Ok(Received {
             size_bytes: stamp.size_bytes,
-            host: host.name().clone(),
-            skipped: true,
+            is_skipped: true,
             differs,
-            repaired: false,
+            is_repaired: false,
             fetched_bytes: 0,
             copied_bytes: 0,
             resumed_bytes: 0,
@@ -87,14 +125,16 @@ pub async fn pull(
         }
         LocalCopy::Damaged { problem, file } => {
             ctx.warn(format!(
-                "the copy of {name} on host {} is damaged, downloading it again: {problem}",
-                host.name()
+                "the copy of {name} on host {} is damaged, {} it again: {problem}",
+                host.name(),
+                origin.gerund()
             ));
             ExistingCopy::DamagedSameImage(*file).refuse_if_in_use(host, &inventory, name)?;
         }
     }
     host.snapshots().refuse_foreign_manifest(name).await?;
-    let source = Arc::new(RemoteObject::find(bucket, name, ctx).await?);
+    let found = Box::pin(origin.find(name, ctx)).await?;
+    let source = found.image.clone();
     source.refuse_incomplete()?;
     let existing = match local {
         LocalCopy::Absent => {
@@ -113,12 +153,12 @@ pub async fn pull(
         && has_dependent_images(&inventory, name);
     let job = PullJob {
         host,
-        bucket,
+        from: &found.source,
         source: &source,
         overwrite,
         ctx,
     };
-    let variables = SourceVariables::fetch(bucket, &source, ctx).await?;
+    let variables = origin.variables(&found, ctx).await?;
     let expected = variables.expected();
     let change =
         VariablesChange::decide(host, &source, variables, existing, overwrite, ctx).await?;
@@ -129,35 +169,32 @@ pub async fn pull(
     } else {
         install_snapshot(job, existing, (&change, expected), fetch_handle).await?
     };
-    Ok(Outcome::Pulled {
-        snapshot_name: name.clone(),
-        snapshot_path: path,
+    Ok(Received {
         size_bytes: source.object.size_bytes,
-        host: host.name().clone(),
-        skipped: false,
+        is_skipped: false,
         differs: false,
-        repaired: existing.is_damaged(),
+        is_repaired: existing.is_damaged(),
         fetched_bytes: progress.fetched_bytes,
         copied_bytes: progress.copied_bytes,
         resumed_bytes: progress.resumed_bytes,
     })
 }
 
-/// Returns whether the valid copy with `stamp` is known to be another image than the object, and warns then.
+/// Returns whether the valid copy with `stamp` is known to be another image than that of `origin`, and warns then.
 ///
-/// No block is read: lengths and recorded digests are compared. The copy is valid without its object, so a bucket that
+/// No block is read: lengths and recorded digests are compared. The copy is valid without the other, so a bucket that
 /// does not answer is no error.
 ///
 /// # Errors
 /// `Cancelled`; those of the host.
-async fn differs_from_object(
+async fn differs_from_source(
     host: &Host,
-    bucket: &Bucket,
+    origin: Origin<'_>,
     name: &SnapshotName,
     stamp: FileStamp,
     ctx: &Context,
 ) -> Result<bool> {
-    let source = match RemoteObject::find(bucket, name, ctx).await {
+    let source = match origin.look_up(name, ctx).await {
         Ok(source) => source,
         Err(error) if error.kind() == Kind::Cancelled => return Err(error),
         Err(error) => {

@@ -1,4 +1,4 @@
-//! An object of the bucket, and what is known of its content.
+//! An object of the bucket, or a snapshot of another host, and what is known of its content.
 
 use humansize::{BINARY, format_size};
 
@@ -12,6 +12,8 @@ use crate::context::Context;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RemoteObject {
+    /// Completes "cannot ... NAME to host HOST".
+    pub verb: &'static str,
     pub object: Object,
     pub manifest: Option<Manifest>,
     /// Annotations of an object without a manifest.
@@ -56,6 +58,7 @@ impl RemoteObject {
             }),
         };
         Ok(Self {
+            verb: "pull",
             object,
             manifest,
             annotations,

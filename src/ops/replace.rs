@@ -145,7 +145,7 @@ pub(crate) async fn refuse_other_base(
     };
     Err(Error::new(
         Kind::Conflict,
-        format!("cannot pull {name} to host {}", host.name()),
+        format!("cannot {} {name} to host {}", source.verb, host.name()),
     )
     .with_cause(format!(
         "{path} is missing, {} is based on it, and {reason}",

@@ -123,7 +123,7 @@ pub(crate) async fn run_transfer(
     plan: TransferPlan,
     progress: &mut TransferProgress,
 ) -> Result<(), TransferError> {
-    let (bucket, source, ctx) = (job.bucket, job.source, job.ctx);
+    let (from, source, ctx) = (job.from, job.source, job.ctx);
     let total_bytes = source.object.size_bytes;
     for (block, digest) in plan.present {
         progress.record(block, digest);
@@ -147,7 +147,7 @@ pub(crate) async fn run_transfer(
             drop(fetch_handle);
             None
         }
-        false => Some(fetch_handle.subscribe(bucket, source, plan.to_fetch)),
+        false => Some(fetch_handle.subscribe(from, source, plan.to_fetch)),
     };
     if subscription
         .as_ref()
@@ -187,7 +187,7 @@ pub(crate) async fn run_transfer(
                 "{size} in other snapshots do not match: downloading them instead"
             )),
         }
-        subscription = Some(FetchHandle::single().subscribe(bucket, source, missing));
+        subscription = Some(FetchHandle::single().subscribe(from, source, missing));
     }
 }
 
@@ -348,7 +348,7 @@ impl Transfer<'_> {
                         writes.push(write_block(self.writer, index, data, digest));
                     }
                     Some(Message::End(result)) => {
-                        // An error of the bucket.
+                        // An error of the source.
                         result.map_err(|error| TransferError { error, is_host_unreachable: false, is_unsynced: false })?;
                         is_complete = true;
                     }

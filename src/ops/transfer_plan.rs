@@ -157,7 +157,10 @@ pub(crate) fn is_mostly_in_place(copies: &[BlockCopy], size_bytes: u64) -> bool 
 }
 
 /// Returns the host's snapshots that have manifests, closest relatives of the image first.
-async fn find_copy_sources(host: &Host, image: &Manifest) -> Result<Vec<(CopySource, Manifest)>> {
+pub(crate) async fn find_copy_sources(
+    host: &Host,
+    image: &Manifest,
+) -> Result<Vec<(CopySource, Manifest)>> {
     let names = host.snapshots().names().await?;
     let stored: Vec<Option<(SnapshotName, StoredManifest)>> = stream::iter(names)
         .map(|name| {

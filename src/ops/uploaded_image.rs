@@ -7,7 +7,7 @@ use bytes::Bytes;
 use snapdeck_model::{Consistency, Digest, Object, TransferStats};
 use snapdeck_qcow2::ComposedImage;
 
-/// What the sandbox's next image can be composed on.
+/// The base of the next image of a sandbox.
 pub(crate) struct ImageState {
     /// [`base_id`](crate::push_cache::base_id) of the base.
     pub base: Digest,

@@ -138,7 +138,7 @@ fn refuse_long(path: &str, size_bytes: u64) -> Result<()> {
     ))
 }
 
-/// The UEFI variables of an object.
+/// The UEFI variables of an image.
 pub(crate) enum SourceVariables {
     Fetched(FetchedVariables),
     /// It has none.
@@ -187,6 +187,20 @@ impl SourceVariables {
         }))
     }
 
+    /// Returns the variables beside a snapshot of another host.
+    pub(crate) fn of_snapshot(source: &RemoteObject, bytes: Bytes) -> Self {
+        let digest = hash_block(&bytes);
+        Self::Fetched(FetchedVariables {
+            object: Object {
+                size_bytes: bytes.len() as u64,
+                etag: Some(digest.to_string()),
+                ..source.object.clone()
+            },
+            bytes,
+            digest,
+        })
+    }
+
     /// Returns what the manifest of the image says of them.
     pub(crate) fn expected(&self) -> Option<ExpectedVariables> {
         match self {
@@ -214,7 +228,7 @@ async fn download(store: &Bucket, object: &Object, ctx: &Context) -> Result<Byte
     Ok(blocks.into_values().collect::<Vec<_>>().concat().into())
 }
 
-/// UEFI variables of a snapshot, downloaded from the bucket.
+/// UEFI variables of a snapshot, downloaded from the bucket or read on another host.
 pub(crate) struct FetchedVariables {
     object: Object,
     bytes: Bytes,

@@ -52,7 +52,7 @@ impl VariablesChange {
         let conflict = |cause: String| {
             Err(Error::new(
                 Kind::Conflict,
-                format!("cannot pull {name} to host {}", host.name()),
+                format!("cannot {} {name} to host {}", source.verb, host.name()),
             )
             .with_cause(cause)
             .hint("move it elsewhere, or pass --overwrite to replace it"))
@@ -60,8 +60,9 @@ impl VariablesChange {
         match variables {
             SourceVariables::Fetched(variables) if may_replace => Ok(Self::Install(variables)),
             SourceVariables::Fetched(_) => conflict(format!(
-                "{path} already exists on host {} and differs from the one in the bucket",
-                host.name()
+                "{path} already exists on host {} and differs from the one of {}",
+                host.name(),
+                source.object.key
             )),
             SourceVariables::Absent if is_same && !overwrite => {
                 ctx.warn(format!(
@@ -78,7 +79,7 @@ impl VariablesChange {
             {
                 Err(Error::new(
                     Kind::Conflict,
-                    format!("cannot pull {name} to host {}", host.name()),
+                    format!("cannot {} {name} to host {}", source.verb, host.name()),
                 )
                 .with_cause(format!(
                     "{path} belongs to the image that is replaced, and the bucket has no UEFI variables for the new one"

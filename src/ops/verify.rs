@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::dependents::has_dependent_images;
 use crate::fetch::FetchHandle;
 use crate::hash_blocks::{bad_blocks_text, hash_block_data, hash_local_blocks};
+use crate::image_source::ImageSource;
 use crate::install::install_snapshot;
 use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
@@ -148,7 +149,11 @@ pub async fn verify_snapshot(
     ))
 }
 
-async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
+/// Returns the file of a snapshot.
+///
+/// # Errors
+/// `NotFound`; those of the host.
+pub(crate) async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
     let file = host.fs().image_file(&host.snapshot_path(name)).await?;
     file.ok_or_else(|| {
         Error::new(
@@ -244,7 +249,7 @@ async fn repair_snapshot(
     existing.refuse_if_in_use(host, &inventory, name)?;
     let job = PullJob {
         host,
-        bucket,
+        from: &ImageSource::Bucket(bucket.clone()),
         source: &source,
         overwrite: false,
         ctx,

@@ -14,9 +14,10 @@ use crate::actions::{Action, Entry, LISTS, Pane};
 use crate::cell::Place;
 use crate::columns::Column;
 use crate::dialog::{
-    BookmarksDialog, ColumnsDialog, CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails,
-    NewSandboxDialog, Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu,
-    ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView, push_refusal,
+    BookmarksDialog, ColumnsDialog, CopyToDialog, CreateSnapshotDialog, Dialog, DoctorDialog, Help,
+    JobDetails, NewSandboxDialog, Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog,
+    SandboxMenu, ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView, UploadDialog,
+    push_refusal,
 };
 use crate::keymap::{KeyMatch, Press};
 use crate::list::{Change, Sort};
@@ -127,6 +128,11 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
                 .err(),
         },
         Action::Adopt => adoptions(app).err(),
+        Action::Upload | Action::CopyTo if host_snapshots(app).is_empty() => {
+            Some("no snapshot of a host is selected".to_owned())
+        }
+        Action::Upload => require_bucket(app).err(),
+        Action::CopyTo if app.view().hosts.len() < 2 => Some("there is only one host".to_owned()),
         Action::Remove if app.chosen_snapshots().is_empty() => {
             Some("no snapshot is selected".to_owned())
         }
@@ -222,6 +228,13 @@ fn definition(app: &App) -> Result<TextSource, String> {
         Some(Subject::Snapshot(name, Place::Bucket)) => Ok(TextSource::Manifest(None, name)),
         _ => Err("select a sandbox, a snapshot or an object first".to_owned()),
     }
+}
+
+/// Returns the chosen snapshots that are on hosts.
+fn host_snapshots(app: &App) -> Vec<(SnapshotName, Place)> {
+    let mut chosen = app.chosen_snapshots();
+    chosen.retain(|(_, place)| *place != Place::Bucket);
+    chosen
 }
 
 fn require_bucket(app: &App) -> Result<(), String> {
@@ -320,6 +333,11 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
                 app.list,
             );
             app.open(Box::new(pull));
+        }
+        Action::Upload => app.open(Box::new(UploadDialog::new(host_snapshots(app)))),
+        Action::CopyTo => {
+            let copy = CopyToDialog::new(app.view(), host_snapshots(app));
+            app.open(Box::new(copy));
         }
         Action::Remove => {
             let remove = RemoveDialog::new(app.chosen_snapshots(), app.world.current_host());

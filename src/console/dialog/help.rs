@@ -52,6 +52,8 @@ fn section_of(action: Action) -> &'static str {
         | Action::Serial
         | Action::Viewer => "Sandboxes",
         Action::Pull
+        | Action::Upload
+        | Action::CopyTo
         | Action::Remove
         | Action::Note
         | Action::Pin

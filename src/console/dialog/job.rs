@@ -149,8 +149,17 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             )
         }
         Outcome::Pulled { differs: true, .. } => "kept: another image than the object".to_owned(),
-        Outcome::Pulled { skipped: true, .. } => "already present and valid".to_owned(),
+        Outcome::Copied { differs: true, .. } => "kept: another image".to_owned(),
+        Outcome::Pulled { skipped: true, .. } | Outcome::Copied { skipped: true, .. } => {
+            "already present and valid".to_owned()
+        }
         Outcome::Pulled {
+            snapshot_path,
+            size_bytes,
+            repaired,
+            ..
+        }
+        | Outcome::Copied {
             snapshot_path,
             size_bytes,
             repaired,
@@ -158,6 +167,23 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
         } => {
             let repaired = if *repaired { ", repaired" } else { "" };
             format!("{snapshot_path}, {}{repaired}", size(*size_bytes))
+        }
+        Outcome::Uploaded {
+            snapshot_path,
+            size_bytes,
+            uploaded_bytes,
+            copied_bytes,
+            ..
+        } => {
+            let bytes = size(*size_bytes);
+            match copied_bytes {
+                0 => format!("{snapshot_path}, {bytes}"),
+                copied => format!(
+                    "{snapshot_path}, {bytes} ({} sent, {} copied by the store)",
+                    size(*uploaded_bytes),
+                    size(*copied)
+                ),
+            }
         }
         Outcome::Verified {
             repaired_blocks,

@@ -16,6 +16,8 @@ fn every_route_of_the_specification_is_described() {
         ("post", "/snapshots/create"),
         ("post", "/snapshots/push"),
         ("post", "/snapshots/pull"),
+        ("post", "/snapshots/upload"),
+        ("post", "/snapshots/copy"),
         ("get", "/snapshots/exists"),
         ("get", "/snapshots/info"),
         ("post", "/snapshots/remove"),

@@ -1,0 +1,198 @@
+//! Upload: a snapshot that a host has becomes an object of the same name.
+//!
+//! Its bytes are sent as they are: parts that the bucket provably has are copied by the store, blocks of zeros are not read.
+//! Nothing is published unless the file is the same before and after, and each block has the digest of its manifest.
+
+use std::collections::BTreeMap;
+
+use humansize::{BINARY, format_size};
+
+use snapdeck_bucket::{Bucket, part_size};
+use snapdeck_host::Host;
+use snapdeck_model::{
+    AnnotationsPatch, BLOCK_BYTES, Error, ExpectedVariables, Kind, Object, Outcome, Phase, Result,
+    SnapshotName,
+};
+
+use crate::context::Context;
+use crate::create_object::write_object_manifest;
+use crate::local_snapshot::LocalSnapshot;
+use crate::publish_object::publish_image;
+use crate::request::SnapshotRequest;
+use crate::send_parts::{PartSender, SentParts};
+use crate::stored_blocks::StoredBlocks;
+use crate::variables::snapshot_parts;
+
+/// Uploads the snapshot `name` of `host` with its UEFI variables, lineage and annotations.
+///
+/// # Errors
+/// `NotFound` without such a snapshot; `Conflict` if the object exists and may not be overwritten, or is pinned, if a
+/// process writes the file, or it changes meanwhile; `Damaged` if it is not a sound standalone image, or not what its
+/// manifest says; those of host and bucket. The object of that name is unchanged then, unless the error says otherwise.
+pub async fn upload_snapshot(
+    host: &Host,
+    bucket: &Bucket,
+    name: &SnapshotName,
+    overwrite: bool,
+    ctx: &Context,
+) -> Result<Outcome> {
+    ctx.enter_phase(Phase::Checking)?;
+    let request = SnapshotRequest::new(name, overwrite, false);
+    let check = async {
+        request.refuse_existing(bucket).await?;
+        LocalSnapshot::find(host, name, "upload", ctx).await
+    };
+    let mut source = ctx.until_cancelled(Box::pin(check)).await?;
+    refuse_missing_variables(bucket, &source, &request).await?;
+    let find = StoredBlocks::find(host, bucket, name, source.manifest.as_ref(), ctx);
+    let stored = Box::pin(find).await?;
+    let is_sparse = source.file.allocated_bytes + BLOCK_BYTES < source.size_bytes();
+    if !stored.is_empty() || is_sparse {
+        // On the host, where it costs less than sending what need not be sent.
+        source.hash_blocks(ctx).await?;
+    }
+    ctx.check_cancelled()?;
+
+    let send = send(host, bucket, &mut source, &request, &stored, ctx);
+    let (object, sent) = Box::pin(send).await?;
+    let size = |bytes| format_size(bytes, BINARY);
+    ctx.info(match sent.copied_bytes {
+        0 => format!("{} uploaded", size(sent.uploaded_bytes)),
+        copied => format!(
+            "{} uploaded, {} copied in the store",
+            size(sent.uploaded_bytes),
+            size(copied)
+        ),
+    });
+    let mut manifest = match source.manifest.take() {
+        Some(manifest) => manifest,
+        None => source.new_manifest(sent.digests),
+    };
+    let facts = source.file.facts.as_ref().ok();
+    manifest.virtual_size = facts.map(|facts| facts.virtual_size);
+    manifest.variables = Some(snapshot_parts(source.variables.as_ref()).variables);
+    manifest.etag = object.etag.clone();
+    manifest.file = None;
+    write_object_manifest(bucket, &object, &manifest, "upload").await?;
+    if manifest.pinned {
+        // A manifest alone pins nothing: pins belong to their place.
+        let pin = AnnotationsPatch::with_pinned(true);
+        if let Err(error) = bucket.annotate(&object, &pin).await {
+            ctx.warn(format!("{error}; {} is not pinned", object.key));
+        }
+    }
+    manifest.file = Some(source.file.stamp);
+    // The snapshot is complete without it.
+    if let Err(error) = host.snapshots().write_manifest(manifest).await {
+        ctx.warn(error.to_string());
+    }
+    Ok(Outcome::Uploaded {
+        snapshot_name: name.clone(),
+        snapshot_path: object.key,
+        size_bytes: object.size_bytes,
+        host: host.name().clone(),
+        uploaded_bytes: sent.uploaded_bytes,
+        copied_bytes: sent.copied_bytes,
+    })
+}
+
+/// Sends the image and publishes it.
+async fn send(
+    host: &Host,
+    bucket: &Bucket,
+    source: &mut LocalSnapshot<'_>,
+    request: &SnapshotRequest,
+    stored: &StoredBlocks,
+    ctx: &Context,
+) -> Result<(Object, SentParts)> {
+    let size_bytes = source.size_bytes();
+    let new_bucket = bucket.with_parts(snapshot_parts(source.variables.as_ref()));
+    let copies = match source.digests() {
+        Some(digests) => stored.parts(digests, size_bytes, part_size(size_bytes)),
+        None => BTreeMap::new(),
+    };
+    for (index, object) in stored.objects().enumerate() {
+        let count = copies.values().filter(|part| part.object == index).count();
+        if count > 0 {
+            ctx.info(format!(
+                "copying {count} parts of {} in the store",
+                object.key
+            ));
+        }
+    }
+    let reader = host.fs().open_reader(&source.path).await?;
+    if reader.size_bytes() != size_bytes {
+        // The stamp says so, too.
+        source.check_unchanged(&[], ctx).await?;
+    }
+    let (name, overwrite) = (&request.name, request.overwrite);
+    let (progress, cancel) = (&ctx.progress, &ctx.cancel);
+    let multipart = match copies.is_empty() {
+        true => {
+            let begin = new_bucket.begin_upload(name, size_bytes, overwrite, progress, cancel);
+            begin.await?
+        }
+        // Some stores read a copied part once more for the checksum of a whole object.
+        false => {
+            let begin = new_bucket.begin_multipart(name, size_bytes, overwrite, progress, cancel);
+            begin.await?
+        }
+    };
+    let result = async {
+        let sender = PartSender::new(bucket, &multipart, reader, source, stored, copies).await?;
+        let sent = multipart.run_with_progress(sender.send()).await?;
+        source.check_unchanged(&sent.digests, ctx).await?;
+        source.refuse_bad_blocks(&sent.digests)?;
+        Ok::<_, Error>(sent)
+    };
+    let sent = match Box::pin(result).await {
+        Ok(sent) => sent,
+        Err(error) => {
+            multipart.abort().await;
+            return Err(error);
+        }
+    };
+    if let Some(reason) = multipart.copy_error() {
+        ctx.info(format!("uploaded what the store did not copy: {reason}"));
+    }
+    let variables = source.variables.as_ref();
+    let publish = publish_image(bucket, request, ctx, multipart, variables);
+    let object = Box::pin(publish).await?;
+    Ok((object, sent))
+}
+
+/// Fails if the object that is overwritten has UEFI variables, and the snapshot has none although nothing says that it needs
+/// none: a snapshot that booted would be replaced by one that does not.
+///
+/// # Errors
+/// `Conflict`; those of the bucket.
+async fn refuse_missing_variables(
+    bucket: &Bucket,
+    source: &LocalSnapshot<'_>,
+    request: &SnapshotRequest,
+) -> Result<()> {
+    let manifest = source.manifest.as_ref();
+    let is_known = manifest.is_some_and(|manifest| manifest.variables.is_some());
+    if !request.overwrite || is_known || source.variables.is_some() {
+        return Ok(());
+    }
+    let Some(replaced) = bucket.find(&request.name).await? else {
+        return Ok(());
+    };
+    let has_variables = match replaced.parts {
+        Some(parts) => parts.variables != ExpectedVariables::Absent,
+        None => bucket.variables().head(&request.name).await?.is_some(),
+    };
+    if !has_variables {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Conflict,
+        format!("cannot overwrite {}", replaced.object.key),
+    )
+    .with_cause(format!(
+        "it has UEFI variables, and {} has none",
+        source.path
+    ))
+    .hint("put its UEFI variables beside the snapshot, or remove the object first"))
+}
