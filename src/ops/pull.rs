@@ -27,7 +27,7 @@ enum LocalCopy {
     Damaged { problem: String, file: FileStamp },
 }
 
-/// What became of a snapshot that a host was to receive.
+/// The result for a snapshot that a host was to receive.
 pub(crate) struct Received {
     /// Length of the image in bytes.
     pub size_bytes: u64,
