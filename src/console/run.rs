@@ -325,7 +325,11 @@ impl Screen {
             areas
         })?;
         tracing::trace!("a frame was built in {} us", build_time.as_micros());
-        self.app.after_draw(areas.unwrap_or_default());
+        if self.app.after_draw(areas.unwrap_or_default()) {
+            self.next_draw = Some(now);
+            self.last_draw = now;
+            return Ok(());
+        }
         self.last_draw = now;
         self.next_draw = self.next_draw_time(now);
         Ok(())

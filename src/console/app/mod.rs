@@ -826,8 +826,9 @@ impl App {
         self.set_scope(host);
     }
 
-    /// Stores the areas of the frame, and the scroll offsets as they were clamped.
-    pub(crate) fn after_draw(&mut self, areas: Areas) {
+    /// Stores the areas of the frame, and the scroll offsets as they were clamped. Returns whether the frame must be drawn
+    /// again: the terminal of a serial console has another size.
+    pub(crate) fn after_draw(&mut self, areas: Areas) -> bool {
         for (pane, _, first) in &areas.panes {
             self.pages.with_mut(*pane).set_offset(*pane, *first);
         }
@@ -837,5 +838,8 @@ impl App {
             layer.scroll = areas.layer_top;
         }
         self.areas = areas;
+        let size = self.serial_size();
+        let console = self.dialog().and_then(Dialog::serial);
+        console.is_some_and(|console| console.resize(size))
     }
 }

@@ -289,6 +289,11 @@ fn keys_of_the_serial_console_go_to_the_guest() {
     let ctrl = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL);
     assert_eq!(app.on_key(ctrl('c')), input("\x03"));
     assert_eq!(app.on_event(Event::Paste("a\nb".to_owned())), input("a\rb"));
+    // The terminal follows the screen; a serial line does not tell the guest.
+    screen(&mut app, 100, 30);
+    let output = screen(&mut app, 100, 30);
+    assert!(output.contains("stty cols 98 rows 27"), "{output}");
+    assert_eq!(terminal.lock().unwrap().emulator.screen().size(), (27, 98));
     assert_eq!(app.on_key(ctrl(']')), [Command::SerialClose]);
     assert!(app.layers().is_empty());
     // A sandbox that is shut off has none.
