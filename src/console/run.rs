@@ -125,6 +125,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<Exit> {
     let mut app = App::new(engine.view(), app_options, Instant::now());
     app.set_keymap(keys.keymap);
     app.set_custom_commands(keys.commands);
+    app.set_columns(&settings.columns);
     app.set_appearance(Appearance {
         theme: theme.unwrap_or_else(|| default_theme(background::is_light_in_env(env_var))),
         plain: options.plain,

@@ -19,6 +19,7 @@ use super::actions::{Action, LISTS, Pane};
 use super::areas::Areas;
 use super::bookmarks::Bookmarks;
 use super::cell::Place;
+use super::columns::ChosenColumns;
 use super::command::Command;
 use super::custom::CustomCommand;
 use super::dialog::{
@@ -37,6 +38,7 @@ use super::world::{Scope, World};
 use snapdeck_engine::{
     HistoryEntry, HostView, JobState, Link, SandboxMetrics, ScreenKey, Screens, View, WatchTarget,
 };
+use snapdeck_model::settings::ListColumns;
 use snapdeck_model::{
     HostName, Kind, Operation, Picture, Sandbox, SandboxId, SandboxVerb, SnapshotName,
 };
@@ -804,6 +806,14 @@ impl App {
         }
         if let Some(host) = self.world.scope().filter(|_| self.list == Pane::Matrix) {
             self.pages.locations.set_place(Place::Host(host));
+        }
+    }
+
+    /// Sets the columns of the lists, as in the settings.
+    pub(crate) fn set_columns(&mut self, settings: &ListColumns) {
+        for pane in LISTS {
+            let columns = ChosenColumns::configured(pane, settings);
+            self.pages.lists.set_columns(pane, columns);
         }
     }
 
