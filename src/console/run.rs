@@ -1,6 +1,7 @@
 //! The event loop. It wakes for keys, views and log lines, and regularly only while something on the screen changes
 //! with time.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -162,7 +163,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<Exit> {
         last_picture: None,
         is_encoding_thumbnails: false,
         state_dir: options.state_dir.clone(),
-        foreground: None,
+        foreground: VecDeque::new(),
         serial: None,
         serial_changed: Arc::default(),
         annotations_query_task: None,
@@ -297,8 +298,8 @@ pub(crate) struct Screen {
     pub is_encoding_thumbnails: bool,
     /// Directory of the bookmarks.
     pub state_dir: Option<PathBuf>,
-    /// The program that is to have the terminal next.
-    pub foreground: Option<ForegroundCommand>,
+    /// The programs that are to have the terminal, one after the other.
+    pub foreground: VecDeque<ForegroundCommand>,
     /// The open serial console.
     pub serial: Option<SerialSession>,
     /// Notified of output of the serial console.
@@ -381,15 +382,16 @@ impl Screen {
         let notify = engine.settings().console.notification;
         let serial_changed = self.serial_changed.clone();
         loop {
-            if let Some(command) = self.foreground.take() {
+            if !self.foreground.is_empty() {
                 match events.stop() {
                     true => {
-                        let run = self.run_in_foreground(&command, terminal, &mut signals);
-                        if run.await? == ForegroundEnd::Terminated {
+                        let end = self.run_all_in_foreground(terminal, &mut signals).await?;
+                        if end == ForegroundEnd::Terminated {
                             return Ok(unattended_exit_mode(engine));
                         }
                     }
                     false => {
+                        self.foreground.clear();
                         let message = "cannot release the terminal: it is still being read";
                         self.app.show_notice(message, true);
                     }

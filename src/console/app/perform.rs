@@ -131,7 +131,7 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => screen_target(app).err(),
         Action::Serial => serial_target(app).err(),
-        Action::Custom(number) => custom::prepare(app, number).err(),
+        Action::Custom(number) => custom::obstacle(app, number),
         Action::Note | Action::Pin => annotations::annotatable_lineage(app).err(),
         Action::New => app.world.current_host().is_none().then(no_host),
         Action::Start => verb_obstacle(app, SandboxVerb::Start),
