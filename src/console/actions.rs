@@ -1,6 +1,7 @@
 //! Panes and actions. [`super::table`] assigns keys, texts and panes to the actions.
 
 use super::columns::Column;
+use snapdeck_model::VerbKind;
 
 /// A part of the screen that can be focused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +92,8 @@ pub(crate) enum Action {
     Pause,
     /// Open the menu of all sandbox verbs.
     Sandbox,
+    /// Run a verb of the menu.
+    Verb(VerbKind),
     Destroy,
     /// Show the guest's screen full size.
     Screen,

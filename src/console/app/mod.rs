@@ -428,6 +428,7 @@ impl App {
             keymap: &self.keymap,
             theme: &self.appearance.theme,
             now: Instant::now(),
+            focus: self.focus,
             refusal: &|entry| perform::refusal(self, entry),
             free_bytes: &|host| self.world.load(host)?.snapshots_free_bytes,
         })

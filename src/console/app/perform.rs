@@ -5,8 +5,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::annotations;
 use super::filter;
 use super::verbs::{
-    new_sandbox_defaults, pause_or_resume, reachable_sandboxes, run_verb, screen_target,
-    serial_target, verb_obstacle,
+    new_sandbox_defaults, pause_or_resume, reachable_sandboxes, run_menu_verb, run_verb,
+    screen_target, serial_target, verb_obstacle,
 };
 use super::{App, Command};
 use super::{copy, custom};
@@ -23,7 +23,7 @@ use crate::list::{Change, Sort};
 use crate::log_view::LogFilter;
 use crate::pages::{Page, Subject};
 use snapdeck_engine::{InterruptedId, JobId, JobState, JobView, Link};
-use snapdeck_model::{HostName, SandboxId, SandboxVerb};
+use snapdeck_model::{HostName, Operation, SandboxId, SandboxVerb, SnapshotName, VerbKind};
 
 pub(crate) const READ_ONLY: &str = "disabled: the console was started with --read-only";
 
@@ -79,7 +79,7 @@ fn other_pane_message(entry: &Entry) -> String {
 pub(crate) fn refusal(app: &App, entry: &Entry) -> Option<String> {
     match entry.panes.contains(&app.focus) {
         true => obstacle(app, entry.action),
-        false => Some(other_pane_message(entry)),
+        false => Some(format!("works in {}", entry.places())),
     }
 }
 
@@ -134,10 +134,11 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         Action::Custom(number) => custom::obstacle(app, number),
         Action::Note | Action::Pin => annotations::annotatable_lineage(app).err(),
         Action::New => app.world.current_host().is_none().then(no_host),
-        Action::Start => verb_obstacle(app, SandboxVerb::Start),
-        Action::Stop => verb_obstacle(app, SandboxVerb::STOP),
-        Action::Pause => verb_obstacle(app, pause_or_resume(app)),
-        Action::Destroy => verb_obstacle(app, SandboxVerb::Destroy),
+        Action::Start => verb_obstacle(app, VerbKind::Start),
+        Action::Stop => verb_obstacle(app, VerbKind::Stop),
+        Action::Pause => verb_obstacle(app, pause_or_resume(app).kind()),
+        Action::Destroy => verb_obstacle(app, VerbKind::Destroy),
+        Action::Verb(kind) => verb_obstacle(app, kind),
         Action::Sandbox => reachable_sandboxes(app).err(),
         Action::Cancel => match selected_job(app).map(|job| &job.state) {
             Some(JobState::Queued | JobState::Running) => None,
@@ -320,6 +321,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Stop => return run_verb(app, SandboxVerb::STOP),
         Action::Pause => return run_verb(app, pause_or_resume(app)),
         Action::Destroy => return run_verb(app, SandboxVerb::Destroy),
+        Action::Verb(kind) => return run_menu_verb(app, kind),
         Action::Sandbox => {
             if reachable_sandboxes(app).is_ok() {
                 let menu = SandboxMenu::new(app.chosen_sandboxes(), app.view());

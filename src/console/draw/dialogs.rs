@@ -14,15 +14,12 @@ use crate::dialog::{Content, Context, Layer};
 use crate::theme::Theme;
 use crate::widgets::text;
 
-/// Columns of text in a dialog, if the screen is wide enough.
-const MAX_DIALOG_WIDTH: u16 = 84;
-
 /// Draws the topmost dialog.
-pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let Some(layer) = app.layers().last() else {
         return;
     };
-    let width = MAX_DIALOG_WIDTH.min(area.width.saturating_sub(6));
+    let width = layer.dialog.max_width().min(area.width.saturating_sub(6));
     let drawing = |context: &Context<'_>| {
         let content = layer.dialog.content(context, usize::from(width));
         match (layer.dialog.screen(), layer.dialog.serial()) {
@@ -43,7 +40,7 @@ fn draw_content(
     areas: &mut Areas,
 ) {
     let theme = &app.appearance().theme;
-    let width = MAX_DIALOG_WIDTH.min(area.width.saturating_sub(6));
+    let width = layer.dialog.max_width().min(area.width.saturating_sub(6));
     let length = content.length();
     let lines = u16::try_from(length).unwrap_or(u16::MAX);
     let height = lines.saturating_add(4).min(area.height.saturating_sub(2));

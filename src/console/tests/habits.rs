@@ -371,7 +371,7 @@ fn commands_of_the_operator_run_with_the_values_of_the_row() {
         words(&keys(&mut app, "y"), ""),
         ["wipe", "s3://daytona/snapshots/far-away.qcow2"]
     );
-    keys(&mut app, "?alt-w");
+    keys(&mut app, "?/alt-w");
     assert!(screen(&mut app, 100, 30).contains("Run wipe {object}."));
     press(&mut app, KeyCode::Esc);
     press(&mut app, KeyCode::Esc);
