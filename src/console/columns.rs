@@ -91,8 +91,9 @@ const SANDBOX_COLUMNS: &[ColumnSpec] = &[
 ];
 
 const SNAPSHOT_COLUMNS: &[ColumnSpec] = &[
-    left(Column::Host, "HOST", 10, 1),
-    left(Column::Name, "NAME", 12, 0),
+    // The name of a snapshot says more than its host.
+    left(Column::Host, "HOST", 10, 3),
+    left(Column::Name, "NAME", 14, 0),
     right(Column::Size, "SIZE", 6, 2),
     right(Column::Dependents, "USED", 4, 5),
     with_short(left(Column::Elsewhere, "BUCKET", 9, 1), 2, 6),

@@ -229,6 +229,9 @@ fn layout(lists: &Lists, context: &DrawContext<'_>, pane: Pane, width: u16) -> T
     };
     let specs = lists.columns(pane).shown();
     let shows_all = context.world.shows_all_hosts();
+    let hosts = context.world.view().hosts.iter();
+    let widest_host = hosts.map(|host| host.name.as_str().len()).max();
+    let widest = (widest, widest_host.unwrap_or(0));
     TableLayout::new(specs, usize::from(width), widest, |column| {
         column != Column::Host || shows_all
     })
