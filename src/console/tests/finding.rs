@@ -194,6 +194,26 @@ fn the_footer_shows_user_keys() {
 }
 
 #[test]
+fn typing_replaces_the_filter_of_before_and_a_cursor_key_edits_it() {
+    let mut app = app(populated());
+    keys(&mut app, "/state:s");
+    press(&mut app, KeyCode::Enter);
+    keys(&mut app, "/");
+    assert!(screen(&mut app, 120, 40).contains("typing replaces the filter"));
+    keys(&mut app, "config");
+    press(&mut app, KeyCode::Enter);
+    assert_eq!(app.summary(Pane::Sandboxes).filter, "config");
+    keys(&mut app, "/");
+    press(&mut app, KeyCode::End);
+    keys(&mut app, "-vm");
+    press(&mut app, KeyCode::Enter);
+    assert_eq!(app.summary(Pane::Sandboxes).filter, "config-vm");
+    keys(&mut app, "/");
+    press(&mut app, KeyCode::Enter);
+    assert_eq!(app.summary(Pane::Sandboxes).filter, "config-vm");
+}
+
+#[test]
 fn filters_match_fields_and_report_unknown_ones() {
     let mut app = app(populated());
     keys(&mut app, "/state:s !002");
