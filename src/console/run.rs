@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::DropGuard;
 
+use super::actions::Pane;
 use super::app::{App, AppOptions, LineageQuery};
 use super::background::{self, BackgroundProbe, ProbeResult};
 use super::commands::{LoopControl, TaskResult};
@@ -50,6 +51,8 @@ const BURST: usize = 256;
 pub(crate) const SELECTION_DEBOUNCE: Duration = Duration::from_millis(200);
 /// Interval at which ages are redrawn.
 const MINUTE: Duration = Duration::from_secs(60);
+/// Interval at which the age of the guest's picture is redrawn.
+const PICTURE_AGE_STEP: Duration = Duration::from_secs(5);
 /// Safety limit of the wait for the engine, which limits its own shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(120);
 /// Limit of the cleanup of jobs that can be resumed at the next start.
@@ -355,7 +358,12 @@ impl Screen {
             let age = now.saturating_duration_since(time);
             now + MINUTE.saturating_sub(Duration::from_secs(age.as_secs() % 60))
         };
-        times.map(next_minute).min()
+        // Finished jobs have ages there, too.
+        let is_jobs_page = self.app.list() == Pane::JobsPage;
+        let jobs = is_jobs_page.then_some(now + MINUTE);
+        // Each sample draws a frame; without samples the picture grows old.
+        let picture = self.app.shows_picture().then_some(now + PICTURE_AGE_STEP);
+        times.map(next_minute).chain(jobs).chain(picture).min()
     }
 
     /// Schedules a frame soon; changes until then are drawn in one frame.

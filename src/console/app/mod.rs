@@ -366,6 +366,12 @@ impl App {
         })
     }
 
+    /// Returns whether a picture of the guest's screen is shown, with its age.
+    pub(crate) fn shows_picture(&self) -> bool {
+        let metrics = self.world.metrics();
+        self.areas.picture.is_some() && metrics.is_some_and(|metrics| metrics.screen.is_some())
+    }
+
     /// Returns the picture that is not encoded yet, with the size of its area in cells.
     pub(crate) fn pending_picture(&self) -> Option<(Arc<Picture>, Size)> {
         let picture = self.world.metrics()?.screen.clone()?;

@@ -1,6 +1,7 @@
 //! Dialogs: a frame in the middle of the screen, the content, and the keys on the last line.
 
 use std::fmt::Display;
+use std::time::Instant;
 
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
@@ -23,7 +24,9 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     let drawing = |context: &Context<'_>| {
         let content = layer.dialog.content(context, usize::from(width));
         match (layer.dialog.screen(), layer.dialog.serial()) {
-            (Some(view), _) => metrics::draw_full_screen(app, frame, area, view, content, areas),
+            (Some(view), _) => {
+                metrics::draw_full_screen(app, frame, area, (view, content), now, areas);
+            }
             (None, Some(console)) => serial::draw(app, frame, area, console, content, areas),
             (None, None) => draw_content(app, layer, content, frame, area, areas),
         }
