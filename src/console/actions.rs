@@ -43,6 +43,14 @@ impl Pane {
         }
     }
 
+    /// Returns the title on the screen.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::JobsPage => "Jobs",
+            pane => pane.name(),
+        }
+    }
+
     /// Returns whether the pane replaces the three lists.
     pub(crate) fn is_page(self) -> bool {
         matches!(

@@ -88,7 +88,9 @@ fn target(subject: &Subject) -> Option<Target> {
         Subject::Snapshot(_, Place::Host(_)) => Target::Snapshot,
         Subject::Snapshot(_, Place::Bucket) => Target::Object,
         Subject::Host(_) => Target::Host,
-        Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) => return None,
+        Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) | Subject::Partial(..) => {
+            return None;
+        }
     })
 }
 

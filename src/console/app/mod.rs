@@ -340,7 +340,7 @@ impl App {
     pub(crate) fn chosen_names(&self) -> Vec<String> {
         let name = |subject| match subject {
             Subject::Sandbox(_, id) => Some(id.to_string()),
-            Subject::Snapshot(name, _) => Some(name.to_string()),
+            Subject::Snapshot(name, _) | Subject::Partial(_, name) => Some(name.to_string()),
             Subject::Host(host) => Some(host.to_string()),
             Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) => None,
         };

@@ -14,9 +14,9 @@ use crate::actions::{Action, Entry, LISTS, Pane};
 use crate::cell::Place;
 use crate::columns::Column;
 use crate::dialog::{
-    BookmarksDialog, ColumnsDialog, CreateSnapshotDialog, Dialog, DoctorDialog, Help, JobDetails,
-    NewSandboxDialog, Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog, SandboxMenu,
-    ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView, push_refusal,
+    BookmarksDialog, ColumnsDialog, CreateSnapshotDialog, Dialog, DoctorDialog, FreePartial, Help,
+    JobDetails, NewSandboxDialog, Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog,
+    SandboxMenu, ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView, push_refusal,
 };
 use crate::keymap::{KeyMatch, Press};
 use crate::list::{Change, Sort};
@@ -147,12 +147,19 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
             None if selected_interrupted(app).is_some() => {
                 Some("this job was interrupted: t resumes it, X discards it".to_owned())
             }
+            None if selected_partial(app).is_some() => {
+                Some("this pull does not run: t resumes it, X frees its space".to_owned())
+            }
             None => Some(NO_JOB.to_owned()),
         },
         Action::Retry => retry(app).err(),
         Action::MoveJobUp | Action::MoveJobDown => shift(app, 0).err(),
         Action::AllHosts if app.view().hosts.len() < 2 => Some("there is only one host".to_owned()),
-        Action::Dismiss if selected_interrupted(app).is_some() => None,
+        Action::Dismiss
+            if selected_interrupted(app).is_some() || selected_partial(app).is_some() =>
+        {
+            None
+        }
         Action::Dismiss if finished_jobs(app).is_empty() => Some("no job is finished".to_owned()),
         Action::Copy if app.chosen_names().is_empty() => Some("nothing is selected".to_owned()),
         Action::Shell => selected_host(app).is_none().then(no_host),
@@ -245,8 +252,25 @@ fn selected_interrupted(app: &App) -> Option<InterruptedId> {
     }
 }
 
+/// Returns the partial pull that is selected on the open Jobs page.
+fn selected_partial(app: &App) -> Option<(HostName, SnapshotName)> {
+    match app.selected().filter(|_| app.list == Pane::JobsPage)? {
+        Subject::Partial(host, name) => Some((host, name)),
+        _ => None,
+    }
+}
+
 /// Returns the commands that retry the selected failed or cancelled job, or resume the interrupted one.
 fn retry(app: &App) -> Result<Vec<Command>, String> {
+    if let Some((host, name)) = selected_partial(app) {
+        require_bucket(app)?;
+        let pull = Operation::Pull {
+            host,
+            name,
+            overwrite: false,
+        };
+        return Ok(vec![Command::Submit(pull)]);
+    }
     if let Some(id) = selected_interrupted(app) {
         return Ok(vec![Command::ResumeInterrupted(vec![id])]);
     }
@@ -485,6 +509,11 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             let ids = selected_interrupted(app).into_iter().collect();
             drop_interrupted(app);
             return vec![Command::DiscardInterrupted(ids)];
+        }
+        Action::Dismiss if selected_partial(app).is_some() => {
+            if let Some((host, name)) = selected_partial(app) {
+                app.open(Box::new(FreePartial { host, name }));
+            }
         }
         Action::Dismiss => {
             return finished_jobs(app)

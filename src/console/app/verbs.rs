@@ -117,7 +117,7 @@ pub(crate) fn new_sandbox_defaults(app: &App) -> (Option<HostName>, Option<Snaps
                 sandbox.and_then(|sandbox| sandbox.base().cloned()),
             )
         }
-        Some(Subject::Host(host)) => (Some(host), None),
+        Some(Subject::Host(host) | Subject::Partial(host, _)) => (Some(host), None),
         Some(Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_)) | None => {
             (current, None)
         }
