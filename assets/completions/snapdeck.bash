@@ -19,6 +19,9 @@ _snapdeck() {
             snapdeck,config)
                 cmd="snapdeck__subcmd__config"
                 ;;
+            snapdeck,copy)
+                cmd="snapdeck__subcmd__copy"
+                ;;
             snapdeck,create)
                 cmd="snapdeck__subcmd__create"
                 ;;
@@ -87,6 +90,9 @@ _snapdeck() {
                 ;;
             snapdeck__subcmd__help,config)
                 cmd="snapdeck__subcmd__help__subcmd__config"
+                ;;
+            snapdeck__subcmd__help,copy)
+                cmd="snapdeck__subcmd__help__subcmd__copy"
                 ;;
             snapdeck__subcmd__help,create)
                 cmd="snapdeck__subcmd__help__subcmd__create"
@@ -320,7 +326,7 @@ _snapdeck() {
 
     case "${cmd}" in
         snapdeck)
-            opts="-v -h -V --read-only --plain --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help --version sandboxes snapshots objects sandbox create push pull upload verify remove note pin unpin prune exists info manifest serve init doctor config demo help"
+            opts="-v -h -V --read-only --plain --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help --version sandboxes snapshots objects sandbox create push pull upload copy verify remove note pin unpin prune exists info manifest serve init doctor config demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -368,6 +374,56 @@ _snapdeck() {
                 return 0
             fi
             case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__copy)
+            opts="-v -h --from --to --overwrite --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --host)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -572,7 +628,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help)
-            opts="sandboxes snapshots objects sandbox create push pull upload verify remove note pin unpin prune exists info manifest serve init doctor config demo help"
+            opts="sandboxes snapshots objects sandbox create push pull upload copy verify remove note pin unpin prune exists info manifest serve init doctor config demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -586,6 +642,20 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help__subcmd__config)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__copy)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
