@@ -92,6 +92,7 @@ bench-push:
 	cargo build --release --locked
 	@.lab/venv/bin/python3 -m pip install -q --disable-pip-version-check -r tests/lab/bench-requirements.txt
 	@tests/lab/run.sh tests/lab/bench-push.py
+	@tests/lab/run.sh tests/lab/bench-changes.py
 
 bench-remote:
 	@tests/lab/packages.sh test

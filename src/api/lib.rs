@@ -98,6 +98,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(snapshots::create_snapshot))
         .routes(routes!(snapshots::push_snapshot))
         .routes(routes!(snapshots::pull_snapshot))
+        .routes(routes!(snapshots::adopt_snapshot))
         .routes(routes!(snapshots::upload_snapshot))
         .routes(routes!(snapshots::copy_snapshot))
         .routes(routes!(snapshots::remove_snapshot))

@@ -95,6 +95,17 @@ pub(crate) struct RemoveSnapshotRequest {
     bucket: bool,
 }
 
+/// The snapshot to adopt.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AdoptSnapshotRequest {
+    /// The snapshot.
+    snapshot: SnapshotName,
+    /// Adopt the object in the bucket, which is downloaded once, instead of the host's snapshot.
+    #[serde(default)]
+    bucket: bool,
+}
+
 /// Locations of a snapshot.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SnapshotPresence {
@@ -178,6 +189,23 @@ pub(crate) async fn pull_snapshot(
         host: app.host.clone(),
         name: request.snapshot,
         overwrite: request.overwrite,
+    };
+    app.run_operation(options, operation).await
+}
+
+/// Record the digests of a snapshot that has no manifest.
+#[utoipa::path(
+    post, path = "/snapshots/adopt", tag = "snapshots", request_body = AdoptSnapshotRequest, params(RequestOptions),
+    responses((status = 200, body = ref("#/components/schemas/SnapshotAdopted")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn adopt_snapshot(
+    State(app): State<App>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<AdoptSnapshotRequest>,
+) -> ApiResult {
+    let operation = Operation::Adopt {
+        host: (!request.bucket).then(|| app.host.clone()),
+        name: request.snapshot,
     };
     app.run_operation(options, operation).await
 }

@@ -4,6 +4,7 @@
 //! one (`transfer`), so that a lost connection costs 8 MiB at most.
 
 mod capabilities;
+mod checksums;
 mod doctor;
 mod download;
 mod keys;
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 
-use snapdeck_model::settings::BucketSettings;
+use snapdeck_model::settings::{BucketSettings, TrustedChecksums};
 use snapdeck_model::{
     Annotations, AnnotationsPatch, BlockSet, Digest, Error, ExpectedVariables, Kind, Leftover,
     Manifest, Object, ProgressCell, Result, SnapshotName, SnapshotParts,
@@ -37,6 +38,7 @@ use keys::{IMAGE_SUFFIX, VARIABLES_SUFFIX, variables_suffix};
 use multipart_object::UploadOptions;
 use s3::{LazyClient, Reason, Store};
 
+pub use checksums::{Md5Tag, ObjectChecksums};
 pub use download::MAX_BLOCKS_IN_MEMORY;
 pub use multipart_object::MultipartObject;
 pub use retry::StoreRetry;
@@ -135,6 +137,11 @@ impl Bucket {
     /// Returns `s3://NAME/PREFIX` for messages; `no bucket` if none is configured.
     pub fn location(&self) -> &str {
         self.lazy_client.location()
+    }
+
+    /// Returns the checksums of the store that prove the content of an object, by the settings.
+    pub fn trusted_checksums(&self) -> TrustedChecksums {
+        self.lazy_client.settings().trusted_checksums
     }
 
     /// Returns the key of a snapshot's object.
@@ -442,6 +449,19 @@ impl Bucket {
         let store = self.store().await?;
         let (key, image) = (self.manifest_key(&object.name), self.key(&object.name));
         manifest::read(&store, &key, &image, object).await
+    }
+
+    /// Returns the checksums that the store keeps of `object`, as far as it tells them.
+    ///
+    /// # Errors
+    /// `Cancelled`; `InvalidInput` without a bucket; `Unreachable`.
+    pub async fn checksums(&self, object: &Object) -> Result<ObjectChecksums> {
+        let Some(etag) = object.etag.as_deref() else {
+            return Ok(ObjectChecksums::default());
+        };
+        let store = self.store().await?;
+        let stored = store.checksums(&self.key(&object.name), etag).await?;
+        Ok(ObjectChecksums::decode(&stored, object.size_bytes, etag))
     }
 
     /// Writes a manifest beside its object and replaces any other. `Conflict` if the bucket has another object, or another

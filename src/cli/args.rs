@@ -220,6 +220,21 @@ pub enum Command {
         #[arg(long, conflicts_with = "bucket")]
         repair: bool,
     },
+    /// Record the digests of a snapshot that snapdeck has not written
+    ///
+    /// With its digests in a manifest, pushes need not upload it, and verify can check its blocks. The file is read on its host.
+    /// create, push and verify do it for a snapshot without a manifest.
+    Adopt {
+        /// The snapshot
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        name: Option<SnapshotName>,
+        /// Adopt every snapshot without a manifest, on all hosts or those given with --host
+        #[arg(long)]
+        all: bool,
+        /// Adopt the object in the bucket: it is downloaded once and not kept
+        #[arg(long)]
+        bucket: bool,
+    },
     /// Remove a snapshot from a host, from the bucket, or both
     #[command(group = ArgGroup::new("place").required(true).multiple(true).args(["local", "bucket"]))]
     Remove {
@@ -266,7 +281,8 @@ pub enum Command {
     /// Serve the HTTP API of one host until SIGTERM or Ctrl-C
     ///
     /// Callers send Authorization: Bearer TOKEN, with the token of --token-file or SNAPDECK_API_TOKEN. At the end, pulls
-    /// of new snapshots, pushes and uploads of new objects stop and are resumed at the next start; others are cancelled.
+    /// of new snapshots, pushes and uploads of new objects and adoptions stop and are resumed at the next start; others are
+    /// cancelled.
     Serve(ServeArgs),
     /// Ask for hosts and bucket, check them, and write a settings file
     ///

@@ -379,6 +379,23 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
             let size = format_size(*size_bytes);
             format!("verified {snapshot_name} in {location}: {size}, {result}\n")
         }
+        Outcome::Adopted {
+            snapshot_name,
+            host,
+            size_bytes,
+            hashed_bytes,
+            changed,
+        } => {
+            let location = host.as_ref().map_or("the bucket", |host| host.as_str());
+            match changed {
+                true => format!(
+                    "adopted {snapshot_name} in {location}: {}, {} read\n",
+                    format_size(*size_bytes),
+                    format_size(*hashed_bytes)
+                ),
+                false => format!("{snapshot_name} in {location} already has a manifest\n"),
+            }
+        }
         Outcome::Removed {
             snapshot_name,
             host,

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod adopt;
 mod annotate;
 mod args;
 mod doctor;
@@ -73,6 +74,13 @@ pub enum CommandPlan {
     Annotate(AnnotationRequest),
     /// Prune snapshots and leftovers.
     Prune(PruneRequest, Confirmation),
+    /// Adopt all snapshots of hosts, or all objects in the bucket.
+    AdoptAll {
+        /// The hosts.
+        hosts: Vec<HostName>,
+        /// Whether to adopt the objects instead.
+        is_bucket: bool,
+    },
     /// Run jobs at the same time.
     Run(Vec<Operation>),
     /// Run jobs after the operator has confirmed what they destroy.
@@ -214,6 +222,20 @@ pub fn plan(
             name,
             repair,
         }),
+        Command::Adopt {
+            name: Some(name),
+            bucket,
+            ..
+        } => run_single(Operation::Adopt {
+            host: (!bucket).then(host).transpose()?,
+            name,
+        }),
+        Command::Adopt {
+            name: None, bucket, ..
+        } => CommandPlan::AdoptAll {
+            hosts: hosts(),
+            is_bucket: bucket,
+        },
         Command::Remove {
             name,
             local,
@@ -327,6 +349,9 @@ pub async fn run(engine: &Engine, plan: CommandPlan, verbose: bool) -> Result<Co
         CommandPlan::Annotate(request) => annotate::run(engine, request).await,
         CommandPlan::Prune(request, confirmation) => {
             prune::run(engine, &request, confirmation, verbose).await
+        }
+        CommandPlan::AdoptAll { hosts, is_bucket } => {
+            adopt::run_all(engine, &hosts, is_bucket, verbose).await
         }
         CommandPlan::Run(operations) => job::run(engine, operations, verbose).await,
         CommandPlan::ConfirmAndRun(operations) => {

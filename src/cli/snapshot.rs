@@ -8,7 +8,8 @@ use super::output::{
 };
 use snapdeck_engine::Engine;
 use snapdeck_model::{
-    Error, HostName, Kind, Lineage, Object, PullCost, Result, SandboxId, Snapshot, SnapshotName,
+    Error, HostName, Kind, KnownDigests, Lineage, Object, PullCost, Result, SandboxId, Snapshot,
+    SnapshotName,
 };
 
 /// Result of a lookup in the bucket. An unreachable bucket is not an error if the host is queried, too.
@@ -190,6 +191,21 @@ fn describe_lineage(lineage: &Lineage, host: &HostName) -> String {
     if !lineage.children.is_empty() {
         let children: Vec<&str> = lineage.children.iter().map(SnapshotName::as_str).collect();
         line("children", &children.join(", "));
+    }
+    let in_bucket = "the bucket".to_owned();
+    for (digests, place) in [
+        (lineage.local_digests, host.to_string()),
+        (lineage.bucket_digests, in_bucket),
+    ] {
+        match digests {
+            None => {}
+            Some(KnownDigests::None) => line("digests", &format!("unknown in {place}")),
+            Some(KnownDigests::Recorded) => line("digests", &format!("recorded in {place}")),
+            Some(KnownDigests::Adopted(proof)) => line(
+                "digests",
+                &format!("adopted in {place}: {}", proof.as_str()),
+            ),
+        }
     }
     for unread in &lineage.unread {
         line("incomplete", &format!("relatives may be missing: {unread}"));

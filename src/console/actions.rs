@@ -86,6 +86,8 @@ pub(crate) enum Action {
     Remove,
     Note,
     Pin,
+    /// Record the digests of the marked or selected snapshots.
+    Adopt,
     Prune,
     Refresh,
     New,

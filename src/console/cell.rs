@@ -128,7 +128,7 @@ impl<'a> Cell<'a> {
             | Operation::Upload { overwrite, .. }
             | Operation::Copy { overwrite, .. }
             | Operation::Create { overwrite, .. } => is_present && !overwrite,
-            Operation::Verify { .. } => false,
+            Operation::Verify { .. } | Operation::Adopt { .. } => false,
             // These change no snapshot.
             Operation::CreateSandbox { .. }
             | Operation::RenameSandbox { .. }
@@ -151,7 +151,9 @@ pub(crate) fn places(operation: &Operation) -> impl Iterator<Item = Place> {
             from_bucket: bucket,
             ..
         } => (host.as_ref(), *bucket),
-        Operation::Verify { host, .. } => (host.as_ref(), host.is_none()),
+        Operation::Verify { host, .. } | Operation::Adopt { host, .. } => {
+            (host.as_ref(), host.is_none())
+        }
         Operation::CreateSandbox { .. }
         | Operation::RenameSandbox { .. }
         | Operation::CloneSandbox { .. }

@@ -10,8 +10,9 @@ use snapdeck_engine::{
 };
 use snapdeck_model::{
     AgentChannel, Annotations, ChainLink, Check, Compression, Error, Guest, GuestAccess,
-    HealthReport, ImageFacts, Kind, Lineage, Method, Object, Operation, Phase, Picture,
-    ProgressCell, PullCost, RelatedSnapshot, Sandbox, SandboxState, SharedBytes, Snapshot, Vnc,
+    HealthReport, ImageFacts, Kind, KnownDigests, Lineage, Method, Object, Operation, Phase,
+    Picture, ProgressCell, PullCost, RelatedSnapshot, Sandbox, SandboxState, SharedBytes, Snapshot,
+    Vnc,
 };
 
 const GIB: u64 = 1 << 30;
@@ -161,6 +162,8 @@ pub(crate) fn lineage(name: &str) -> Lineage {
             labels: [("os".to_owned(), "2022".to_owned())].into(),
             pinned: true,
         }),
+        local_digests: Some(KnownDigests::Recorded),
+        bucket_digests: Some(KnownDigests::Recorded),
         parents: vec![
             relative("winserver-base", true, true),
             relative("winserver-iso", false, false),

@@ -233,6 +233,16 @@ pub(crate) static ACTIONS: &[Entry] = &[
         ),
         "protect keep lock unpin",
     ))),
+    mark_mutating(hide_in_footer(with_words(
+        entry(
+            Action::Adopt,
+            "adopt",
+            &["A"],
+            SNAPSHOTS,
+            "Record the digests of the marked or selected snapshots that have no manifest.",
+        ),
+        "hash digests manifest checksum",
+    ))),
     mark_mutating(hide_in_footer(mark_destructive(with_words(
         entry(
             Action::Prune,

@@ -15,7 +15,7 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, PullSettings, PushSettings, SandboxSettings, Settings,
+    Network, PullSettings, PushSettings, SandboxSettings, Settings, TrustedChecksums,
 };
 use snapdeck_model::{
     BufferPool, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName,
@@ -314,6 +314,7 @@ fn build_settings(
             region: Some("us-east-1".into()),
             profile: None,
             credentials: Some(keys),
+            trusted_checksums: TrustedChecksums::Any,
         },
         push: PushSettings {
             zstd_enabled: false,

@@ -143,6 +143,8 @@ fn summary(outcome: &Outcome) -> String {
             (1, _) => "repaired 1 block".to_owned(),
             (count, _) => format!("repaired {count} blocks"),
         },
+        Outcome::Adopted { changed: true, .. } => "digests recorded".to_owned(),
+        Outcome::Adopted { changed: false, .. } => "already has a manifest".to_owned(),
         Outcome::SandboxCreated { sandbox, .. } => sandbox.state.as_str().to_owned(),
         Outcome::SandboxChanged { state, changed, .. } => {
             let state = state.map_or("destroyed", |state| state.as_str());

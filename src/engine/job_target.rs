@@ -53,6 +53,8 @@ impl JobTarget {
             Operation::Pull {
                 overwrite: false, ..
             } => matches!((&self.snapshot, &self.object), (Absent, Present(_))),
+            Operation::Adopt { host: Some(_), .. } => matches!(self.snapshot, Present(_)),
+            Operation::Adopt { host: None, .. } => matches!(self.object, Present(_)),
             Operation::Copy {
                 overwrite: false, ..
             } => matches!((&self.snapshot, &self.source), (Absent, Present(_))),
@@ -121,6 +123,10 @@ fn requirements(operation: &Operation, requested: &JobTarget, is_resumed: bool) 
             (Some(_), true) => (None, NotReplaced, None),
             _ => (None, None, None),
         },
+        Operation::Adopt { host, .. } => match host {
+            Some(_) => (None, if_resumed(Unchanged), None),
+            _ => (None, None, if_resumed(Unchanged)),
+        },
         Operation::Remove {
             host, from_bucket, ..
         } => (
@@ -157,7 +163,8 @@ fn is_destructive(operation: &Operation) -> bool {
         | Operation::Copy { overwrite, .. } => *overwrite,
         Operation::Verify { repair, .. } => *repair,
         Operation::Remove { .. } => true,
-        Operation::CreateSandbox { .. }
+        Operation::Adopt { .. }
+        | Operation::CreateSandbox { .. }
         | Operation::RenameSandbox { .. }
         | Operation::CloneSandbox { .. } => false,
         Operation::Sandbox { verb, .. } => verb.danger() != Danger::Harmless,
@@ -283,6 +290,7 @@ impl TargetFinder<'_> {
                 | Operation::Upload { .. }
                 | Operation::Copy { .. }
                 | Operation::Verify { .. }
+                | Operation::Adopt { .. }
                 | Operation::Remove { .. }
                 | Operation::CreateSandbox { .. }
         );
@@ -306,6 +314,7 @@ impl TargetFinder<'_> {
             | Operation::Pull { .. }
             | Operation::Upload { .. } => true,
             Operation::Remove { from_bucket, .. } => *from_bucket,
+            Operation::Adopt { host, .. } => host.is_none(),
             _ => false,
         };
         match self.operation.snapshot() {

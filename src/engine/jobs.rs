@@ -425,6 +425,7 @@ async fn run_job(
             zstd_enabled: inner.settings.push.zstd_enabled,
             sharing: inner.sharing.clone(),
             check_shared_blocks: inner.settings.pull.check_shared_blocks,
+            push_cache: inner.push_cache.clone(),
         };
         let worker = {
             let inner = inner.clone();

@@ -49,7 +49,7 @@ use snapdeck_host::Host;
 pub use snapdeck_host::VncTunnel;
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{HostName, Result};
-use snapdeck_ops::SharingHosts;
+use snapdeck_ops::{PushCache, SharingHosts};
 use snapdeck_ownership::OwnershipRecords;
 
 pub use annotations::AnnotationList;
@@ -126,6 +126,7 @@ impl Engine {
                 host_refresh: hosts.iter().map(|_| Notify::new()).collect(),
                 hosts,
                 sharing: Arc::new(sharing),
+                push_cache: Arc::new(open_push_cache(state)),
                 bucket,
                 bucket_refresh: Notify::new(),
                 jobs: Mutex::default(),
@@ -222,6 +223,12 @@ impl Engine {
 
 fn open_records(state: Option<&Path>) -> OwnershipRecords {
     state.map_or_else(OwnershipRecords::in_memory, OwnershipRecords::open)
+}
+
+fn open_push_cache(state: Option<&Path>) -> PushCache {
+    state.map_or_else(PushCache::default, |state| {
+        PushCache::new(state.join("pushes"))
+    })
 }
 
 /// Returns all hosts; `state` has what is known of those that do not answer.

@@ -27,7 +27,8 @@ impl Engine {
         let request = SnapshotRequest::new(name, false, compact);
         let zstd = inner.settings.push.zstd_enabled;
         let (host, bucket, stop) = (self.host(host)?, &inner.bucket, &inner.stop);
-        snapdeck_ops::plan_push(host, bucket, sandbox, &request, zstd, stop).await
+        let cache = &inner.push_cache;
+        snapdeck_ops::plan_push(host, bucket, sandbox, &request, zstd, cache, stop).await
     }
 
     /// Returns the sandboxes of a host.

@@ -57,6 +57,10 @@ pub(super) fn locks_for(operation: &Operation) -> Vec<ResourceLock> {
             }
             None => lock(format!("object {name}"), false),
         },
+        Operation::Adopt { host, name } => match host {
+            Some(host) => lock(format!("snapshot {name} on host {host}"), false),
+            None => lock(format!("object {name}"), false),
+        },
         Operation::Remove {
             host,
             name,
@@ -102,6 +106,7 @@ pub(super) fn host_locks(operation: &Operation, host: &Host) -> Vec<LockRequest>
         }
         Operation::Upload { name, .. } => vec![host.locks().snapshot(name, false)],
         Operation::Verify { name, repair, .. } => vec![host.locks().snapshot(name, *repair)],
+        Operation::Adopt { name, .. } => vec![host.locks().snapshot(name, false)],
         Operation::CreateSandbox { id, spec, .. } => vec![
             host.locks().sandbox(id),
             host.locks().snapshot(&spec.snapshot, false),

@@ -17,7 +17,7 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::{DiskSpace, Host, VncTunnel};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, HostLoad, HostName, Kind, Result, SandboxId};
-use snapdeck_ops::SharingHosts;
+use snapdeck_ops::{PushCache, SharingHosts};
 
 pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<VncTunnel>>;
 
@@ -32,6 +32,8 @@ pub(super) struct Inner {
     pub hosts: Vec<Host>,
     /// All configured hosts: these, and those that other processes serve.
     pub sharing: Arc<SharingHosts>,
+    /// Records the last upload of each sandbox.
+    pub push_cache: Arc<PushCache>,
     /// Per host: requests a new scan.
     pub host_refresh: Vec<Notify>,
     pub bucket: Bucket,

@@ -30,6 +30,10 @@ pub fn operation_title(operation: &Operation) -> String {
             };
             format!("{verb} {name} in {location}")
         }
+        Operation::Adopt { host, name } => {
+            let location = host.as_ref().map_or("bucket", HostName::as_str);
+            format!("adopt {name} in {location}")
+        }
         Operation::Remove {
             host,
             name,

@@ -38,10 +38,12 @@ pub use inventory::{
     SandboxState, Snapshot,
 };
 pub use lineage::{
-    Lineage, LineageIndex, MAX_PARENTS, Manifests, PullCost, RelatedSnapshot, SharedBytes,
-    order_by_ancestry,
+    KnownDigests, Lineage, LineageIndex, MAX_PARENTS, Manifests, PullCost, RelatedSnapshot,
+    SharedBytes, order_by_ancestry,
 };
-pub use manifest::{Consistency, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent};
+pub use manifest::{
+    Consistency, ContentProof, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent,
+};
 pub use name_proposal::propose_snapshot_name;
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};

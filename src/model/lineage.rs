@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Annotations, Digest, Manifest, SnapshotName, block_bytes};
+use super::{Annotations, ContentProof, Digest, Manifest, SnapshotName, block_bytes};
 
 /// Maximum number of parents that are followed.
 pub const MAX_PARENTS: usize = 32;
@@ -89,6 +89,27 @@ impl PullCost {
     }
 }
 
+/// Digests of an image's blocks, by its manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KnownDigests {
+    /// None: it has no manifest, or one of another file.
+    None,
+    /// Those that a push or a pull has recorded.
+    Recorded,
+    /// Those of an adopted image.
+    Adopted(ContentProof),
+}
+
+impl KnownDigests {
+    fn from_manifest(manifest: Option<&Arc<Manifest>>) -> Self {
+        match manifest {
+            None => Self::None,
+            Some(manifest) => manifest.proof.map_or(Self::Recorded, Self::Adopted),
+        }
+    }
+}
+
 /// Lineage of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -99,6 +120,10 @@ pub struct Lineage {
     pub local: Option<Annotations>,
     /// Annotations in the bucket, if any.
     pub bucket: Option<Annotations>,
+    /// Digests on the host; `None` if it is not there.
+    pub local_digests: Option<KnownDigests>,
+    /// Digests in the bucket; `None` if it is not there.
+    pub bucket_digests: Option<KnownDigests>,
     /// Snapshots it is based on, nearest first.
     pub parents: Vec<RelatedSnapshot>,
     /// Known snapshots that are based on it.
@@ -197,6 +222,10 @@ impl LineageIndex {
             name: name.clone(),
             local: None,
             bucket: None,
+            local_digests: (self.host_snapshots.contains_key(name))
+                .then(|| KnownDigests::from_manifest(self.host_manifests.get(name))),
+            bucket_digests: (self.bucket_objects.contains(name))
+                .then(|| KnownDigests::from_manifest(self.bucket_manifests.get(name))),
             children: children.into_iter().collect(),
             shared_with_parent_bytes: own
                 .zip(parent)

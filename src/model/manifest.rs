@@ -73,6 +73,41 @@ impl Consistency {
     }
 }
 
+/// Origin of the digests of an adopted image, one that no push or pull of snapdeck wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ContentProof {
+    /// All bytes were read.
+    Read,
+    /// The SHA-256 that the store has of it, or of its parts, is that of a host's file.
+    Sha256,
+    /// The store's CRC64NVME of it is that of a host's file; this excludes accidents, not intent.
+    Crc64Nvme,
+    /// The entity tag is the MD5 of a host's file, or of the MD5s of its parts; this excludes accidents, not intent.
+    Md5,
+}
+
+impl ContentProof {
+    /// Returns the word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Sha256 => "sha256",
+            Self::Crc64Nvme => "crc64nvme",
+            Self::Md5 => "md5",
+        }
+    }
+
+    /// Returns whether another image with the same proof cannot be made on purpose.
+    pub fn is_collision_resistant(self) -> bool {
+        match self {
+            Self::Read | Self::Sha256 => true,
+            Self::Crc64Nvme | Self::Md5 => false,
+        }
+    }
+}
+
 /// The snapshot that another one is based on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -163,6 +198,12 @@ pub struct Manifest {
     /// Beside a file: its stamp when its bytes were verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileStamp>,
+    /// Of an adopted image: the origin of its digests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ContentProof>,
+    /// Beside a file: entity tag of an object whose checksums were compared with the file and did not match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub different_object: Option<String>,
     /// Digests of the blocks in order; in JSON one base64 text of all.
     #[serde(serialize_with = "write_blocks", deserialize_with = "read_blocks")]
     pub blocks: Vec<Digest>,
@@ -194,6 +235,8 @@ impl Manifest {
             upload_tag: None,
             variables: None,
             file: None,
+            proof: None,
+            different_object: None,
             blocks,
             extra: Map::new(),
         }

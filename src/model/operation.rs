@@ -77,6 +77,13 @@ pub enum Operation {
         /// Fetch bad blocks of a host's snapshot from the bucket.
         repair: bool,
     },
+    /// Record the digests of a snapshot or an object that has no manifest.
+    Adopt {
+        /// Host of the snapshot; `None`: the object in the bucket.
+        host: Option<HostName>,
+        /// Name of the snapshot.
+        name: SnapshotName,
+    },
     /// Remove a snapshot from a host, from the bucket, or both.
     Remove {
         /// Host to remove it from, if any.
@@ -150,7 +157,8 @@ pub struct SandboxSpec {
 }
 
 impl Operation {
-    /// Returns the operation's word: `create`, `push`, `pull`, `upload`, `copy`, `verify`, `remove`, `new`, or the name of the verb.
+    /// Returns the operation's word: `create`, `push`, `pull`, `upload`, `copy`, `verify`, `adopt`, `remove`, `new`, or the name of
+    /// the verb.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
@@ -159,6 +167,7 @@ impl Operation {
             Self::Upload { .. } => "upload",
             Self::Copy { .. } => "copy",
             Self::Verify { .. } => "verify",
+            Self::Adopt { .. } => "adopt",
             Self::Remove { .. } => "remove",
             Self::CreateSandbox { .. } => "new",
             Self::RenameSandbox { .. } => VerbKind::Rename.as_str(),
@@ -176,6 +185,7 @@ impl Operation {
             | Self::Upload { name, .. }
             | Self::Copy { name, .. }
             | Self::Verify { name, .. }
+            | Self::Adopt { name, .. }
             | Self::Remove { name, .. } => Some(name),
             Self::CreateSandbox { spec, .. } => Some(&spec.snapshot),
             Self::RenameSandbox { .. } | Self::CloneSandbox { .. } | Self::Sandbox { .. } => None,
@@ -191,6 +201,7 @@ impl Operation {
             | Self::Upload { name, .. }
             | Self::Copy { name, .. }
             | Self::Verify { name, .. }
+            | Self::Adopt { name, .. }
             | Self::Remove { name, .. } => name.as_str(),
             Self::CreateSandbox { id, .. } | Self::Sandbox { id, .. } => id.as_str(),
             Self::RenameSandbox { new_id, .. } | Self::CloneSandbox { new_id, .. } => {
@@ -211,7 +222,9 @@ impl Operation {
             | Self::RenameSandbox { host, .. }
             | Self::CloneSandbox { host, .. }
             | Self::Sandbox { host, .. } => Some(host),
-            Self::Remove { host, .. } | Self::Verify { host, .. } => host.as_ref(),
+            Self::Remove { host, .. } | Self::Verify { host, .. } | Self::Adopt { host, .. } => {
+                host.as_ref()
+            }
         }
     }
 
@@ -235,6 +248,7 @@ impl Operation {
             | Self::Upload { .. }
             | Self::Copy { .. }
             | Self::Verify { .. }
+            | Self::Adopt { .. }
             | Self::Remove { .. } => None,
         }
     }
@@ -459,6 +473,21 @@ pub enum Outcome {
         repaired_blocks: Vec<u64>,
         /// Bytes downloaded from the bucket.
         fetched_bytes: u64,
+    },
+    /// The digests of a snapshot or object were recorded.
+    #[serde(rename_all = "camelCase")]
+    #[cfg_attr(feature = "openapi", schema(title = "SnapshotAdopted"))]
+    Adopted {
+        /// Name of the snapshot.
+        snapshot_name: SnapshotName,
+        /// Host of the snapshot; `None` for the object.
+        host: Option<HostName>,
+        /// Length of the image in bytes.
+        size_bytes: u64,
+        /// Bytes that were read and hashed; holes of a file are not read.
+        hashed_bytes: u64,
+        /// Whether its manifest was written; `false`: it had a valid one.
+        changed: bool,
     },
     /// A snapshot was removed.
     #[serde(rename_all = "camelCase")]

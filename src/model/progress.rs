@@ -22,6 +22,8 @@ pub enum Phase {
     Uploading,
     /// Downloading from the bucket.
     Downloading,
+    /// Computing the digests of an image whose digests are unknown.
+    Hashing,
     /// Verifying the image.
     Verifying,
     /// Renaming it into place.
@@ -43,13 +45,14 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Queued,
         Self::Checking,
         Self::Pausing,
         Self::Converting,
         Self::Uploading,
         Self::Downloading,
+        Self::Hashing,
         Self::Verifying,
         Self::Publishing,
         Self::Removing,
@@ -70,6 +73,7 @@ impl Phase {
             Self::Converting => "converting",
             Self::Uploading => "uploading",
             Self::Downloading => "downloading",
+            Self::Hashing => "hashing",
             Self::Verifying => "verifying",
             Self::Publishing => "publishing",
             Self::Removing => "removing",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HostName, Method};
+use super::{ContentProof, HostName, Method};
 
 /// All settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,26 @@ pub struct BucketSettings {
     pub profile: Option<String>,
     /// Key pair; `None`: the AWS chain (environment, profiles, SSO, instance roles).
     pub credentials: Option<Credentials>,
+    /// Checksums by which the store may show that an object without a manifest is a host's file.
+    pub trusted_checksums: TrustedChecksums,
+}
+
+/// Checksums of a store that prove the content of an object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrustedChecksums {
+    /// SHA-256, CRC64NVME and MD5.
+    #[default]
+    Any,
+    /// SHA-256 alone: with the others, another image can be made on purpose.
+    Sha256,
+}
+
+impl TrustedChecksums {
+    /// Returns whether this kind of proof suffices.
+    pub fn accepts(self, proof: ContentProof) -> bool {
+        self == Self::Any || proof.is_collision_resistant()
+    }
 }
 
 /// An access key pair. `Debug` does not show the secret.

@@ -27,7 +27,7 @@ impl BlockDigests {
     /// # Errors
     /// `Failed` if the program is exiting.
     pub(crate) async fn hash(&self, offset: u64, bytes: Bytes) -> Result<()> {
-        self.begin(offset, bytes).finish().await
+        self.begin(offset, bytes).finish().await.map(drop)
     }
 
     /// Starts [`BlockDigests::hash`] in the background.
@@ -51,6 +51,12 @@ impl BlockDigests {
         self.lock().extend(inherited);
     }
 
+    /// Sets the digests of consecutive blocks, of which the first is at `offset` of the object.
+    pub(crate) fn set(&self, offset: u64, digests: &[Digest]) {
+        let digests = digests.iter().copied();
+        self.lock().extend((offset / BLOCK_BYTES..).zip(digests));
+    }
+
     /// Returns the digests of all blocks of an object of `size_bytes`, or `None` if any is missing.
     pub(crate) fn all(self, size_bytes: u64) -> Option<Vec<Digest>> {
         let digests = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -64,17 +70,15 @@ impl BlockDigests {
 }
 
 impl PendingDigests<'_> {
-    /// Waits for the digests and records them.
+    /// Waits for the digests, records and returns them.
     ///
     /// # Errors
     /// `Failed` if the program is exiting.
-    pub(crate) async fn finish(self) -> Result<()> {
+    pub(crate) async fn finish(self) -> Result<Vec<Digest>> {
         let digests = (self.hashing.await)
             .map_err(|error| Error::new(Kind::Failed, "cannot hash an image").with_cause(error))?;
-        self.digests
-            .lock()
-            .extend((self.first_block..).zip(digests));
-        Ok(())
+        self.digests.set(self.first_block * BLOCK_BYTES, &digests);
+        Ok(digests)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::push_cache::PushCache;
 use crate::sharing::SharingHosts;
 use snapdeck_model::{Error, Phase, ProgressCell, Result};
 
@@ -25,6 +26,8 @@ pub struct Context {
     pub sharing: Arc<SharingHosts>,
     /// Whether a pull reads and checks blocks whose extents it shares with another snapshot.
     pub check_shared_blocks: bool,
+    /// Records the last upload of each sandbox.
+    pub push_cache: Arc<PushCache>,
 }
 
 impl Context {

@@ -57,6 +57,7 @@ pub(crate) async fn convert_and_upload(
             ConsistencyMode::AlreadyQuiet => job.source.consistency(),
         },
         virtual_size: job.source.virtual_size(),
+        state: None,
     })
 }
 

@@ -12,6 +12,7 @@ use crate::consistency_mode::ConsistencyMode;
 use crate::context::Context;
 use crate::convert::convert_and_upload;
 use crate::job::SnapshotJob;
+use crate::push_cache::PushedImage;
 use crate::sandbox_disk::SandboxDisk;
 use crate::uploaded_image::UploadedImage;
 use crate::variables::snapshot_parts;
@@ -33,10 +34,14 @@ pub(crate) async fn build_object(
             "the sandbox is running and must not be paused (--live)".to_owned(),
         )),
     };
-    let image = match composed {
+    let mut image = match composed {
         Ok(image) => image,
         Err(ComposeAbort::Failed(error)) => return Err(error),
-        Err(ComposeAbort::Unsupported(reason) | ComposeAbort::MethodUnavailable(reason)) => {
+        Err(
+            ComposeAbort::Unsupported(reason)
+            | ComposeAbort::MethodUnavailable(reason)
+            | ComposeAbort::CopiesUnusable(reason),
+        ) => {
             let message = format!("converting the whole disk: {reason}");
             let is_requested = match mode {
                 ConsistencyMode::Live => true,
@@ -51,7 +56,8 @@ pub(crate) async fn build_object(
         }
     };
     log_transfer(&image.transfer, ctx);
-    Box::pin(write_manifest(job, &image)).await?;
+    let manifest = Box::pin(write_manifest(job, &image)).await?;
+    record_push(job, manifest, &mut image).await;
     Ok(image)
 }
 
@@ -115,7 +121,32 @@ fn log_transfer(transfer: &TransferStats, ctx: &Context) {
     ));
 }
 
-async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<()> {
+/// Records what the next push of the sandbox can be composed on.
+async fn record_push(job: SnapshotJob<'_>, manifest: Manifest, image: &mut UploadedImage) {
+    let Some(state) = image.state.take() else {
+        return;
+    };
+    let pushed = PushedImage {
+        location: job.bucket.location().to_owned(),
+        manifest,
+        base: state.base,
+        image: state.image,
+        overlay: state.overlay,
+    };
+    let uuid = &job.source.facts.uuid;
+    if let Err(error) = job
+        .ctx
+        .push_cache
+        .write(job.host.name(), uuid, pushed)
+        .await
+    {
+        job.ctx.info(format!(
+            "cannot record the push, the next one sends more: {error}"
+        ));
+    }
+}
+
+async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<Manifest> {
     let (host, source) = (job.host, job.source);
     let object = &image.object;
     let Some(digests) = image.digests.clone() else {
@@ -136,7 +167,8 @@ async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<(
     manifest.paused_ms = image.paused_ms();
     manifest.etag = object.etag.clone();
     manifest.variables = Some(snapshot_parts(image.variables.as_ref()).variables);
-    write_object_manifest(job.bucket, object, &manifest, "push").await
+    write_object_manifest(job.bucket, object, &manifest, "push").await?;
+    Ok(manifest)
 }
 
 /// Writes the manifest of `object`, which is incomplete without it. `verb` is what uploads the snapshot again.

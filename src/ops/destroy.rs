@@ -104,6 +104,9 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         }
         host.created_files().forget(file);
     }
+    if let Some(facts) = &facts {
+        ctx.push_cache.remove(host.name(), &facts.uuid).await;
+    }
     Ok(Outcome::SandboxChanged {
         host: host.name().clone(),
         id: id.clone(),

@@ -1,15 +1,12 @@
 //! Hashes blocks: of a file, on its host, and of downloaded data.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::unbounded_channel;
 
 use snapdeck_host::{BlockCopy, BlockState, FileWriter, Host, hash_block};
-use snapdeck_model::{
-    BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_bytes, block_count,
-};
+use snapdeck_model::{BlockSet, Digest, Error, Kind, Phase, Result, block_bytes, block_count};
 
 use crate::context::Context;
 
@@ -25,7 +22,20 @@ pub(crate) async fn hash_local_blocks(
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
-    hash_all(Source::File(host, path), blocks, ctx).await
+    hash_all(Source::File(host, path), blocks, Phase::Verifying, ctx).await
+}
+
+/// Hashes `blocks` of the file `path`, whose digests are unknown, as [`hash_local_blocks`].
+///
+/// # Errors
+/// As [`hash_local_blocks`].
+pub(crate) async fn hash_unknown_blocks(
+    host: &Host,
+    path: &str,
+    blocks: &BlockSet,
+    ctx: &Context,
+) -> Result<BTreeMap<u64, Digest>> {
+    hash_all(Source::File(host, path), blocks, Phase::Hashing, ctx).await
 }
 
 /// Hashes `blocks` of the file of `writer`, as [`hash_local_blocks`].
@@ -37,7 +47,7 @@ pub(crate) async fn hash_written_blocks(
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
-    hash_all(Source::Writer(writer), blocks, ctx).await
+    hash_all(Source::Writer(writer), blocks, Phase::Verifying, ctx).await
 }
 
 enum Source<'a> {
@@ -48,6 +58,7 @@ enum Source<'a> {
 async fn hash_all(
     source: Source<'_>,
     blocks: &BlockSet,
+    phase: Phase,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
     let in_place = |block| BlockCopy {
@@ -56,7 +67,7 @@ async fn hash_all(
         size_bytes: block_bytes(block, blocks.size_bytes()),
     };
     let in_place: Vec<BlockCopy> = blocks.iter().map(in_place).collect();
-    ctx.progress.enter(Phase::Verifying, blocks.bytes());
+    ctx.progress.enter(phase, blocks.bytes());
     let (block_tx, mut block_rx) = unbounded_channel();
     let hashing = async move {
         // Moved, so that the channel is closed at the end.
@@ -91,20 +102,6 @@ async fn hash_all(
 pub(crate) async fn hash_block_data(data: Bytes) -> Result<Digest> {
     let digest = tokio::task::spawn_blocking(move || hash_block(&data)).await;
     digest.map_err(|error| Error::new(Kind::Failed, "cannot hash a block").with_cause(error))
-}
-
-/// Returns the digest of a block of zeros.
-///
-/// # Errors
-/// `Failed` if the program is exiting.
-pub(crate) async fn zero_digest() -> Result<Digest> {
-    static DIGEST: OnceLock<Digest> = OnceLock::new();
-    if let Some(digest) = DIGEST.get() {
-        return Ok(*digest);
-    }
-    let zeros = Bytes::from(vec![0; BLOCK_BYTES as usize]);
-    let digest = hash_block_data(zeros).await?;
-    Ok(*DIGEST.get_or_init(|| digest))
 }
 
 /// Describes blocks that are not what a manifest says.

@@ -12,8 +12,9 @@ use snapdeck_model::{
     BLOCK_BYTES, BlockSet, BufferPool, Error, FileStamp, Kind, Object, Phase, ProgressCell, Result,
 };
 
-use crate::hash_blocks::{bad_blocks_text, zero_digest};
+use crate::hash_blocks::bad_blocks_text;
 use crate::remote_object::{RemoteObject, is_unchanged};
+use crate::transfer_plan::ZERO_BLOCK;
 
 /// Blocks of a host's file that are read at a time.
 const MAX_CONCURRENT_READS: usize = 4;
@@ -150,7 +151,6 @@ impl SourceFile {
         F: Future<Output = Result<()>> + Send,
     {
         progress.enter(Phase::Downloading, blocks.bytes());
-        let zero = zero_digest().await?;
         let (reader, buffers) = (
             &self.host.fs().open_reader(&self.path).await?,
             &BufferPool::default(),
@@ -160,7 +160,7 @@ impl SourceFile {
             MAX_CONCURRENT_READS,
             |block| async move {
                 let length = image.block_bytes(block) as usize;
-                let bytes = match image.digest(block) == Some(zero) {
+                let bytes = match image.digest(block) == Some(ZERO_BLOCK) {
                     true => BytesMut::zeroed(length).freeze(),
                     false => {
                         let read = reader.read_at(buffers, block * BLOCK_BYTES, length);

@@ -1,5 +1,7 @@
 //! The operations, one file each, whose steps are in order from top to bottom.
 
+mod adopt;
+mod adopt_object;
 mod block_digests;
 mod clone_sandbox;
 mod compose;
@@ -25,12 +27,14 @@ mod leftovers;
 mod local_snapshot;
 mod new_id;
 mod new_sandbox;
+mod object_proof;
 mod origin;
 mod pin;
 mod publish_object;
 mod publish_snapshot;
 mod pull;
 mod push;
+mod push_cache;
 mod remote_object;
 mod remove;
 mod rename_sandbox;
@@ -57,6 +61,8 @@ use snapdeck_host::Host;
 use snapdeck_model::settings::SandboxSettings;
 use snapdeck_model::{Error, Kind, Operation, Outcome, Result};
 
+pub use adopt::adopt_snapshot;
+pub use adopt_object::adopt_object;
 pub use compose::plan_push;
 pub use context::{Context, LogFn};
 pub use create::create;
@@ -65,6 +71,7 @@ pub use fetch::FetchHandle;
 pub use leftovers::clear_leftovers;
 pub use pull::pull;
 pub use push::push;
+pub use push_cache::PushCache;
 pub use remove::remove;
 pub use request::SnapshotRequest;
 pub use sandbox::sandbox;
@@ -145,6 +152,11 @@ pub async fn run(
             repair,
         } => verify_snapshot(on_host()?, bucket, name, *repair, ctx).await,
         Operation::Verify { name, .. } => verify_object(bucket, name, ctx).await,
+        Operation::Adopt {
+            host: Some(_),
+            name,
+        } => Box::pin(adopt_snapshot(on_host()?, name, ctx)).await,
+        Operation::Adopt { host: None, name } => Box::pin(adopt_object(bucket, name, ctx)).await,
         Operation::Remove {
             name,
             from_bucket,

@@ -21,10 +21,10 @@ pub(crate) struct LocalSnapshot<'a> {
     verb: &'static str,
     pub path: String,
     pub file: ImageFile,
-    /// Its manifest, whose digests are those of the file.
+    /// The manifest, whose digests are those of the file.
     pub manifest: Option<Manifest>,
     annotations: Annotations,
-    /// Its UEFI variables.
+    /// The UEFI variables.
     pub variables: Option<Bytes>,
 }
 

@@ -121,6 +121,9 @@ fn local_manifest(
     manifest.virtual_size = image.facts.as_ref().ok().map(|facts| facts.virtual_size);
     manifest.variables = variables.or(manifest.variables);
     manifest.file = Some(image.stamp);
+    // Its blocks were read.
+    manifest.proof = None;
+    manifest.different_object = None;
     if let Some(annotations) = &source.annotations {
         manifest = manifest.with_existing_annotations(annotations.clone());
     }

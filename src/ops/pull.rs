@@ -13,7 +13,9 @@ use crate::origin::Origin;
 use crate::pin::refuse_pinned_snapshot;
 use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
-use crate::replace::{ExistingCopy, different_image_error, is_same_image, refuse_other_base};
+use crate::replace::{
+    ExistingCopy, compare_image, different_image_error, is_same_image, refuse_other_base,
+};
 use crate::standalone_image::refuse_unusable;
 use crate::variables::find_local_problem;
 use crate::variables_change::VariablesChange;
@@ -25,7 +27,7 @@ enum LocalCopy {
     Damaged { problem: String, file: FileStamp },
 }
 
-/// What became of a snapshot that a host was to receive.
+/// The result for a snapshot that a host was to receive.
 pub(crate) struct Received {
     /// Length of the image in bytes.
     pub size_bytes: u64,
@@ -246,12 +248,12 @@ async fn decide_repair(
         // The better reason.
         refuse_pinned_snapshot(host, name, "overwrite").await?;
     }
-    let reason = match local.map(|local| is_same_image(&local, source)) {
+    let reason = match local.and_then(|local| compare_image(&local, source)) {
         Some(true) => return Ok(ExistingCopy::DamagedSameImage(file)),
         Some(false) if overwrite && !has_users => return Ok(ExistingCopy::Damaged(file)),
         None if overwrite && !has_users => return Ok(ExistingCopy::Damaged(file)),
         Some(false) => format!("{key} is a different image now"),
-        None => format!("it has no manifest, so nothing proves that {key} is the same image"),
+        None => format!("nothing proves that {key} is the same image"),
     };
     let existing = ExistingCopy::Damaged(file);
     // Names the users.

@@ -105,9 +105,16 @@ impl ExistingCopy {
 
 /// Returns whether `source` has the bytes that the file of manifest `local` had when it was verified.
 pub(crate) fn is_same_image(local: &Manifest, source: &RemoteObject) -> bool {
-    match &source.manifest {
-        Some(remote) => remote.has_same_content(local),
-        None => local.matches_object(&source.object),
+    compare_image(local, source) == Some(true)
+}
+
+/// Returns whether `source` has the bytes that the file of manifest `local` had; `None` if neither digests nor an entity
+/// tag show it: the file was adopted, and the object has no manifest.
+pub(crate) fn compare_image(local: &Manifest, source: &RemoteObject) -> Option<bool> {
+    match (&source.manifest, &local.etag) {
+        (Some(remote), _) => Some(remote.has_same_content(local)),
+        (None, Some(_)) => Some(local.matches_object(&source.object)),
+        (None, None) => (local.size_bytes != source.object.size_bytes).then_some(false),
     }
 }
 
@@ -130,9 +137,9 @@ pub(crate) async fn refuse_other_base(
     }
     let manifest = host.snapshots().recorded_manifest(name).await?;
     let (path, key) = (host.snapshot_path(name), &source.object.key);
-    let reason = match manifest {
-        Some(local) if is_same_image(&local, source) => return Ok(()),
-        Some(_) => format!("{key} is a different image now"),
+    let reason = match manifest.and_then(|local| compare_image(&local, source)) {
+        Some(true) => return Ok(()),
+        Some(false) => format!("{key} is a different image now"),
         None if overwrite => return Ok(()),
         None => format!("nothing proves that {key} is the same image"),
     };

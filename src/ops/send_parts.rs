@@ -13,10 +13,10 @@ use snapdeck_host::FileReader;
 use snapdeck_model::{BLOCK_BYTES, BufferPool, Digest, Error, Kind, Result};
 
 use crate::block_digests::BlockDigests;
-use crate::hash_blocks::zero_digest;
 use crate::local_snapshot::LocalSnapshot;
 use crate::remote_object::is_unchanged;
 use crate::stored_blocks::{StoredBlocks, StoredPart};
+use crate::transfer_plan::ZERO_BLOCK;
 
 /// All parts of an object.
 pub(crate) struct SentParts {
@@ -36,8 +36,6 @@ pub(crate) struct PartSender<'a> {
     copies: BTreeMap<u64, StoredPart>,
     /// Digests of the file's blocks, if they are known.
     expected: Option<Vec<Digest>>,
-    /// That of a block of zeros.
-    zero_digest: Option<Digest>,
     digests: BlockDigests,
     buffers: BufferPool,
     /// Limits the parts in memory.
@@ -61,10 +59,6 @@ impl<'a> PartSender<'a> {
         copies: BTreeMap<u64, StoredPart>,
     ) -> Result<Self> {
         let expected = source.digests().map(<[Digest]>::to_vec);
-        let zero_digest = match &expected {
-            Some(_) => Some(zero_digest().await?),
-            None => None,
-        };
         Ok(Self {
             bucket,
             multipart,
@@ -73,7 +67,6 @@ impl<'a> PartSender<'a> {
             stored,
             copies,
             expected,
-            zero_digest,
             digests: BlockDigests::default(),
             buffers: BufferPool::default(),
             slots: Semaphore::new(multipart.max_parts_in_memory()),
@@ -138,7 +131,7 @@ impl<'a> PartSender<'a> {
         self.uploaded_bytes.fetch_add(bytes.len() as u64, Relaxed);
         let hashing = self.digests.begin(self.part_offset(index), bytes.clone());
         self.multipart.upload_part(index, bytes).await?;
-        hashing.finish().await
+        hashing.finish().await.map(drop)
     }
 
     async fn read_part(&self, index: u64) -> Result<Bytes> {
@@ -155,8 +148,7 @@ impl<'a> PartSender<'a> {
         let count = self.part_length(index).div_ceil(BLOCK_BYTES);
         let range = first as usize..(first + count) as usize;
         let blocks = self.expected.as_ref().and_then(|blocks| blocks.get(range));
-        let zero = self.zero_digest;
-        blocks.is_some_and(|blocks| blocks.iter().all(|digest| Some(*digest) == zero))
+        blocks.is_some_and(|blocks| blocks.iter().all(|digest| *digest == ZERO_BLOCK))
     }
 
     /// Uploads the copied parts whose object was replaced meanwhile: not every store honours the condition of a copy.

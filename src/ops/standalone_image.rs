@@ -2,6 +2,7 @@
 
 use snapdeck_host::ImageFile;
 use snapdeck_model::{Error, ImageFacts, Kind, Result};
+use snapdeck_qcow2::HeaderError;
 
 /// Returns the facts of a standalone qcow2 image, or why the file is not one.
 pub(crate) fn standalone_facts(facts: &Result<ImageFacts, String>) -> Result<&ImageFacts, String> {
@@ -13,6 +14,16 @@ pub(crate) fn standalone_facts(facts: &Result<ImageFacts, String>) -> Result<&Im
         None if facts.corrupt => Err("it is marked corrupt".to_owned()),
         None => Ok(facts),
     }
+}
+
+/// Returns the facts of an image that starts with `data`, or why it cannot be a snapshot.
+pub(crate) fn header_facts(data: &[u8]) -> Result<ImageFacts, String> {
+    let facts = snapdeck_qcow2::read_header(data).map_err(|error| match error {
+        HeaderError::Invalid(reason) => reason,
+        HeaderError::Incomplete { .. } => "its header is truncated".to_owned(),
+    });
+    standalone_facts(&facts)?;
+    facts
 }
 
 /// Fails unless `file`, which messages call `name`, is a standalone qcow2 image.

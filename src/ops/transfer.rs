@@ -26,7 +26,7 @@ use crate::fetch::{FetchHandle, FetchedBlock, Message, Subscription};
 use crate::hash_blocks::hash_written_blocks;
 use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
-use crate::transfer_plan::{TransferPlan, is_mostly_in_place};
+use crate::transfer_plan::{TransferPlan, ZERO_BLOCK, is_mostly_in_place};
 
 const MAX_CONCURRENT_WRITES: usize = 4;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -140,6 +140,7 @@ pub(crate) async fn run_transfer(
         pending_records: FuturesUnordered::new(),
     };
     let copies = transfer.share_extents(plan.copies).await?;
+    transfer.fill_zeros(&plan.zeros).await?;
     let mut subscription = match plan.to_fetch.is_empty() {
         true => {
             // The other hosts do not wait for this one.
@@ -246,6 +247,38 @@ impl Transfer<'_> {
                 .resume(Phase::Downloading, total_bytes, shared_bytes);
         }
         Ok(copies)
+    }
+
+    /// Completes blocks of zeros: those that the file does not read as such, because it shares extents or has data of an earlier
+    /// pull, are written.
+    async fn fill_zeros(&mut self, zeros: &BlockSet) -> Result<()> {
+        if zeros.is_empty() {
+            return Ok(());
+        }
+        let digests = hash_written_blocks(self.writer, zeros, self.ctx).await?;
+        let data = Bytes::from(vec![0; BLOCK_BYTES as usize]);
+        let mut records = Vec::new();
+        for block in zeros.iter() {
+            self.ctx.check_cancelled()?;
+            if digests.get(&block) != Some(&ZERO_BLOCK) {
+                let offset = block * BLOCK_BYTES;
+                self.writer.write_at(offset, data.clone()).await?;
+            }
+            self.progress.record(block, ZERO_BLOCK);
+            self.progress.copied_bytes += self.source.block_bytes(block);
+            records.push(self.writer.record(block, &ZERO_BLOCK));
+        }
+        for recorded in join_all(records).await {
+            // The file is complete without the record, too.
+            if let Err(error) = recorded {
+                tracing::debug!("{error}");
+            }
+        }
+        let (total_bytes, done_bytes) = (self.source.object.size_bytes, self.progress.done_bytes());
+        self.ctx
+            .progress
+            .resume(Phase::Downloading, total_bytes, done_bytes);
+        Ok(())
     }
 
     /// Writes the blocks of `subscription` and records those that `copying` sends to `block_rx`.

@@ -13,6 +13,11 @@ use snapdeck_model::{
 
 use crate::job::PullJob;
 
+/// Digest of a whole block of zeros.
+pub(crate) const ZERO_BLOCK: Digest = Digest([
+    0x2d, 0xae, 0xb1, 0xf3, 0x60, 0x95, 0xb4, 0x4b, 0x31, 0x84, 0x10, 0xb3, 0xf4, 0xe8, 0xb5, 0xd9,
+    0x89, 0xdc, 0xc7, 0xbb, 0x02, 0x3d, 0x14, 0x26, 0xc4, 0x92, 0xda, 0xb0, 0xa3, 0x05, 0x3e, 0x74,
+]);
 /// Concurrent reads of manifests of a host.
 const MAX_MANIFEST_READS: usize = 4;
 
@@ -22,6 +27,8 @@ pub(crate) struct TransferPlan {
     pub present: BTreeMap<u64, Digest>,
     /// Blocks to copy from each snapshot of the host, in the order of the image.
     pub copies: Vec<(CopySource, Vec<BlockCopy>)>,
+    /// Blocks of zeros, which are neither downloaded nor, in a new file, written.
+    pub zeros: BlockSet,
     pub to_fetch: BlockSet,
 }
 
@@ -98,8 +105,12 @@ impl TransferPlan {
             *block < block_count(size_bytes)
                 && expected_digest(*block).is_none_or(|expected| expected == digest)
         });
-        let mut to_fetch =
-            BlockSet::from_predicate(size_bytes, |block| !present.contains_key(&block));
+        let zeros = BlockSet::from_predicate(size_bytes, |block| {
+            !present.contains_key(&block) && expected_digest(block) == Some(&ZERO_BLOCK)
+        });
+        let mut to_fetch = BlockSet::from_predicate(size_bytes, |block| {
+            !present.contains_key(&block) && !zeros.contains(block)
+        });
         let mut copies = Vec::new();
         for (copy_source, manifest) in copy_sources {
             let mut first_blocks = HashMap::new();
@@ -132,6 +143,7 @@ impl TransferPlan {
         Self {
             present,
             copies,
+            zeros,
             to_fetch,
         }
     }
@@ -282,6 +294,19 @@ mod tests {
         assert_eq!(plan.present, recorded);
         assert!(plan.copies.is_empty());
         assert_eq!(blocks(&plan.to_fetch), [0, 2]);
+    }
+
+    #[test]
+    fn blocks_of_zeros_are_not_downloaded() {
+        let zeros = vec![0; BLOCK_BYTES as usize];
+        assert_eq!(ZERO_BLOCK, snapdeck_host::hash_block(&zeros));
+        let mut image = manifest("app", &[1, 2, 3]);
+        image.blocks[0] = ZERO_BLOCK;
+        let plan = plan(&image, &[], &[]);
+        assert_eq!(
+            (blocks(&plan.zeros), blocks(&plan.to_fetch)),
+            (vec![0], vec![1, 2])
+        );
     }
 
     #[test]

@@ -5,6 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use snapdeck_model::{Consistency, Digest, Object, TransferStats};
+use snapdeck_qcow2::ComposedImage;
+
+/// The base of the next image of a sandbox.
+pub(crate) struct ImageState {
+    /// [`base_id`](crate::push_cache::base_id) of the base.
+    pub base: Digest,
+    pub image: ComposedImage,
+    /// Digests of the blocks of the overlay's file, if they were computed.
+    pub overlay: Option<Vec<Digest>>,
+}
 
 /// An uploaded object, and the facts its manifest records.
 pub(crate) struct UploadedImage {
@@ -18,6 +28,8 @@ pub(crate) struct UploadedImage {
     pub virtual_size: Option<u64>,
     /// UEFI variables of the same point in time.
     pub variables: Option<Bytes>,
+    /// Of which the next image of the sandbox can be composed.
+    pub state: Option<ImageState>,
 }
 
 impl UploadedImage {

@@ -11,8 +11,8 @@ use snapdeck_model::{
     BlockSet, Damage, Digest, Error, FileStamp, Kind, Manifest, Outcome, Phase, Result,
     SnapshotName,
 };
-use snapdeck_qcow2::HeaderError;
 
+use crate::adopt::adopt_file;
 use crate::context::Context;
 use crate::dependents::has_dependent_images;
 use crate::fetch::FetchHandle;
@@ -23,14 +23,14 @@ use crate::job::PullJob;
 use crate::remote_object::RemoteObject;
 use crate::repair::repair_in_place;
 use crate::replace::{ExistingCopy, is_same_image};
-use crate::standalone_image::{refuse_unusable, standalone_facts};
+use crate::standalone_image::{header_facts, refuse_unusable};
 use crate::variables::{SourceVariables, find_local_problem};
 use crate::variables_change::VariablesChange;
 
 /// Verifies a snapshot on its host, and repairs it with `repair`.
 ///
 /// A snapshot without a manifest is compared with that of the object of the same name and length; without either, only
-/// its structure is checked. Damage is recorded beside the snapshot until it is repaired.
+/// its structure is checked, and it is adopted. Damage is recorded beside the snapshot until it is repaired.
 ///
 /// # Errors
 /// `Damaged`, which names the bad blocks, unless they were repaired; `NotFound` without such a snapshot; with `repair`
@@ -67,6 +67,14 @@ pub async fn verify_snapshot(
         {
             ctx.warn(warning);
         }
+        // From now on its blocks can be checked.
+        match Box::pin(adopt_file(host, name, ctx)).await {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), Kind::Cancelled | Kind::Unreachable) => {
+                return Err(error);
+            }
+            Err(error) => ctx.warn(format!("{}; it still has no manifest", error.message())),
+        }
         return Ok(outcome(false, Vec::new(), 0, file.size_bytes));
     };
     let StoredManifest {
@@ -97,6 +105,10 @@ pub async fn verify_snapshot(
         }
         if !is_verified {
             manifest.file = Some(file.stamp);
+            if !is_own {
+                // Its blocks were read.
+                manifest.proof = None;
+            }
             match host.snapshots().write_manifest(manifest).await {
                 // Another program's file is in its place.
                 Err(error) if error.kind() == Kind::Conflict => ctx.warn(error.to_string()),
@@ -268,7 +280,8 @@ pub async fn verify_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) 
     let has_manifest = source.manifest.is_some();
     if !has_manifest {
         ctx.warn(format!(
-            "{} has no manifest: it is read, but its blocks cannot be checked",
+            "{} has no manifest: it is read, but its blocks cannot be checked; `snapdeck adopt {name} --bucket` records \
+             them",
             source.object.key
         ));
     }
@@ -314,7 +327,8 @@ async fn find_bad_blocks(
         let (expected, bad) = (source.digest(block), &bad);
         async move {
             if block == 0 {
-                *header.lock().unwrap_or_else(PoisonError::into_inner) = check_header(&data);
+                *header.lock().unwrap_or_else(PoisonError::into_inner) =
+                    header_facts(&data).map(|_| ());
             }
             let digest = hash_block_data(data).await?;
             if expected.is_some_and(|expected| expected != digest) {
@@ -329,13 +343,4 @@ async fn find_bad_blocks(
         .download(&source.object, blocks, check, &ctx.progress, &ctx.cancel)
         .await?;
     Ok(bad.into_inner().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// Checks that an image that starts with `data` can be a snapshot.
-fn check_header(data: &[u8]) -> Result<(), String> {
-    let facts = snapdeck_qcow2::read_header(data).map_err(|error| match error {
-        HeaderError::Invalid(reason) => reason,
-        HeaderError::Incomplete { .. } => "its header is truncated".to_owned(),
-    });
-    standalone_facts(&facts).map(|_| ())
 }

@@ -78,6 +78,10 @@ impl Chain {
         &self.layers[0]
     }
 
+    pub(super) fn layer_count(&self) -> usize {
+        self.layers.len()
+    }
+
     pub(super) fn layer(&self, layer: usize) -> &Tables {
         &self.layers[layer]
     }

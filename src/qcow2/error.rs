@@ -62,6 +62,9 @@ pub enum ComposeError {
         /// In the file.
         offset: u64,
     },
+    /// The image composed earlier has another cluster size than the base.
+    #[error("the image composed earlier does not belong to the base")]
+    OtherBase,
     /// The tables of the image, or of the composed image, exceed a limit of the format or of this program.
     #[error("the image is too large: {0}")]
     TooLarge(&'static str),

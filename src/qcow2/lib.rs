@@ -20,7 +20,9 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use compose::{Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest};
+pub use compose::{
+    ComposedImage, Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest,
+};
 pub use error::ComposeError;
 pub use flatten::flatten;
 pub use header::{

@@ -64,6 +64,17 @@ impl Refcounts {
         Ok(())
     }
 
+    /// Removes a reference to every cluster that these bytes touch.
+    pub(super) fn release(&mut self, bytes: Range<u64>) {
+        let first = bytes.start / self.geometry.cluster_size();
+        let end = self.geometry.clusters(bytes.end);
+        // Both fit: the references were added before.
+        let counts = self.counts.get_mut(first as usize..end as usize);
+        for count in counts.into_iter().flatten() {
+            *count = count.saturating_sub(1);
+        }
+    }
+
     pub(super) fn count_at(&self, offset: u64) -> u16 {
         usize::try_from(offset / self.geometry.cluster_size())
             .ok()

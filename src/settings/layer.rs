@@ -12,7 +12,9 @@ use super::value::{
     BucketName, Compression, Count, Credential, Directory, Endpoint, FilePath, Keyword, LibvirtUri,
     NetworkName, Owner, Prefix, Profile, Region, RunningMethods, Theme, Viewer,
 };
-use snapdeck_model::settings::{Accel, Firmware, NotificationMethod, PictureStyle};
+use snapdeck_model::settings::{
+    Accel, Firmware, NotificationMethod, PictureStyle, TrustedChecksums,
+};
 use snapdeck_model::{Error, HostName, Kind};
 
 /// Origin of a value.
@@ -196,6 +198,7 @@ layer! {
         profile: Profile,
         access_key_id: Credential,
         secret_access_key: Credential,
+        trusted_checksums: Keyword<TrustedChecksums>,
     }
     push: PushTable {
         compression: Keyword<Compression>,

@@ -316,6 +316,7 @@ fn build_settings(layer: &Layer) -> Result<Settings> {
             region: optional(&bucket.region),
             profile: optional(&bucket.profile),
             credentials: read_key_pair(bucket)?,
+            trusted_checksums: required_word(&bucket.trusted_checksums)?,
         },
         push: PushSettings {
             zstd_enabled: required_word(&layer.push.compression)? == Compression::Zstd,

@@ -8,6 +8,7 @@
     clippy::disallowed_methods
 )]
 
+mod adopt;
 mod api;
 mod bucket;
 mod common;
@@ -23,6 +24,7 @@ mod monitoring;
 mod operations;
 mod pull_delta;
 mod push_composed;
+mod push_previous;
 mod retention;
 mod running;
 mod sandboxes;

@@ -16,6 +16,7 @@ mod rules;
 
 use std::cell::Cell;
 
+use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestRunner};
 
 /// Returns a number from the environment.
@@ -65,24 +66,30 @@ fn a_small_image_is_flattened() {
 
 #[test]
 fn random_chains_equal_the_output_of_qemu_img_convert() {
-    let cases = setting("SNAPDECK_COMPOSE_CASES", 100);
+    run_cases(100, cases::case(), check::try_case);
+}
+
+#[test]
+fn random_changes_are_composed_on_the_previous_image() {
+    run_cases(60, cases::rounds_case(), check::try_rounds);
+}
+
+/// Runs `default` random cases, or `SNAPDECK_COMPOSE_CASES`. `check` returns `false` for one that it skips.
+fn run_cases<S: Strategy>(default: u64, cases: S, check: fn(&S::Value) -> bool) {
+    let count = setting("SNAPDECK_COMPOSE_CASES", default);
     let config = Config {
-        cases: cases.try_into().unwrap(),
+        cases: count.try_into().unwrap(),
         // The failing chain is printed instead.
         failure_persistence: None,
         max_shrink_iters: 60,
         ..Config::default()
     };
     let (passed, skipped) = (Cell::new(0u64), Cell::new(0u64));
-    let result = TestRunner::new(config).run(&cases::case(), |case| {
-        let count = if check::try_case(&case) {
-            &passed
-        } else {
-            &skipped
-        };
-        count.set(count.get() + 1);
+    let result = TestRunner::new(config).run(&cases, |case| {
+        let counter = if check(&case) { &passed } else { &skipped };
+        counter.set(counter.get() + 1);
         if passed.get().is_multiple_of(100) {
-            eprintln!("{} chains passed", passed.get());
+            eprintln!("{} cases passed", passed.get());
         }
         Ok(())
     });
@@ -90,6 +97,6 @@ fn random_chains_equal_the_output_of_qemu_img_convert() {
         panic!("{error}");
     }
     let (passed, skipped) = (passed.get(), skipped.get());
-    eprintln!("{passed} random chains passed, {skipped} skipped as damaged by QEMU");
-    assert!(skipped <= cases / 10);
+    eprintln!("{passed} random cases passed, {skipped} skipped as damaged by QEMU");
+    assert!(skipped <= count / 10);
 }

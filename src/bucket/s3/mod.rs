@@ -3,6 +3,7 @@
 //! Only this module uses the SDK: another backend would implement the functions of [`Store`].
 
 mod bounds;
+mod checksums;
 mod client;
 mod errors;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use snapdeck_model::{Error, ExpectedVariables, Kind, Object, Result, SnapshotNam
 use snapdeck_ownership::OwnershipRecords;
 
 pub(crate) use bounds::printable;
+pub(crate) use checksums::StoredChecksums;
 pub(crate) use client::LazyClient;
 pub(crate) use errors::{Reason, StoreError};
 

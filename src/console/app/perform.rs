@@ -24,7 +24,7 @@ use crate::list::{Change, Sort};
 use crate::log_view::LogFilter;
 use crate::pages::{Page, Subject};
 use snapdeck_engine::{InterruptedId, JobId, JobState, JobView, Link};
-use snapdeck_model::{HostName, SandboxId, SandboxVerb, SnapshotName};
+use snapdeck_model::{HostName, Operation, SandboxId, SandboxVerb, SnapshotName};
 
 pub(crate) const READ_ONLY: &str = "disabled: the console was started with --read-only";
 
@@ -127,6 +127,7 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
                 .and_then(|()| app.world.current_host().map(|_| ()).ok_or_else(no_host))
                 .err(),
         },
+        Action::Adopt => adoptions(app).err(),
         Action::Upload | Action::CopyTo if host_snapshots(app).is_empty() => {
             Some("no snapshot of a host is selected".to_owned())
         }
@@ -174,6 +175,30 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
             Some("disabled while jobs run".to_owned())
         }
         _ => None,
+    }
+}
+
+/// Returns the jobs that adopt the marked or selected snapshots and objects that exist.
+fn adoptions(app: &App) -> Result<Vec<Operation>, String> {
+    let chosen = app.chosen_snapshots();
+    if chosen.is_empty() {
+        return Err("no snapshot is selected".to_owned());
+    }
+    let exists = |(name, place): &(SnapshotName, Place)| match place {
+        Place::Host(host) => app.world.snapshot(host, name).is_some(),
+        Place::Bucket => app.world.object(name).is_some(),
+    };
+    let adopt = |(name, place): (SnapshotName, Place)| Operation::Adopt {
+        host: match place {
+            Place::Host(host) => Some(host),
+            Place::Bucket => None,
+        },
+        name,
+    };
+    let operations: Vec<Operation> = chosen.into_iter().filter(exists).map(adopt).collect();
+    match operations.is_empty() {
+        true => Err("it is not there".to_owned()),
+        false => Ok(operations),
     }
 }
 
@@ -320,6 +345,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         }
         Action::Note => annotations::open_note(app),
         Action::Pin => return annotations::toggle_pin(app),
+        Action::Adopt => return adoptions(app).map(Command::SubmitAll).into_iter().collect(),
         Action::Prune => {
             let hosts = app.view().hosts.iter().map(|host| host.name.clone());
             let bucket = &app.view().bucket;

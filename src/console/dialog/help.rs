@@ -57,6 +57,7 @@ fn section_of(action: Action) -> &'static str {
         | Action::Remove
         | Action::Note
         | Action::Pin
+        | Action::Adopt
         | Action::Prune => "Snapshots and objects",
         Action::Cancel
         | Action::Retry

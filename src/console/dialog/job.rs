@@ -193,6 +193,10 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             0 => format!("{}, no bad blocks", size(*size_bytes)),
             blocks => format!("{}, {blocks} bad blocks repaired", size(*size_bytes)),
         },
+        Outcome::Adopted { changed: false, .. } => "already has a manifest".to_owned(),
+        Outcome::Adopted { hashed_bytes, .. } => {
+            format!("digests recorded, {} read", size(*hashed_bytes))
+        }
         Outcome::Removed { .. } => "removed".to_owned(),
         Outcome::SandboxCreated { sandbox, .. } => format!("created, {}", sandbox.state.label()),
         Outcome::SandboxConfigured {

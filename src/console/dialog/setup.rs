@@ -12,7 +12,7 @@ use super::form::{Form, FormReply};
 use super::{Content, Context, Dialog, DialogAnswer, DialogQuery, DialogReply};
 use crate::command::Command;
 use crate::format;
-use snapdeck_model::settings::{BucketSettings, Settings};
+use snapdeck_model::settings::{BucketSettings, Settings, TrustedChecksums};
 use snapdeck_model::{HealthReport, Verdict};
 use snapdeck_settings::{Setup, SetupAnswers, SetupField};
 
@@ -143,6 +143,7 @@ fn split_targets(settings: Settings) -> Vec<Arc<Settings>> {
         region: None,
         profile: None,
         credentials: None,
+        trusted_checksums: TrustedChecksums::Any,
     };
     let hosts = settings.hosts.iter().map(|host| Settings {
         hosts: vec![host.clone()],

@@ -49,7 +49,7 @@ struct UploadRow {
     state: RowState,
 }
 
-/// What becomes of a snapshot.
+/// The action for a snapshot of the list.
 #[derive(Debug)]
 enum RowState {
     New,

@@ -5,7 +5,7 @@ use ratatui::text::Line;
 use super::details::push_field;
 use crate::app::App;
 use crate::format::{parts, size};
-use snapdeck_model::{Annotations, RelatedSnapshot};
+use snapdeck_model::{Annotations, KnownDigests, Lineage, RelatedSnapshot};
 
 /// Adds the pin, the note and the labels.
 pub(super) fn push_annotations(lines: &mut Vec<Line<'static>>, app: &App) {
@@ -43,6 +43,25 @@ pub(super) fn push_annotations(lines: &mut Vec<Line<'static>>, app: &App) {
     }
 }
 
+/// Adds where the digests are unknown, or were not recorded by a push or a pull.
+fn push_digests(lines: &mut Vec<Line<'static>>, app: &App, lineage: &Lineage) {
+    let host = app.lineage_query().and_then(|query| query.host);
+    let host = host.map_or("the host".to_owned(), |host| host.to_string());
+    let places = [
+        (lineage.local_digests, format!("on {host}")),
+        (lineage.bucket_digests, "in the bucket".to_owned()),
+    ];
+    let text = |(digests, place): (Option<KnownDigests>, String)| match digests? {
+        KnownDigests::Recorded => None,
+        KnownDigests::None => Some(format!("unknown {place}")),
+        KnownDigests::Adopted(proof) => Some(format!("adopted {place} ({})", proof.as_str())),
+    };
+    let texts: Vec<String> = places.into_iter().filter_map(text).collect();
+    if !texts.is_empty() {
+        push_field(lines, "digests", texts.join(", "), &app.appearance().theme);
+    }
+}
+
 /// Adds the parents and children, the shared blocks, and the cost of a pull.
 pub(super) fn push_relatives(lines: &mut Vec<Line<'static>>, app: &App) {
     let theme = &app.appearance().theme;
@@ -53,6 +72,7 @@ pub(super) fn push_relatives(lines: &mut Vec<Line<'static>>, app: &App) {
             return push_field(lines, "from", format!("unknown: {error}"), theme);
         }
     };
+    push_digests(lines, app, lineage);
     if !lineage.parents.is_empty() {
         let parents: Vec<String> = lineage.parents.iter().map(parent_line).collect();
         push_field(lines, "from", parents.join(" ← "), theme);

@@ -20,12 +20,12 @@ use super::local_handles::{LocalReader, LocalWriter};
 use super::local_pull;
 use super::pull_dir::PullDirRecords;
 use super::resume_log::Content;
-use super::{FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
+use super::{Checksum, FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
 use crate::blocking_pool::{BlockingPool, Timeout};
 use crate::image_file::{self, ImageFile};
 use crate::inventory::file_source::FileMetadataSource;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{Error, Kind, Result};
+use snapdeck_model::{BlockSet, Error, Kind, ProgressCell, Result};
 use snapdeck_ownership::OwnershipRecords;
 
 /// Concurrent file calls on one host.
@@ -110,6 +110,22 @@ impl HostFs for LocalFs {
         cancel: &CancellationToken,
     ) -> Result<()> {
         self.hash(path, blocks, results, cancel).await
+    }
+
+    async fn part_checksums(
+        &self,
+        path: &str,
+        checksum: Checksum,
+        lengths: &[u64],
+        progress: &Arc<ProgressCell>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Vec<u8>>> {
+        self.checksums(path, checksum, lengths, progress, cancel)
+            .await
+    }
+
+    async fn hole_blocks(&self, path: &str) -> Result<BlockSet> {
+        self.find_holes(path).await
     }
 
     async fn remove_files(&self, paths: &[&str]) -> Result<bool> {

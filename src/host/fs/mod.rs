@@ -2,8 +2,10 @@
 
 mod blocks;
 mod checked_open;
+mod checksums;
 mod errors;
 mod file_session;
+mod holes;
 mod local;
 mod local_handles;
 mod local_pull;
@@ -26,11 +28,12 @@ use super::command::CommandRunner;
 use super::image_file::ImageFile;
 use super::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{BufferPool, Digest, FileStamp, Result};
+use snapdeck_model::{BlockSet, BufferPool, Digest, FileStamp, ProgressCell, Result};
 use snapdeck_ownership::OwnershipRecords;
 
 pub use blocks::{BlockCopy, BlockSender, BlockState, CopySource};
 pub(crate) use checked_open::{is_only_name, open_no_follow};
+pub use checksums::Checksum;
 pub(crate) use errors::{TEMP_DIR_HINT, suggest_other_id, system_error};
 pub(crate) use local::LocalFs;
 pub use pull_dir::PullDir;
@@ -97,6 +100,27 @@ pub trait HostFs: Send + Sync {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()>;
+
+    /// Returns the blocks of a file that are holes and so read as zeros, without reading it. Where holes are not certain,
+    /// on a file system other than ext4, XFS and tmpfs, the set is empty.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    async fn hole_blocks(&self, path: &str) -> Result<BlockSet>;
+
+    /// Reads consecutive parts of a file, which have these lengths in bytes, on the host; returns the checksum of each.
+    ///
+    /// # Errors
+    /// `InvalidInput` for CRC64NVME on a remote host; `Cancelled`; an I/O error, also if the file ends before;
+    /// `Unreachable`.
+    async fn part_checksums(
+        &self,
+        path: &str,
+        checksum: Checksum,
+        lengths: &[u64],
+        progress: &Arc<ProgressCell>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Vec<u8>>>;
 
     /// Removes a file; returns whether it existed.
     ///

@@ -17,12 +17,12 @@ use super::remote_file::RemoteFile;
 use super::remote_handles::{RemoteWriter, SftpReader};
 use super::remote_stat::{HeaderCache, path_from_bytes};
 use super::resume_log::Content;
-use super::{FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
+use super::{Checksum, FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
 use crate::command::{CommandRunner, Output};
 use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{Error, FileStamp, Kind, Result};
+use snapdeck_model::{BlockSet, Error, FileStamp, Kind, ProgressCell, Result};
 use snapdeck_ownership::{OwnerMark, OwnershipRecords, random_id};
 
 const SCRIPT: &str = concat!(
@@ -286,6 +286,22 @@ impl HostFs for RemoteFs {
         cancel: &CancellationToken,
     ) -> Result<()> {
         self.hash(path, blocks, results, cancel).await
+    }
+
+    async fn part_checksums(
+        &self,
+        path: &str,
+        checksum: Checksum,
+        lengths: &[u64],
+        progress: &Arc<ProgressCell>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Vec<u8>>> {
+        self.checksums(path, checksum, lengths, progress, cancel)
+            .await
+    }
+
+    async fn hole_blocks(&self, path: &str) -> Result<BlockSet> {
+        self.find_holes(path).await
     }
 
     async fn remove_files(&self, paths: &[&str]) -> Result<bool> {

@@ -9,13 +9,14 @@ has_stamp() {
   *) [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ] ;;
   esac
 }
-# hash_range FILE OFFSET BYTES: prints the digest of a range; ends with an error if it cannot be read.
+# hash_range FILE OFFSET BYTES: prints the digest of a range by the program $sum; ends with an error if it cannot be read.
+sum=sha256sum nice=
 hash_range() {
   set -- $({
     {
       dd if="$1" bs=1M iflag=skip_bytes,count_bytes skip="$2" count="$3" status=none
       echo "=$?" >&4
-    } | sha256sum
+    } | $nice $sum
   } 4>&1)
   case " $* " in *' =0 '*) ;; *) exit 1 ;; esac
   for word do
@@ -163,6 +164,8 @@ free_bytes)
 hash_blocks)
   path=$1 block=$2
   shift 2
+  # The guests of the host come first.
+  nice='nice -n 10'
   open_file "$path"
   size=$(stat -L -c %s /proc/self/fd/8) || exit 1
   while [ $# -ge 3 ]; do
@@ -173,6 +176,41 @@ hash_blocks)
     fi
     shift 3
   done
+  ;;
+
+# hash_parts PROGRAM PATH [OFFSET BYTES]...: prints the checksum of each range by PROGRAM.
+hash_parts)
+  sum=$1 path=$2 nice='nice -n 10'
+  shift 2
+  open_file "$path"
+  size=$(stat -L -c %s /proc/self/fd/8) || exit 1
+  while [ $# -ge 2 ]; do
+    [ $(($1 + $2)) -le "$size" ] || fail 'the file ends before'
+    hash_range /proc/self/fd/8 "$1" "$2"
+    shift 2
+  done
+  ;;
+
+# list_holes PATH BLOCK_BYTES: prints offset and length of the holes that are at least as long, then "end" and the length of the
+# file. A hole counts where SEEK_HOLE is exact, and after the file was written to the disk.
+list_holes)
+  open_file "$1"
+  case $(stat -f -L -c %T /proc/self/fd/8) in
+  ext2/ext3 | xfs | tmpfs)
+    if command -v qemu-img >/dev/null && sync --data /proc/self/fd/8; then
+      # As raw, so that it does not read the image.
+      qemu-img map --output=json -f raw -- /proc/self/fd/8 </dev/null 2>/dev/null | awk -v min="$2" '
+        /"zero": true/ && /"data": false/ {
+          if (!match($0, /"start": [0-9]+/)) next
+          start = substr($0, RSTART + 9, RLENGTH - 9)
+          if (!match($0, /"length": [0-9]+/)) next
+          bytes = substr($0, RSTART + 10, RLENGTH - 10)
+          if (bytes + 0 >= min + 0) print start " " bytes
+        }'
+    fi
+    ;;
+  esac
+  echo "end $(stat -L -c %s /proc/self/fd/8)"
   ;;
 
 # copy_blocks FROM TO INODE BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks to the file TO, which has that inode; prints

@@ -7,6 +7,8 @@ pub(crate) enum ComposeAbort {
     Unsupported(String),
     /// The disk of a running sandbox cannot be read by this method, and why.
     MethodUnavailable(String),
+    /// The last push, or another object, cannot be copied as it was planned, and why.
+    CopiesUnusable(String),
     Failed(Error),
 }
 

@@ -1,12 +1,18 @@
 //! Proves that the bucket has the base's bytes. Only proven bytes are copied: a wrong guess would be a corrupt disk.
 
+use humansize::{BINARY, format_size};
+
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{BlockSet, Digest, FileStamp, Manifest, Object, Result};
+use snapdeck_model::{
+    BlockSet, ContentProof, Digest, FileStamp, Kind, Manifest, Object, Phase, Result, SnapshotName,
+};
 
 use super::disk_chain::DiskChain;
+use crate::adopt::adopt_unlocked_file;
 use crate::context::Context;
 use crate::hash_blocks::hash_local_blocks;
+use crate::object_proof::{adopt_proven, prove_object};
 use crate::remote_object::is_unchanged;
 use crate::sandbox_disk::SandboxDisk;
 
@@ -18,69 +24,200 @@ pub(super) struct BaseProof {
     pub reason: &'static str,
 }
 
-/// Returns the object that has the base's bytes, or why that is not proven.
+/// Returns the manifest of the base's file, with the stamp that the file has now, or why the file's content is not known.
 ///
-/// The base's file has the content of its manifest if its stamp is the recorded one, else if its blocks are: they are hashed
-/// with `ctx`, once the bucket is known to have them, and the new stamp is recorded. The object has the same content
-/// if its own manifest has the same digests, or if it has no manifest and its strong entity tag is that of the object
-/// the base was downloaded from.
+/// A base without a manifest is adopted first, with `ctx`. The file has the content of its manifest if its stamp is the
+/// recorded one, else if its blocks are: they are hashed with `ctx`, and the new stamp is recorded.
+///
+/// # Errors
+/// Those of the host.
+pub(super) async fn known_base(
+    host: &Host,
+    source: &SandboxDisk,
+    chain: &DiskChain,
+    ctx: Option<&Context>,
+) -> Result<Result<Manifest, String>> {
+    let Some(name) = source.base() else {
+        return Ok(Err(format!("it is not a snapshot of host {}", host.name())));
+    };
+    let Some(stamp) = chain.base_stamp() else {
+        return Ok(Err(format!("{name} is not on host {}", host.name())));
+    };
+    let mut local = match Box::pin(find_digests(host, name, stamp, ctx)).await? {
+        Ok(local) => local,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    if !local.matches_file(stamp) {
+        if let Some(reason) = hash_again(host, &local, stamp, ctx).await? {
+            return Ok(Err(reason));
+        }
+        local.file = Some(stamp);
+    }
+    Ok(Ok(local))
+}
+
+/// Returns the object that has the bytes of a base with the manifest `local`, or why that is not proven.
+///
+/// The object has the same content if its own manifest has the same digests, or if it has no manifest and its strong entity
+/// tag is that of the object the base was downloaded from, or the store's checksums of it are those of the base's file, which
+/// `ctx` computes. The object itself is never read.
 ///
 /// # Errors
 /// Those of host and store.
 pub(super) async fn prove_base(
     host: &Host,
     bucket: &Bucket,
-    source: &SandboxDisk,
-    chain: &DiskChain,
+    local: &Manifest,
     ctx: Option<&Context>,
 ) -> Result<Result<BaseProof, String>> {
-    let Some(name) = source.base() else {
-        return Ok(Err(format!("it is not a snapshot of host {}", host.name())));
-    };
-    let manifest = host.snapshots().recorded_manifest(name).await?;
-    let stamp = chain.base_stamp();
-    let damage = host.snapshots().damage(name).await?;
-    let is_usable = |local: &Manifest, stamp: FileStamp| {
-        local.size_bytes == stamp.size_bytes
-            && local.file.is_some()
-            && !damage.as_ref().is_some_and(|damage| damage.is_of(stamp))
-    };
-    let Some((local, stamp)) = manifest
-        .zip(stamp)
-        .filter(|(local, stamp)| is_usable(local, *stamp))
-    else {
-        return Ok(Err(format!(
-            "{name} has no manifest of its own on host {}, so its blocks are unknown",
-            host.name()
-        )));
-    };
+    let name = &local.name;
     let Some(object) = bucket.inspect(name).await? else {
         return Ok(Err(format!("{name} is not in {}", bucket.location())));
     };
     if let Some(problem) = &object.problem {
         return Ok(Err(format!("{} cannot be used: {problem}", object.key)));
     }
-    let reason = match bucket.manifest(&object).await? {
-        Some(remote) if remote.has_same_content(&local) => "its manifest has the same digests",
-        Some(_) => {
+    let remote = bucket.manifest(&object).await?;
+    let known = match &remote {
+        Some(remote) if !remote.has_same_content(local) => {
             return Ok(Err(format!(
                 "the manifest of {} has other digests",
                 object.key
             )));
         }
-        None if local.matches_object(&object) => "the base was downloaded from it",
-        None => return Ok(Err(format!("{} is a different image", object.key))),
+        Some(remote) if is_trusted(bucket, remote) => Some("its manifest has the same digests"),
+        None if local.matches_object(&object) => Some("the base was downloaded from it"),
+        _ if object.size_bytes != local.size_bytes => {
+            return Ok(Err(format!("{} is a different image", object.key)));
+        }
+        // The store's checksums may show it.
+        _ => None,
     };
-    if !local.matches_file(stamp)
-        && let Some(reason) = hash_again(host, &local, stamp, ctx).await?
-    {
-        return Ok(Err(reason));
-    }
+    let reason = match (known, ctx) {
+        (Some(reason), _) => reason,
+        (None, None) => {
+            return Ok(Err(format!(
+                "{} has no manifest: the push compares its checksums with {name} first",
+                object.key
+            )));
+        }
+        (None, Some(ctx)) => {
+            let proving = prove_by_checksums(host, bucket, &object, local, ctx);
+            match Box::pin(proving).await? {
+                Ok(reason) => reason,
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
+    };
     Ok(Ok(BaseProof {
         object,
-        blocks: local.blocks,
+        blocks: local.blocks.clone(),
         reason,
     }))
+}
+
+/// Returns whether the settings trust the digests in an object's manifest.
+pub(super) fn is_trusted(bucket: &Bucket, manifest: &Manifest) -> bool {
+    (manifest.proof).is_none_or(|proof| bucket.trusted_checksums().accepts(proof))
+}
+
+/// Compares the store's checksums of `object` with those of the base's file, whose stamp is recorded in `local`; writes the
+/// object's manifest. Returns why it is proven, or why not.
+async fn prove_by_checksums(
+    host: &Host,
+    bucket: &Bucket,
+    object: &Object,
+    local: &Manifest,
+    ctx: &Context,
+) -> Result<Result<&'static str, String>> {
+    let proof = match Box::pin(prove_object(host, bucket, object, local, ctx)).await? {
+        Ok(proof) => proof,
+        Err(unproven) => {
+            if unproven.is_compared {
+                // Not compared again by each push.
+                let mut manifest = local.clone();
+                manifest.different_object = object.etag.clone();
+                if let Err(error) = host.snapshots().write_manifest(manifest).await {
+                    ctx.warn(error.message());
+                }
+            }
+            return Ok(Err(unproven.reason));
+        }
+    };
+    ctx.enter_phase(Phase::Checking)?;
+    let name = &local.name;
+    let current = host.fs().image_file(&host.snapshot_path(name)).await?;
+    if current.is_none_or(|current| !local.matches_file(current.stamp)) {
+        return Ok(Err(format!(
+            "{name} on host {} was changed meanwhile",
+            host.name()
+        )));
+    }
+    adopt_proven(bucket, object, local, proof, ctx).await?;
+    Ok(Ok(match proof {
+        ContentProof::Sha256 => "its SHA-256 in the store is that of the base",
+        ContentProof::Crc64Nvme => "its CRC64NVME in the store is that of the base",
+        ContentProof::Md5 => "its MD5 in the store is that of the base",
+        ContentProof::Read => "its blocks are those of the base",
+    }))
+}
+
+/// Returns the manifest of the base's file, which may have been changed since; without one it is adopted. Returns why its
+/// blocks are unknown, if they are.
+async fn find_digests(
+    host: &Host,
+    name: &SnapshotName,
+    stamp: FileStamp,
+    ctx: Option<&Context>,
+) -> Result<Result<Manifest, String>> {
+    let snapshots = host.snapshots();
+    if let Some(damage) = snapshots.damage(name).await?
+        && damage.is_of(stamp)
+    {
+        let problem = damage.problem;
+        return Ok(Err(format!(
+            "{name} on host {} is damaged: {problem}",
+            host.name()
+        )));
+    }
+    let recorded = snapshots.recorded_manifest(name).await?;
+    let is_usable = |manifest: &Manifest| {
+        // An adopted image that was written since is another one.
+        let is_other = manifest.proof.is_some() && !manifest.is_of_file(stamp);
+        manifest.size_bytes == stamp.size_bytes && manifest.file.is_some() && !is_other
+    };
+    if let Some(manifest) = recorded.filter(is_usable) {
+        return Ok(Ok(manifest));
+    }
+    if let Some(path) = snapshots.foreign_manifest(name).await? {
+        return Ok(Err(format!(
+            "{path} on host {} is not a manifest of snapdeck",
+            host.name()
+        )));
+    }
+    let Some(ctx) = ctx else {
+        return Ok(Err(format!(
+            "{name} has no manifest of its own on host {}: the push hashes it first, {}",
+            host.name(),
+            format_size(stamp.size_bytes, BINARY)
+        )));
+    };
+    let adopted = match Box::pin(adopt_unlocked_file(host, name, ctx)).await {
+        Ok(adopted) => adopted,
+        Err(error) if matches!(error.kind(), Kind::Cancelled | Kind::Unreachable) => {
+            return Err(error);
+        }
+        // The push works without its digests.
+        Err(error) => return Ok(Err(error.message())),
+    };
+    ctx.enter_phase(Phase::Checking)?;
+    match adopted.manifest.matches_file(stamp) {
+        true => Ok(Ok(adopted.manifest)),
+        false => Ok(Err(format!(
+            "{name} on host {} was changed meanwhile",
+            host.name()
+        ))),
+    }
 }
 
 /// Hashes a base whose file was changed since its manifest was written: its content, or only its owner. Returns why it

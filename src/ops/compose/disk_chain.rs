@@ -17,6 +17,7 @@ pub(super) struct DiskChain {
     host: HostName,
     readers: Vec<FileReader>,
     pub virtual_size: u64,
+    base_allocated_bytes: Option<u64>,
     /// Stamps of the files from before any of them was read.
     pub stamps: ChainStamps,
     pub buffers: BufferPool,
@@ -50,6 +51,7 @@ impl DiskChain {
             host: host.name().clone(),
             readers,
             virtual_size: virtual_size.unwrap_or_default(),
+            base_allocated_bytes: source.chain.last().and_then(|link| link.size_bytes),
             stamps,
             buffers: BufferPool::default(),
             point_in_time: None,
@@ -128,6 +130,22 @@ impl DiskChain {
             true => Ok(()),
             false => Err(source.other_disk_error(host)),
         }
+    }
+
+    /// Returns the part of the base's file that is holes, from 0 to 1; 0 if that is unknown.
+    pub(super) fn base_hole_fraction(&self) -> f64 {
+        let file_bytes = self.base_stamp().map_or(0, |stamp| stamp.size_bytes);
+        match self.base_allocated_bytes {
+            Some(allocated) if allocated < file_bytes => {
+                (file_bytes - allocated) as f64 / file_bytes as f64
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Returns the length of the topmost file in bytes.
+    pub(super) fn overlay_bytes(&self) -> u64 {
+        self.readers.last().map_or(0, |reader| reader.size_bytes())
     }
 
     pub(super) fn base_stamp(&self) -> Option<FileStamp> {

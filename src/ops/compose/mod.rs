@@ -6,6 +6,9 @@
 //!            last     copied by the store or sent  then the tables
 //! ```
 //!
+//! The sandbox's last push, if the bucket still has it, takes the base's place ([`previous`]): then the tail is only what
+//! changed since.
+//!
 //! The disk is read at its files' offsets, without QEMU's locks. A torn image is never published: the sandbox's state
 //! and the stamps of all its files are compared before and after
 //! ([`check_unchanged`](crate::sandbox_disk::SandboxDisk::check_unchanged)). The overlay of a running sandbox is read
@@ -13,25 +16,36 @@
 
 mod abort;
 mod base_proof;
+mod block_index;
 mod capture;
 mod disk_chain;
+mod kept_image;
 mod layer;
+mod overlay_blocks;
 mod plan;
 mod point_in_time;
+mod previous;
 mod push_plan;
 mod upload;
 
-use snapdeck_model::{Error, Kind, Method, Phase, Result, TransferStats};
+use std::sync::Arc;
 
+use snapdeck_model::{Error, Kind, Method, Phase, Result, SnapshotName, TransferStats};
+
+use crate::context::Context;
 use crate::job::SnapshotJob;
 use crate::publish_object::publish_object;
+use crate::push_cache::base_id;
 use crate::retry::ReadRetries;
-use crate::uploaded_image::UploadedImage;
+use crate::uploaded_image::{ImageState, UploadedImage};
 use crate::variables::{self, snapshot_parts};
 
+use block_index::BlockIndex;
 use capture::capture;
 use disk_chain::DiskChain;
-use plan::ComposePlan;
+use kept_image::KeptImage;
+use overlay_blocks::hash_overlay;
+use plan::{ComposePlan, PlanOptions};
 use upload::ComposedUpload;
 
 pub(crate) use abort::ComposeAbort;
@@ -95,25 +109,44 @@ pub(crate) async fn compose_running(
 }
 
 async fn compose(job: SnapshotJob<'_>, chain: &DiskChain) -> Result<UploadedImage, ComposeAbort> {
-    let (host, bucket, source) = (job.host, job.bucket, job.source);
-    let (compact, zstd_enabled) = (job.request.compact, job.ctx.zstd_enabled);
-    let plan = ComposePlan::new(
-        host,
-        bucket,
-        source,
-        chain,
-        compact,
-        zstd_enabled,
-        Some(job.ctx),
-    )
-    .await?;
-    plan.log(job.ctx);
-    Box::pin(upload(job, plan)).await
+    let (host, bucket, source, ctx) = (job.host, job.bucket, job.source, job.ctx);
+    let mut options = PlanOptions {
+        compact: job.request.compact,
+        zstd_enabled: ctx.zstd_enabled,
+        push_cache: Some(&ctx.push_cache),
+    };
+    loop {
+        let plan = ComposePlan::new(host, bucket, source, chain, options, Some(ctx));
+        let plan = Box::pin(plan).await?;
+        plan.log(ctx);
+        let index = match plan.is_on_previous || options.push_cache.is_none() {
+            true => BlockIndex::default(),
+            false => {
+                let names: Vec<&SnapshotName> = source
+                    .base()
+                    .into_iter()
+                    .chain([&job.request.name])
+                    .collect();
+                ctx.until_cancelled(async { Ok(BlockIndex::read(bucket, &names).await) })
+                    .await?
+            }
+        };
+        match Box::pin(upload(job, plan, &index)).await {
+            Err(ComposeAbort::CopiesUnusable(reason)) if options.push_cache.is_some() => {
+                ctx.info(format!(
+                    "beginning again without copies of other objects: {reason}"
+                ));
+                options.push_cache = None;
+            }
+            result => return result,
+        }
+    }
 }
 
 async fn upload(
     job: SnapshotJob<'_>,
     plan: ComposePlan<'_>,
+    index: &BlockIndex,
 ) -> Result<UploadedImage, ComposeAbort> {
     let (host, bucket, source, ctx) = (job.host, job.bucket, job.source, job.ctx);
     ctx.check_cancelled()?;
@@ -121,9 +154,19 @@ async fn upload(
     let ComposePlan {
         chain,
         composer,
-        base,
+        kept_object,
+        is_on_previous,
+        base_manifest,
+        overlay_digests,
         ..
     } = plan;
+    let kept = match &kept_object {
+        Ok(proof) if is_on_previous => KeptImage::Previous(bucket, proof, &ctx.cancel),
+        proof => {
+            let blocks = base_manifest.as_ref().map(|manifest| &*manifest.blocks);
+            KeptImage::Base(chain, proof.as_ref().ok(), blocks)
+        }
+    };
     let estimate = composer.estimate();
     let captured = chain.point_in_time.as_ref().map(|point| &point.disk);
     let variables = match (captured, &source.variables) {
@@ -146,11 +189,22 @@ async fn upload(
             &ctx.cancel,
         )
         .await?;
-    let uploader = ComposedUpload::new(bucket, &multipart, chain, base.as_ref().ok(), &composer);
+    let uploader = ComposedUpload::new(bucket, &multipart, chain, kept, index, &composer);
     let result = async {
         let sending = multipart.run_with_progress(uploader.send(composer));
         let Some(point_in_time) = &chain.point_in_time else {
-            let object = sending.await?;
+            let hashing = async {
+                // Beside the upload, with a progress of its own.
+                let ctx = Context {
+                    progress: Arc::default(),
+                    ..ctx.clone()
+                };
+                match overlay_digests {
+                    None => Ok(hash_overlay(host, source, chain, &ctx).await?),
+                    known => Ok(known),
+                }
+            };
+            let (object, overlay) = tokio::try_join!(sending, hashing)?;
             source
                 .check_unchanged(host, source.state, &chain.stamps)
                 .await?;
@@ -159,19 +213,26 @@ async fn upload(
             {
                 return Err(changed_variables_error(job, path).into());
             }
-            return Ok(object);
+            return Ok((object, overlay));
         };
         let object = tokio::select! {
             object = sending => object?,
             error = point_in_time.backup_error() => return Err(error.into()),
         };
         source.check_base_unchanged(host, &chain.stamps).await?;
-        Ok::<_, ComposeAbort>(object)
+        Ok::<_, ComposeAbort>((object, None))
     };
-    let composed = match result.await {
+    let (composed, overlay) = match result.await {
         Ok(composed) => composed,
         Err(abort) => {
+            let unusable = match &abort {
+                ComposeAbort::Failed(error) => kept.unusable_reason(&multipart, error).await,
+                _ => None,
+            };
             multipart.abort().await;
+            if let Some(reason) = unusable {
+                return Err(ComposeAbort::CopiesUnusable(reason));
+            }
             return Err(match (&chain.point_in_time, abort) {
                 (Some(point_in_time), ComposeAbort::Failed(error)) => {
                     point_in_time.explain(error).await.into()
@@ -181,7 +242,7 @@ async fn upload(
         }
     };
     if let Some(reason) = multipart.copy_error()
-        && base.is_ok()
+        && (kept.object().is_some() || !index.is_empty())
     {
         ctx.info(format!("uploaded what the store did not copy: {reason}"));
     }
@@ -200,6 +261,11 @@ async fn upload(
         pause_duration: captured.map(|disk| disk.pause_duration),
         consistency: captured.map_or_else(|| source.consistency(), |disk| disk.consistency),
         virtual_size: Some(chain.virtual_size),
+        state: (base_manifest.as_ref().zip(composed.image)).map(|(base, image)| ImageState {
+            base: base_id(base),
+            image,
+            overlay,
+        }),
     })
 }
 

@@ -8,7 +8,8 @@ use snapdeck_model::{Method, PushPlan, Result, SandboxId};
 
 use super::abort::ComposeAbort;
 use super::disk_chain::DiskChain;
-use super::plan::ComposePlan;
+use super::plan::{ComposePlan, PlanOptions};
+use crate::push_cache::PushCache;
 use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
 
@@ -22,6 +23,7 @@ pub async fn plan_push(
     sandbox: &SandboxId,
     request: &SnapshotRequest,
     zstd_enabled: bool,
+    push_cache: &PushCache,
     cancel: &CancellationToken,
 ) -> Result<PushPlan> {
     let source = SandboxDisk::find_pushable(host, sandbox).await?;
@@ -43,14 +45,21 @@ pub async fn plan_push(
     };
     let result = async {
         let chain = DiskChain::open(host, &source).await?;
-        let compact = request.compact;
-        let plan =
-            ComposePlan::new(host, bucket, &source, &chain, compact, zstd_enabled, None).await?;
+        let options = PlanOptions {
+            compact: request.compact,
+            zstd_enabled,
+            push_cache: Some(push_cache),
+        };
+        let plan = ComposePlan::new(host, bucket, &source, &chain, options, None).await?;
         Ok(plan_composed(plan, conversion.clone()))
     };
     match result.await {
         Ok(plan) => Ok(plan),
-        Err(ComposeAbort::Unsupported(reason) | ComposeAbort::MethodUnavailable(reason)) => {
+        Err(
+            ComposeAbort::Unsupported(reason)
+            | ComposeAbort::MethodUnavailable(reason)
+            | ComposeAbort::CopiesUnusable(reason),
+        ) => {
             let is_shared = source.state.is_active();
             let size_bytes = host
                 .images()
@@ -73,15 +82,15 @@ fn plan_composed(plan: ComposePlan<'_>, conversion: PushPlan) -> PushPlan {
     let base_range = plan.composer.kept_range();
     let whole_parts =
         (base_range.end / part_bytes).saturating_sub(base_range.start.div_ceil(part_bytes));
-    let copy_bytes = match plan.base {
+    let copy_bytes = match plan.kept_object {
         Ok(_) => whole_parts * part_bytes,
         Err(_) => 0,
     };
     PushPlan {
         method: plan.method(),
         reason: plan.layout_reason,
-        is_base_in_bucket: plan.base.is_ok(),
-        base_reason: match plan.base {
+        is_base_in_bucket: plan.kept_object.is_ok(),
+        base_reason: match plan.kept_object {
             Ok(proof) => proof.reason.to_owned(),
             Err(reason) => reason,
         },

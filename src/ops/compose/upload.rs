@@ -1,4 +1,4 @@
-//! Uploads a composed image: copies, the base's bytes and the tail in parallel, and the head last.
+//! Uploads a composed image: copies, the bytes of the kept image and the tail in parallel, and the head last.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,14 +12,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use snapdeck_bucket::{Bucket, MultipartObject};
-use snapdeck_model::{BufferPool, Error, Kind, Result};
-use snapdeck_qcow2::Composer;
+use snapdeck_model::{BLOCK_BYTES, BufferPool, Digest, Error, Kind, Result};
+use snapdeck_qcow2::{ComposedImage, Composer};
 
 use super::abort::{ComposeAbort, internal_error};
-use super::base_proof::BaseProof;
+use super::block_index::BlockIndex;
 use super::disk_chain::DiskChain;
+use super::kept_image::KeptImage;
 use super::layer::ClusterData;
 use crate::block_digests::BlockDigests;
+use crate::remote_object::is_unchanged;
 
 /// Concurrent reads of the overlays, of a few MiB at most each.
 const MAX_OVERLAY_READS: usize = 6;
@@ -32,23 +34,30 @@ pub(super) struct ComposedObject {
     pub digests: BlockDigests,
     pub uploaded_bytes: u64,
     pub copied_bytes: u64,
+    /// Of which the next image can be composed.
+    pub image: Option<ComposedImage>,
 }
 
 pub(super) struct ComposedUpload<'a> {
     bucket: &'a Bucket,
     multipart: &'a MultipartObject<'a>,
     chain: &'a DiskChain,
-    base_object: Option<&'a BaseProof>,
+    kept: KeptImage<'a>,
+    /// Other objects that may have a part.
+    index: &'a BlockIndex,
     part_bytes: u64,
-    /// Offsets at which the object has the base's bytes.
-    base_range: Range<u64>,
+    /// Offsets at which the object has the bytes of the kept image.
+    kept_range: Range<u64>,
     digests: BlockDigests,
     buffers: BufferPool,
     /// Limits the parts in memory.
     slots: Arc<Semaphore>,
     uploaded_bytes: AtomicU64,
-    /// Indexes of the parts that the store copied.
+    /// Indexes of the parts that the store copied from the object of the kept image.
     copied_parts: Mutex<BTreeSet<u64>>,
+    /// Numbers of the objects of the index from which it copied others.
+    copied_objects: Mutex<BTreeSet<usize>>,
+    copied_bytes: AtomicU64,
 }
 
 /// A part in memory.
@@ -60,8 +69,9 @@ struct ReadyPart {
 
 struct FirstPart {
     head: Vec<u8>,
-    /// `None` if all bytes after the head are the base's.
+    /// `None` if all bytes after the head are those of the kept image.
     bytes: Option<BytesMut>,
+    image: Option<ComposedImage>,
 }
 
 impl<'a> ComposedUpload<'a> {
@@ -69,21 +79,25 @@ impl<'a> ComposedUpload<'a> {
         bucket: &'a Bucket,
         multipart: &'a MultipartObject<'a>,
         chain: &'a DiskChain,
-        base_object: Option<&'a BaseProof>,
+        kept: KeptImage<'a>,
+        index: &'a BlockIndex,
         composer: &Composer,
     ) -> Self {
         Self {
             bucket,
             multipart,
             chain,
-            base_object,
+            kept,
+            index,
             part_bytes: multipart.part_bytes(),
-            base_range: composer.kept_range(),
+            kept_range: composer.kept_range(),
             digests: BlockDigests::default(),
             buffers: chain.buffers.clone(),
             slots: Arc::new(Semaphore::new(multipart.max_parts_in_memory())),
             uploaded_bytes: AtomicU64::new(0),
             copied_parts: Mutex::default(),
+            copied_objects: Mutex::default(),
+            copied_bytes: AtomicU64::new(0),
         }
     }
 
@@ -93,8 +107,8 @@ impl<'a> ComposedUpload<'a> {
         // Boxed: together they overflow a thread's stack in an unoptimized build.
         let tail = Box::pin(self.build_tail(composer, part_tx));
         let sending = Box::pin(async { Ok(self.send_ready(part_rx).await?) });
-        let body = Box::pin(async { Ok(self.send_base_parts(self.base_part_range()).await?) });
-        let first = match self.base_object {
+        let body = Box::pin(async { Ok(self.send_kept_parts(self.kept_part_range()).await?) });
+        let (first, image) = match self.kept.object() {
             Some(_) => {
                 let first = async { self.build_first_part(tail.await?).await };
                 tokio::try_join!(first, body, sending)?.0
@@ -108,58 +122,107 @@ impl<'a> ComposedUpload<'a> {
             }
         };
         self.resend_stale_copies().await?;
+        self.check_copied_objects().await?;
         self.put(0, first).await?;
         Ok(ComposedObject {
             uploaded_bytes: self.uploaded_bytes.into_inner(),
-            copied_bytes: self
-                .copied_parts
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-                .len() as u64
-                * self.part_bytes,
+            copied_bytes: self.copied_bytes.into_inner(),
             digests: self.digests,
+            image,
         })
     }
 
-    /// Indexes of the parts that have only bytes of the base.
-    fn base_part_range(&self) -> Range<u64> {
+    /// Indexes of the parts that have only bytes of the kept image.
+    fn kept_part_range(&self) -> Range<u64> {
         // Without the part of the head.
-        let first = self.base_range.start.div_ceil(self.part_bytes);
-        first..(self.base_range.end / self.part_bytes).max(first)
+        let first = self.kept_range.start.div_ceil(self.part_bytes);
+        first..(self.kept_range.end / self.part_bytes).max(first)
     }
 
-    /// Lets the store copy parts of the base, and uploads those it does not copy.
-    async fn send_base_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
+    /// Lets the store copy parts of the kept image, and uploads those it does not copy.
+    async fn send_kept_parts(&self, parts: impl IntoIterator<Item = u64>) -> Result<()> {
         stream::iter(parts.into_iter().map(Ok))
             .try_for_each_concurrent(self.multipart.max_concurrent_copies(), |index| {
-                self.send_base_part(index)
+                self.send_kept_part(index)
             })
             .await
     }
 
-    async fn send_base_part(&self, index: u64) -> Result<()> {
+    async fn send_kept_part(&self, index: u64) -> Result<()> {
         let range = index * self.part_bytes..(index + 1) * self.part_bytes;
-        if let Some(proof) = self.base_object
+        if let Some(proof) = self.kept.object()
             && self
                 .multipart
                 .copy_part(index, &proof.object, range.start, self.part_bytes)
                 .await?
         {
             self.digests.inherit(range, &proof.blocks);
-            self.lock_copied().insert(index);
+            lock(&self.copied_parts).insert(index);
+            self.copied_bytes.fetch_add(self.part_bytes, Relaxed);
+            return Ok(());
+        }
+        if let KeptImage::Previous(..) = self.kept {
+            // Its bytes are not on the host, and to fetch them costs more than to begin again.
+            return Err(internal_error("the previous object is not copied"));
+        }
+        let digests = self.kept.digests(range.clone());
+        if let Some(digests) = digests
+            && self.copy_known(index, digests).await?
+        {
+            self.digests.set(range.start, digests);
             return Ok(());
         }
         let _slot = self.acquire_slot().await?;
-        let bytes = self.chain.read_base(range.start, self.part_bytes).await?;
+        let bytes = self.kept.read(range.start, self.part_bytes).await?;
         self.upload(index, bytes).await
+    }
+
+    /// Has the store copy a part with these blocks from an object of the index; returns whether it did.
+    async fn copy_known(&self, index: u64, digests: &[Digest]) -> Result<bool> {
+        let Some((number, offset)) = self.index.find(digests) else {
+            return Ok(false);
+        };
+        let length = digests.len() as u64 * BLOCK_BYTES;
+        let Some(object) = self
+            .index
+            .object(number)
+            .filter(|_| length == self.part_bytes)
+        else {
+            return Ok(false);
+        };
+        if !self
+            .multipart
+            .copy_part(index, object, offset, length)
+            .await?
+        {
+            return Ok(false);
+        }
+        lock(&self.copied_objects).insert(number);
+        self.copied_bytes.fetch_add(length, Relaxed);
+        Ok(true)
+    }
+
+    /// Fails if an object of the index from which parts were copied was replaced meanwhile.
+    async fn check_copied_objects(&self) -> Result<(), ComposeAbort> {
+        let numbers = lock(&self.copied_objects).clone();
+        for object in numbers
+            .into_iter()
+            .filter_map(|number| self.index.object(number))
+        {
+            if !is_unchanged(self.bucket, object).await? {
+                let reason = format!("{} was replaced meanwhile", object.key);
+                return Err(ComposeAbort::CopiesUnusable(reason));
+            }
+        }
+        Ok(())
     }
 
     /// Uploads the copied parts if the object they were copied from was replaced meanwhile.
     async fn resend_stale_copies(&self) -> Result<()> {
-        let Some(proof) = self.base_object else {
+        let Some(proof) = self.kept.object() else {
             return Ok(());
         };
-        let copied = self.lock_copied().clone();
+        let copied = lock(&self.copied_parts).clone();
         if copied.is_empty() || proof.is_still_valid(self.bucket).await? {
             return Ok(());
         }
@@ -167,8 +230,10 @@ impl<'a> ComposedUpload<'a> {
             Error::new(Kind::Failed, format!("{} was replaced", proof.object.key))
                 .with_cause("its bytes are no longer those of the base"),
         );
-        self.lock_copied().clear();
-        self.send_base_parts(copied).await
+        lock(&self.copied_parts).clear();
+        self.copied_bytes
+            .fetch_sub(copied.len() as u64 * self.part_bytes, Relaxed);
+        self.send_kept_parts(copied).await
     }
 
     /// Slots of the tail's writer; at least one remains for its parts.
@@ -196,13 +261,13 @@ impl<'a> ComposedUpload<'a> {
         mut composer: Composer,
         part_tx: UnboundedSender<ReadyPart>,
     ) -> Result<FirstPart, ComposeAbort> {
-        let first_index = self.base_range.end / self.part_bytes;
+        let first_index = self.kept_range.end / self.part_bytes;
         let mut parts = PartWriter {
             uploader: self,
             part_tx,
             index: first_index,
-            // The part in which the tail begins also has the base's last bytes.
-            buffer: self.read_base_bytes(first_index).await?,
+            // The part in which the tail begins also has the last bytes of the kept image.
+            buffer: self.read_kept_bytes(first_index).await?,
             first_part: None,
         };
         let mut reads = FuturesOrdered::new();
@@ -232,14 +297,21 @@ impl<'a> ComposedUpload<'a> {
             parts.flush_full_parts().await?;
         }
         parts.flush_full_parts().await?;
-        parts.finish(ending.header_cluster()).await
+        let head = ending.header_cluster().to_vec();
+        let bytes = parts.finish().await?;
+        // Without it the next push only sends more.
+        let image = ending.into_image().ok();
+        Ok(FirstPart { head, bytes, image })
     }
 
     /// Puts the head into the first part and hashes it.
-    async fn build_first_part(&self, first: FirstPart) -> Result<Bytes, ComposeAbort> {
+    async fn build_first_part(
+        &self,
+        first: FirstPart,
+    ) -> Result<(Bytes, Option<ComposedImage>), ComposeAbort> {
         let mut bytes = match first.bytes {
             Some(bytes) => bytes,
-            None => self.read_base_bytes(0).await?,
+            None => self.read_kept_bytes(0).await?,
         };
         bytes
             .get_mut(..first.head.len())
@@ -247,17 +319,17 @@ impl<'a> ComposedUpload<'a> {
             .copy_from_slice(&first.head);
         let bytes = bytes.freeze();
         self.digests.hash(0, bytes.clone()).await?;
-        Ok(bytes)
+        Ok((bytes, first.image))
     }
 
-    /// Reads the base's bytes at the beginning of a part, with zeros instead of the head.
-    async fn read_base_bytes(&self, index: u64) -> Result<BytesMut> {
+    /// Reads the kept image's bytes at the beginning of a part, with zeros instead of the head.
+    async fn read_kept_bytes(&self, index: u64) -> Result<BytesMut> {
         let start = index * self.part_bytes;
-        let end = self.base_range.end.min(start + self.part_bytes);
-        let from = start.max(self.base_range.start.min(end));
+        let end = self.kept_range.end.min(start + self.part_bytes);
+        let from = start.max(self.kept_range.start.min(end));
         let mut bytes = BytesMut::zeroed((from - start) as usize);
         if from < end {
-            bytes.extend_from_slice(&self.chain.read_base(from, end - from).await?);
+            bytes.extend_from_slice(&self.kept.read(from, end - from).await?);
         }
         Ok(bytes)
     }
@@ -279,11 +351,18 @@ impl<'a> ComposedUpload<'a> {
             .await
     }
 
-    /// Hashes a part while it is uploaded.
+    /// Hashes a part while it is uploaded, or before if another object may have it.
     async fn upload(&self, index: u64, bytes: Bytes) -> Result<()> {
         let hashing = self.digests.begin(index * self.part_bytes, bytes.clone());
+        if !self.index.is_empty() && bytes.len() as u64 == self.part_bytes {
+            let digests = hashing.finish().await?;
+            return match self.copy_known(index, &digests).await? {
+                true => Ok(()),
+                false => self.put(index, bytes).await,
+            };
+        }
         self.put(index, bytes).await?;
-        hashing.finish().await
+        hashing.finish().await.map(drop)
     }
 
     async fn put(&self, index: u64, bytes: Bytes) -> Result<()> {
@@ -295,12 +374,10 @@ impl<'a> ComposedUpload<'a> {
         let permit = self.slots.clone().acquire_owned().await;
         permit.map_err(|closed| internal_error("the upload has ended").with_cause(closed))
     }
+}
 
-    fn lock_copied(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.copied_parts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Splits the tail into parts, beginning with the part in which it starts.
@@ -345,15 +422,12 @@ impl PartWriter<'_, '_> {
         queued.map_err(|_| internal_error("the upload has ended"))
     }
 
-    /// Queues the last part.
-    async fn finish(mut self, head: &[u8]) -> Result<FirstPart, ComposeAbort> {
+    /// Queues the last part; returns the first one, if the tail begins in it.
+    async fn finish(mut self) -> Result<Option<BytesMut>> {
         if !self.buffer.is_empty() {
             let last = std::mem::take(&mut self.buffer);
             self.flush_part(last).await?;
         }
-        Ok(FirstPart {
-            head: head.to_vec(),
-            bytes: self.first_part,
-        })
+        Ok(self.first_part)
     }
 }

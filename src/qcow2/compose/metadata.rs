@@ -1,17 +1,18 @@
 //! The end of the tail (tables and refcounts), and the header.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::layout::Layout;
+use super::composed_image::{ComposedImage, WrittenCluster};
 use super::writer::WriterOutput;
-use crate::chain::Chain;
 use crate::entry::{COPIED, Geometry};
 use crate::error::ComposeError;
 use crate::header::{COMPRESSION_TYPE, FEATURE_NAMES, field_u64};
 use crate::refcounts::{RefcountSize, Refcounts};
+use crate::tables::{L2Table, Tables};
 use snapdeck_model::Compression;
 
 /// Bytes appended at a time, or one cluster.
@@ -22,11 +23,8 @@ const LAZY_REFCOUNTS: u64 = 1;
 const LONG_HEADER: usize = 112;
 
 /// Returns the entries of the composed image's L1 table: one at least, as in QEMU.
-pub(super) fn l1_entries(chain: &Chain) -> u64 {
-    chain
-        .virtual_size()
-        .div_ceil(chain.geometry().l2_span())
-        .max(1)
+pub(super) fn l1_entries(geometry: Geometry, virtual_size: u64) -> u64 {
+    virtual_size.div_ceil(geometry.l2_span()).max(1)
 }
 
 /// Writes the tables and the header of a composed image.
@@ -42,49 +40,59 @@ pub struct MetadataWriter {
     start: u64,
     written_clusters: u64,
     header_cluster: Vec<u8>,
+    tables: BTreeMap<u64, L2Table>,
+    base_ranges: Vec<Range<u64>>,
+    written: Vec<WrittenCluster>,
 }
 
 impl MetadataWriter {
+    /// `header_source` has the header; tables that are unchanged stay where `kept` has them.
     pub(super) fn new(
-        chain: &Chain,
-        layout: Layout,
-        written: WriterOutput,
+        virtual_size: u64,
+        header_source: &Tables,
+        kept: Option<&BTreeMap<u64, L2Table>>,
+        base_ranges: Vec<Range<u64>>,
+        output: WriterOutput,
         version: u32,
         compression: Compression,
     ) -> Result<Self, ComposeError> {
-        let geometry = chain.geometry();
+        let geometry = header_source.geometry;
         let cluster = geometry.cluster_size();
         let WriterOutput {
             target,
             mut counts,
             end: start,
-        } = written;
+            written,
+        } = output;
+        let mut tables = BTreeMap::new();
         let mut l1 = BTreeMap::new();
         let mut l2 = Vec::new();
         let mut end = start;
         for (index, entries) in target.tables {
-            let old = chain.base().l2.get(&index);
-            let same = old.filter(|old| layout == Layout::Append && old.entries == entries);
+            let old = kept.and_then(|kept| kept.get(&index));
+            let same = old.filter(|old| old.entries == entries);
             let host = match same {
                 Some(old) => old.host,
                 None if entries.iter().all(|entry| *entry == 0) => continue,
                 None => {
-                    l2.push(entries);
+                    l2.push(entries.clone());
                     end += cluster;
                     end - cluster
                 }
             };
             counts.reference(host..host + cluster)?;
             l1.insert(index, COPIED | host);
+            tables.insert(index, L2Table { host, entries });
         }
         let l1_start = end;
-        let l1_clusters = geometry.clusters(l1_entries(chain) * 8);
+        let l1_clusters = geometry.clusters(l1_entries(geometry, virtual_size) * 8);
         let table_start = l1_start + l1_clusters * cluster;
         let size = RefcountSize::for_clusters(geometry, table_start / cluster);
         let end = table_start + size.clusters() * cluster;
         counts.reference(l1_start..end)?;
         let head = HeaderBuilder {
-            chain,
+            source: header_source,
+            virtual_size,
             version,
             compression,
             l1_start,
@@ -100,7 +108,25 @@ impl MetadataWriter {
             start,
             written_clusters: 0,
             header_cluster: head.build(),
+            tables,
+            base_ranges,
+            written,
         })
+    }
+
+    /// Returns the state from which the disk's next image can be composed.
+    ///
+    /// # Errors
+    /// None for an image that can be composed on.
+    pub fn into_image(self) -> Result<ComposedImage, ComposeError> {
+        let file_bytes = self.file_bytes();
+        ComposedImage::new(
+            &self.header_cluster,
+            file_bytes,
+            self.tables,
+            self.base_ranges,
+            self.written,
+        )
     }
 
     /// Appends about a MiB of the tables to `tail`; returns `false` after the last.
@@ -149,7 +175,8 @@ impl MetadataWriter {
 }
 
 struct HeaderBuilder<'a> {
-    chain: &'a Chain,
+    source: &'a Tables,
+    virtual_size: u64,
     version: u32,
     compression: Compression,
     l1_start: u64,
@@ -158,14 +185,14 @@ struct HeaderBuilder<'a> {
 }
 
 impl HeaderBuilder<'_> {
-    /// Returns the base's header with new offsets ("Header"). Of the extensions only the feature name table is kept:
+    /// Returns the header of the source with new offsets ("Header"). Of the extensions only the feature name table is kept:
     /// extensions that refer to clusters (bitmaps, and perhaps unknown ones) would refer to free clusters; the autoclear
     /// bits are cleared with them.
     fn build(&self) -> Vec<u8> {
-        let base = self.chain.base();
+        let source = self.source;
         let zstd = self.compression == Compression::Zstd;
-        let mut head = base.header.clone();
-        if self.version == 3 && (base.facts.version == 2 || zstd && head.len() < LONG_HEADER) {
+        let mut head = source.header.clone();
+        if self.version == 3 && (source.facts.version == 2 || zstd && head.len() < LONG_HEADER) {
             head.resize(LONG_HEADER, 0);
         }
         let length = head.len() as u32;
@@ -177,9 +204,10 @@ impl HeaderBuilder<'_> {
         put(4, &self.version.to_be_bytes());
         // backing_file_offset and backing_file_size.
         put(8, &[0; 12]);
-        put(24, &self.chain.virtual_size().to_be_bytes());
+        put(24, &self.virtual_size.to_be_bytes());
         // 4 Mi entries at most, and a refcount table of 8 MiB: both were checked before.
-        put(36, &(l1_entries(self.chain) as u32).to_be_bytes());
+        let l1_entries = l1_entries(source.geometry, self.virtual_size);
+        put(36, &(l1_entries as u32).to_be_bytes());
         put(40, &self.l1_start.to_be_bytes());
         put(48, &self.table_start.to_be_bytes());
         put(56, &(self.table_clusters as u32).to_be_bytes());
@@ -187,8 +215,8 @@ impl HeaderBuilder<'_> {
         put(60, &[0; 12]);
         if self.version == 3 {
             let incompatible = if zstd { COMPRESSION_TYPE } else { 0 };
-            let compatible = match base.facts.version {
-                3 => field_u64(&base.header, 80) & LAZY_REFCOUNTS,
+            let compatible = match source.facts.version {
+                3 => field_u64(&source.header, 80) & LAZY_REFCOUNTS,
                 _ => 0,
             };
             put(72, &incompatible.to_be_bytes());
@@ -199,8 +227,8 @@ impl HeaderBuilder<'_> {
             put(100, &length.to_be_bytes());
             put(104, &[u8::from(zstd)]);
         }
-        let cluster = base.geometry.cluster_len();
-        if let Some(names) = &base.feature_names
+        let cluster = source.geometry.cluster_len();
+        if let Some(names) = &source.feature_names
             && head.len() + names.len() + 16 <= cluster
         {
             head.extend(FEATURE_NAMES.to_be_bytes());

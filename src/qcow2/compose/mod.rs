@@ -13,6 +13,7 @@
 //! version 2 base, which becomes version 3. The compression type stays the base's too, since all compressed clusters of
 //! an image share it; a base without any may become zstd.
 
+mod composed_image;
 mod layout;
 mod metadata;
 mod plan;
@@ -31,6 +32,7 @@ use super::refcounts::{RefcountSize, Refcounts};
 use super::tables::Tables;
 use snapdeck_model::Compression;
 
+pub use composed_image::ComposedImage;
 pub use layout::Layout;
 pub use metadata::MetadataWriter;
 pub use plan::ReadRequest;
@@ -88,6 +90,8 @@ impl Estimate {
 /// a few MiB of buffers. A disk of 40 GiB with clusters of 64 KiB takes less than 24 MiB.
 pub struct Composer {
     chain: Chain,
+    /// The image whose bytes are kept by [`Layout::Append`]: the base, or one that was composed earlier.
+    kept: Tables,
     layout: Layout,
     plan: ReadPlan,
     writer: Writer,
@@ -114,15 +118,48 @@ impl Composer {
         layout: Layout,
         options: Options,
     ) -> Result<Self, ComposeError> {
+        Self::plan(base, overlays, None, &[], layout, options)
+    }
+
+    /// As [`Composer::new`] with [`Layout::Append`], but keeps the bytes of `previous` instead of the base's: an image that
+    /// was composed from the same base. Clusters that have the same bytes there keep their place; only others are appended.
+    ///
+    /// `unchanged` are ranges of the file of the topmost layer, in order, that have the same bytes as when `previous` was
+    /// composed: what lies there is not read.
+    ///
+    /// # Errors
+    /// As for [`Composer::new`]; [`ComposeError::OtherBase`] if `previous` cannot be based on `base`.
+    pub fn on_previous(
+        base: Tables,
+        overlays: Vec<Tables>,
+        previous: &ComposedImage,
+        unchanged: &[Range<u64>],
+        options: Options,
+    ) -> Result<Self, ComposeError> {
+        if previous.tables.geometry != base.geometry {
+            return Err(ComposeError::OtherBase);
+        }
+        let layout = Layout::Append;
+        Self::plan(base, overlays, Some(previous), unchanged, layout, options)
+    }
+
+    fn plan(
+        base: Tables,
+        overlays: Vec<Tables>,
+        previous: Option<&ComposedImage>,
+        unchanged: &[Range<u64>],
+        layout: Layout,
+        options: Options,
+    ) -> Result<Self, ComposeError> {
         let chain = Chain::new(base, overlays)?;
+        let kept = previous.map_or_else(|| chain.base().clone(), |image| image.tables.clone());
         let geometry = chain.geometry();
-        let file_bytes = chain.base().file_bytes;
-        let (plan, target, counts, tail_start) = match layout {
+        let (mut plan, target, counts, tail_start) = match layout {
             Layout::Append => {
-                let mut target = Target::from_base(chain.base());
-                let plan = ReadPlan::for_append(&chain, &mut target);
-                let counts = target.count_references(chain.base())?;
-                (plan, target, counts, file_bytes)
+                let mut target = Target::from_kept(&kept);
+                let plan = ReadPlan::for_append(&chain, previous, unchanged, &mut target);
+                let counts = target.count_references(&kept)?;
+                (plan, target, counts, kept.file_bytes)
             }
             Layout::Compact => {
                 let mut counts = Refcounts::new(geometry, geometry.cluster_size())?;
@@ -136,16 +173,26 @@ impl Composer {
                 )
             }
         };
-        let base = &chain.base().facts;
+        let facts = &kept.facts;
         let may_change = layout == Layout::Compact || !target.has_compressed();
         let compression_enabled =
-            options.zstd_enabled && (base.compression == Compression::Zstd || may_change);
+            options.zstd_enabled && (facts.compression == Compression::Zstd || may_change);
         let (version, compression) = match compression_enabled {
             true => (3, Compression::Zstd),
-            false => (base.version, base.compression),
+            false => (facts.version, facts.compression),
         };
         let first_cluster = geometry.round_up(tail_start).ok_or(FILE_TOO_LARGE)?;
-        let estimate = estimate(&chain, &plan, &target, &counts, layout, first_cluster)?;
+        let estimate = estimate(
+            &chain,
+            &kept,
+            &plan,
+            &target,
+            &counts,
+            layout,
+            first_cluster,
+        )?;
+        let kept_clusters = std::mem::take(&mut plan.kept_clusters);
+        let unchanged_clusters = std::mem::take(&mut plan.unchanged_clusters);
         Ok(Self {
             writer: Writer::new(
                 target,
@@ -153,8 +200,11 @@ impl Composer {
                 tail_start,
                 first_cluster,
                 compression_enabled,
+                kept_clusters,
+                unchanged_clusters,
             ),
             chain,
+            kept,
             layout,
             plan,
             decoder: Decoder::default(),
@@ -177,8 +227,9 @@ impl Composer {
         self.compression_enabled.then_some(self.compression)
     }
 
-    /// Returns the bytes of the composed file that are the base's at identical offsets, so that a store can copy them
-    /// and their digests hold: all but the base's first cluster. Empty for [`Layout::Compact`].
+    /// Returns the bytes of the composed file that are those of the kept image (the base, or the previous image) at identical
+    /// offsets, so that a store can copy them and their digests hold: all but its first cluster. Empty for
+    /// [`Layout::Compact`].
     pub fn kept_range(&self) -> Range<u64> {
         let cluster = self.chain.geometry().cluster_size();
         match self.layout {
@@ -187,7 +238,7 @@ impl Composer {
         }
     }
 
-    /// Returns the offset of the tail: the base's length, or the end of the header cluster for [`Layout::Compact`].
+    /// Returns the offset of the tail: the length of the kept image, or the end of the header cluster for [`Layout::Compact`].
     pub fn tail_start(&self) -> u64 {
         self.tail_start
     }
@@ -219,7 +270,10 @@ impl Composer {
                 .get(at(extent.host.start)..at(extent.host.end))
                 .unwrap_or_default();
             let Some(start) = extent.compressed_cluster_start else {
-                self.writer.write(extent.guest.start, stored, tail)?;
+                let is_top = read.layer + 1 == self.chain.layer_count();
+                let source = is_top.then_some(extent.host.start);
+                self.writer
+                    .write(extent.guest.start, stored, source, tail)?;
                 continue;
             };
             let kind = layer.facts.compression;
@@ -249,7 +303,7 @@ impl Composer {
                 .plain
                 .get(within(extent.guest.start)..within(extent.guest.end))
                 .ok_or(damaged)?;
-            self.writer.write(extent.guest.start, plain, tail)?;
+            self.writer.write(extent.guest.start, plain, None, tail)?;
         }
         Ok(())
     }
@@ -271,7 +325,7 @@ impl Composer {
             // Within `bytes`, whose length was checked.
             let length = (extent.guest.end - extent.guest.start) as usize;
             let (plain, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            self.writer.write(extent.guest.start, plain, tail)?;
+            self.writer.write(extent.guest.start, plain, None, tail)?;
             rest = after;
         }
         Ok(())
@@ -290,9 +344,12 @@ impl Composer {
             });
         }
         let written = self.writer.finish(tail)?;
+        let kept = (self.layout == Layout::Append).then_some(&*self.kept.l2);
         MetadataWriter::new(
-            &self.chain,
-            self.layout,
+            self.chain.virtual_size(),
+            &self.kept,
+            kept,
+            std::mem::take(&mut self.plan.base_ranges),
             written,
             self.version,
             self.compression,
@@ -325,6 +382,7 @@ impl Composer {
 
 fn estimate(
     chain: &Chain,
+    kept: &Tables,
     plan: &ReadPlan,
     target: &Target,
     counts: &Refcounts,
@@ -333,13 +391,13 @@ fn estimate(
 ) -> Result<Estimate, ComposeError> {
     let geometry = chain.geometry();
     let cluster = geometry.cluster_size();
-    let l1_entries = metadata::l1_entries(chain);
+    let l1_entries = metadata::l1_entries(geometry, chain.virtual_size());
     if l1_entries * 8 > MAX_L1_BYTES {
         return Err(ComposeError::TooLarge(
             "its L1 table would have more than 32 MiB",
         ));
     }
-    let (retained, l2_tables) = target.count_tables(chain.base(), &plan.l2_tables);
+    let (retained, l2_tables) = target.count_tables(kept, &plan.l2_tables);
     let cost = plan.cost;
     let l1 = geometry.clusters(l1_entries * 8);
     let others = first_cluster / cluster + cost.clusters + l2_tables + l1;
@@ -355,7 +413,7 @@ fn estimate(
         .ok_or(FILE_TOO_LARGE)?;
     let (kept_bytes, dead_bytes) = match layout {
         Layout::Append => {
-            let kept = chain.base().file_bytes - cluster;
+            let kept = kept.file_bytes - cluster;
             let live = (counts.live_clusters() - 1 + retained) * cluster;
             (kept, kept.saturating_sub(live))
         }

@@ -1,8 +1,9 @@
 //! The reads and their order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::composed_image::{ComposedImage, WrittenCluster};
 use super::target::Target;
 use crate::chain::{Chain, Segment, Source};
 
@@ -109,6 +110,12 @@ pub(super) struct ReadPlan {
     pub(super) cost: Cost,
     /// L2 tables that get an entry.
     pub(super) l2_tables: BTreeSet<u64>,
+    /// Ranges of the disk, in whole clusters, that have the base's data.
+    pub(super) base_ranges: Vec<Range<u64>>,
+    /// Disk offsets at which the kept image has a cluster that is not the base's, to be compared with what is read.
+    pub(super) kept_clusters: BTreeMap<u64, WrittenCluster>,
+    /// Clusters of the kept image that need not be read, since their bytes in the topmost layer are unchanged.
+    pub(super) unchanged_clusters: Vec<WrittenCluster>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -119,8 +126,14 @@ pub(super) struct Cost {
 }
 
 impl ReadPlan {
-    /// Plans the reads of all clusters that differ from the base, and clears them in `target`, the base's mapping.
-    pub(super) fn for_append(chain: &Chain, target: &mut Target) -> Self {
+    /// Plans the reads of all clusters that may differ from those of the kept image, which is `previous` or else the base.
+    /// Those that certainly differ are cleared in `target`, the kept image's mapping.
+    pub(super) fn for_append(
+        chain: &Chain,
+        previous: Option<&ComposedImage>,
+        unchanged: &[Range<u64>],
+        target: &mut Target,
+    ) -> Self {
         let geometry = chain.geometry();
         let cluster = geometry.cluster_size();
         let size = chain.virtual_size();
@@ -129,6 +142,7 @@ impl ReadPlan {
         let mut plan = Self::default();
         let mut single_source: Vec<u64> = Vec::new();
         let mut ranges: Vec<Range<u64>> = Vec::new();
+        let has_base_cluster = |offset| previous.is_none_or(|image| image.is_base(offset));
         let mut offset = 0;
         while offset < size {
             let first = chain.segment(offset, size);
@@ -136,10 +150,18 @@ impl ReadPlan {
             if first.guest.end == size && !cut_end {
                 skip = size;
             }
-            if skip > offset && (first.source.is_base() || !first.source.has_data()) {
+            if skip > offset && !first.source.has_data() {
                 if !first.source.is_base() {
                     target.clear(offset..skip);
+                } else if previous.is_some() {
+                    target.clear_data(offset..skip);
                 }
+                offset = skip;
+                continue;
+            }
+            // One cluster at most.
+            if skip > offset && first.source.is_base() && has_base_cluster(offset) {
+                push_range(&mut plan.base_ranges, offset..offset + cluster);
                 offset = skip;
                 continue;
             }
@@ -147,8 +169,28 @@ impl ReadPlan {
             let segments: Vec<Segment> = chain.segments(offset..end).collect();
             let has_data = segments.iter().any(|segment| segment.source.has_data());
             let from_base = segments.iter().all(|segment| segment.source.is_base());
-            if !from_base || cut_end && end == size && has_data {
-                target.clear(offset..end);
+            let is_base = from_base && !(cut_end && end == size) && has_base_cluster(offset);
+            if !has_data && from_base {
+                if previous.is_some() {
+                    target.clear_data(offset..end);
+                }
+            } else if is_base {
+                push_range(&mut plan.base_ranges, offset..offset + cluster);
+            } else {
+                let kept = previous.and_then(|image| image.written_cluster(offset));
+                if let Some(kept) = kept
+                    && is_unchanged(chain, kept, &segments, unchanged)
+                {
+                    plan.unchanged_clusters.push(kept);
+                    offset = end;
+                    continue;
+                }
+                match kept.filter(|_| has_data) {
+                    Some(kept) => {
+                        plan.kept_clusters.insert(offset, kept);
+                    }
+                    None => target.clear(offset..end),
+                }
                 if has_data {
                     match ranges.last_mut() {
                         _ if is_single_source(chain, offset, &segments) => {
@@ -184,14 +226,26 @@ impl ReadPlan {
         let cluster = geometry.cluster_size();
         let mut plan = Self::default();
         let mut last_counted = None;
+        // Number of the last cluster with data of overlays, or zeros in it that are.
+        let mut last_changed = None;
         for segment in chain.segments(0..chain.virtual_size()) {
-            if !segment.source.has_data() {
-                continue;
-            }
             let (first, last) = (
                 segment.guest.start / cluster,
                 (segment.guest.end - 1) / cluster,
             );
+            if !segment.source.is_base() {
+                drop_cluster(&mut plan.base_ranges, first * cluster);
+                last_changed = Some(last);
+            }
+            if !segment.source.has_data() {
+                continue;
+            }
+            if segment.source.is_base() {
+                let start = first + u64::from(last_changed == Some(first));
+                if start <= last {
+                    push_range(&mut plan.base_ranges, start * cluster..(last + 1) * cluster);
+                }
+            }
             // A segment lies within a cluster of its layer, so it spans few.
             plan.cost.clusters += last - first + 1 - u64::from(last_counted == Some(first));
             last_counted = Some(last);
@@ -262,6 +316,52 @@ impl ReadPlan {
             self.cost.read_bytes += extent.host.end - extent.host.start;
         }
     }
+}
+
+/// Adds a range that begins in or right behind the last one, or after it.
+fn push_range(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut() {
+        Some(last) if last.end >= range.start => last.end = range.end.max(last.end),
+        _ => ranges.push(range),
+    }
+}
+
+/// Removes the cluster at `start` if it is the last one of the ranges.
+fn drop_cluster(ranges: &mut Vec<Range<u64>>, start: u64) {
+    if let Some(last) = ranges.last_mut() {
+        last.end = last.end.min(start);
+        if last.is_empty() {
+            ranges.pop();
+        }
+    }
+}
+
+/// Returns whether a cluster of the previous image, which has these segments now, is still the same bytes of the topmost
+/// layer's file, of which the ranges `unchanged` have the bytes of before.
+fn is_unchanged(
+    chain: &Chain,
+    kept: WrittenCluster,
+    segments: &[Segment],
+    unchanged: &[Range<u64>],
+) -> bool {
+    let cluster = chain.geometry().cluster_size();
+    let [
+        Segment {
+            guest,
+            source: Source::Data { layer, host },
+        },
+    ] = segments
+    else {
+        return false;
+    };
+    let (start, end) = (*host, *host + cluster);
+    let after = unchanged.partition_point(|range| range.start <= start);
+    let range = after.checked_sub(1).and_then(|at| unchanged.get(at));
+    *layer + 1 == chain.layer_count()
+        && guest.end - guest.start == cluster
+        && kept.source == Some(start)
+        && end <= chain.layer(*layer).file_bytes
+        && range.is_some_and(|range| end <= range.end)
 }
 
 /// Returns whether the image's cluster at `offset`, which has these segments, has a single source. A compressed cluster

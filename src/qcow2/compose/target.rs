@@ -24,7 +24,8 @@ impl Target {
         }
     }
 
-    pub(super) fn from_base(base: &Tables) -> Self {
+    /// Returns the mapping of the image whose bytes are kept.
+    pub(super) fn from_kept(base: &Tables) -> Self {
         let share = |(index, l2): (&u64, &L2Table)| (*index, l2.entries.clone());
         Self {
             geometry: base.geometry,
@@ -45,8 +46,38 @@ impl Target {
         }
     }
 
+    /// Unmaps the guest cluster at a disk offset; returns the bytes of the file that it had.
+    pub(super) fn unmap(&mut self, guest: u64) -> Option<Range<u64>> {
+        let table = self.tables.get(&(guest / self.geometry.l2_span()))?;
+        let index = (guest / self.geometry.cluster_size()) as usize % self.geometry.entries();
+        let host = match self.geometry.decode_entry(*table.get(index)?) {
+            Cluster::Data { host } | Cluster::Zero { host: Some(host) } => {
+                host..host + self.geometry.cluster_size()
+            }
+            Cluster::Compressed { host, stored_bytes } => host..host + stored_bytes,
+            Cluster::Unallocated | Cluster::Zero { host: None } => return None,
+        };
+        self.set(guest, 0);
+        Some(host)
+    }
+
     /// Unmaps every cluster that begins within these bytes of the disk, which start at a cluster.
     pub(super) fn clear(&mut self, guest: Range<u64>) {
+        self.clear_where(guest, |entry| entry != 0);
+    }
+
+    /// As [`clear`](Self::clear), but leaves clusters that read as zeros.
+    pub(super) fn clear_data(&mut self, guest: Range<u64>) {
+        let geometry = self.geometry;
+        self.clear_where(guest, |entry| {
+            matches!(
+                geometry.decode_entry(entry),
+                Cluster::Data { .. } | Cluster::Compressed { .. }
+            )
+        });
+    }
+
+    fn clear_where(&mut self, guest: Range<u64>, condition: impl Fn(u64) -> bool) {
         let (cluster, span) = (self.geometry.cluster_size(), self.geometry.l2_span());
         let inside = guest.start / span..guest.end.div_ceil(span);
         let mut empty = Vec::new();
@@ -56,7 +87,7 @@ impl Target {
             let from = (guest.start.saturating_sub(base) / cluster) as usize;
             let to = (guest.end - base).min(span).div_ceil(cluster) as usize;
             let touched = table.get(from..to).unwrap_or_default();
-            if touched.iter().all(|entry| *entry == 0) {
+            if !touched.iter().any(|entry| condition(*entry)) {
                 continue;
             }
             if touched.len() == table.len() {

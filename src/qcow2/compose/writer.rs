@@ -1,7 +1,10 @@
 //! Assembles clusters, drops zeros, compresses, and allocates host clusters.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 
+use super::composed_image::{WrittenCluster, fingerprint};
 use super::target::Target;
 use crate::codec::Encoder;
 use crate::entry::{COPIED, Geometry};
@@ -17,6 +20,8 @@ pub(super) struct WriterOutput {
     pub(super) counts: Refcounts,
     /// Offset of the tables.
     pub(super) end: u64,
+    /// Each cluster that was written or kept, by disk offset.
+    pub(super) written: Vec<WrittenCluster>,
 }
 
 pub(super) struct Writer {
@@ -32,6 +37,9 @@ pub(super) struct Writer {
     run: Vec<u8>,
     /// Disk offset, offset in the run and length of each compressed cluster in it.
     compressed_clusters: Vec<(u64, u64, u64)>,
+    /// Clusters that the kept image has at these disk offsets, mapped until one with other bytes replaces them.
+    kept_clusters: BTreeMap<u64, WrittenCluster>,
+    written: Vec<WrittenCluster>,
 }
 
 impl Writer {
@@ -42,8 +50,12 @@ impl Writer {
         tail_start: u64,
         first_cluster: u64,
         compression_enabled: bool,
+        kept_clusters: BTreeMap<u64, WrittenCluster>,
+        unchanged_clusters: Vec<WrittenCluster>,
     ) -> Self {
         Self {
+            kept_clusters,
+            written: unchanged_clusters,
             target,
             counts,
             padding: (first_cluster - tail_start) as usize,
@@ -55,11 +67,13 @@ impl Writer {
         }
     }
 
-    /// Writes bytes of the disk. Those of one cluster are consecutive calls; missing bytes are zeros.
+    /// Writes bytes of the disk. Those of one cluster are consecutive calls; missing bytes are zeros. `source` is their offset
+    /// in the file of the topmost layer, if they are from there.
     pub(super) fn write(
         &mut self,
         mut guest: u64,
         mut bytes: &[u8],
+        mut source: Option<u64>,
         tail: &mut BytesMut,
     ) -> Result<(), ComposeError> {
         let cluster = self.geometry().cluster_size();
@@ -76,7 +90,7 @@ impl Writer {
                 self.flush_open_cluster(tail)?;
             }
             if chunk.len() as u64 == cluster {
-                self.store(start, chunk, tail)?;
+                self.store(start, chunk, source, tail)?;
             } else {
                 let (_, open) = self
                     .open_cluster
@@ -85,6 +99,7 @@ impl Writer {
                     slot.copy_from_slice(chunk);
                 }
             }
+            source = source.map(|offset| offset + chunk.len() as u64);
             guest += chunk.len() as u64;
             bytes = rest;
         }
@@ -101,22 +116,28 @@ impl Writer {
     ) -> Result<(), ComposeError> {
         self.flush_open_cluster(tail)?;
         if compressed.len() >= plain.len() {
-            return self.store(guest, plain, tail);
+            return self.store(guest, plain, None, tail);
         }
-        if !is_zero(plain) {
-            self.append_compressed(guest, compressed, tail)?;
+        match self.is_new(guest, plain, None) {
+            true => self.append_compressed(guest, compressed, tail),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     pub(super) fn finish(mut self, tail: &mut BytesMut) -> Result<WriterOutput, ComposeError> {
         self.flush_open_cluster(tail)?;
         self.end_run(tail)?;
         self.pad(tail);
+        // No bytes were written to these.
+        while let Some((guest, _)) = self.kept_clusters.pop_first() {
+            self.unmap(guest);
+        }
+        self.written.sort_unstable_by_key(|cluster| cluster.offset);
         Ok(WriterOutput {
             target: self.target,
             counts: self.counts,
             end: self.cursor,
+            written: self.written,
         })
     }
 
@@ -130,14 +151,43 @@ impl Writer {
 
     fn flush_open_cluster(&mut self, tail: &mut BytesMut) -> Result<(), ComposeError> {
         match self.open_cluster.take() {
-            Some((guest, bytes)) => self.store(guest, &bytes, tail),
+            Some((guest, bytes)) => self.store(guest, &bytes, None, tail),
             None => Ok(()),
         }
     }
 
-    /// Stores a whole cluster; a cluster of zeros is omitted, since it was unmapped before.
-    fn store(&mut self, guest: u64, bytes: &[u8], tail: &mut BytesMut) -> Result<(), ComposeError> {
-        if is_zero(bytes) {
+    /// Returns whether a whole cluster is to be appended: it is not if it is zeros or has the same bytes as the one of
+    /// the kept image. Otherwise the disk offset is unmapped.
+    fn is_new(&mut self, guest: u64, bytes: &[u8], source: Option<u64>) -> bool {
+        let kept = self.kept_clusters.remove(&guest);
+        let kept = kept.map(|cluster| cluster.fingerprint);
+        let new = (!is_zero(bytes)).then(|| fingerprint(bytes));
+        self.written.extend(new.map(|fingerprint| WrittenCluster {
+            offset: guest,
+            fingerprint,
+            source,
+        }));
+        if kept.is_some() && kept != new {
+            self.unmap(guest);
+        }
+        new.is_some() && kept != new
+    }
+
+    fn unmap(&mut self, guest: u64) {
+        if let Some(host) = self.target.unmap(guest) {
+            self.counts.release(host);
+        }
+    }
+
+    /// Stores a whole cluster; a cluster of zeros is omitted.
+    fn store(
+        &mut self,
+        guest: u64,
+        bytes: &[u8],
+        source: Option<u64>,
+        tail: &mut BytesMut,
+    ) -> Result<(), ComposeError> {
+        if !self.is_new(guest, bytes, source) {
             return Ok(());
         }
         if let Some(mut encoder) = self.encoder.take() {

@@ -75,6 +75,31 @@ fn an_asynchronous_job_reports_progress_and_its_result() {
 }
 
 #[test]
+fn a_snapshot_and_an_object_are_adopted() {
+    let world = with_object();
+    world.snapshot("base", 2);
+    let api = Api::start(&world);
+    let adopt = |body: Value| {
+        let response = api.post("/snapshots/adopt", &body);
+        response.expect_status(200)
+    };
+    let result = adopt(json!({"snapshot": "base"}));
+    assert_eq!(
+        (&result["changed"], &result["host"]),
+        (&json!(true), &json!(world.name))
+    );
+    assert_eq!(adopt(json!({"snapshot": "base"}))["changed"], false);
+    let result = adopt(json!({"snapshot": "app", "bucket": true}));
+    assert_eq!(
+        (&result["changed"], &result["host"]),
+        (&json!(true), &Value::Null)
+    );
+    assert_eq!(world.manifest("app")["proof"], "read");
+    api.post("/snapshots/adopt", &json!({"snapshot": "missing"}))
+        .failed(404, "notFound", &["missing is not on host"]);
+}
+
+#[test]
 fn a_request_that_outlasts_its_wait_returns_the_job() {
     let world = with_object();
     let gate = world.gate("check");

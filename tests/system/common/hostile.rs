@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use snapdeck_bucket::Bucket;
-use snapdeck_model::settings::{BucketSettings, Credentials};
+use snapdeck_model::settings::{BucketSettings, Credentials, TrustedChecksums};
 
 /// First line and headers of a request, in lower case.
 pub(crate) struct Request {
@@ -148,6 +148,7 @@ impl HostileStore {
                 access_key_id: "lab".into(),
                 secret_access_key: "lab-secret".into(),
             }),
+            trusted_checksums: TrustedChecksums::Any,
         })
     }
 

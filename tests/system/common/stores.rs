@@ -9,7 +9,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials as Keys, Region};
 use aws_sdk_s3::primitives::ByteStream;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use snapdeck_bucket::Bucket;
-use snapdeck_model::settings::{BucketSettings, Credentials};
+use snapdeck_model::settings::{BucketSettings, Credentials, TrustedChecksums};
 use tempfile::TempDir;
 
 const BUCKET: &str = "snapdeck-tests";
@@ -98,6 +98,7 @@ fn test_store(
             access_key_id: key.into(),
             secret_access_key: secret.into(),
         }),
+        trusted_checksums: TrustedChecksums::Any,
     };
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())

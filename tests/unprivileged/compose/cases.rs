@@ -44,6 +44,24 @@ pub(crate) struct Overlay {
     pub resized: Option<u64>,
 }
 
+/// A chain that is composed again after each of several changes.
+#[derive(Debug, Clone)]
+pub(crate) struct RoundsCase {
+    /// The base, and how its chain is composed first.
+    pub first: Case,
+    pub overlays: Vec<Overlay>,
+    pub rounds: Vec<Round>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Round {
+    /// The topmost overlay becomes a copy made earlier before the writes.
+    pub restores_copy: bool,
+    pub writes: Vec<Write>,
+    pub resized: Option<u64>,
+    pub generation: Generation,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Write {
     pub kind: Kind,
@@ -160,6 +178,34 @@ fn generation(base_bits: u32, base_size: u64) -> impl Strategy<Value = Generatio
                 later_writes,
             },
         )
+}
+
+pub(crate) fn rounds_case() -> impl Strategy<Value = RoundsCase> {
+    case().prop_flat_map(|first| {
+        let (bits, size) = (first.cluster_bits, first.size);
+        let round = (
+            prop::bool::weighted(0.2),
+            writes(bits, 4),
+            prop_oneof![5 => Just(None), 1 => self::size(bits).prop_map(Some)],
+            generation(bits, size),
+        );
+        let round = round.prop_map(|(restores_copy, writes, resized, generation)| Round {
+            restores_copy,
+            writes,
+            resized,
+            generation,
+        });
+        (
+            Just(first),
+            proptest::collection::vec(overlay(bits, size), 1..=2),
+            proptest::collection::vec(round, 1..=4),
+        )
+            .prop_map(|(first, overlays, rounds)| RoundsCase {
+                first,
+                overlays,
+                rounds,
+            })
+    })
 }
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {

@@ -1,5 +1,6 @@
 //! Creates chains with QEMU's tools, composes them, and checks the images with QEMU and imago.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -7,10 +8,10 @@ use std::sync::OnceLock;
 use imago::file::File as ImagoFile;
 use imago::qcow2::Qcow2;
 use imago::{FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate};
-use snapdeck_qcow2::{Layout, read_header};
+use snapdeck_qcow2::{ComposedImage, Layout, read_header};
 
-use crate::compose::cases::{Case, Generation, Kind, Overlay, Write};
-use crate::compose::driver::{Parameters, compose, tables_of};
+use crate::compose::cases::{Case, Generation, Kind, Overlay, RoundsCase, Write};
+use crate::compose::driver::{Composed, Parameters, compose, tables_of};
 
 /// Imago reads larger disks in samples only.
 const MAX_FULL_READ: u64 = 24 << 20;
@@ -229,9 +230,86 @@ pub(crate) fn try_case(case: &Case) -> bool {
             chain.push(path);
         }
         base = dir.path().join(format!("composed-{number}.qcow2"));
-        check_composed(&chain, generation, &base, 1 << case.cluster_bits);
+        check_composed(
+            &chain,
+            generation,
+            (None, &[]),
+            &base,
+            1 << case.cluster_bits,
+        );
     }
     true
+}
+
+/// Composes a chain, changes its topmost overlay in each round, and composes it on the image of the round before. Returns
+/// `false` as [`try_case`] does.
+pub(crate) fn try_rounds(case: &RoundsCase) -> bool {
+    let dir = temp_dir();
+    let (first, cluster) = (&case.first, 1 << case.first.cluster_bits);
+    let base = dir.path().join("base.qcow2");
+    create_base(first, &base);
+    let mut chain = vec![base];
+    for (layer, overlay) in case.overlays.iter().enumerate() {
+        let path = dir.path().join(format!("overlay-{layer}.qcow2"));
+        create_overlay(overlay, &chain[layer], &path);
+        chain.push(path);
+    }
+    if chain.iter().any(|path| is_damaged(path)) {
+        return false;
+    }
+    let (top, overlay) = (chain.last().unwrap(), case.overlays.last().unwrap());
+    let saved = dir.path().join("saved.qcow2");
+    let mut composed = dir.path().join("composed.qcow2");
+    let generation = &first.generations[0];
+    let mut image = check_composed(&chain, generation, (None, &[]), &composed, cluster).image;
+    let mut before = std::fs::read(top).unwrap();
+    for (number, round) in case.rounds.iter().enumerate() {
+        match round.restores_copy && saved.exists() {
+            true => drop(std::fs::copy(&saved, top).unwrap()),
+            false => drop(std::fs::copy(top, &saved).unwrap()),
+        }
+        let size = tables_of(top).unwrap().facts().virtual_size;
+        let commands = commands(&round.writes, size, 1 << overlay.cluster_bits, true);
+        write(top, "qcow2", &commands, false);
+        if let Some(size) = round.resized {
+            let (size, shown) = (size.to_string(), top.display().to_string());
+            let resize = ["resize", "-q", "--shrink", "-f", "qcow2", &shown, &size];
+            attempt("qemu-img", &resize);
+        }
+        if is_damaged(top) {
+            return false;
+        }
+        let path = dir.path().join(format!("composed-{number}.qcow2"));
+        let generation = &round.generation;
+        let after = std::fs::read(top).unwrap();
+        // A guest's view of the disk has no offsets in the file.
+        let unchanged = match generation.reads_guest {
+            true => Vec::new(),
+            false => unchanged_ranges(&before, &after),
+        };
+        let kept = (Some((&image, &*composed)), &*unchanged);
+        let next = check_composed(&chain, generation, kept, &path, cluster);
+        before = after;
+        std::fs::remove_file(&composed).unwrap();
+        (image, composed) = (next.image, path);
+    }
+    true
+}
+
+/// Returns the ranges of a file, in units of 8 KiB, that have the same bytes as before.
+pub(crate) fn unchanged_ranges(before: &[u8], after: &[u8]) -> Vec<Range<u64>> {
+    const UNIT: usize = 8192;
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for (number, (old, new)) in before.chunks(UNIT).zip(after.chunks(UNIT)).enumerate() {
+        let start = (number * UNIT) as u64;
+        let range = start..start + new.len() as u64;
+        match ranges.last_mut() {
+            _ if old != new => {}
+            Some(last) if last.end == start => last.end = range.end,
+            _ => ranges.push(range),
+        }
+    }
+    ranges
 }
 
 /// Returns whether an image written by QEMU is damaged. Leaks (exit code 3) are not damage. `check` may pass for an image that
@@ -246,8 +324,14 @@ fn is_damaged(path: &Path) -> bool {
     !matches!(check.status.code(), Some(0 | 3)) || info.contains("corrupt: true")
 }
 
-/// Composes the chain to the file `path` and runs all checks.
-fn check_composed(chain: &[PathBuf], generation: &Generation, path: &Path, cluster: u64) {
+/// Composes the chain to the file `path`, on the previous image if there is one, and runs all checks.
+fn check_composed(
+    chain: &[PathBuf],
+    generation: &Generation,
+    (previous, unchanged): (Option<(&ComposedImage, &Path)>, &[Range<u64>]),
+    path: &Path,
+    cluster: u64,
+) -> Composed {
     let top = chain.last().unwrap();
     let raw = path.with_extension("raw");
     qemu_img(&format!(
@@ -262,6 +346,8 @@ fn check_composed(chain: &[PathBuf], generation: &Generation, path: &Path, clust
             zstd: generation.zstd,
             read_ahead: generation.read_ahead,
             disk: generation.reads_guest.then_some(&*raw),
+            previous,
+            unchanged,
         },
     )
     .unwrap();
@@ -279,8 +365,9 @@ fn check_composed(chain: &[PathBuf], generation: &Generation, path: &Path, clust
     let new_bytes = length - (composed.kept.end - composed.kept.start);
     assert!(new_bytes <= estimate.new_bytes);
     assert!(composed.read_bytes <= estimate.read_bytes);
-    if generation.layout == Layout::Append {
-        let old = std::fs::read(&chain[0]).unwrap();
+    if generation.layout == Layout::Append || previous.is_some() {
+        let kept = previous.map_or(&*chain[0], |(_, path)| path);
+        let old = std::fs::read(kept).unwrap();
         let kept = composed.kept.start as usize..composed.kept.end as usize;
         assert_eq!(kept.end, old.len());
         assert!(composed.bytes[kept.clone()] == old[kept]);
@@ -290,6 +377,7 @@ fn check_composed(chain: &[PathBuf], generation: &Generation, path: &Path, clust
     assert_same(path, &raw);
     assert_same_for_imago(path, &raw, size);
     assert_writable(path, &raw, generation, size, cluster);
+    composed
 }
 
 /// Asserts that an image has neither errors nor leaks.

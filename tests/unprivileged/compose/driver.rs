@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use snapdeck_qcow2::{
-    ComposeError, Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest, TableReader,
-    Tables,
+    ComposeError, ComposedImage, Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest,
+    TableReader, Tables,
 };
 
 pub(crate) fn read(file: &File, range: &Range<u64>) -> Vec<u8> {
@@ -50,6 +50,8 @@ pub(crate) struct Composed {
     pub kept: Range<u64>,
     pub estimate: Estimate,
     pub read_bytes: u64,
+    /// Of which the next image of the disk can be composed.
+    pub image: ComposedImage,
 }
 
 pub(crate) struct Parameters<'a> {
@@ -58,6 +60,10 @@ pub(crate) struct Parameters<'a> {
     pub read_ahead: usize,
     /// Raw disk to read instead of the layers.
     pub disk: Option<&'a Path>,
+    /// The image composed earlier whose bytes are kept, and its file.
+    pub previous: Option<(&'a ComposedImage, &'a Path)>,
+    /// Ranges of the topmost file that are unchanged since.
+    pub unchanged: &'a [Range<u64>],
 }
 
 /// Composes a chain of files, the base first.
@@ -75,11 +81,20 @@ pub(crate) fn compose(
     let options = Options {
         zstd_enabled: parameters.zstd,
     };
-    let mut composer = Composer::new(base, layers, parameters.layout, options)?;
+    let mut composer = match parameters.previous {
+        Some((image, _)) => {
+            Composer::on_previous(base, layers, image, parameters.unchanged, options)?
+        }
+        None => Composer::new(base, layers, parameters.layout, options)?,
+    };
     let (kept, estimate) = (composer.kept_range(), composer.estimate());
+    let kept_file = match parameters.previous {
+        Some((_, path)) => &File::open(path).unwrap(),
+        None => &files[0],
+    };
     let mut bytes = read(
-        &files[0],
-        &(0..composer.tail_start().min(length(&files[0]))),
+        kept_file,
+        &(0..composer.tail_start().min(length(kept_file))),
     );
     bytes.resize(composer.tail_start() as usize, 0);
     let mut read_bytes = 0;
@@ -112,11 +127,15 @@ pub(crate) fn compose(
     bytes.extend_from_slice(&tail);
     assert_eq!(bytes.len() as u64, metadata.file_bytes());
     bytes[..metadata.header_cluster().len()].copy_from_slice(metadata.header_cluster());
+    // It is stored between the two.
+    let image = ComposedImage::from_bytes(&metadata.into_image()?.to_bytes())?;
+    assert_eq!(image.file_bytes(), bytes.len() as u64);
     Ok(Composed {
         bytes,
         kept,
         estimate,
         read_bytes,
+        image,
     })
 }
 

@@ -5,10 +5,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use snapdeck_model::Compression;
-use snapdeck_qcow2::{ComposeError, Composer, Layout, Options, read_header};
+use snapdeck_qcow2::{ComposeError, ComposedImage, Composer, Layout, Options, read_header};
 
 use crate::compose::check::{
-    assert_intact, assert_same, assert_same_for_imago, qemu_img, run, temp_dir,
+    assert_intact, assert_same, assert_same_for_imago, qemu_img, run, temp_dir, unchanged_ranges,
 };
 use crate::compose::driver::{Parameters, compose, tables_of};
 
@@ -17,6 +17,8 @@ const PLAIN: Parameters = Parameters {
     zstd: false,
     read_ahead: 4,
     disk: None,
+    previous: None,
+    unchanged: &[],
 };
 
 fn image(dir: &Path, name: &str, options: &str, size: &str, backing: Option<&Path>) -> PathBuf {
@@ -167,6 +169,107 @@ fn data_past_a_previous_end_is_not_visible() {
     )
     .unwrap();
     assert_same(&short_base, &raw);
+}
+
+/// Clusters keep their place in the next image, whatever was trimmed or added around them.
+#[test]
+fn the_next_image_has_only_what_changed() {
+    let dir = temp_dir();
+    let base = image(dir.path(), "base", "", "64M", None);
+    run_qemu_io(&base, &["write -P 1 0 32M"]);
+    let overlay = image(dir.path(), "overlay", "", "64M", Some(&base));
+    run_qemu_io(&overlay, &["write -P 2 16M 16M", "write -P 3 40M 8M"]);
+    let chain = [base, overlay];
+    let tables = 65536;
+    let mut composed = compose(&chain, &PLAIN).unwrap();
+    let rounds: [(&[&str], u64); 7] = [
+        // L1 table, refcount table, refcount block.
+        (&[], 3 * tables),
+        (&["write -P 2 16M 4M", "write -P 3 44M 64k"], 3 * tables),
+        // And the L2 table.
+        (&["discard 17M 192k"], 4 * tables),
+        (
+            &["write -P 4 20M 1M", "discard 41M 64k"],
+            4 * tables + (1 << 20),
+        ),
+        (&["write -P 0 21M 1M"], 4 * tables),
+        // What the base has at the same place counts as changed.
+        (
+            &["write -P 5 1M 64k", "write -P 1 2M 64k"],
+            4 * tables + 2 * 65536,
+        ),
+        (&["write -P 6 48M 64k"], 4 * tables + 65536),
+    ];
+    for (number, (commands, expected)) in rounds.into_iter().enumerate() {
+        let previous = dir.path().join("previous.qcow2");
+        std::fs::write(&previous, &composed.bytes).unwrap();
+        let before = std::fs::read(&chain[1]).unwrap();
+        if !commands.is_empty() {
+            run_qemu_io(&chain[1], commands);
+        }
+        let parameters = Parameters {
+            previous: Some((&composed.image, &previous)),
+            ..PLAIN
+        };
+        let (_, length) = compose_and_check(dir.path(), &chain, &parameters);
+        let next = compose(&chain, &parameters).unwrap();
+        // What is not read because its blocks are unchanged makes no difference.
+        let unchanged = unchanged_ranges(&before, &std::fs::read(&chain[1]).unwrap());
+        let parameters = Parameters {
+            unchanged: &unchanged,
+            ..parameters
+        };
+        let unread = compose(&chain, &parameters).unwrap();
+        assert!(unread.bytes == next.bytes, "round {number}");
+        assert!(unread.read_bytes < next.read_bytes, "round {number}");
+        assert_eq!(
+            length - composed.bytes.len() as u64,
+            expected,
+            "round {number}"
+        );
+        assert!(next.bytes[65536..composed.bytes.len()] == composed.bytes[65536..]);
+        composed = next;
+    }
+}
+
+#[test]
+fn a_previous_image_of_another_base_is_refused() {
+    let dir = temp_dir();
+    let chain_of = |name: &str, options| {
+        let base = image(dir.path(), &format!("{name}-base"), options, "8M", None);
+        let overlay = image(
+            dir.path(),
+            &format!("{name}-overlay"),
+            options,
+            "8M",
+            Some(&base),
+        );
+        run_qemu_io(&overlay, &["write -P 2 0 1M"]);
+        [base, overlay]
+    };
+    let composed = compose(&chain_of("small", "cluster_size=4k"), &PLAIN).unwrap();
+    let chain = chain_of("large", "cluster_size=64k");
+    let parameters = Parameters {
+        previous: Some((&composed.image, &chain[0])),
+        ..PLAIN
+    };
+    let error = compose(&chain, &parameters).err().expect("an error");
+    assert_eq!(error, ComposeError::OtherBase);
+}
+
+#[test]
+fn a_damaged_state_of_an_image_is_refused() {
+    let dir = temp_dir();
+    let base = image(dir.path(), "base", "cluster_size=4k", "1M", None);
+    let overlay = image(dir.path(), "overlay", "cluster_size=4k", "1M", Some(&base));
+    run_qemu_io(&overlay, &["write -P 2 0 64k"]);
+    let stored = compose(&[base, overlay], &PLAIN).unwrap().image.to_bytes();
+    for length in 0..stored.len() {
+        assert!(
+            ComposedImage::from_bytes(&stored[..length]).is_err(),
+            "{length}"
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,270 @@
+//! Adopt: the digests of an image that snapdeck did not write are recorded in a manifest, so that its bytes are known.
+
+use std::time::Duration;
+
+use humansize::{BINARY, format_size};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use snapdeck_host::{Host, ImageFile};
+use snapdeck_model::{
+    BLOCK_BYTES, BlockSet, ContentProof, Digest, Error, FileStamp, Kind, Manifest, Outcome, Phase,
+    Result, SnapshotName, block_bytes, block_count,
+};
+
+use crate::context::Context;
+use crate::hash_blocks::{hash_block_data, hash_unknown_blocks};
+use crate::standalone_image::refuse_unusable;
+
+/// Longer than the kernel's steps of file times: a write after it changes the stamp.
+const CLOCK_STEP: Duration = Duration::from_millis(50);
+/// For file systems that keep whole seconds.
+const COARSE_CLOCK_STEP: Duration = Duration::from_millis(2100);
+
+/// A snapshot of a host whose digests are recorded.
+pub(crate) struct AdoptedFile {
+    pub manifest: Manifest,
+    /// Bytes that were read.
+    pub hashed_bytes: u64,
+    /// Whether the manifest was written.
+    pub is_new: bool,
+}
+
+/// Records the digests of a host's snapshot that has no manifest.
+///
+/// # Errors
+/// Those of [`adopt_file`].
+pub async fn adopt_snapshot(host: &Host, name: &SnapshotName, ctx: &Context) -> Result<Outcome> {
+    ctx.enter_phase(Phase::Checking)?;
+    let adopted = adopt_file(host, name, ctx).await?;
+    Ok(Outcome::Adopted {
+        snapshot_name: name.clone(),
+        host: Some(host.name().clone()),
+        size_bytes: adopted.manifest.size_bytes,
+        hashed_bytes: adopted.hashed_bytes,
+        changed: adopted.is_new,
+    })
+}
+
+/// As [`adopt_file`], for a job that does not hold the lock of the snapshot.
+///
+/// # Errors
+/// As [`adopt_file`]; `Conflict` if another job writes the snapshot.
+pub(crate) async fn adopt_unlocked_file(
+    host: &Host,
+    name: &SnapshotName,
+    ctx: &Context,
+) -> Result<AdoptedFile> {
+    let (locks, lost) = (host.locks(), CancellationToken::new());
+    let requests = vec![locks.snapshot(name, false)];
+    let title = format!("adopt {name}");
+    let guard = locks.acquire(requests, &title, lost.clone()).await?;
+    let adopted = tokio::select! {
+        adopted = Box::pin(adopt_file(host, name, ctx)) => adopted,
+        () = lost.cancelled() => Err(adopt_error(host, name, Kind::Conflict)
+            .with_cause("another process has locked it while the connection was lost")
+            .hint("try again")),
+    };
+    guard.release().await;
+    adopted
+}
+
+/// Records the digests of a host's snapshot that has no manifest, or whose manifest is of an earlier state of the file.
+///
+/// The file is read on the host, without its holes. Annotations are kept. The digests of a manifest that a push or pull has
+/// written are never replaced by others: they show damage. The caller holds the snapshot's lock.
+///
+/// # Errors
+/// `NotFound` without such a snapshot; `Damaged` for an image that is not sound, or is not that of its manifest;
+/// `Conflict` if a process has it open for writing, it changes meanwhile, or another program's file is in the place of
+/// the manifest; `Cancelled`; those of the host. Nothing is written then.
+pub(crate) async fn adopt_file(
+    host: &Host,
+    name: &SnapshotName,
+    ctx: &Context,
+) -> Result<AdoptedFile> {
+    let path = host.snapshot_path(name);
+    let file = find_image(host, name).await?;
+    refuse_damaged(host, name, &file).await?;
+    let snapshots = host.snapshots();
+    snapshots.refuse_foreign_manifest(name).await?;
+    let recorded = snapshots.recorded_manifest(name).await?;
+    if let Some(manifest) = &recorded
+        && manifest.matches_file(file.stamp)
+    {
+        return Ok(AdoptedFile {
+            manifest: manifest.clone(),
+            hashed_bytes: 0,
+            is_new: false,
+        });
+    }
+    // An adopted image that was written since is adopted again.
+    let expected =
+        recorded.filter(|manifest| manifest.proof.is_none() || manifest.is_of_file(file.stamp));
+    if let Some(expected) = &expected
+        && expected.size_bytes != file.size_bytes
+    {
+        return Err(other_image_error(host, name));
+    }
+    let summary = adopt_summary(host, name);
+    let refuse_writers = async || {
+        let images = host.images();
+        images.refuse_other_writers(&[&path], None, &summary).await
+    };
+    ctx.until_cancelled(refuse_writers()).await?;
+    ctx.until_cancelled(wait_for_clock(host, name, file.stamp))
+        .await?;
+    ctx.info(format!(
+        "hashing {path}, {}: its digests are unknown",
+        format_size(file.size_bytes, BINARY)
+    ));
+    let (blocks, hashed_bytes) = hash_image(host, &path, &file, ctx).await?;
+    ctx.check_cancelled()?;
+    refuse_writers().await?;
+    refuse_changed(host, name, file.stamp).await?;
+    let manifest = match expected {
+        Some(expected) if expected.blocks != blocks => return Err(other_image_error(host, name)),
+        Some(mut expected) => {
+            expected.file = Some(file.stamp);
+            expected
+        }
+        None => new_manifest(name, &file, blocks),
+    };
+    snapshots.write_manifest(manifest.clone()).await?;
+    ctx.info(format!(
+        "recorded the digests of {name} on host {}, {} read",
+        host.name(),
+        format_size(hashed_bytes, BINARY)
+    ));
+    Ok(AdoptedFile {
+        manifest,
+        hashed_bytes,
+        is_new: true,
+    })
+}
+
+fn new_manifest(name: &SnapshotName, file: &ImageFile, blocks: Vec<Digest>) -> Manifest {
+    let mut manifest = Manifest::new(name.clone(), file.size_bytes, blocks);
+    manifest.virtual_size = file.facts.as_ref().ok().map(|facts| facts.virtual_size);
+    manifest.file = Some(file.stamp);
+    manifest.proof = Some(ContentProof::Read);
+    manifest
+}
+
+async fn find_image(host: &Host, name: &SnapshotName) -> Result<ImageFile> {
+    let file = host.fs().image_file(&host.snapshot_path(name)).await?;
+    file.ok_or_else(|| {
+        Error::new(
+            Kind::NotFound,
+            format!("{name} is not on host {}", host.name()),
+        )
+        .hint("list snapshots with `snapdeck snapshots`")
+    })
+}
+
+async fn refuse_damaged(host: &Host, name: &SnapshotName, file: &ImageFile) -> Result<()> {
+    refuse_unusable(file, &host.snapshot_path(name))?;
+    match host.snapshots().damage(name).await? {
+        Some(damage) if damage.is_of(file.stamp) => Err(adopt_error(host, name, Kind::Damaged)
+            .with_cause(damage.problem)
+            .hint(format!("run `snapdeck verify {name} --repair`"))),
+        _ => Ok(()),
+    }
+}
+
+async fn refuse_changed(host: &Host, name: &SnapshotName, stamp: FileStamp) -> Result<()> {
+    let current = host.fs().image_file(&host.snapshot_path(name)).await?;
+    match current.is_some_and(|current| current.stamp == stamp) {
+        true => Ok(()),
+        false => Err(adopt_error(host, name, Kind::Conflict)
+            .with_cause("it was changed while it was read")
+            .hint("retry while nothing writes to it")),
+    }
+}
+
+/// Waits until every later write of the file gives it another stamp.
+async fn wait_for_clock(host: &Host, name: &SnapshotName, stamp: FileStamp) -> Result<()> {
+    const SECOND_NS: i128 = 1_000_000_000;
+    let times = [Some(stamp.modified_ns), stamp.changed_ns];
+    let is_coarse = times.iter().flatten().all(|time| time % SECOND_NS == 0);
+    sleep(match is_coarse {
+        true => COARSE_CLOCK_STEP,
+        false => CLOCK_STEP,
+    })
+    .await;
+    refuse_changed(host, name, stamp).await
+}
+
+/// Returns the digests of all blocks, and how many bytes were read for them.
+async fn hash_image(
+    host: &Host,
+    path: &str,
+    file: &ImageFile,
+    ctx: &Context,
+) -> Result<(Vec<Digest>, u64)> {
+    let size_bytes = file.size_bytes;
+    let holes = match ctx.until_cancelled(host.fs().hole_blocks(path)).await {
+        Ok(holes) if holes.size_bytes() == size_bytes => holes,
+        Err(error) if error.kind() == Kind::Cancelled => return Err(error),
+        // They are read, too.
+        result => {
+            tracing::debug!("the holes of {path} are unknown: {result:?}");
+            BlockSet::none(size_bytes)
+        }
+    };
+    let data = BlockSet::from_predicate(size_bytes, |block| !holes.contains(block));
+    let mut digests = hash_unknown_blocks(host, path, &data, ctx).await?;
+    let mut zeros = ZeroDigests::default();
+    for block in holes.iter() {
+        digests.insert(block, zeros.get(block_bytes(block, size_bytes)).await?);
+    }
+    if !digests.keys().copied().eq(0..block_count(size_bytes)) {
+        return Err(Error::new(
+            Kind::Failed,
+            format!("cannot read all of {path} on host {}", host.name()),
+        )
+        .hint("check the host's disk"));
+    }
+    Ok((digests.into_values().collect(), data.bytes()))
+}
+
+/// Digests of zeros: of a whole block, and of the last one of an image.
+#[derive(Default)]
+struct ZeroDigests {
+    whole: Option<Digest>,
+}
+
+impl ZeroDigests {
+    async fn get(&mut self, length: u64) -> Result<Digest> {
+        if length == BLOCK_BYTES
+            && let Some(digest) = self.whole
+        {
+            return Ok(digest);
+        }
+        let digest = hash_block_data(vec![0; length as usize].into()).await?;
+        if length == BLOCK_BYTES {
+            self.whole = Some(digest);
+        }
+        Ok(digest)
+    }
+}
+
+fn other_image_error(host: &Host, name: &SnapshotName) -> Error {
+    adopt_error(host, name, Kind::Damaged)
+        .with_cause(format!(
+            "the blocks of {name} on host {} are not those of its manifest",
+            host.name()
+        ))
+        .hint(format!(
+            "run `snapdeck verify {name} --repair`; if it was changed on purpose, move {} away",
+            name.manifest_file_name()
+        ))
+}
+
+fn adopt_summary(host: &Host, name: &SnapshotName) -> String {
+    format!("cannot adopt {name} on host {}", host.name())
+}
+
+fn adopt_error(host: &Host, name: &SnapshotName, kind: Kind) -> Error {
+    Error::new(kind, adopt_summary(host, name))
+}
