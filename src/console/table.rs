@@ -267,7 +267,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
         ),
         "download fetch get",
     )),
-    mark_mutating(with_words(
+    mark_mutating(hide_in_footer(with_words(
         entry(
             Action::Upload,
             "upload",
@@ -276,7 +276,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
             "Upload the marked or selected snapshots of hosts to the bucket.",
         ),
         "push publish send put",
-    )),
+    ))),
     mark_mutating(hide_in_footer(with_words(
         entry(
             Action::CopyTo,

@@ -283,6 +283,13 @@ fn accept(
         .source_host()
         .map(|name| inner.find_source(name))
         .transpose()?;
+    if source.is_some() && operation.source_host() == operation.host() {
+        // Its own locks would refuse it.
+        let title = operation_title(&operation);
+        return Err(Error::new(Kind::InvalidInput, format!("cannot {title}"))
+            .with_cause("it is the same host")
+            .hint("name another host"));
+    }
     let cancel = inner.stop.child_token();
     let progress_cell = Arc::new(ProgressCell::default());
     let title = operation_title(&operation);

@@ -4,7 +4,7 @@
 //! `qemu-img check`; blocks that the host has are taken there, and an interrupted copy is resumed.
 
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Kind, Outcome, Result, SnapshotName};
+use snapdeck_model::{Outcome, Result, SnapshotName};
 
 use crate::context::Context;
 use crate::fetch::FetchHandle;
@@ -24,12 +24,6 @@ pub(crate) async fn copy_snapshot(
     fetch_handle: FetchHandle,
     ctx: &Context,
 ) -> Result<Outcome> {
-    if source.name() == host.name() {
-        return Err(Error::new(
-            Kind::InvalidInput,
-            format!("cannot copy {name} from host {} to itself", host.name()),
-        ));
-    }
     let origin = Origin::Host(source);
     let receive = receive_snapshot(host, origin, name, overwrite, fetch_handle, ctx);
     let received = Box::pin(receive).await?;

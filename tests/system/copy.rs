@@ -171,7 +171,7 @@ fn what_cannot_be_copied_is_refused() {
         .snapdeck(&COPY)
         .failed(3, &["golden is not on host alpha"]);
     let itself = ["copy", "golden", "--from", "alpha", "--to", "alpha"];
-    world.snapdeck(&itself).failed(2, &["to itself"]);
+    world.snapdeck(&itself).failed(2, &["it is the same host"]);
     let unknown = ["copy", "golden", "--from", "alpha", "--to", "delta"];
     world
         .snapdeck(&unknown)
