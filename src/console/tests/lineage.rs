@@ -4,6 +4,7 @@ use super::*;
 use crate::app::LineageQuery;
 use crate::dialog::{DialogAnswer, DialogQuery};
 use crate::fixture::lineage;
+use snapdeck_model::{ContentProof, KnownDigests};
 
 /// Returns a console with the object `myapp-v1.0` selected and its lineage loaded.
 fn with_lineage() -> App {
@@ -86,6 +87,28 @@ fn n_edits_the_note_and_p_toggles_the_pin() {
     let note = "the one for the fair!\nqs\nx y";
     assert_eq!(commands, [annotate(Some(note), None)]);
     assert!(app.layers().is_empty());
+}
+
+#[test]
+fn a_adopts_the_selected_snapshot_where_it_is() {
+    let adopt = |host: Option<&str>, name: &str| {
+        Command::SubmitAll(vec![Operation::Adopt {
+            host: host.map(|host| host.parse().unwrap()),
+            name: name.parse().unwrap(),
+        }])
+    };
+    let mut app = with_lineage();
+    assert_eq!(keys(&mut app, "A"), [adopt(None, "myapp-v1.0")]);
+    let query = app.lineage_query().unwrap();
+    let mut adopted = lineage("myapp-v1.0");
+    adopted.local_digests = Some(KnownDigests::None);
+    adopted.bucket_digests = Some(KnownDigests::Adopted(ContentProof::Md5));
+    app.on_lineage(query, Ok(adopted));
+    let output = screen(&mut app, 120, 40);
+    assert!(
+        output.contains("unknown on alpha, adopted in the bucket (md5)"),
+        "{output}"
+    );
 }
 
 #[test]
