@@ -16,6 +16,9 @@ _snapdeck() {
             ",$1")
                 cmd="snapdeck"
                 ;;
+            snapdeck,adopt)
+                cmd="snapdeck__subcmd__adopt"
+                ;;
             snapdeck,config)
                 cmd="snapdeck__subcmd__config"
                 ;;
@@ -87,6 +90,9 @@ _snapdeck() {
                 ;;
             snapdeck,verify)
                 cmd="snapdeck__subcmd__verify"
+                ;;
+            snapdeck__subcmd__help,adopt)
+                cmd="snapdeck__subcmd__help__subcmd__adopt"
                 ;;
             snapdeck__subcmd__help,config)
                 cmd="snapdeck__subcmd__help__subcmd__config"
@@ -326,8 +332,50 @@ _snapdeck() {
 
     case "${cmd}" in
         snapdeck)
-            opts="-v -h -V --read-only --plain --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help --version sandboxes snapshots objects sandbox create push pull upload copy verify remove note pin unpin prune exists info manifest serve init doctor config demo help"
+            opts="-v -h -V --read-only --plain --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help --version sandboxes snapshots objects sandbox create push pull upload copy verify adopt remove note pin unpin prune exists info manifest serve init doctor config demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bucket-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__adopt)
+            opts="-v -h --all --bucket --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -628,8 +676,22 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__help)
-            opts="sandboxes snapshots objects sandbox create push pull upload copy verify remove note pin unpin prune exists info manifest serve init doctor config demo help"
+            opts="sandboxes snapshots objects sandbox create push pull upload copy verify adopt remove note pin unpin prune exists info manifest serve init doctor config demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        snapdeck__subcmd__help__subcmd__adopt)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -9,8 +9,11 @@ use super::exit;
 use super::output::{
     CommandOutput, eprint_error, eprint_line, format_size, format_table, format_time,
 };
-use snapdeck_engine::Engine;
-use snapdeck_model::{ForeignDomain, HostName, Object, Result, Sandbox, SandboxState, Snapshot};
+use snapdeck_engine::{Engine, Partials, PruneRequest};
+use snapdeck_model::{
+    ForeignDomain, HostName, Leftover, Object, PartialPull, PruneRule, Result, Sandbox,
+    SandboxState, Snapshot,
+};
 
 /// An item with its host; one flat object in JSON.
 #[derive(Serialize)]
@@ -250,21 +253,66 @@ fn format_snapshot_row(snapshot: &Snapshot) -> Vec<String> {
     ]
 }
 
+/// A partial pull, and what `prune --partial` knows of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedPartial {
+    #[serde(flatten)]
+    pull: PartialPull,
+    /// Whether this installation created it.
+    is_own: bool,
+    /// `null`: it has no mark of snapdeck, so nothing proves that snapdeck created it.
+    creator: Option<String>,
+}
+
+async fn listed_partials(engine: &Engine, host: &HostName) -> Result<Vec<ListedPartial>> {
+    let pulls = engine.partial_pulls(host).await?;
+    if pulls.is_empty() {
+        return Ok(Vec::new());
+    }
+    let request = PruneRequest {
+        rule: PruneRule::default(),
+        hosts: vec![host.clone()],
+        include_bucket: false,
+        include_leftovers: false,
+        include_foreign: false,
+        partials: Partials::All,
+    };
+    let plan = Box::pin(engine.prune_plan(&request)).await?;
+    let marked: Vec<Leftover> = [plan.leftovers, plan.foreign_leftovers].concat();
+    let with_creator = |pull: PartialPull| {
+        let leftover = marked
+            .iter()
+            .find(|one| one.name.as_ref() == Some(&pull.name));
+        ListedPartial {
+            is_own: leftover.is_some_and(|leftover| leftover.is_own),
+            creator: leftover.and_then(|leftover| leftover.creator.clone()),
+            pull,
+        }
+    };
+    Ok(pulls.into_iter().map(with_creator).collect())
+}
+
 /// `snapdeck snapshots --partial`.
 pub(crate) async fn partial_pulls(engine: &Engine, hosts: &[HostName]) -> Result<CommandOutput> {
-    let listing = query_hosts(hosts, |host| engine.partial_pulls(host)).await?;
+    let listing = query_hosts(hosts, |host| listed_partials(engine, host)).await?;
     if listing.items.is_empty() {
         eprint_line(format_args!("no partial pulls on {}", join_names(hosts)));
     }
     let rows = listing.items.iter().map(|HostItem { host, item }| {
         let cells = vec![
-            item.name.to_string(),
-            format_size(item.allocated_bytes),
-            format_time(item.modified),
+            item.pull.name.to_string(),
+            format_size(item.pull.allocated_bytes),
+            format_time(item.pull.modified),
+            match (item.is_own, &item.creator) {
+                (true, _) => "this installation".to_owned(),
+                (false, Some(creator)) => creator.clone(),
+                (false, None) => "unknown: not removable".to_owned(),
+            },
         ];
         (*host, cells)
     });
-    let headings = ["SNAPSHOT", ">SIZE", "MODIFIED"];
+    let headings = ["SNAPSHOT", ">SIZE", "MODIFIED", "CREATED BY"];
     let text = format_host_table(hosts.len() > 1, &headings, rows);
     let output = CommandOutput::new(&listing.items, text)?;
     Ok(CommandOutput {

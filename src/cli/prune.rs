@@ -145,6 +145,18 @@ pub(super) async fn run(
         eprint_line(format_args!("warning: {warning}"));
     }
     let (mut text, mut document) = render_plan(&plan)?;
+    if let (Partials::Of(name), true) = (&request.partials, plan.is_empty()) {
+        match Box::pin(kept_partial(engine, request, name, &plan)).await? {
+            // It was asked for by its name: that it stays is not what was wanted.
+            Some(error) if confirmation != Confirmation::DryRun => return Err(error),
+            Some(error) => eprint_line(format_args!("warning: {error}")),
+            None => {
+                let hosts: Vec<&str> = request.hosts.iter().map(HostName::as_str).collect();
+                let hosts = hosts.join(", ");
+                text = format!("nothing to remove: no partial pull of {name} on {hosts}\n");
+            }
+        }
+    }
     document["dryRun"] = json!(confirmation == Confirmation::DryRun);
     if confirmation == Confirmation::DryRun || plan.is_empty() {
         return CommandOutput::new(&document, text);
@@ -212,6 +224,36 @@ pub(super) async fn run(
     document["results"] = json!(results);
     let output = CommandOutput::new(&document, text)?;
     Ok(CommandOutput { code, ..output })
+}
+
+/// Returns why the partial pull of `name` is not removed; `None` if there is none.
+async fn kept_partial(
+    engine: &Engine,
+    request: &PruneRequest,
+    name: &SnapshotName,
+    plan: &PrunePlan,
+) -> Result<Option<Error>> {
+    let conflict = |host: &HostName| {
+        let summary = format!("cannot remove the partial pull of {name} on host {host}");
+        Error::new(Kind::Conflict, summary)
+    };
+    let mut foreign = plan.foreign_leftovers.iter();
+    let foreign = foreign.find(|leftover| leftover.name.as_ref() == Some(name));
+    if let Some((leftover, host)) = foreign.and_then(|one| Some((one, one.host.as_ref()?))) {
+        let creator = leftover.creator.as_deref().unwrap_or("unknown");
+        let cause = format!("another installation created it: {}", printable(creator));
+        let hint = "make sure that its pull does not run any more, then add --foreign";
+        return Ok(Some(conflict(host).with_cause(cause).hint(hint)));
+    }
+    for host in &request.hosts {
+        let pulls = engine.partial_pulls(host).await?;
+        if pulls.iter().any(|pull| pull.name == *name) {
+            let cause = format!("nothing proves that snapdeck created .{name}.qcow2.pull there");
+            let hint = "look at it, and remove it by hand if nothing uses it";
+            return Ok(Some(conflict(host).with_cause(cause).hint(hint)));
+        }
+    }
+    Ok(None)
 }
 
 fn confirm_removal(plan: &PrunePlan, text: &str) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Panes and actions. [`super::table`] assigns keys, texts and panes to the actions.
 
 use super::columns::Column;
+use snapdeck_model::VerbKind;
 
 /// A part of the screen that can be focused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +40,14 @@ impl Pane {
             Self::Details => "Details",
             Self::Jobs => "Jobs",
             Self::Log => "Log",
+        }
+    }
+
+    /// Returns the title on the screen.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::JobsPage => "Jobs",
+            pane => pane.name(),
         }
     }
 
@@ -97,6 +106,8 @@ pub(crate) enum Action {
     Pause,
     /// Open the menu of all sandbox verbs.
     Sandbox,
+    /// Run a verb of the menu.
+    Verb(VerbKind),
     Destroy,
     /// Show the guest's screen full size.
     Screen,

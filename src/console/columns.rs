@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::actions::Pane;
 use snapdeck_engine::{JobId, JobView};
+use snapdeck_model::settings::ListColumns;
 use snapdeck_model::{Object, Sandbox, SandboxId, Snapshot, SnapshotName, family_name};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,6 +47,13 @@ pub(crate) struct ColumnSpec {
     pub short: Option<(usize, u8)>,
 }
 
+impl ColumnSpec {
+    /// Returns the name in the settings: the header in lower case, with dashes.
+    pub(crate) fn id(&self) -> String {
+        self.header.to_lowercase().replace(' ', "-")
+    }
+}
+
 const fn left(column: Column, header: &'static str, width: usize, rank: u8) -> ColumnSpec {
     ColumnSpec {
         column,
@@ -83,8 +91,9 @@ const SANDBOX_COLUMNS: &[ColumnSpec] = &[
 ];
 
 const SNAPSHOT_COLUMNS: &[ColumnSpec] = &[
-    left(Column::Host, "HOST", 10, 1),
-    left(Column::Name, "NAME", 12, 0),
+    // The name of a snapshot says more than its host.
+    left(Column::Host, "HOST", 10, 3),
+    left(Column::Name, "NAME", 14, 0),
     right(Column::Size, "SIZE", 6, 2),
     right(Column::Dependents, "USED", 4, 5),
     with_short(left(Column::Elsewhere, "BUCKET", 9, 1), 2, 6),
@@ -113,31 +122,75 @@ pub(crate) const HOST_COLUMNS: &[ColumnSpec] = &[
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ChosenColumns {
     all: &'static [ColumnSpec],
+    /// Those of the settings.
+    default: Vec<&'static ColumnSpec>,
     shown: Vec<&'static ColumnSpec>,
 }
 
 impl ChosenColumns {
-    /// Returns the default columns of a list.
+    /// Returns all columns of a list.
     pub(crate) fn new(pane: Pane) -> Self {
         let all = match pane {
             Pane::Sandboxes => SANDBOX_COLUMNS,
             Pane::Snapshots => SNAPSHOT_COLUMNS,
             _ => OBJECT_COLUMNS,
         };
-        let shown = all.iter().collect();
-        Self { all, shown }
+        let shown: Vec<&ColumnSpec> = all.iter().collect();
+        Self {
+            all,
+            default: shown.clone(),
+            shown,
+        }
     }
 
-    /// Returns the columns with these headers, behind those that are always shown; unknown ones are skipped.
-    pub(crate) fn of(pane: Pane, headers: &[impl AsRef<str>]) -> Self {
-        let Self { all, .. } = Self::new(pane);
-        let fixed = all.iter().filter(|spec| spec.column.is_always_shown());
-        let mut shown: Vec<&ColumnSpec> = fixed.collect();
-        for header in headers {
-            let spec = all.iter().find(|spec| spec.header == header.as_ref());
+    /// Returns the columns of the settings, if any.
+    pub(crate) fn configured(pane: Pane, settings: &ListColumns) -> Self {
+        let columns = Self::new(pane);
+        let names = match pane {
+            Pane::Sandboxes => &settings.sandboxes,
+            Pane::Snapshots => &settings.snapshots,
+            _ => &settings.bucket,
+        };
+        let Some(names) = names else { return columns };
+        let shown = columns.pick(names, |spec| spec.id());
+        Self {
+            default: shown.clone(),
+            shown,
+            ..columns
+        }
+    }
+
+    /// Returns the list with the columns of these headers instead; unknown ones are skipped.
+    pub(crate) fn with(&self, headers: &[impl AsRef<str>]) -> Self {
+        Self {
+            shown: self.pick(headers, |spec| spec.header.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the list with its default columns.
+    pub(crate) fn reset(&self) -> Self {
+        Self {
+            shown: self.default.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the columns with these names, behind those that are always shown.
+    fn pick(
+        &self,
+        names: &[impl AsRef<str>],
+        name_of: impl Fn(&ColumnSpec) -> String,
+    ) -> Vec<&'static ColumnSpec> {
+        let fixed = self.all.iter();
+        let mut shown: Vec<&ColumnSpec> =
+            fixed.filter(|spec| spec.column.is_always_shown()).collect();
+        for name in names {
+            let mut all = self.all.iter();
+            let spec = all.find(|spec| name_of(spec) == name.as_ref());
             shown.extend(spec.filter(|spec| !shown.contains(spec)));
         }
-        Self { all, shown }
+        shown
     }
 
     pub(crate) fn shown(&self) -> impl Iterator<Item = &'static ColumnSpec> + '_ {
@@ -156,7 +209,7 @@ impl ChosenColumns {
 
     /// Returns the headers of the chosen columns; `None` for the default.
     pub(crate) fn headers(&self) -> Option<Vec<&'static str>> {
-        let is_default = self.shown.iter().copied().eq(self.all);
+        let is_default = self.shown == self.default;
         let chosen = self.shown().filter(|spec| !spec.column.is_always_shown());
         (!is_default).then(|| chosen.map(|spec| spec.header).collect())
     }

@@ -44,8 +44,8 @@ pub(crate) enum Command {
     /// Open a shell on the host, in the foreground.
     Shell(HostName),
     SaveBookmarks(Bookmarks),
-    /// Run a command of the operator.
-    Run(CommandRun),
+    /// Run a command of the operator, for one row after the other.
+    Run(Vec<CommandRun>),
     /// Attach to the serial console of a sandbox.
     SerialOpen(HostName, SandboxId),
     /// Send bytes to the guest.

@@ -49,8 +49,8 @@ pub(crate) enum TaskResult {
         sandbox: SandboxId,
         argv: snapdeck_model::Result<Vec<String>>,
     },
-    /// A command of the operator and the UUID that it needs.
-    Command(snapdeck_model::Result<(CommandRun, String)>),
+    /// Commands of the operator, each with the UUID that it needs.
+    Commands(snapdeck_model::Result<Vec<(CommandRun, String)>>),
     /// The name of a command in the background, and why it failed.
     CommandEnded(&'static str, Result<(), String>),
     /// The text, and whether tmux has it; else it goes to the terminal.
@@ -70,7 +70,7 @@ pub(crate) enum TaskResult {
 pub(crate) enum LoopControl {
     Continue,
     Suspend,
-    /// Run the program that is to have the terminal.
+    /// Run the programs that are to have the terminal.
     Foreground,
     Exit(ExitMode),
 }
@@ -96,7 +96,8 @@ impl Screen {
                 | Command::RunChecks
                 | Command::WriteSettings { .. }
         );
-        let changes = changes || matches!(&command, Command::Run(run) if run.is_mutating);
+        let changes = changes
+            || matches!(&command, Command::Run(runs) if runs.iter().any(|run| run.is_mutating));
         if changes && self.app.options().read_only {
             self.app.show_notice(READ_ONLY, true);
             return LoopControl::Continue;
@@ -190,7 +191,7 @@ impl Screen {
                 });
             }
             Command::Shell(host) => match shell_command(engine, &host) {
-                Ok(command) => self.foreground = Some(command),
+                Ok(command) => self.foreground.push_back(command),
                 Err(error) => self.show_error(&error),
             },
             Command::SerialOpen(host, sandbox) => {
@@ -214,7 +215,7 @@ impl Screen {
                         .show_notice("the guest does not read its input", true);
                 }
             }
-            Command::Run(run) => self.start_command(run, engine),
+            Command::Run(runs) => self.start_commands(runs, engine),
             Command::SerialClose => self.serial = None,
             Command::SaveBookmarks(bookmarks) => {
                 let saved = self.state_dir.as_deref();
@@ -240,9 +241,9 @@ impl Screen {
             Command::Quit => return LoopControl::Exit(ExitMode::Cancel),
             Command::Leave => return LoopControl::Exit(ExitMode::Leave),
         }
-        match self.foreground {
-            Some(_) => LoopControl::Foreground,
-            None => LoopControl::Continue,
+        match self.foreground.is_empty() {
+            false => LoopControl::Foreground,
+            true => LoopControl::Continue,
         }
     }
 
@@ -328,8 +329,8 @@ impl Screen {
                 let opened = argv.and_then(|argv| self.open_serial(&argv, host, sandbox));
                 return opened.unwrap_or_else(|error| self.show_error(&error));
             }
-            TaskResult::Command(Ok((run, uuid))) => return self.run_command(&run, &uuid),
-            TaskResult::Command(Err(error)) => return self.show_error(&error),
+            TaskResult::Commands(Ok(runs)) => return self.run_commands(&runs),
+            TaskResult::Commands(Err(error)) => return self.show_error(&error),
             TaskResult::CommandEnded(name, Ok(())) => {
                 tracing::info!("{name} finished");
                 return self.app.show_notice(format!("{name} finished"), false);

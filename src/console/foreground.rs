@@ -39,21 +39,48 @@ pub(crate) struct ForegroundCommand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ForegroundEnd {
     Exited,
+    /// It failed, or could not be started.
+    Failed,
     /// A signal ends this process.
     Terminated,
 }
 
 impl Screen {
+    /// Runs the waiting commands, one after the other, until one fails.
+    ///
+    /// # Errors
+    /// As [`Self::run_in_foreground`].
+    pub(crate) async fn run_all_in_foreground(
+        &mut self,
+        terminal: &mut Terminal,
+        signals: &mut Signals,
+    ) -> io::Result<ForegroundEnd> {
+        while let Some(command) = self.foreground.pop_front() {
+            let end = self.run_in_foreground(&command, terminal, signals).await?;
+            if end == ForegroundEnd::Exited {
+                continue;
+            }
+            let skipped = std::mem::take(&mut self.foreground).len();
+            if let (Some(notice), 1..) = (self.app.notice(), skipped) {
+                let text = format!("{}; {skipped} more not run", notice.text);
+                self.app.show_notice(text, true);
+            }
+            return Ok(end);
+        }
+        Ok(ForegroundEnd::Exited)
+    }
+
     /// Releases the terminal, runs the command, and takes the terminal back. Events must not be read meanwhile.
     ///
     /// # Errors
     /// If the terminal cannot be used again.
-    pub(crate) async fn run_in_foreground(
+    async fn run_in_foreground(
         &mut self,
         command: &ForegroundCommand,
         terminal: &mut Terminal,
         signals: &mut Signals,
     ) -> io::Result<ForegroundEnd> {
+        tracing::info!("running {}", command.argv.join(" "));
         terminal.leave();
         let title = escape_unprintable(&command.title);
         // A closed terminal is reported by the next frame.
@@ -84,6 +111,10 @@ impl Screen {
         if let Some((_, text)) = message {
             tracing::warn!("{text}");
             self.app.show_notice(text, true);
+            return Ok(match end {
+                ForegroundEnd::Exited => ForegroundEnd::Failed,
+                end => end,
+            });
         }
         Ok(end)
     }

@@ -258,10 +258,17 @@ impl Distinction {
                 false => (escaped(&text[..self.difference]), room / 3),
             };
             let end = tail((room / 3).min(room - 1 - least));
+            let rest = &all[cut_from_end(&before, 1)..];
             if before.width() + least < room - end.width() {
                 format!("{}…{end}", head(room - end.width()))
+            } else if rest.width() <= room - room / 6 {
+                // What distinguishes it is a part of its end.
+                let end = tail(usual_tail.max(rest.width()));
+                format!("{}…{end}", head(room - end.width()))
+            } else if rest.width() <= room {
+                format!("…{}", tail(room))
             } else {
-                let middle = &all[cut_from_end(&before, 1)..];
+                let middle = rest;
                 let middle = &middle[..cut_at(middle, room - 1 - end.width())];
                 format!("…{middle}…{end}")
             }
@@ -390,6 +397,42 @@ mod tests {
             fit_middle("winserver-2022-base-v2026-11-28", 20),
             "winserv…-v2026-11-28"
         );
+    }
+
+    #[test]
+    fn a_text_never_has_a_part_of_itself_twice() {
+        let texts = [
+            "browser-farm-2026-04-04",
+            "browser-farm-2026-06-27",
+            "browser-farm-before-update-v2",
+            "browser-farm-v1.0",
+            "ci-runner-2026-01-30",
+        ];
+        let cut = |width: usize| -> Vec<String> {
+            let distinctions = Distinction::between(&texts).into_iter();
+            let cut = distinctions
+                .zip(texts)
+                .map(|(one, text)| one.fit(text, width));
+            cut.map(|text| text.trim_end().to_owned()).collect()
+        };
+        assert_eq!(
+            cut(16),
+            [
+                "brows…2026-04-04",
+                "brows…2026-06-27",
+                "…-before-u…te-v2",
+                "brows…-farm-v1.0",
+                "ci-runner-…01-30"
+            ]
+        );
+        for width in 8..30 {
+            for text in cut(width) {
+                let parts: Vec<&str> = text.split('…').filter(|part| part.len() > 2).collect();
+                for (at, part) in parts.iter().enumerate() {
+                    assert!(!parts[..at].contains(part), "{width}: {text}");
+                }
+            }
+        }
     }
 
     #[test]

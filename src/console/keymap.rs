@@ -30,6 +30,7 @@ const NAMED: &[(&str, KeyCode)] = &[
 ];
 /// Former and present ids of actions. A `keymap.toml` may use both.
 const FORMER_IDS: &[(&str, &str)] = &[
+    ("suspend", "background"),
     ("copy-name", "copy"),
     ("again", "retry"),
     ("sooner", "move-up"),

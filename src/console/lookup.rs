@@ -51,6 +51,16 @@ pub(crate) fn interrupted_partials<'a>(
         .filter(move |partial| !is_downloading(view, host, &partial.name))
 }
 
+/// Returns the partial pull of a snapshot on a host.
+pub(crate) fn partial_pull<'a>(
+    view: &'a View,
+    host_name: &HostName,
+    name: &SnapshotName,
+) -> Option<&'a PartialPull> {
+    let mut partials = host(view, host_name)?.partials.iter();
+    partials.find(|partial| partial.name == *name)
+}
+
 fn is_downloading(view: &View, host: &HostView, name: &SnapshotName) -> bool {
     let is_own = view.jobs.iter().any(|job| {
         !job.state.is_finished()

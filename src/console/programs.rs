@@ -47,23 +47,26 @@ impl Screen {
         Ok(())
     }
 
-    /// Starts a command, after its UUID was asked for if it needs one.
-    pub(crate) fn start_command(&mut self, run: CommandRun, engine: &Engine) {
-        let Some((host, sandbox)) = run.uuid_of.clone() else {
-            return self.run_command(&run, "");
-        };
+    /// Starts commands, one after the other, after the UUIDs were asked for that they need.
+    pub(crate) fn start_commands(&mut self, runs: Vec<CommandRun>, engine: &Engine) {
+        if runs.iter().all(|run| run.uuid_of.is_none()) {
+            let runs: Vec<_> = runs.into_iter().map(|run| (run, String::new())).collect();
+            return self.run_commands(&runs);
+        }
         let engine = engine.clone();
-        self.tasks.spawn(async move {
-            let uuid = Box::pin(engine.domain_uuid(&host, &sandbox)).await;
-            TaskResult::Command(uuid.map(|uuid| (run, uuid)))
-        });
+        self.tasks
+            .spawn(async move { TaskResult::Commands(Box::pin(add_uuids(&engine, runs)).await) });
     }
 
-    pub(crate) fn run_command(&mut self, run: &CommandRun, uuid: &str) {
-        let argv = run.words(uuid);
-        tracing::info!("running {}: {}", run.name, argv.join(" "));
-        if !run.background {
-            self.foreground = Some(ForegroundCommand {
+    pub(crate) fn run_commands(&mut self, runs: &[(CommandRun, String)]) {
+        let mut in_background = Vec::new();
+        for (run, uuid) in runs {
+            let argv = run.words(uuid);
+            if run.background {
+                in_background.push((run.name, argv));
+                continue;
+            }
+            self.foreground.push_back(ForegroundCommand {
                 title: format!("snapdeck: {}", argv.join(" ")),
                 argv,
                 pause: if run.pause {
@@ -72,14 +75,32 @@ impl Screen {
                     Pause::Never
                 },
             });
-            return;
         }
-        self.app.show_notice(format!("started {}", run.name), false);
-        let name = run.name;
+        let Some((name, _)) = in_background.first() else {
+            return;
+        };
+        let name = *name;
+        self.app.show_notice(format!("started {name}"), false);
         self.tasks.spawn(async move {
-            TaskResult::CommandEnded(name, run_in_background(name, &argv).await)
+            TaskResult::CommandEnded(name, run_all_in_background(in_background).await)
         });
     }
+}
+
+/// Returns the commands with the UUIDs that they need.
+async fn add_uuids(
+    engine: &Engine,
+    runs: Vec<CommandRun>,
+) -> snapdeck_model::Result<Vec<(CommandRun, String)>> {
+    let mut complete = Vec::new();
+    for run in runs {
+        let uuid = match &run.uuid_of {
+            Some((host, sandbox)) => Box::pin(engine.domain_uuid(host, sandbox)).await?,
+            None => String::new(),
+        };
+        complete.push((run, uuid));
+    }
+    Ok(complete)
 }
 
 /// Returns the command that opens a shell on a host: ssh, or the operator's shell for this machine.
@@ -97,6 +118,27 @@ pub(crate) fn shell_command(
         title: format!("snapdeck: shell on {host}; exit returns to the console"),
         pause: Pause::SshFailed,
     })
+}
+
+/// Runs the commands, one after the other: a command for hundreds of rows must not start hundreds of programs. One that
+/// fails does not keep the others from running; the error is a message.
+async fn run_all_in_background(commands: Vec<(&str, Vec<String>)>) -> Result<(), String> {
+    let (count, mut failed, mut first) = (commands.len(), 0, None);
+    for (name, argv) in commands {
+        tracing::info!("running {name}: {}", argv.join(" "));
+        if let Err(error) = run_in_background(name, &argv).await {
+            if count > 1 {
+                tracing::error!("{name}: {}: {error}", argv.join(" "));
+            }
+            failed += 1;
+            first.get_or_insert(error);
+        }
+    }
+    match first {
+        None => Ok(()),
+        Some(error) if count == 1 => Err(error),
+        Some(error) => Err(format!("{failed} of {count} failed, see the log: {error}")),
+    }
 }
 
 /// Runs `argv` and logs its output; the error is a message.

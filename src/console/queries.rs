@@ -69,7 +69,7 @@ impl Screen {
             | TaskResult::Thumbnails(_)
             | TaskResult::SavedInventory(_)
             | TaskResult::Serial { .. }
-            | TaskResult::Command(_)
+            | TaskResult::Commands(_)
             | TaskResult::CommandEnded(..)
             | TaskResult::Copied(..)
             | TaskResult::Viewer { .. } => {}

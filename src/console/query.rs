@@ -395,6 +395,17 @@ mod tests {
     }
 
     #[test]
+    fn the_features_of_regex_are_those_that_patterns_need() {
+        // Tests have more: their build unifies the features with those that dev-dependencies need.
+        let manifest = include_str!("../../Cargo.toml");
+        let line = manifest.lines().find(|line| line.starts_with("regex = "));
+        let line = line.unwrap_or_default();
+        for feature in ["unicode-case", "unicode-perl"] {
+            assert!(line.contains(feature), "{line}");
+        }
+    }
+
+    #[test]
     fn words_match_exactly_fuzzily_or_as_patterns_and_ignore_case() {
         let base = object("winserver-base", 1);
         for text in [

@@ -1,6 +1,7 @@
 //! The event loop. It wakes for keys, views and log lines, and regularly only while something on the screen changes
 //! with time.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::DropGuard;
 
+use super::actions::Pane;
 use super::app::{App, AppOptions, LineageQuery};
 use super::background::{self, BackgroundProbe, ProbeResult};
 use super::commands::{LoopControl, TaskResult};
@@ -49,6 +51,8 @@ const BURST: usize = 256;
 pub(crate) const SELECTION_DEBOUNCE: Duration = Duration::from_millis(200);
 /// Interval at which ages are redrawn.
 const MINUTE: Duration = Duration::from_secs(60);
+/// Interval at which the age of the guest's picture is redrawn.
+const PICTURE_AGE_STEP: Duration = Duration::from_secs(5);
 /// Safety limit of the wait for the engine, which limits its own shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(120);
 /// Limit of the cleanup of jobs that can be resumed at the next start.
@@ -125,6 +129,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<Exit> {
     let mut app = App::new(engine.view(), app_options, Instant::now());
     app.set_keymap(keys.keymap);
     app.set_custom_commands(keys.commands);
+    app.set_columns(&settings.columns);
     app.set_appearance(Appearance {
         theme: theme.unwrap_or_else(|| default_theme(background::is_light_in_env(env_var))),
         plain: options.plain,
@@ -161,7 +166,7 @@ pub async fn run(engine: Engine, options: Options) -> Result<Exit> {
         last_picture: None,
         is_encoding_thumbnails: false,
         state_dir: options.state_dir.clone(),
-        foreground: None,
+        foreground: VecDeque::new(),
         serial: None,
         serial_changed: Arc::default(),
         annotations_query_task: None,
@@ -296,8 +301,8 @@ pub(crate) struct Screen {
     pub is_encoding_thumbnails: bool,
     /// Directory of the bookmarks.
     pub state_dir: Option<PathBuf>,
-    /// The program that is to have the terminal next.
-    pub foreground: Option<ForegroundCommand>,
+    /// The programs that are to have the terminal, one after the other.
+    pub foreground: VecDeque<ForegroundCommand>,
     /// The open serial console.
     pub serial: Option<SerialSession>,
     /// Notified of output of the serial console.
@@ -325,7 +330,11 @@ impl Screen {
             areas
         })?;
         tracing::trace!("a frame was built in {} us", build_time.as_micros());
-        self.app.after_draw(areas.unwrap_or_default());
+        if self.app.after_draw(areas.unwrap_or_default()) {
+            self.next_draw = Some(now);
+            self.last_draw = now;
+            return Ok(());
+        }
         self.last_draw = now;
         self.next_draw = self.next_draw_time(now);
         Ok(())
@@ -349,7 +358,12 @@ impl Screen {
             let age = now.saturating_duration_since(time);
             now + MINUTE.saturating_sub(Duration::from_secs(age.as_secs() % 60))
         };
-        times.map(next_minute).min()
+        // Finished jobs have ages there, too.
+        let is_jobs_page = self.app.list() == Pane::JobsPage;
+        let jobs = is_jobs_page.then_some(now + MINUTE);
+        // Each sample draws a frame; without samples the picture grows old.
+        let picture = self.app.shows_picture().then_some(now + PICTURE_AGE_STEP);
+        times.map(next_minute).chain(jobs).chain(picture).min()
     }
 
     /// Schedules a frame soon; changes until then are drawn in one frame.
@@ -376,15 +390,16 @@ impl Screen {
         let notify = engine.settings().console.notification;
         let serial_changed = self.serial_changed.clone();
         loop {
-            if let Some(command) = self.foreground.take() {
+            if !self.foreground.is_empty() {
                 match events.stop() {
                     true => {
-                        let run = self.run_in_foreground(&command, terminal, &mut signals);
-                        if run.await? == ForegroundEnd::Terminated {
+                        let end = self.run_all_in_foreground(terminal, &mut signals).await?;
+                        if end == ForegroundEnd::Terminated {
                             return Ok(unattended_exit_mode(engine));
                         }
                     }
                     false => {
+                        self.foreground.clear();
                         let message = "cannot release the terminal: it is still being read";
                         self.app.show_notice(message, true);
                     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::actions::{LISTS, PAGES, Pane};
 use super::app::App;
 use super::bookmarks::Bookmarks;
-use super::columns::{ChosenColumns, Column, Row};
+use super::columns::{Column, Row};
 use super::host_list::{HostKey, HostList};
 use super::list::{List, Sort};
 use super::world::Scope;
@@ -169,7 +169,7 @@ impl Session {
             lists.objects = objects;
             for pane in LISTS {
                 if let Some(headers) = self.columns.get(pane.name()) {
-                    lists.set_columns(pane, ChosenColumns::of(pane, headers));
+                    lists.set_columns(pane, lists.columns(pane).with(headers));
                 }
             }
         });

@@ -2,6 +2,7 @@
 
 use super::actions::{Action, EVERYWHERE, Entry, Pane};
 use super::columns::Column;
+use snapdeck_model::VerbKind;
 
 const SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Bucket, Pane::Matrix, Pane::Tree];
 const HOST_SNAPSHOTS: &[Pane] = &[Pane::Snapshots, Pane::Matrix, Pane::Tree];
@@ -91,6 +92,17 @@ const fn mark_mutating(mut entry: Entry) -> Entry {
     entry
 }
 
+/// Returns the row of a verb of the sandbox menu, whose letter it has there.
+const fn menu_verb(
+    kind: VerbKind,
+    name: &'static str,
+    words: &'static str,
+    sentence: &'static str,
+) -> Entry {
+    let entry = entry(Action::Verb(kind), name, &[], SCREEN_PANES, sentence);
+    mark_mutating(hide_in_footer(with_words(entry, words)))
+}
+
 /// All actions, in the order of the help. The ids in `keymap.toml` are the names with dashes.
 pub(crate) static ACTIONS: &[Entry] = &[
     mark_mutating(with_words(
@@ -121,7 +133,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
             MARKABLE,
             "Create a sandbox from the selected snapshot; pulls it first if needed.",
         ),
-        "clone launch instantiate",
+        "launch instantiate create vm",
     )),
     mark_mutating(with_words(
         entry(
@@ -131,7 +143,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
             SANDBOX_PANES,
             "Start the marked or selected sandboxes; saved ones resume from their saved state.",
         ),
-        "boot run power on restore resume",
+        "boot run power on",
     )),
     mark_mutating(with_words(
         entry(
@@ -151,7 +163,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
             SCREEN_PANES,
             "Open the sandbox menu: restart, pause, save, clone, rename, force off, ...",
         ),
-        "restart reboot reset save hibernate restore resume force off kill rename clone autostart",
+        "menu actions verbs",
     )),
     mark_mutating(hide_in_footer(with_words(
         entry(
@@ -163,6 +175,78 @@ pub(crate) static ACTIONS: &[Entry] = &[
         ),
         "suspend freeze resume unpause",
     ))),
+    menu_verb(
+        VerbKind::Restart,
+        "restart",
+        "reboot",
+        "Shut down the marked or selected sandboxes, then start them again.",
+    ),
+    menu_verb(
+        VerbKind::Reset,
+        "reset",
+        "hard power cycle",
+        "Reset the marked or selected sandboxes at once; unwritten data is lost.",
+    ),
+    menu_verb(
+        VerbKind::ForceOff,
+        "force off",
+        "kill power off plug",
+        "Force the marked or selected sandboxes off; unwritten data is lost.",
+    ),
+    menu_verb(
+        VerbKind::Resume,
+        "resume",
+        "unpause continue thaw",
+        "Resume the marked or selected sandboxes that are paused or suspended.",
+    ),
+    menu_verb(
+        VerbKind::Save,
+        "save",
+        "hibernate managed save suspend to disk",
+        "Write the memory of the marked or selected sandboxes to disk; turn them off.",
+    ),
+    menu_verb(
+        VerbKind::Restore,
+        "restore",
+        "wake",
+        "Start the marked or selected sandboxes from their saved state.",
+    ),
+    menu_verb(
+        VerbKind::DropSaved,
+        "drop saved",
+        "discard forget saved state",
+        "Discard the saved state of the marked or selected sandboxes.",
+    ),
+    menu_verb(
+        VerbKind::Clone,
+        "clone",
+        "copy duplicate",
+        "Create a sandbox with the settings and a copy of the disk of the selected one.",
+    ),
+    menu_verb(
+        VerbKind::Rename,
+        "rename",
+        "mv id",
+        "Rename the selected sandbox, which must be shut off.",
+    ),
+    menu_verb(
+        VerbKind::Set,
+        "set",
+        "edit cpus memory ram vcpus resize",
+        "Change virtual CPUs and memory of the selected sandbox, which must be shut off.",
+    ),
+    menu_verb(
+        VerbKind::EnableAutostart,
+        "enable autostart",
+        "boot start with host",
+        "Start the marked or selected sandboxes whenever their host starts.",
+    ),
+    menu_verb(
+        VerbKind::DisableAutostart,
+        "disable autostart",
+        "boot start with host",
+        "Do not start the marked or selected sandboxes when their host starts.",
+    ),
     mark_mutating(hide_in_footer(mark_destructive(with_words(
         entry(
             Action::Destroy,
@@ -556,7 +640,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
             EVERYWHERE,
             "Toggle the Hosts page: state, load and free space of all hosts.",
         ),
-        "nodes servers load",
+        "nodes servers load top ctx context",
     ),
     with_words(
         entry(
@@ -746,7 +830,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
             EVERYWHERE,
             "Cycle the log pane: info, warnings, debug, hidden.",
         ),
-        "messages",
+        "messages logs events",
     )),
     hide_in_footer(entry(
         Action::Back,
@@ -788,7 +872,7 @@ pub(crate) static ACTIONS: &[Entry] = &[
             "help",
             &["?", "f1"],
             EVERYWHERE,
-            "Show all keys; type to search.",
+            "Show all keys; / searches.",
         ),
         "keys shortcuts",
     ),
@@ -805,12 +889,12 @@ pub(crate) static ACTIONS: &[Entry] = &[
     hide_in_footer(with_words(
         entry(
             Action::Suspend,
-            "suspend",
+            "background",
             &["ctrl-z"],
             EVERYWHERE,
-            "Suspend to the shell (disabled while jobs run).",
+            "Suspend snapdeck to the shell (disabled while jobs run).",
         ),
-        "background shell",
+        "suspend shell job control",
     )),
     with_words(
         entry(

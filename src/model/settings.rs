@@ -208,10 +208,30 @@ pub struct ConsoleSettings {
     pub theme: Option<String>,
     /// Whether only ASCII characters are drawn.
     pub ascii_only: bool,
+    /// The columns of the lists.
+    pub columns: ListColumns,
     /// Signal at the end of a long job.
     pub notification: NotificationMethod,
     /// Duration from which a job counts as long.
     pub notification_threshold: Duration,
+}
+
+/// Columns of the list of sandboxes that can be chosen.
+pub const SANDBOX_COLUMNS: &[&str] = &["state", "base", "overlay", "cpu", "mem"];
+/// Columns of the list of snapshots that can be chosen.
+pub const SNAPSHOT_COLUMNS: &[&str] = &["size", "used", "bucket", "modified"];
+/// Columns of the list of objects that can be chosen.
+pub const BUCKET_COLUMNS: &[&str] = &["size", "on-host", "uploaded"];
+
+/// The columns of the console's lists, in their order; `None`: all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListColumns {
+    /// Of [`SANDBOX_COLUMNS`].
+    pub sandboxes: Option<Vec<String>>,
+    /// Of [`SNAPSHOT_COLUMNS`].
+    pub snapshots: Option<Vec<String>>,
+    /// Of [`BUCKET_COLUMNS`].
+    pub bucket: Option<Vec<String>>,
 }
 
 /// Signal at the end of a long job.

@@ -9,8 +9,9 @@ use serde_json::Value as Json;
 use toml::Spanned;
 
 use super::value::{
-    BucketName, Compression, Count, Credential, Directory, Endpoint, FilePath, Keyword, LibvirtUri,
-    NetworkName, Owner, Prefix, Profile, Region, RunningMethods, Theme, Viewer,
+    BucketColumns, BucketName, Compression, Count, Credential, Directory, Endpoint, FilePath,
+    Keyword, LibvirtUri, NetworkName, Owner, Prefix, Profile, Region, RunningMethods,
+    SandboxColumns, SnapshotColumns, Theme, Viewer,
 };
 use snapdeck_model::settings::{
     Accel, Firmware, NotificationMethod, PictureStyle, TrustedChecksums,
@@ -224,6 +225,9 @@ layer! {
         viewer: Viewer,
         theme: Theme,
         ascii: bool,
+        sandbox_columns: SandboxColumns,
+        snapshot_columns: SnapshotColumns,
+        bucket_columns: BucketColumns,
         notify: Keyword<NotificationMethod>,
         notify_after_secs: Seconds,
     }

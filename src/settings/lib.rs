@@ -29,8 +29,8 @@ pub use text::SourceText;
 
 use layer::{BucketTable, HostTable, Layer, Setting, invalid_setting};
 use snapdeck_model::settings::{
-    BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings, PullSettings,
-    PushSettings, SandboxSettings, Settings,
+    BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings, ListColumns,
+    PullSettings, PushSettings, SandboxSettings, Settings,
 };
 use snapdeck_model::{Error, HostName, Kind, Result};
 use value::{Compression, FilePath, Keyword, NetworkName, RunningMethods};
@@ -342,10 +342,23 @@ fn build_settings(layer: &Layer) -> Result<Settings> {
             viewer: optional(&console.viewer),
             theme: optional(&console.theme).filter(|name| name != "auto"),
             ascii_only: required(&console.ascii)?,
+            columns: ListColumns {
+                sandboxes: split_columns(optional(&console.sandbox_columns)),
+                snapshots: split_columns(optional(&console.snapshot_columns)),
+                bucket: split_columns(optional(&console.bucket_columns)),
+            },
             notification: required_word(&console.notify)?,
             notification_threshold: required(&console.notify_after_secs)?,
         },
     })
+}
+
+fn split_columns(text: Option<String>) -> Option<Vec<String>> {
+    let columns = |text: String| {
+        let words = text.split(", ").filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect()
+    };
+    text.map(columns)
 }
 
 fn build_host(host: &HostTable) -> Result<HostSettings> {

@@ -6,7 +6,7 @@ use serde::de::{Error, IntoDeserializer, Unexpected, Visitor, value::StringDeser
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use snapdeck_model::Method;
-use snapdeck_model::settings::Network;
+use snapdeck_model::settings::{BUCKET_COLUMNS, Network, SANDBOX_COLUMNS, SNAPSHOT_COLUMNS};
 
 /// Parses a text, in an error of which `expected` describes valid ones.
 fn parse_text<'de, T, D: Deserializer<'de>>(
@@ -112,6 +112,16 @@ text_types! {
     Credential, "a text without spaces", |text| keep_if(text, is_plain(text));
     Theme, "\"auto\" or a theme's name of letters, digits, '_' and '-'", |text| {
         keep_if(text, is_word(text, b"_-"))
+    };
+    // Each as COLUMN, COLUMN.
+    SandboxColumns, "a comma-separated list of state, base, overlay, cpu and mem", |text| {
+        parse_columns(text, SANDBOX_COLUMNS)
+    };
+    SnapshotColumns, "a comma-separated list of size, used, bucket and modified", |text| {
+        parse_columns(text, SNAPSHOT_COLUMNS)
+    };
+    BucketColumns, "a comma-separated list of size, on-host and uploaded", |text| {
+        parse_columns(text, BUCKET_COLUMNS)
     };
     Viewer, "a command with {url}, or {host} and {port}, in it", |text| {
         let has_address = text.contains("{url}") || text.contains("{host}");
@@ -245,6 +255,19 @@ impl Visitor<'_> for CountVisitor {
     }
 }
 
+/// Returns the columns of a list, each of `known` at most once. An empty list is valid: the name is always shown.
+fn parse_columns(text: &str, known: &[&str]) -> Option<String> {
+    let mut columns: Vec<&str> = Vec::new();
+    for word in text.split(',').map(str::trim) {
+        if word.is_empty() && text.trim().is_empty() {
+            break;
+        }
+        let is_new = known.contains(&word) && !columns.contains(&word);
+        columns.push(Some(word).filter(|_| is_new)?);
+    }
+    Some(columns.join(", "))
+}
+
 fn parse_methods(text: &str) -> Option<Vec<Method>> {
     let mut methods = Vec::new();
     for word in text.split(',') {
@@ -279,6 +302,10 @@ mod tests {
         }
         assert_eq!(normalize::<Directory>("/srv/x//"), Some(json!("/srv/x")));
         assert_eq!(normalize::<Directory>("/"), Some(json!("/")));
+        assert_eq!(
+            normalize::<BucketColumns>("uploaded,size"),
+            Some(json!("uploaded, size"))
+        );
         let methods = normalize::<RunningMethods>("copy,backup");
         assert_eq!(methods, Some(json!("copy, backup")));
     }
@@ -313,6 +340,9 @@ mod tests {
         check::<Keyword<Compression>>("none|zstd", "|zlib|ZSTD");
         let methods = "backup, copy, convert|convert";
         check::<RunningMethods>(methods, "|pause|backup copy|copy,copy|append");
+        check::<SandboxColumns>("|mem|base, state,overlay", "size|mem,mem|mem,|mem cpu|MEM");
+        check::<SnapshotColumns>("bucket,size", "on-host");
+        check::<BucketColumns>("on-host,size,uploaded", "on host");
         check::<Viewer>(
             "remote-viewer {url}|v {host}::{port}",
             "|remote-viewer|a {url}\n",

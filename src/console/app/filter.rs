@@ -44,7 +44,8 @@ impl FilterHistory {
 
 pub(crate) fn start_filter(app: &mut App) {
     app.filter_history.position = app.filter_history.texts.len();
-    app.filter = Some(TextInput::with_text(&text(app, app.list)));
+    // Typing begins a new filter, a cursor key edits the old one.
+    app.filter = Some(TextInput::proposed(&text(app, app.list)));
 }
 
 pub(crate) fn on_key(app: &mut App, key: KeyEvent) {

@@ -19,6 +19,7 @@ use super::actions::{Action, LISTS, Pane};
 use super::areas::Areas;
 use super::bookmarks::Bookmarks;
 use super::cell::Place;
+use super::columns::ChosenColumns;
 use super::command::Command;
 use super::custom::CustomCommand;
 use super::dialog::{
@@ -37,6 +38,7 @@ use super::world::{Scope, World};
 use snapdeck_engine::{
     HistoryEntry, HostView, JobState, Link, SandboxMetrics, ScreenKey, Screens, View, WatchTarget,
 };
+use snapdeck_model::settings::ListColumns;
 use snapdeck_model::{
     HostName, Kind, Operation, Picture, Sandbox, SandboxId, SandboxVerb, SnapshotName,
 };
@@ -338,7 +340,7 @@ impl App {
     pub(crate) fn chosen_names(&self) -> Vec<String> {
         let name = |subject| match subject {
             Subject::Sandbox(_, id) => Some(id.to_string()),
-            Subject::Snapshot(name, _) => Some(name.to_string()),
+            Subject::Snapshot(name, _) | Subject::Partial(_, name) => Some(name.to_string()),
             Subject::Host(host) => Some(host.to_string()),
             Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) => None,
         };
@@ -362,6 +364,12 @@ impl App {
             sandbox: sandbox.id.clone(),
             include_screen: self.areas.picture.is_some() && self.canvas.is_enabled(),
         })
+    }
+
+    /// Returns whether a picture of the guest's screen is shown, with its age.
+    pub(crate) fn shows_picture(&self) -> bool {
+        let metrics = self.world.metrics();
+        self.areas.picture.is_some() && metrics.is_some_and(|metrics| metrics.screen.is_some())
     }
 
     /// Returns the picture that is not encoded yet, with the size of its area in cells.
@@ -426,6 +434,7 @@ impl App {
             keymap: &self.keymap,
             theme: &self.appearance.theme,
             now: Instant::now(),
+            focus: self.focus,
             refusal: &|entry| perform::refusal(self, entry),
             free_bytes: &|host| self.world.load(host)?.snapshots_free_bytes,
         })
@@ -807,6 +816,14 @@ impl App {
         }
     }
 
+    /// Sets the columns of the lists, as in the settings.
+    pub(crate) fn set_columns(&mut self, settings: &ListColumns) {
+        for pane in LISTS {
+            let columns = ChosenColumns::configured(pane, settings);
+            self.pages.lists.set_columns(pane, columns);
+        }
+    }
+
     /// Restores the lists of an earlier run.
     pub(crate) fn restore_lists(&mut self, restore: impl FnOnce(&mut super::pages::lists::Lists)) {
         restore(&mut self.pages.lists);
@@ -826,8 +843,9 @@ impl App {
         self.set_scope(host);
     }
 
-    /// Stores the areas of the frame, and the scroll offsets as they were clamped.
-    pub(crate) fn after_draw(&mut self, areas: Areas) {
+    /// Stores the areas of the frame, and the scroll offsets as they were clamped. Returns whether the frame must be drawn
+    /// again: the terminal of a serial console has another size.
+    pub(crate) fn after_draw(&mut self, areas: Areas) -> bool {
         for (pane, _, first) in &areas.panes {
             self.pages.with_mut(*pane).set_offset(*pane, *first);
         }
@@ -837,5 +855,8 @@ impl App {
             layer.scroll = areas.layer_top;
         }
         self.areas = areas;
+        let size = self.serial_size();
+        let console = self.dialog().and_then(Dialog::serial);
+        console.is_some_and(|console| console.resize(size))
     }
 }

@@ -5,8 +5,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::annotations;
 use super::filter;
 use super::verbs::{
-    new_sandbox_defaults, pause_or_resume, reachable_sandboxes, run_verb, screen_target,
-    serial_target, verb_obstacle,
+    new_sandbox_defaults, pause_or_resume, reachable_sandboxes, run_menu_verb, run_verb,
+    screen_target, serial_target, verb_obstacle,
 };
 use super::{App, Command};
 use super::{copy, custom};
@@ -14,17 +14,17 @@ use crate::actions::{Action, Entry, LISTS, Pane};
 use crate::cell::Place;
 use crate::columns::Column;
 use crate::dialog::{
-    BookmarksDialog, ColumnsDialog, CopyToDialog, CreateSnapshotDialog, Dialog, DoctorDialog, Help,
-    JobDetails, NewSandboxDialog, Palette, PruneDialog, PullDialog, QuitDialog, RemoveDialog,
-    SandboxMenu, ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView, UploadDialog,
-    push_refusal,
+    BookmarksDialog, ColumnsDialog, CopyToDialog, CreateSnapshotDialog, Dialog, DoctorDialog,
+    FreePartial, Help, JobDetails, NewSandboxDialog, Palette, PruneDialog, PullDialog, QuitDialog,
+    RemoveDialog, SandboxMenu, ScreenView, SnapshotLocations, SnapshotVerb, TextSource, TextView,
+    UploadDialog, push_refusal,
 };
 use crate::keymap::{KeyMatch, Press};
 use crate::list::{Change, Sort};
 use crate::log_view::LogFilter;
 use crate::pages::{Page, Subject};
 use snapdeck_engine::{InterruptedId, JobId, JobState, JobView, Link};
-use snapdeck_model::{HostName, Operation, SandboxId, SandboxVerb, SnapshotName};
+use snapdeck_model::{HostName, Operation, SandboxId, SandboxVerb, SnapshotName, VerbKind};
 
 pub(crate) const READ_ONLY: &str = "disabled: the console was started with --read-only";
 
@@ -80,7 +80,7 @@ fn other_pane_message(entry: &Entry) -> String {
 pub(crate) fn refusal(app: &App, entry: &Entry) -> Option<String> {
     match entry.panes.contains(&app.focus) {
         true => obstacle(app, entry.action),
-        false => Some(other_pane_message(entry)),
+        false => Some(format!("works in {}", entry.places())),
     }
 }
 
@@ -138,13 +138,14 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
         }
         Action::Screen | Action::CopyVnc | Action::Viewer => screen_target(app).err(),
         Action::Serial => serial_target(app).err(),
-        Action::Custom(number) => custom::prepare(app, number).err(),
+        Action::Custom(number) => custom::obstacle(app, number),
         Action::Note | Action::Pin => annotations::annotatable_lineage(app).err(),
         Action::New => app.world.current_host().is_none().then(no_host),
-        Action::Start => verb_obstacle(app, SandboxVerb::Start),
-        Action::Stop => verb_obstacle(app, SandboxVerb::STOP),
-        Action::Pause => verb_obstacle(app, pause_or_resume(app)),
-        Action::Destroy => verb_obstacle(app, SandboxVerb::Destroy),
+        Action::Start => verb_obstacle(app, VerbKind::Start),
+        Action::Stop => verb_obstacle(app, VerbKind::Stop),
+        Action::Pause => verb_obstacle(app, pause_or_resume(app).kind()),
+        Action::Destroy => verb_obstacle(app, VerbKind::Destroy),
+        Action::Verb(kind) => verb_obstacle(app, kind),
         Action::Sandbox => reachable_sandboxes(app).err(),
         Action::Cancel => match selected_job(app).map(|job| &job.state) {
             Some(JobState::Queued | JobState::Running) => None,
@@ -153,12 +154,19 @@ pub(crate) fn obstacle(app: &App, action: Action) -> Option<String> {
             None if selected_interrupted(app).is_some() => {
                 Some("this job was interrupted: t resumes it, X discards it".to_owned())
             }
+            None if selected_partial(app).is_some() => {
+                Some("this pull does not run: t resumes it, X frees its space".to_owned())
+            }
             None => Some(NO_JOB.to_owned()),
         },
         Action::Retry => retry(app).err(),
         Action::MoveJobUp | Action::MoveJobDown => shift(app, 0).err(),
         Action::AllHosts if app.view().hosts.len() < 2 => Some("there is only one host".to_owned()),
-        Action::Dismiss if selected_interrupted(app).is_some() => None,
+        Action::Dismiss
+            if selected_interrupted(app).is_some() || selected_partial(app).is_some() =>
+        {
+            None
+        }
         Action::Dismiss if finished_jobs(app).is_empty() => Some("no job is finished".to_owned()),
         Action::Copy if app.chosen_names().is_empty() => Some("nothing is selected".to_owned()),
         Action::Shell => selected_host(app).is_none().then(no_host),
@@ -282,8 +290,25 @@ fn selected_interrupted(app: &App) -> Option<InterruptedId> {
     }
 }
 
+/// Returns the partial pull that is selected on the open Jobs page.
+fn selected_partial(app: &App) -> Option<(HostName, SnapshotName)> {
+    match app.selected().filter(|_| app.list == Pane::JobsPage)? {
+        Subject::Partial(host, name) => Some((host, name)),
+        _ => None,
+    }
+}
+
 /// Returns the commands that retry the selected failed or cancelled job, or resume the interrupted one.
 fn retry(app: &App) -> Result<Vec<Command>, String> {
+    if let Some((host, name)) = selected_partial(app) {
+        require_bucket(app)?;
+        let pull = Operation::Pull {
+            host,
+            name,
+            overwrite: false,
+        };
+        return Ok(vec![Command::Submit(pull)]);
+    }
     if let Some(id) = selected_interrupted(app) {
         return Ok(vec![Command::ResumeInterrupted(vec![id])]);
     }
@@ -364,6 +389,7 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
         Action::Stop => return run_verb(app, SandboxVerb::STOP),
         Action::Pause => return run_verb(app, pause_or_resume(app)),
         Action::Destroy => return run_verb(app, SandboxVerb::Destroy),
+        Action::Verb(kind) => return run_menu_verb(app, kind),
         Action::Sandbox => {
             if reachable_sandboxes(app).is_ok() {
                 let menu = SandboxMenu::new(app.chosen_sandboxes(), app.view());
@@ -527,6 +553,11 @@ pub(crate) fn perform(app: &mut App, action: Action) -> Vec<Command> {
             let ids = selected_interrupted(app).into_iter().collect();
             drop_interrupted(app);
             return vec![Command::DiscardInterrupted(ids)];
+        }
+        Action::Dismiss if selected_partial(app).is_some() => {
+            if let Some((host, name)) = selected_partial(app) {
+                app.open(Box::new(FreePartial { host, name }));
+            }
         }
         Action::Dismiss => {
             return finished_jobs(app)

@@ -3,12 +3,14 @@
 use super::{App, Command};
 use crate::actions::Pane;
 use crate::cell::Place;
-use crate::dialog::{DialogReply, confirm_or_run};
+use crate::dialog::{DialogReply, ONE_SANDBOX, confirm_or_run, is_form, run_kind};
 use crate::list::Change;
 use crate::lookup;
 use crate::pages::Subject;
 use snapdeck_engine::Link;
-use snapdeck_model::{HostName, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName};
+use snapdeck_model::{
+    HostName, Sandbox, SandboxId, SandboxState, SandboxVerb, SnapshotName, VerbKind,
+};
 
 const NO_SANDBOX: &str = "no sandbox is selected";
 
@@ -41,11 +43,14 @@ pub(crate) fn reachable_sandboxes(app: &App) -> Result<Vec<&Sandbox>, String> {
 }
 
 /// Returns why `verb` is possible for none of the sandboxes.
-pub(crate) fn verb_obstacle(app: &App, verb: SandboxVerb) -> Option<String> {
+pub(crate) fn verb_obstacle(app: &App, verb: VerbKind) -> Option<String> {
     let sandboxes = match reachable_sandboxes(app) {
         Ok(sandboxes) => sandboxes,
         Err(error) => return Some(error),
     };
+    if is_form(verb) && sandboxes.len() > 1 {
+        return Some(format!("cannot {}: {ONE_SANDBOX}", verb.as_str()));
+    }
     let first = sandboxes.first()?;
     let obstacle = verb.obstacle(first.state)?;
     // Of thousands of sandboxes, only the states differ.
@@ -70,7 +75,18 @@ pub(crate) fn pause_or_resume(app: &App) -> SandboxVerb {
 
 /// Runs `verb`, or opens its confirmation.
 pub(crate) fn run_verb(app: &mut App, verb: SandboxVerb) -> Vec<Command> {
-    match confirm_or_run(verb, app.chosen_sandboxes(), &app.view().clone()) {
+    let reply = confirm_or_run(verb, app.chosen_sandboxes(), &app.view().clone());
+    finish(app, reply)
+}
+
+/// Runs a verb of the sandbox menu, or opens its form or confirmation.
+pub(crate) fn run_menu_verb(app: &mut App, kind: VerbKind) -> Vec<Command> {
+    let reply = run_kind(kind, app.chosen_sandboxes(), &app.view().clone());
+    finish(app, reply)
+}
+
+fn finish(app: &mut App, reply: DialogReply) -> Vec<Command> {
+    match reply {
         DialogReply::Close(commands) => {
             app.change(app.list, Change::Unmark);
             commands
@@ -101,7 +117,7 @@ pub(crate) fn new_sandbox_defaults(app: &App) -> (Option<HostName>, Option<Snaps
                 sandbox.and_then(|sandbox| sandbox.base().cloned()),
             )
         }
-        Some(Subject::Host(host)) => (Some(host), None),
+        Some(Subject::Host(host) | Subject::Partial(host, _)) => (Some(host), None),
         Some(Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_)) | None => {
             (current, None)
         }

@@ -11,6 +11,7 @@ use crate::format::fit;
 #[derive(Debug)]
 pub(crate) struct ColumnsDialog {
     pane: Pane,
+    chosen: ChosenColumns,
     /// The columns in their order, and whether each is shown.
     columns: Vec<(&'static ColumnSpec, bool)>,
     row: usize,
@@ -20,6 +21,7 @@ impl ColumnsDialog {
     pub(crate) fn new(pane: Pane, chosen: &ChosenColumns) -> Self {
         Self {
             pane,
+            chosen: chosen.clone(),
             columns: chosen.choices(),
             row: 0,
         }
@@ -67,11 +69,11 @@ impl Dialog for ColumnsDialog {
             KeyCode::Home | KeyCode::Char('g') => self.row = 0,
             KeyCode::End | KeyCode::Char('G') => self.row = self.last(),
             KeyCode::Char(' ') => self.toggle(),
-            KeyCode::Char('r') => self.columns = ChosenColumns::new(self.pane).choices(),
+            KeyCode::Char('r') => self.columns = self.chosen.reset().choices(),
             KeyCode::Enter => {
                 let shown = self.columns.iter().filter(|(_, is_shown)| *is_shown);
                 let shown: Vec<&str> = shown.map(|(spec, _)| spec.header).collect();
-                return DialogReply::ChooseColumns(self.pane, ChosenColumns::of(self.pane, &shown));
+                return DialogReply::ChooseColumns(self.pane, self.chosen.with(&shown));
             }
             _ => return DialogReply::Ignored,
         }

@@ -31,13 +31,30 @@ impl Dialog for DoctorDialog {
     fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
         let theme = context.theme;
         let mut content = Content::new("doctor", context, width);
+        if let [_, _, ..] = &context.view.health_checks[..] {
+            // The results of all, before their checks.
+            for target in &context.view.health_checks {
+                content.push_line(heading(target, theme));
+            }
+        }
         for target in &context.view.health_checks {
             if content.length() > 0 {
                 content.push_blank();
             }
             content.push_line(heading(target, theme));
             let checks = target.report.iter().flat_map(|report| &report.checks);
-            checks.for_each(|check| push_check(&mut content, check));
+            let mut checks: Vec<&Check> = checks.collect();
+            // Problems come first; while checks run, none changes its place.
+            if !target.is_running {
+                checks.sort_by_key(|check| match check.verdict {
+                    Verdict::Failed => 0,
+                    Verdict::Warning => 1,
+                    Verdict::Passed => 2,
+                });
+            }
+            for check in checks {
+                push_check(&mut content, check);
+            }
         }
         content.push_key("esc", "close", true);
         content.push_key("j k", "scroll", true);

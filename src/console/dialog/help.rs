@@ -11,9 +11,14 @@ use crate::query::rank;
 #[derive(Debug, Default)]
 pub(crate) struct Help {
     search: TextInput,
+    /// The search is being typed.
+    is_searching: bool,
 }
 
-const KEYS_WIDTH: usize = 17;
+/// Columns of `: disable autostart`.
+const KEYS_WIDTH: usize = 19;
+/// Columns for a sentence, the panes and the keys.
+const MAX_WIDTH: u16 = 120;
 
 /// Legend of the signs in the lists.
 const SIGNS: &[&str] = &[
@@ -46,6 +51,7 @@ fn section_of(action: Action) -> &'static str {
         | Action::Stop
         | Action::Pause
         | Action::Sandbox
+        | Action::Verb(_)
         | Action::Destroy
         | Action::Screen
         | Action::CopyVnc
@@ -118,27 +124,52 @@ fn section_of(action: Action) -> &'static str {
 
 impl Dialog for Help {
     fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
-        let is_help = self.search.text().is_empty() && context.is_key(key, Action::Help);
-        if is_help || matches!(key.code, KeyCode::Enter | KeyCode::F(1)) {
-            return DialogReply::close();
+        if self.is_searching {
+            match key.code {
+                KeyCode::Enter => self.is_searching = false,
+                _ if self.search.on_key(key) => {}
+                _ => return DialogReply::Ignored,
+            }
+            return DialogReply::Stay;
         }
-        match self.search.on_key(key) {
-            true => DialogReply::Stay,
-            false => DialogReply::Ignored,
+        match key.code {
+            KeyCode::Char('/') => {
+                self.search = TextInput::default();
+                self.is_searching = true;
+                DialogReply::Stay
+            }
+            KeyCode::Char('q') | KeyCode::Enter | KeyCode::F(1) => DialogReply::close(),
+            _ if context.is_key(key, Action::Help) => DialogReply::close(),
+            _ => DialogReply::Ignored,
         }
     }
 
+    fn cancel(&mut self) -> DialogReply {
+        if !self.is_searching && self.search.text().is_empty() {
+            return DialogReply::close();
+        }
+        *self = Self::default();
+        DialogReply::Stay
+    }
+
     fn paste(&mut self, text: &str) {
-        self.search.paste(text);
+        if self.is_searching {
+            self.search.paste(text);
+        }
+    }
+
+    fn max_width(&self) -> u16 {
+        MAX_WIDTH
     }
 
     fn content<'a>(&'a self, context: &Context<'_>, width: usize) -> Content<'a> {
         let theme = context.theme;
         let query = self.search.text();
         // The title stays visible while the rest is scrolled.
-        let title = match query {
-            "" => "help".to_owned(),
-            query => format!("help: {query}▏"),
+        let title = match (query, self.is_searching) {
+            ("", false) => "help".to_owned(),
+            (query, false) => format!("help /{query}"),
+            (query, true) => format!("help /{query}▏"),
         };
         let mut content = Content::new(title, context, width);
         let mut count = 0;
@@ -157,7 +188,13 @@ impl Dialog for Help {
         for (title, entry) in sections {
             let keys: Vec<String> = context.keymap.keys(entry.action).collect();
             let keys = keys.join(", ");
-            let all = format!("{} {keys} {}", entry.name, entry.sentence);
+            let Entry {
+                name,
+                words,
+                sentence,
+                ..
+            } = entry;
+            let all = format!("{name} {keys} {words} {sentence}");
             // Scattered letters match nearly every sentence.
             if rank(query, &all).is_none_or(|rank| rank >= 4) {
                 continue;
@@ -167,30 +204,43 @@ impl Dialog for Help {
                 content.push_blank();
                 content.push_line(Line::styled(title, theme.title));
             }
-            let mut keys = format::fit(&keys, KEYS_WIDTH);
-            for line in format::wrap(&entry_sentence(entry), width.saturating_sub(KEYS_WIDTH + 1)) {
+            // The panes of what works here are not of interest.
+            let is_here = entry.panes.contains(&context.focus);
+            let (sentence, key_style, style) = match is_here {
+                true => (entry.sentence.to_owned(), theme.key, theme.text),
+                false => {
+                    let sentence = format!("{} [{}]", entry.sentence, entry.places());
+                    (sentence, theme.dim, theme.dim)
+                }
+            };
+            let mut keys = format::fit(&keys_text(entry, &keys), KEYS_WIDTH);
+            for line in format::wrap(&sentence, width.saturating_sub(KEYS_WIDTH + 1)) {
+                let keys = std::mem::replace(&mut keys, " ".repeat(KEYS_WIDTH));
                 content.push_line(Line::from(vec![
-                    Span::styled(
-                        std::mem::replace(&mut keys, " ".repeat(KEYS_WIDTH)),
-                        theme.key,
-                    ),
-                    Span::raw(format!(" {line}")),
+                    Span::styled(keys, key_style),
+                    Span::styled(format!(" {line}"), style),
                 ]));
             }
         }
         if count == 0 && signs.is_empty() {
             content.push_wrapped("No action matches.", 0, theme.dim);
         }
-        content.push_key("type", "search", true);
-        content.push_key("↑ ↓", "scroll", true);
+        if self.is_searching {
+            content.push_key("enter", "done", true);
+            content.push_key("esc", "cancel", true);
+            return content;
+        }
+        content.push_key("j k", "scroll", true);
+        content.push_key("/", "search", true);
         content.push_key("esc", "close", true);
         content
     }
 }
 
-fn entry_sentence(entry: &Entry) -> String {
-    match entry.is_everywhere() {
-        true => entry.sentence.to_owned(),
-        false => format!("{} [{}]", entry.sentence, entry.places()),
+/// Returns the keys; for an action without keys, how the palette finds it.
+fn keys_text(entry: &Entry, keys: &str) -> String {
+    match keys {
+        "" => format!(": {}", entry.name),
+        keys => keys.to_owned(),
     }
 }

@@ -118,7 +118,7 @@ pub(crate) fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<
     lines
 }
 
-/// Returns a short description of what a job did.
+/// Returns a short description of what a job did, with the path at the end: a narrow line cuts it first.
 pub(crate) fn outcome_text(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Created {
@@ -131,10 +131,8 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             let pause = pause_summary(transfer, *paused_ms);
             let pause = pause.unwrap_or_else(|| "no pause".to_owned());
             let bytes = size(*size_bytes);
-            format!(
-                "{snapshot_path}, {bytes}, {pause}{}",
-                transfer_summary(transfer, size)
-            )
+            let transfer = transfer_summary(transfer, size);
+            format!("{bytes}, {pause}{transfer}, {snapshot_path}")
         }
         Outcome::Pushed {
             snapshot_path,
@@ -142,11 +140,8 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             transfer,
             ..
         } => {
-            format!(
-                "{snapshot_path}, {}{}",
-                size(*size_bytes),
-                transfer_summary(transfer, size)
-            )
+            let transfer = transfer_summary(transfer, size);
+            format!("{}{transfer}, {snapshot_path}", size(*size_bytes))
         }
         Outcome::Pulled { differs: true, .. } => "kept: another image than the object".to_owned(),
         Outcome::Copied { differs: true, .. } => "kept: another image".to_owned(),
@@ -166,7 +161,7 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             ..
         } => {
             let repaired = if *repaired { ", repaired" } else { "" };
-            format!("{snapshot_path}, {}{repaired}", size(*size_bytes))
+            format!("{}{repaired}, {snapshot_path}", size(*size_bytes))
         }
         Outcome::Uploaded {
             snapshot_path,

@@ -14,6 +14,9 @@ use crate::lookup;
 use snapdeck_engine::View;
 use snapdeck_model::{Danger, HostName, SandboxId, SandboxState, SandboxVerb, VerbKind};
 
+/// Why a verb with values is not possible for several sandboxes.
+pub(crate) const ONE_SANDBOX: &str = "only possible for one sandbox";
+
 /// An entry of the menu.
 #[derive(Debug, Clone, Copy)]
 enum Entry {
@@ -48,6 +51,39 @@ impl Entry {
             Self::Verb(verb) => verb.kind(),
             Self::Form(kind) => kind,
         }
+    }
+
+    fn run(self, ids: Vec<(HostName, SandboxId)>, view: &Arc<View>) -> DialogReply {
+        match (self, ids.as_slice()) {
+            (Self::Verb(verb), _) => confirm_or_run(verb, ids, view),
+            (Self::Form(kind), [(host, id)]) => {
+                let form = SandboxForm::new(kind, host.clone(), id.clone(), view);
+                DialogReply::Replace(Box::new(form))
+            }
+            (Self::Form(_), _) => DialogReply::Stay,
+        }
+    }
+}
+
+fn entry_of(kind: VerbKind) -> Option<Entry> {
+    let mut entries = ENTRIES.iter().map(|(_, entry)| *entry);
+    entries.find(|entry| entry.kind() == kind)
+}
+
+/// Returns whether a verb needs values, and so one sandbox.
+pub(crate) fn is_form(kind: VerbKind) -> bool {
+    matches!(entry_of(kind), Some(Entry::Form(_)))
+}
+
+/// Runs a verb of the menu without the menu: opens its form or confirmation, or returns the operations.
+pub(crate) fn run_kind(
+    kind: VerbKind,
+    ids: Vec<(HostName, SandboxId)>,
+    view: &Arc<View>,
+) -> DialogReply {
+    match entry_of(kind) {
+        Some(entry) => entry.run(ids, view),
+        None => DialogReply::Stay,
     }
 }
 
@@ -89,7 +125,7 @@ impl SandboxMenu {
         }
         let obstacle = |entry: Entry| {
             if matches!(entry, Entry::Form(_)) && self.ids.len() > 1 {
-                return Some("only possible for one sandbox".to_owned());
+                return Some(ONE_SANDBOX.to_owned());
             }
             let verb = entry.kind();
             let mut obstacles = states.iter().map(|state| match state {
@@ -104,16 +140,9 @@ impl SandboxMenu {
 
     fn run(&self, row: usize, view: &Arc<View>) -> DialogReply {
         let is_possible = matches!(self.obstacles.get(row), Some(None));
-        match (
-            ENTRIES.get(row).filter(|_| is_possible),
-            self.ids.as_slice(),
-        ) {
-            (Some((_, Entry::Verb(verb))), _) => confirm_or_run(*verb, self.ids.clone(), view),
-            (Some((_, Entry::Form(kind))), [(host, id)]) => {
-                let form = SandboxForm::new(*kind, host.clone(), id.clone(), view);
-                DialogReply::Replace(Box::new(form))
-            }
-            _ => DialogReply::Stay,
+        match ENTRIES.get(row).filter(|_| is_possible) {
+            Some((_, entry)) => entry.run(self.ids.clone(), view),
+            None => DialogReply::Stay,
         }
     }
 }

@@ -12,6 +12,7 @@ mod copy_to;
 mod create_snapshot;
 mod doctor;
 mod form;
+mod free_partial;
 mod help;
 mod interrupted_jobs;
 mod job;
@@ -52,11 +53,12 @@ pub(crate) use copy_menu::{CopyMenu, CopyValue};
 pub(crate) use copy_to::CopyToDialog;
 pub(crate) use create_snapshot::{CreateSnapshotDialog, SnapshotVerb, push_refusal};
 pub(crate) use doctor::DoctorDialog;
+pub(crate) use free_partial::FreePartial;
 pub(crate) use help::Help;
 pub(crate) use interrupted_jobs::InterruptedJobsDialog;
 pub(crate) use job::{JobDetails, log_lines, outcome_text};
 pub(crate) use layer::Layer;
-pub(crate) use menu::{SandboxMenu, confirm_or_run};
+pub(crate) use menu::{ONE_SANDBOX, SandboxMenu, confirm_or_run, is_form, run_kind};
 pub(crate) use new_sandbox::NewSandboxDialog;
 pub(crate) use note::NoteDialog;
 pub(crate) use palette::Palette;
@@ -81,6 +83,9 @@ use snapdeck_engine::{ImageLocation, Link, PruneRequest, View};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{HealthReport, HostName, PrunePlan, PullCost, Result, SandboxId};
 
+/// Columns of text in a dialog, if the screen is wide enough: longer lines are hard to read.
+const MAX_DIALOG_WIDTH: u16 = 84;
+
 /// The state of the console that dialogs read.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
@@ -88,6 +93,8 @@ pub(crate) struct Context<'a> {
     pub keymap: &'a Keymap,
     pub theme: &'a Theme,
     pub now: Instant,
+    /// The focused pane below the dialogs.
+    pub focus: Pane,
     /// Returns why an action is not possible now.
     pub refusal: &'a dyn Fn(&Entry) -> Option<String>,
     /// Returns the free bytes of the file system of the snapshots on a host, if known.
@@ -125,6 +132,11 @@ pub(crate) trait Dialog: fmt::Debug + Send {
     ///
     /// [`Layer`] calls it when the dialog is opened, after each event, and for each new view.
     fn update(&mut self, _view: &Arc<View>) {}
+
+    /// Returns how many columns the content may have.
+    fn max_width(&self) -> u16 {
+        MAX_DIALOG_WIDTH
+    }
 
     /// Handles esc.
     fn cancel(&mut self) -> DialogReply {

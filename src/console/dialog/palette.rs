@@ -6,7 +6,6 @@ use ratatui::text::{Line, Span};
 use super::{Content, Context, Dialog, DialogReply, TextInput};
 use crate::actions::{Action, Entry};
 use crate::format::{fit, wrap};
-use crate::keymap::Keymap;
 use crate::query::rank;
 
 #[derive(Debug, Default)]
@@ -18,11 +17,13 @@ pub(crate) struct Palette {
 const NAME_WIDTH: usize = 16;
 const KEY_WIDTH: usize = 10;
 
-/// Returns the actions whose name or sentence matches `query`, the best match first.
-fn matching_entries(query: &str, keymap: &Keymap) -> Vec<&'static Entry> {
+/// Returns the actions whose name or sentence matches `query`, the best match first; of equal ones, those of the focused
+/// pane first.
+fn matching_entries(query: &str, context: &Context<'_>) -> Vec<&'static Entry> {
     // The palette is open already, and a host's number cannot be typed here.
     let is_offered = |entry: &&Entry| !matches!(entry.action, Action::Palette | Action::Host(_));
-    let ranked = keymap.entries().filter(is_offered).filter_map(|entry| {
+    let entries = context.keymap.entries().filter(is_offered);
+    let ranked = entries.filter_map(|entry| {
         let words = rank(query, entry.words).filter(|rank| *rank < 4);
         let name = rank(query, entry.name);
         let name = match (name, words.map(|rank| rank + 2)) {
@@ -31,7 +32,7 @@ fn matching_entries(query: &str, keymap: &Keymap) -> Vec<&'static Entry> {
         };
         let sentence = rank(query, entry.sentence).filter(|rank| *rank < 4);
         let rank = name.or(sentence.map(|rank| rank + 8))?;
-        Some((rank, entry))
+        Some(((rank, !entry.panes.contains(&context.focus)), entry))
     });
     let mut ranked: Vec<_> = ranked.collect();
     ranked.sort_by_key(|(rank, _)| *rank);
@@ -40,7 +41,7 @@ fn matching_entries(query: &str, keymap: &Keymap) -> Vec<&'static Entry> {
 
 impl Dialog for Palette {
     fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {
-        let count = matching_entries(self.search.text(), context.keymap).len();
+        let count = matching_entries(self.search.text(), context).len();
         let last = count.saturating_sub(1);
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         match (key.code, ctrl) {
@@ -48,7 +49,7 @@ impl Dialog for Palette {
             (KeyCode::Down, _) | (KeyCode::Char('n'), true) => {
                 self.row = (self.row + 1).min(last);
             }
-            (KeyCode::Enter, _) => return run(self.search.text(), self.row, context.keymap),
+            (KeyCode::Enter, _) => return run(self.search.text(), self.row, context),
             _ if self.search.on_key(key) => self.row = 0,
             (KeyCode::Home, _) => self.row = 0,
             (KeyCode::End, _) => self.row = last,
@@ -59,7 +60,7 @@ impl Dialog for Palette {
 
     fn on_click(&mut self, target: usize, context: &Context<'_>) -> DialogReply {
         if self.row == target {
-            return run(self.search.text(), target, context.keymap);
+            return run(self.search.text(), target, context);
         }
         self.row = target;
         DialogReply::Stay
@@ -74,7 +75,7 @@ impl Dialog for Palette {
         let theme = context.theme;
         let mut content = Content::new(format!(":{}▏", self.search.text()), context, width);
         let rest = width.saturating_sub(NAME_WIDTH + KEY_WIDTH + 2);
-        let all = matching_entries(self.search.text(), context.keymap);
+        let all = matching_entries(self.search.text(), context);
         for (row, entry) in all.iter().enumerate() {
             let refusal = (context.refusal)(entry);
             let keys = context.keymap.keys(entry.action).next().unwrap_or_default();
@@ -123,8 +124,8 @@ impl Dialog for Palette {
 }
 
 /// Performs the action in a row.
-fn run(query: &str, row: usize, keymap: &Keymap) -> DialogReply {
-    match matching_entries(query, keymap).get(row) {
+fn run(query: &str, row: usize, context: &Context<'_>) -> DialogReply {
+    match matching_entries(query, context).get(row) {
         Some(entry) => DialogReply::Perform(entry.action),
         None => DialogReply::Stay,
     }

@@ -23,6 +23,12 @@ impl SerialConsole {
         Command::SerialInput(encode_paste(text, is_bracketed))
     }
 
+    /// Changes the size of the terminal; returns whether it was another one.
+    pub(crate) fn resize(&self, (columns, rows): (u16, u16)) -> bool {
+        let state = self.terminal.lock();
+        state.is_some_and(|mut state| state.emulator.resize(columns, rows))
+    }
+
     /// Scrolls back (negative) or forward by so many lines.
     pub(crate) fn scroll(&self, by: isize) {
         if let Some(mut state) = self.terminal.lock() {

@@ -168,6 +168,11 @@ impl Dialog for TextView {
         DialogReply::Stay
     }
 
+    /// The lines are not wrapped.
+    fn max_width(&self) -> u16 {
+        u16::MAX
+    }
+
     fn cancel(&mut self) -> DialogReply {
         if self.is_searching || self.found.is_some() {
             self.is_searching = false;

@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::format::{count, size, timestamp, wrap};
 use crate::lookup;
 use crate::pages::lists::{state_sign, state_style};
+use crate::pages::locations::describe_places;
 use crate::pages::{DrawContext, Subject, jobs};
 use crate::theme::Theme;
 use snapdeck_engine::{HostView, Link};
@@ -39,6 +40,7 @@ pub(super) fn lines(
             world.host(host).map(|host| (&host.link, host.last_scan))
         }
         Subject::Snapshot(_, Place::Bucket) => Some((&bucket.link, bucket.last_listing)),
+        Subject::Partial(host, _) => world.host(host).map(|host| (&host.link, host.last_scan)),
         Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) | Subject::Host(_) => None,
     };
     if let Some((Link::Down(error), Some(last_seen))) = link {
@@ -68,6 +70,7 @@ pub(super) fn lines(
         // The tree is about the name, wherever it is.
         Subject::Snapshot(name, _) if app.list() == Pane::Tree => {
             lines.push(Line::styled(format!(" {name}"), theme.title));
+            lines.extend(describe_places(context, name, None, width));
             annotations::push_annotations(&mut lines, app);
             annotations::push_relatives(&mut lines, app);
         }
@@ -89,7 +92,7 @@ pub(super) fn lines(
                 push_object(&mut lines, object, app);
             }
         }
-        Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) => {
+        Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) | Subject::Partial(..) => {
             jobs::push_details(&mut lines, context, &subject, width);
         }
         Subject::Host(_) => {}

@@ -1,6 +1,7 @@
 //! Dialogs: a frame in the middle of the screen, the content, and the keys on the last line.
 
 use std::fmt::Display;
+use std::time::Instant;
 
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
@@ -14,19 +15,18 @@ use crate::dialog::{Content, Context, Layer};
 use crate::theme::Theme;
 use crate::widgets::text;
 
-/// Columns of text in a dialog, if the screen is wide enough.
-const MAX_DIALOG_WIDTH: u16 = 84;
-
 /// Draws the topmost dialog.
-pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) {
+pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas: &mut Areas) {
     let Some(layer) = app.layers().last() else {
         return;
     };
-    let width = MAX_DIALOG_WIDTH.min(area.width.saturating_sub(6));
+    let width = layer.dialog.max_width().min(area.width.saturating_sub(6));
     let drawing = |context: &Context<'_>| {
         let content = layer.dialog.content(context, usize::from(width));
         match (layer.dialog.screen(), layer.dialog.serial()) {
-            (Some(view), _) => metrics::draw_full_screen(app, frame, area, view, content, areas),
+            (Some(view), _) => {
+                metrics::draw_full_screen(app, frame, area, (view, content), now, areas);
+            }
             (None, Some(console)) => serial::draw(app, frame, area, console, content, areas),
             (None, None) => draw_content(app, layer, content, frame, area, areas),
         }
@@ -43,7 +43,7 @@ fn draw_content(
     areas: &mut Areas,
 ) {
     let theme = &app.appearance().theme;
-    let width = MAX_DIALOG_WIDTH.min(area.width.saturating_sub(6));
+    let width = layer.dialog.max_width().min(area.width.saturating_sub(6));
     let length = content.length();
     let lines = u16::try_from(length).unwrap_or(u16::MAX);
     let height = lines.saturating_add(4).min(area.height.saturating_sub(2));

@@ -70,8 +70,12 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, areas: &mut Areas) 
         frame.render_widget(Line::styled(clip(text, width), theme.warn), area);
         return;
     }
-    if app.filter_input().is_some() {
+    if let Some(input) = app.filter_input() {
         let (text, style) = match app.summary(app.list()).filter_error {
+            _ if input.is_selected() => {
+                let text = " typing replaces the filter · → edits it · ↑ history · enter keeps it · esc clears it";
+                (text.to_owned(), theme.text)
+            }
             Some(error) => (format!(" ✗ {error}"), theme.bad),
             None => {
                 let text = " words ~fuzzy /regex/ · state:running size>10G !word · ↑ history · tab field · enter apply · esc clear";

@@ -28,6 +28,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame, area: Rect, now: Instant, areas
     };
     let (title, bar, bucket) = whole(HostDetail::Bars, true)
         .or_else(|| whole(HostDetail::Load, true))
+        .or_else(|| whole(HostDetail::Brief, true))
         .or_else(|| whole(HostDetail::CurrentLoad, true))
         .or_else(|| whole(HostDetail::Uris, true))
         .or_else(|| whole(HostDetail::Words, true))

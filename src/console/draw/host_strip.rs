@@ -26,6 +26,8 @@ pub(super) enum HostDetail {
     Bars,
     /// Name, sign, words, running sandboxes, and the load.
     Load,
+    /// Name, sign, words, running sandboxes, and the load in percent.
+    Brief,
     /// Name, sign and words; running sandboxes and the load of the current host.
     CurrentLoad,
     /// Name, sign, words and the current one's URI.
@@ -198,10 +200,11 @@ fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
         }
         let load = app.world().load(&host.name);
         match detail {
-            HostDetail::Bars => push_load(&mut spans, host, load, true, theme),
-            HostDetail::Load => push_load(&mut spans, host, load, false, theme),
+            HostDetail::Bars => push_load(&mut spans, host, load, LoadText::Bars, theme),
+            HostDetail::Load => push_load(&mut spans, host, load, LoadText::Numbers, theme),
+            HostDetail::Brief => push_load(&mut spans, host, load, LoadText::Percent, theme),
             HostDetail::CurrentLoad if is_current => {
-                push_load(&mut spans, host, load, false, theme)
+                push_load(&mut spans, host, load, LoadText::Numbers, theme);
             }
             _ => {}
         }
@@ -228,12 +231,22 @@ fn chips(app: &App, detail: HostDetail, now: Instant) -> Vec<HostChip> {
     chips
 }
 
+/// The form of the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LoadText {
+    /// Numbers with bars.
+    Bars,
+    Numbers,
+    /// Few columns.
+    Percent,
+}
+
 /// Adds how many sandboxes run, and the load of the host if it is known.
 fn push_load(
     spans: &mut Vec<Span<'static>>,
     host: &HostView,
     load: Option<HostLoad>,
-    bars: bool,
+    form: LoadText,
     theme: &Theme,
 ) {
     if !host.sandboxes.is_empty() {
@@ -244,30 +257,34 @@ fn push_load(
     }
     let Some(load) = load else { return };
     let mut push = |label: &str, share: f64, text: String| {
-        spans.push(Span::styled(format!(" {label} "), theme.dim));
+        let gap = if label.is_empty() { "" } else { " " };
+        spans.push(Span::styled(format!(" {label}{gap}"), theme.dim));
         let style = load_style(share, theme);
-        let bar = if bars {
-            gauge(share, 6) + " "
-        } else {
-            String::new()
+        let bar = match form {
+            LoadText::Bars => gauge(share, 6) + " ",
+            LoadText::Numbers | LoadText::Percent => String::new(),
         };
         spans.push(Span::styled(format!("{bar}{text}"), style));
     };
+    let is_brief = form == LoadText::Percent;
+    let percent = |share: f64| match is_brief {
+        true => format!("{:.0}%", share * 100.0),
+        false => format!("{:.0} %", share * 100.0),
+    };
     if let Some(permille) = load.cpu_permille {
-        push(
-            "cpu",
-            f64::from(permille) / 1000.0,
-            format!("{} %", permille / 10),
-        );
+        let share = f64::from(permille / 10) / 100.0;
+        push("cpu", f64::from(permille) / 1000.0, percent(share));
     }
     let (used, total) = (load.memory_used_bytes, load.memory_total_bytes);
-    push(
-        "mem",
-        used as f64 / total.max(1) as f64,
-        share_short(used, total),
-    );
+    let share = used as f64 / total.max(1) as f64;
+    let memory = match is_brief {
+        true => percent(share),
+        false => share_short(used, total),
+    };
+    push("mem", share, memory);
     if let (Some(free), Some(total)) = (load.snapshots_free_bytes, load.snapshots_total_bytes) {
         let used = 1.0 - free as f64 / total.max(1) as f64;
-        push("disk", used, format!("{} free", short_size(free)));
+        let label = if is_brief { "" } else { "disk" };
+        push(label, used, format!("{} free", short_size(free)));
     }
 }

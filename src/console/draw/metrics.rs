@@ -1,7 +1,7 @@
 //! Metrics of the selected sandbox: CPU, memory, disk and network use, VNC and guest addresses, and its screen.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ratatui::Frame;
 use ratatui::layout::{Rect, Size};
@@ -22,10 +22,21 @@ use snapdeck_model::{AgentChannel, Guest, GuestAccess, Sandbox, Vnc};
 
 /// Smaller pictures are not shown.
 const MIN_PICTURE: Size = Size::new(10, 3);
-/// From this age on the title of a picture shows its age: the guest is not sampled any more.
-const STALE_PICTURE: Duration = Duration::from_secs(60);
+/// Up to this age a picture is as new as the samples, which are taken every 2 s.
+const LIVE_PICTURE: Duration = Duration::from_secs(5);
+/// Step of the seconds in an age.
+const AGE_STEP: u64 = 5;
 /// Minimum height of details with long graphs.
 const LONG_GRAPH_HEIGHT: u16 = 9;
+/// Minimum width for that: a long graph with two rates.
+const LONG_GRAPH_WIDTH: usize = 60;
+/// Columns of the graphs.
+const LONG_GRAPH: usize = 24;
+const SHORT_GRAPH: usize = 8;
+/// Columns of the label before a graph.
+const GRAPH_LABEL_WIDTH: usize = 4;
+/// Columns of `123.4 MiB/s`.
+const RATE_WIDTH: usize = 11;
 
 /// Returns the size of the screen's picture beside the details, which have `area`; `None` if it is not shown.
 pub(super) fn picture_size(app: &App, area: Rect) -> Option<Size> {
@@ -41,15 +52,24 @@ pub(super) fn picture_size(app: &App, area: Rect) -> Option<Size> {
     fits.then_some(size)
 }
 
-/// Returns the title of the picture: how old it is, or that there is none.
+/// Returns how old the picture is: `live`, `15 s ago`, `3m ago`; `None` if there is none.
+fn picture_age(context: &DrawContext<'_>) -> Option<String> {
+    let metrics = context.world.metrics()?;
+    metrics.screen.as_ref()?;
+    let taken = metrics.samples.back()?.time;
+    let age = context.now.saturating_duration_since(taken);
+    Some(match age.as_secs() {
+        _ if age < LIVE_PICTURE => "live".to_owned(),
+        seconds @ ..60 => format!("{} s ago", seconds / AGE_STEP * AGE_STEP),
+        _ => format!("{} ago", self::age(age)),
+    })
+}
+
+/// Returns the title of the picture, with its age.
 pub(super) fn picture_title(context: &DrawContext<'_>) -> String {
-    let last = context
-        .world
-        .metrics()
-        .and_then(|metrics| metrics.samples.back());
-    match last.map(|sample| context.now.saturating_duration_since(sample.time)) {
-        Some(age) if age >= STALE_PICTURE => format!(" screen · {} ago ", self::age(age)),
-        _ => " screen ".to_owned(),
+    match picture_age(context) {
+        Some(age) => format!(" Screen · {age} "),
+        None => " Screen ".to_owned(),
     }
 }
 
@@ -90,15 +110,18 @@ pub(super) fn draw_full_screen(
     app: &App,
     frame: &mut Frame,
     area: Rect,
-    view: &ScreenView,
-    content: Content<'_>,
+    (view, content): (&ScreenView, Content<'_>),
+    now: Instant,
     areas: &mut Areas,
 ) {
     let theme = &app.appearance().theme;
-    let block = app
-        .appearance()
-        .border(theme.focus)
-        .title(Line::styled(format!(" {} ", content.title), theme.focus));
+    let metrics = app.world().metrics_of(&view.host, &view.sandbox);
+    let age = metrics.and_then(|_| picture_age(&app.draw_context(now)));
+    let age = age.map_or(String::new(), |age| format!("· {age} "));
+    let block = app.appearance().border(theme.focus).title(Line::styled(
+        format!(" {} {age}", content.title),
+        theme.focus,
+    ));
     frame.render_widget(Clear, area);
     let inner = block.draw(frame, area);
     let room = Rect {
@@ -112,7 +135,6 @@ pub(super) fn draw_full_screen(
     };
     frame.render_widget(key_line(content.keys, theme), last);
     areas.picture = Some(room);
-    let metrics = app.world().metrics_of(&view.host, &view.sandbox);
     let fits = |size: Size| size.width <= room.width && size.height <= room.height;
     let shown = app.picture().filter(|picture| fits(picture.size));
     if let (Some(picture), true) = (shown, metrics.is_some()) {
@@ -168,7 +190,10 @@ pub(super) fn push_metrics(
         let text = format!(" ✗ {error}");
         lines.push(Line::styled(clip(&text, width), theme.warn));
     }
-    let columns = if height >= LONG_GRAPH_HEIGHT { 24 } else { 8 };
+    let columns = match height >= LONG_GRAPH_HEIGHT && width >= LONG_GRAPH_WIDTH {
+        true => LONG_GRAPH,
+        false => SHORT_GRAPH,
+    };
     match metrics.samples.back() {
         Some(last) => {
             let parts = usage_spans(
@@ -216,16 +241,25 @@ fn usage_spans(
         samples.iter().skip(first).map(value).collect()
     };
     let part = |label: &'static str, values: Option<(Vec<f64>, f64)>, text: String| {
-        let mut spans = vec![Span::styled(format!("{label} "), theme.dim)];
+        let width = if values.is_some() {
+            GRAPH_LABEL_WIDTH
+        } else {
+            0
+        };
+        let mut spans = vec![Span::styled(format!("{label:<width$} "), theme.dim)];
         if let Some((values, scale)) = values.filter(|_| graphs) {
-            spans.push(Span::styled(
-                format!("{} ", graph(&values, scale)),
-                theme.good,
-            ));
+            // The newest value is at the right edge: while the graph fills, the parts behind it stay where they are.
+            let missing = columns.saturating_sub(values.len());
+            let graph = graph(&values, scale);
+            let text = format!("{}{graph} ", " ".repeat(missing));
+            spans.push(Span::styled(text, theme.good));
         }
         spans.push(Span::raw(text));
         spans
     };
+    // For the same reason, rates have one width if there is room.
+    let rate_width = if columns > SHORT_GRAPH { RATE_WIDTH } else { 0 };
+    let rate = |bytes: f64| format!("{:<rate_width$}", rate(bytes));
     // In bytes per second: keeps the graph of a nearly idle device flat.
     const MIN_GRAPH_SCALE: f64 = 64.0 * 1024.0;
     let mut parts = Vec::new();

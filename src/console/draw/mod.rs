@@ -79,7 +79,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame, now: Instant) -> Areas {
         false => footer::draw_chord(app, frame, plan.footer),
     }
     footer::draw_notice(app, frame, plan.footer);
-    dialogs::draw(app, frame, area, &mut areas);
+    dialogs::draw(app, frame, area, now, &mut areas);
     text::remove_unprintable(frame.buffer_mut());
     if context.appearance.ascii || context.appearance.plain {
         ascii::translate(frame.buffer_mut());

@@ -37,6 +37,15 @@ pub(super) fn draw(
         .appearance()
         .border(theme.focus)
         .title(Line::styled(clip(&title, area.width.into()), theme.focus));
+    // A serial line tells the guest no size.
+    let (rows, columns) = state
+        .as_ref()
+        .map_or((0, 0), |state| state.emulator.screen().size());
+    let hint = format!(" {columns}x{rows} · in the guest: stty cols {columns} rows {rows} ");
+    let block = match end.is_none() && hint.len() + 2 <= usize::from(area.width) {
+        true => block.title_bottom(Line::styled(hint, theme.dim).right_aligned()),
+        false => block,
+    };
     frame.render_widget(Clear, area);
     let inner = block.draw(frame, area);
     let room = Rect {

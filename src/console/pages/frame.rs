@@ -24,7 +24,7 @@ pub(super) fn page_border(
         true => (theme.focus, theme.focus),
         false => (theme.border, theme.text),
     };
-    let title = Line::styled(page_title(pane.name(), summary, &[], false), title);
+    let title = Line::styled(page_title(pane.title(), summary, &[], false), title);
     let border = context.appearance.border(border).title(title);
     match filter_line(context, pane, summary, usize::from(width)) {
         Some(filter) => border.title_bottom(filter),

@@ -41,6 +41,8 @@ pub(crate) enum Subject {
     Interrupted(InterruptedId),
     /// A job of an earlier run, by its end time.
     Past(Timestamp),
+    /// The partial file of an interrupted pull on a host.
+    Partial(HostName, SnapshotName),
     Host(HostName),
 }
 

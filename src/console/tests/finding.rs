@@ -28,13 +28,25 @@ fn rows(app: &App, pane: Pane) -> Vec<String> {
 #[test]
 fn the_help_has_a_search() {
     let mut app = app(populated());
-    keys(&mut app, "?vnc");
+    keys(&mut app, "?");
+    let top = screen(&mut app, 100, 30);
+    // As in less, letters scroll.
+    keys(&mut app, "jjG");
+    assert_ne!(screen(&mut app, 100, 30), top);
+    keys(&mut app, "g/vnc");
     let output = screen(&mut app, 100, 30);
-    assert!(output.contains("help: vnc"), "{output}");
+    assert!(output.contains("help /vnc"), "{output}");
     assert!(output.contains("Copy the sandbox's vnc:// URL"), "{output}");
     assert!(!output.contains("Refresh all hosts"), "{output}");
     keys(&mut app, "qqq");
     assert!(screen(&mut app, 100, 30).contains("No action matches"));
+    // The first esc ends the search.
+    press(&mut app, KeyCode::Esc);
+    assert!(screen(&mut app, 100, 30).contains("Create a snapshot"));
+    keys(&mut app, "/kill");
+    press(&mut app, KeyCode::Enter);
+    assert!(screen(&mut app, 100, 30).contains(": force off"));
+    press(&mut app, KeyCode::Esc);
     press(&mut app, KeyCode::Esc);
     assert!(app.layers().is_empty());
     // The same key opens and closes the help.
@@ -66,6 +78,93 @@ fn the_palette_shows_why_an_action_is_impossible() {
 }
 
 #[test]
+fn the_palette_runs_each_verb_by_its_usual_words() {
+    let mut app = app(populated());
+    for (words, title) in [
+        ("reboot", "restart config-vm on alpha"),
+        ("kill", "force off config-vm on alpha"),
+        ("shutdown", "stop config-vm on alpha"),
+        ("delete", "destroy config-vm on alpha"),
+    ] {
+        keys(&mut app, &format!(":{words}"));
+        assert!(press(&mut app, KeyCode::Enter).is_empty());
+        let output = screen(&mut app, 120, 40);
+        assert!(output.contains(title), "{words}: {output}");
+        press(&mut app, KeyCode::Esc);
+    }
+    // Harmless verbs run at once, as from their menu.
+    for (words, verb) in [
+        ("suspend", snapdeck_model::SandboxVerb::Pause),
+        ("hibernate", snapdeck_model::SandboxVerb::Save),
+    ] {
+        keys(&mut app, &format!(":{words}"));
+        let operation = Operation::Sandbox {
+            host: "alpha".parse().unwrap(),
+            id: "config-vm".parse().unwrap(),
+            verb,
+        };
+        let commands = press(&mut app, KeyCode::Enter);
+        assert_eq!(commands, [Command::SubmitAll(vec![operation])], "{words}");
+    }
+    keys(&mut app, ":rename");
+    assert!(screen(&mut app, 120, 40).contains("cannot rename config-vm: it is running"));
+    press(&mut app, KeyCode::Esc);
+    // Of actions with the same word, those of the focused pane come first.
+    app.focus_on(Pane::Bucket);
+    keys(&mut app, ":delete");
+    press(&mut app, KeyCode::Enter);
+    assert!(screen(&mut app, 120, 40).contains("remove far-away"));
+    press(&mut app, KeyCode::Esc);
+    keys(&mut app, ":ctx");
+    press(&mut app, KeyCode::Enter);
+    assert_eq!(app.focus(), Pane::Hosts);
+}
+
+#[test]
+fn the_settings_name_columns_and_their_order() {
+    let mut app = app(populated());
+    let columns = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    let settings = snapdeck_model::settings::ListColumns {
+        sandboxes: columns(&["mem", "state"]),
+        snapshots: columns(&[]),
+        bucket: None,
+    };
+    app.set_columns(&settings);
+    let header = |app: &mut App, pane| {
+        app.focus_on(pane);
+        let output = screen(app, 220, 40);
+        let line = output.lines().find(|line| line.contains("NAME")).unwrap();
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        words.join(" ")
+    };
+    let sandboxes = header(&mut app, Pane::Sandboxes);
+    assert!(sandboxes.contains("NAME ▲ MEM STATE"), "{sandboxes}");
+    assert!(!sandboxes.contains("BASE"), "{sandboxes}");
+    let snapshots = header(&mut app, Pane::Snapshots);
+    assert!(!snapshots.contains("USED"), "{snapshots}");
+    let bucket = header(&mut app, Pane::Bucket);
+    assert!(bucket.contains("SIZE ON HOST UPLOADED"), "{bucket}");
+    // The default of the dialog is that of the settings.
+    app.focus_on(Pane::Sandboxes);
+    keys(&mut app, "| ");
+    press(&mut app, KeyCode::Enter);
+    assert!(!header(&mut app, Pane::Sandboxes).contains("MEM"));
+    keys(&mut app, "|r");
+    press(&mut app, KeyCode::Enter);
+    assert!(header(&mut app, Pane::Sandboxes).contains("NAME ▲ MEM STATE"));
+    // The settings know the names of all columns.
+    for (pane, known) in [
+        (Pane::Sandboxes, snapdeck_model::settings::SANDBOX_COLUMNS),
+        (Pane::Snapshots, snapdeck_model::settings::SNAPSHOT_COLUMNS),
+        (Pane::Bucket, snapdeck_model::settings::BUCKET_COLUMNS),
+    ] {
+        let all = super::super::columns::ChosenColumns::new(pane);
+        let ids: Vec<String> = all.choices().iter().map(|(spec, _)| spec.id()).collect();
+        assert_eq!(ids, known);
+    }
+}
+
+#[test]
 fn a_chord_shows_its_continuations_until_esc() {
     let mut app = app(populated());
     press(&mut app, KeyCode::Down);
@@ -92,6 +191,26 @@ fn the_footer_shows_user_keys() {
     assert!(app.layers().is_empty());
     keys(&mut app, "Nc");
     assert_eq!(app.layers().len(), 1);
+}
+
+#[test]
+fn typing_replaces_the_filter_of_before_and_a_cursor_key_edits_it() {
+    let mut app = app(populated());
+    keys(&mut app, "/state:s");
+    press(&mut app, KeyCode::Enter);
+    keys(&mut app, "/");
+    assert!(screen(&mut app, 120, 40).contains("typing replaces the filter"));
+    keys(&mut app, "config");
+    press(&mut app, KeyCode::Enter);
+    assert_eq!(app.summary(Pane::Sandboxes).filter, "config");
+    keys(&mut app, "/");
+    press(&mut app, KeyCode::End);
+    keys(&mut app, "-vm");
+    press(&mut app, KeyCode::Enter);
+    assert_eq!(app.summary(Pane::Sandboxes).filter, "config-vm");
+    keys(&mut app, "/");
+    press(&mut app, KeyCode::Enter);
+    assert_eq!(app.summary(Pane::Sandboxes).filter, "config-vm");
 }
 
 #[test]

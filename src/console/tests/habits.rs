@@ -289,6 +289,11 @@ fn keys_of_the_serial_console_go_to_the_guest() {
     let ctrl = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL);
     assert_eq!(app.on_key(ctrl('c')), input("\x03"));
     assert_eq!(app.on_event(Event::Paste("a\nb".to_owned())), input("a\rb"));
+    // The terminal follows the screen; a serial line does not tell the guest.
+    screen(&mut app, 100, 30);
+    let output = screen(&mut app, 100, 30);
+    assert!(output.contains("stty cols 98 rows 27"), "{output}");
+    assert_eq!(terminal.lock().unwrap().emulator.screen().size(), (27, 98));
     assert_eq!(app.on_key(ctrl(']')), [Command::SerialClose]);
     assert!(app.layers().is_empty());
     // A sandbox that is shut off has none.
@@ -323,7 +328,10 @@ fn commands_of_the_operator_run_with_the_values_of_the_row() {
     };
     let alt = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::ALT);
     let words = |commands: &[Command], uuid: &str| match commands {
-        [Command::Run(run)] => run.words(uuid),
+        [Command::Run(runs)] => match &runs[..] {
+            [run] => run.words(uuid),
+            other => panic!("{other:?}"),
+        },
         other => panic!("{other:?}"),
     };
     let mut app = start(true);
@@ -341,8 +349,11 @@ fn commands_of_the_operator_run_with_the_values_of_the_row() {
     let mut app = start(false);
     let commands = app.on_key(alt('u'));
     assert_eq!(words(&commands, "0c0a"), ["x", "0c0a"]);
+    let [Command::Run(runs)] = &commands[..] else {
+        panic!("{commands:?}")
+    };
     assert!(
-        matches!(&commands[..], [Command::Run(CommandRun { uuid_of: Some(_), argv, .. })]
+        matches!(&runs[..], [CommandRun { uuid_of: Some(_), argv, .. }]
         if argv[0] == [Part::Text("x".to_owned())])
     );
     // It is for objects only.
@@ -360,10 +371,28 @@ fn commands_of_the_operator_run_with_the_values_of_the_row() {
         words(&keys(&mut app, "y"), ""),
         ["wipe", "s3://daytona/snapshots/far-away.qcow2"]
     );
-    keys(&mut app, "?alt-w");
+    keys(&mut app, "?/alt-w");
     assert!(screen(&mut app, 100, 30).contains("Run wipe {object}."));
+    press(&mut app, KeyCode::Esc);
     press(&mut app, KeyCode::Esc);
     keys(&mut app, ":wipe");
     press(&mut app, KeyCode::Enter);
     assert!(screen(&mut app, 100, 30).contains("Run this command?"));
+    press(&mut app, KeyCode::Esc);
+    // For several marked rows it asks first, also a command that asks for nothing else.
+    app.focus_on(Pane::Snapshots);
+    keys(&mut app, "  ");
+    assert!(app.on_key(alt('i')).is_empty());
+    let output = screen(&mut app, 120, 30);
+    assert!(output.contains("Run these 2 commands"), "{output}");
+    assert!(
+        output.contains("info --at=alpha:/var/lib/libvirt/snapshots/myapp-v1.0.qcow2 myapp-v1.0"),
+        "{output}"
+    );
+    let commands = keys(&mut app, "y");
+    let [Command::Run(runs)] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    let names: Vec<String> = runs.iter().map(|run| run.words("")[2].clone()).collect();
+    assert_eq!(names, ["local-only", "myapp-v1.0"]);
 }

@@ -17,7 +17,7 @@ fn rows_of_all_hosts_are_shown() {
     keys(&mut app, "a");
     assert_eq!(app.sandbox().unwrap().1.id.as_str(), "sandbox-002");
     shot("all_hosts", &mut app, now);
-    let (x, y) = position_of(&screen(&mut app, 120, 40), "gamma      ● test-1");
+    let (x, y) = position_of(&screen(&mut app, 120, 40), "gamma ● test-1");
     let output = show(&mut app, 120, 40, now);
     assert!(
         output.buffer()[(x, y)]

@@ -245,6 +245,30 @@ fn a_partial_pull_is_shown_and_removed_by_itself() {
     )]);
     assert_eq!(keys(&mut app, "y"), [removal]);
 
+    // On the Jobs page it is a row that can be resumed, and freed by itself.
+    keys(&mut app, "J");
+    let output = screen(&mut app, 120, 40);
+    assert!(output.contains("pull far-away → alpha"), "{output}");
+    assert!(
+        output.contains("3 GiB on disk; t resumes, X frees"),
+        "{output}"
+    );
+    keys(&mut app, "gg");
+    let pull = Operation::Pull {
+        host: "alpha".parse().unwrap(),
+        name: "far-away".parse().unwrap(),
+        overwrite: false,
+    };
+    assert_eq!(keys(&mut app, "t"), [Command::Submit(pull)]);
+    assert!(keys(&mut app, "X").is_empty());
+    assert!(screen(&mut app, 120, 40).contains("This frees 3 GiB"));
+    let removal = Command::RemovePartials(vec![(
+        "alpha".parse().unwrap(),
+        "far-away".parse().unwrap(),
+    )]);
+    assert_eq!(keys(&mut app, "y"), [removal]);
+    keys(&mut app, "J");
+
     // One that a job continues is not offered.
     update(&mut app, |view| {
         view.jobs

@@ -42,6 +42,42 @@ fn details_show_metrics_and_screen() {
 }
 
 #[test]
+fn the_title_of_the_screen_shows_its_age() {
+    let mut app = app(populated());
+    let now = Instant::now();
+    app.on_metrics(Some(Arc::new(metrics(now))));
+    let mut after = |seconds| screen_at(&mut app, 120, 40, now + Duration::from_secs(seconds));
+    for (seconds, title) in [
+        (2, "Screen · live"),
+        (18, "Screen · 15 s ago"),
+        (200, "Screen · 3m ago"),
+    ] {
+        let output = after(seconds);
+        assert!(output.contains(title), "{output}");
+    }
+    keys(&mut app, "i");
+    let output = screen_at(&mut app, 120, 40, now + Duration::from_secs(70));
+    assert!(
+        output.contains("screen of config-vm on alpha · 1m ago"),
+        "{output}"
+    );
+}
+
+#[test]
+fn values_stay_in_their_places_while_the_graphs_fill() {
+    let mut app = app(populated());
+    let now = Instant::now();
+    let mut columns = |count: usize| {
+        let mut metrics = metrics(now);
+        metrics.samples.truncate(count);
+        app.on_metrics(Some(Arc::new(metrics)));
+        let output = screen_at(&mut app, 120, 40, now);
+        [" %  QEMU memory", "disk ", "net ", "overlay "].map(|text| position_of(&output, text))
+    };
+    assert_eq!(columns(1), columns(10));
+}
+
+#[test]
 fn the_screen_is_shown_full_size() {
     let now = Instant::now();
     let mut app = app(populated());

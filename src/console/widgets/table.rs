@@ -19,6 +19,8 @@ pub(crate) struct TableLayout {
 
 /// Other columns are left out, or the name is cut: the name is never cut for a wider one.
 const MAX_NAME_WIDTH: usize = 28;
+/// Columns for names that are all shorter: the header with the sign of the sort order.
+const LEAST_NAME_WIDTH: usize = 8;
 /// The rank at which the name is cut.
 const NAME_RANK: u8 = 4;
 /// Columns before the first one: the mark.
@@ -28,17 +30,19 @@ const GAP: usize = 1;
 
 impl TableLayout {
     /// Chooses the columns of `specs` that are wanted and fit into `width`; the name takes what is left. It is not cut to
-    /// less than the widest name for columns that are less important.
+    /// less than the widest name for columns that are less important. A host is as wide as the widest one, `widest_host`.
     pub(crate) fn new(
         specs: impl IntoIterator<Item = &'static ColumnSpec>,
         width: usize,
-        widest_name: usize,
+        (widest_name, widest_host): (usize, usize),
         wanted: impl Fn(Column) -> bool,
     ) -> Self {
         let specs = specs.into_iter().filter(|spec| wanted(spec.column));
         let wide_name = widest_name.min(MAX_NAME_WIDTH);
+        let least_name = |spec: &ColumnSpec| spec.width.min(widest_name.max(LEAST_NAME_WIDTH));
         let wanted_width = |spec: &ColumnSpec| match spec.column {
-            Column::Name => spec.width.max(wide_name),
+            Column::Name => least_name(spec).max(wide_name),
+            Column::Host => spec.width.min(widest_host.max(spec.header.len())),
             _ => spec.width,
         };
         let columns = specs.map(|spec| (spec, wanted_width(spec)));
@@ -52,8 +56,8 @@ impl TableLayout {
                 match short {
                     Some((short, rank)) if rank > spec.rank => Some((rank, at, Some(short))),
                     _ if spec.column == Column::Name => {
-                        let least = (*width > spec.width).then_some(spec.width);
-                        least.map(|least| (NAME_RANK, at, Some(least)))
+                        let least = least_name(spec);
+                        (*width > least).then_some((NAME_RANK, at, Some(least)))
                     }
                     _ => (spec.rank > 0).then_some((spec.rank, at, None)),
                 }

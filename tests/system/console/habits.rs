@@ -66,6 +66,7 @@ fn commands_of_the_operator_run_in_the_foreground_and_in_the_background() {
     let world = World::new();
     world.snapshot("base", 1);
     let id = world.sandbox("vm", "base", crate::common::State::Off);
+    world.sandbox("vn", "base", crate::common::State::Off);
     let commands = "[[command]]\nname = \"say\"\nkeys = [\"alt-e\"]\non = [\"sandbox\"]\n\
                     argv = [\"echo\", \"disk={path}\", \"$(id); {uuid}\"]\n\
                     [[command]]\nname = \"quiet\"\nkeys = [\"alt-b\"]\non = [\"sandbox\"]\n\
@@ -81,6 +82,16 @@ fn commands_of_the_operator_run_in_the_foreground_and_in_the_background() {
     screen.wait(&["Run this command?", &format!("logged {id}")]);
     screen.press("y");
     screen.wait(&["quiet finished", &format!("quiet: logged {id}")]);
+    // For each marked row, one after the other.
+    screen.press("\u{1}\u{1b}e");
+    screen.wait(&["Run these 2 commands"]);
+    screen.press("y");
+    for name in ["vm", "vn"] {
+        let disk = format!("disk={} $(id); ", world.disk(name));
+        screen.wait(&[&disk, "Press enter to return to snapdeck."]);
+        screen.press("\r");
+    }
+    screen.wait(&["Sandboxes", "2 marked", "q quit"]);
     quit(&mut screen);
 }
 

@@ -48,7 +48,7 @@ fn interrupted_jobs_are_offered_at_the_next_start() {
         !text.contains("last exited")
     });
     screen.press("J");
-    screen.wait(&["Jobs page", "interrupted", "t resumes"]);
+    screen.wait(&["┌ Jobs ", "interrupted", "t resumes"]);
     kill(&mut screen);
 
     let mut screen = Screen::open(&world.command(&[]));
@@ -61,13 +61,13 @@ fn interrupted_jobs_are_offered_at_the_next_start() {
     let mut screen = Screen::open(&world.command(&[]));
     screen.wait(&["2 jobs were not finished when"]);
     screen.press("tJ");
-    screen.wait(&["Jobs page 2", "finished", "one.qcow2", "two.qcow2"]);
+    screen.wait(&["┌ Jobs 2", "finished", "one.qcow2", "two.qcow2"]);
     assert!(world.is_in_bucket("one") && world.is_in_bucket("two"));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
     // Finished jobs are not offered.
     let mut screen = Screen::open(&world.command(&[]));
-    screen.wait(&["Jobs page 2", "earlier"]);
+    screen.wait(&["┌ Jobs 2", "earlier"]);
     assert!(!screen.text().contains("last exited"));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);

@@ -88,11 +88,13 @@ fn plain_mode_is_ascii_without_borders_and_marks_the_selection() {
     screen.press("\t");
     let text = screen.wait(&["> base"]);
     assert!(text.is_ascii() && !text.contains('|'), "{text}");
-    screen.press("?vnc");
-    let text = screen.wait(&["help: vnc", "Copy the sandbox's vnc:// URL"]);
+    screen.press("?/vnc");
+    let text = screen.wait(&["help /vnc", "Copy the sandbox's vnc:// URL"]);
     assert!(text.is_ascii() && !text.contains('|'), "{text}");
     screen.press("\u{1b}");
-    screen.wait_for("the help is closed", |text| !text.contains("help: vnc"));
+    screen.wait_for("the search is ended", |text| !text.contains("/vnc"));
+    screen.press("\u{1b}");
+    screen.wait_for("the help is closed", |text| !text.contains("/ search"));
     quit(&mut screen);
 }
 

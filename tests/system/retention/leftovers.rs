@@ -223,11 +223,30 @@ fn a_partial_download_is_listed_and_freed_at_once() {
     assert!(plan["reclaimedBytes"].as_u64().unwrap() >= 1 << 20);
     // Another operator sees it, and it stays.
     let run = output(world.command(&prune).env("HOME", &world.dir));
-    assert!(String::from_utf8_lossy(&run.stdout).contains("other installations"));
+    let message = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(4), "{message}");
+    assert!(
+        message.contains("another installation created it"),
+        "{message}"
+    );
+    assert!(message.contains("--foreign"), "{message}");
     assert!(exists(&world.path("snapshots/.app.qcow2.pull")));
     let ran = world.snapdeck(&prune).ok();
     assert!(ran.stdout.contains("removed partial pull"), "{ran:?}");
     assert_eq!(world.names("snapshots"), [".other.qcow2.pull"]);
+    let ran = world.snapdeck(&prune).ok();
+    assert!(ran.stdout.contains("no partial pull of app"), "{ran:?}");
+    // A directory of that name without a mark is listed, but stays.
+    let unmarked = world.path("snapshots/.mine.qcow2.pull");
+    std::fs::create_dir(&unmarked).unwrap();
+    std::fs::write(format!("{unmarked}/partial"), [0; 4096]).unwrap();
+    let listed = world.snapdeck(&["snapshots", "--partial"]).ok();
+    assert!(listed.stdout.contains("not removable"), "{listed:?}");
+    let prune = ["prune", "--partial", "mine", "--local", "--yes"];
+    world
+        .snapdeck(&prune)
+        .failed(4, &["nothing proves", ".mine.qcow2.pull"]);
+    assert!(exists(&unmarked));
 }
 
 #[test]

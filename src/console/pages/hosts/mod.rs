@@ -108,7 +108,9 @@ impl Page for Hosts {
 
     fn select(&mut self, subject: &Subject, world: &World) {
         let host = match subject {
-            Subject::Host(host) | Subject::Sandbox(host, _) => Some(host),
+            Subject::Host(host) | Subject::Sandbox(host, _) | Subject::Partial(host, _) => {
+                Some(host)
+            }
             Subject::Snapshot(..)
             | Subject::Job(_)
             | Subject::Interrupted(_)

@@ -37,7 +37,7 @@ pub(super) fn draw(
     let table = TableLayout::new(
         HOST_COLUMNS,
         usize::from(inner.width),
-        page.widest(),
+        (page.widest(), 0),
         |_| true,
     );
     text::draw_lines(

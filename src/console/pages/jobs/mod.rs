@@ -16,14 +16,18 @@ use crate::areas::Areas;
 use crate::columns::Row;
 use crate::format;
 use crate::list::{Change, List, Summary};
+use crate::lookup;
 use crate::world::World;
-use snapdeck_engine::{InterruptedId, InterruptedJob, JobId, JobState, JobView, View};
+use snapdeck_engine::{HostView, InterruptedId, InterruptedJob, JobId, JobState, JobView, View};
+use snapdeck_model::{HostName, Operation, PartialPull, SnapshotName};
 
 pub(crate) use view::{draw_pane, pane_title, push_details};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum JobRowKey {
     Interrupted(InterruptedId),
+    /// The partial file of an interrupted pull on a host.
+    Partial(HostName, SnapshotName),
     Job(JobId),
     /// A job of an earlier run, by its end time.
     Past(Timestamp),
@@ -33,6 +37,8 @@ pub(crate) enum JobRowKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobSection {
     Interrupted,
+    /// Partial files of pulls that no journal has.
+    Partial,
     /// Running or cancelling.
     Running,
     Queued,
@@ -95,7 +101,25 @@ impl Jobs {
             |wanted: JobSection| view.jobs.iter().filter(move |job| section(job) == wanted);
         let mut finished: Vec<&Arc<JobView>> = jobs_in(JobSection::Finished).collect();
         finished.sort_by_key(|job| std::cmp::Reverse((job.ended_at, job.id)));
+        let partial = |host: &Arc<HostView>, partial: &PartialPull| JobRow {
+            key: JobRowKey::Partial(host.name.clone(), partial.name.clone()),
+            section: JobSection::Partial,
+            title: format!("pull {} → {}", partial.name, host.name),
+        };
+        let is_offered = |host: &HostView, name: &SnapshotName| {
+            let operations = view.interrupted_jobs.iter().flat_map(|job| &job.operations);
+            operations.into_iter().any(|operation| {
+                matches!(operation, Operation::Pull { host: to, name: pulled, .. }
+                    if *to == host.name && pulled == name)
+            })
+        };
+        let partials = view.hosts.iter().flat_map(|host| {
+            let partials = lookup::interrupted_partials(view, host);
+            let others = partials.filter(|one| !is_offered(host, &one.name));
+            others.map(move |one| partial(host, one))
+        });
         self.items = interrupted
+            .chain(partials)
             .chain(jobs_in(JobSection::Running).map(row))
             .chain(jobs_in(JobSection::Queued).map(row))
             .chain(finished.into_iter().map(row))
@@ -115,7 +139,7 @@ impl Jobs {
     }
 
     fn current(&self) -> Option<JobRowKey> {
-        self.list.current(&self.items).map(|item| item.key)
+        self.list.current(&self.items).map(|item| item.key.clone())
     }
 
     /// Removes the row of an interrupted job, so that the next key acts on the next row.
@@ -167,6 +191,7 @@ impl Page for Jobs {
             _ => self.current().map(|key| match key {
                 JobRowKey::Job(id) => Subject::Job(id),
                 JobRowKey::Interrupted(id) => Subject::Interrupted(id),
+                JobRowKey::Partial(host, name) => Subject::Partial(host, name),
                 JobRowKey::Past(ended_at) => Subject::Past(ended_at),
             }),
         }
@@ -177,6 +202,7 @@ impl Page for Jobs {
             Subject::Job(id) => JobRowKey::Job(*id),
             Subject::Interrupted(id) => JobRowKey::Interrupted(*id),
             Subject::Past(ended_at) => JobRowKey::Past(*ended_at),
+            Subject::Partial(host, name) => JobRowKey::Partial(host.clone(), name.clone()),
             Subject::Sandbox(..) | Subject::Snapshot(..) | Subject::Host(_) => return,
         };
         self.list.select_key(&self.items, &key);

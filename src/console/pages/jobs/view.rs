@@ -12,6 +12,7 @@ use crate::areas::Areas;
 use crate::columns::Row as _;
 use crate::dialog::{log_lines, outcome_text};
 use crate::format::{self, fit, wrap};
+use crate::lookup::partial_pull;
 use crate::pages::frame::{empty_line, page_border};
 use crate::pages::{DrawContext, Page, Subject};
 use crate::theme::Theme;
@@ -19,7 +20,7 @@ use crate::widgets::gauge::{gauge, tall_graph};
 use crate::widgets::text;
 use crate::world::World;
 use snapdeck_engine::{HistoryEntry, InterruptedJob, JobResult, JobState, JobView};
-use snapdeck_model::Kind;
+use snapdeck_model::{Error, HostName, Kind, PartialPull, SnapshotName};
 
 /// Lines of the transfer graph.
 const GRAPH_HEIGHT: u16 = 3;
@@ -58,7 +59,9 @@ pub(super) fn draw(
     let rows: Vec<(usize, &JobRow)> = rows.collect();
     let name_width = |item: &JobRow| match item.key() {
         JobRowKey::Job(id) => world.view().job(*id).map(|job| name(world, job).width()),
-        JobRowKey::Interrupted(_) | JobRowKey::Past(_) => Some(item.text().width()),
+        JobRowKey::Interrupted(_) | JobRowKey::Partial(..) | JobRowKey::Past(_) => {
+            Some(item.text().width())
+        }
     };
     let widest = rows.iter().filter_map(|(_, item)| name_width(item)).max();
     let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
@@ -72,12 +75,14 @@ pub(super) fn draw(
         let line = match item.key() {
             JobRowKey::Interrupted(id) => interrupted_job(world.view(), *id)
                 .map(|job| interrupted_line(theme, job, room, width)),
+            JobRowKey::Partial(host, name) => partial_pull(world.view(), host, name)
+                .map(|partial| partial_line(theme, item.text(), partial, room, width)),
             JobRowKey::Past(ended_at) => world
                 .past_job(*ended_at)
                 .map(|entry| past_line(theme, entry, room, width)),
             JobRowKey::Job(id) => {
                 let job = world.view().job(*id);
-                job.map(|job| line(context, job, room, width))
+                job.map(|job| line(context, job, (room, width), true))
             }
         };
         let mut line = line.unwrap_or_default();
@@ -141,6 +146,7 @@ fn section_label(page: &Jobs, item: &JobRow, is_first: bool) -> String {
         }
         _ if !is_first => String::new(),
         JobSection::Interrupted => " interrupted".to_owned(),
+        JobSection::Partial => " partial".to_owned(),
         JobSection::Running => " running".to_owned(),
         JobSection::Finished => " finished".to_owned(),
         JobSection::Earlier => " earlier".to_owned(),
@@ -168,6 +174,52 @@ fn interrupted_line(
     ])
 }
 
+/// Returns the line of the partial file of an interrupted pull.
+fn partial_line(
+    theme: &Theme,
+    title: &str,
+    partial: &PartialPull,
+    room: usize,
+    width: usize,
+) -> Line<'static> {
+    let mut note = format!("{} on disk", format::size(partial.allocated_bytes));
+    if let Some(at) = partial.modified {
+        note.push_str(&format!(", written {}", format_time_ago(at)));
+    }
+    note.push_str("; t resumes, X frees");
+    let note = format::clip(&note, width.saturating_sub(room + 5));
+    Line::from(vec![
+        Span::raw(" "),
+        Span::styled("↓", theme.warn),
+        Span::raw(format!(" {}  ", fit(title, room))),
+        Span::styled(note, theme.dim),
+    ])
+}
+
+fn push_partial(
+    lines: &mut Vec<Line<'static>>,
+    (host, name): (&HostName, &SnapshotName),
+    partial: &PartialPull,
+    theme: &Theme,
+    width: usize,
+) {
+    lines.push(Line::styled(format!(" pull {name} → {host}"), theme.title));
+    let written = partial.modified.map_or(String::new(), |at| {
+        format!(
+            ", last written {} ({})",
+            format::timestamp(at),
+            format_time_ago(at)
+        )
+    });
+    let text = format!(
+        "Interrupted: {} of this pull are on the disk of host {host}{written}. A pull of {name} resumes there; another snapdeck may have started this one.",
+        format::size(partial.allocated_bytes)
+    );
+    for line in wrap(&text, width.saturating_sub(3)) {
+        lines.push(Line::raw(format!("   {line}")));
+    }
+}
+
 /// Adds the details of a job: title, result and log.
 pub(crate) fn push_details(
     lines: &mut Vec<Line<'static>>,
@@ -186,6 +238,12 @@ pub(crate) fn push_details(
         Subject::Past(ended_at) => {
             if let Some(entry) = context.world.past_job(*ended_at) {
                 push_past(lines, entry, theme, width);
+            }
+            return;
+        }
+        Subject::Partial(host, name) => {
+            if let Some(partial) = partial_pull(view, host, name) {
+                push_partial(lines, (host, name), partial, theme, width);
             }
             return;
         }
@@ -268,6 +326,11 @@ fn push_interrupted(
     }
 }
 
+/// Returns whether a job has failed. One that was cancelled has not.
+fn has_failed(state: &JobState) -> bool {
+    matches!(state, JobState::Failed(error) if error.kind() != Kind::Cancelled)
+}
+
 /// Returns the title of the pane: `Jobs · 2 running, 1 queued`.
 pub(crate) fn pane_title(world: &World) -> String {
     let jobs = &world.view().jobs;
@@ -279,7 +342,11 @@ pub(crate) fn pane_title(world: &World) -> String {
             "running",
         ),
         (count(|state| matches!(state, JobState::Queued)), "queued"),
-        (count(JobState::is_finished), "finished"),
+        (count(has_failed), "failed"),
+        (
+            count(|state| state.is_finished() && !has_failed(state)),
+            "finished",
+        ),
     ];
     let shown = counts.iter().filter(|(count, _)| *count > 0);
     let texts: Vec<String> = shown
@@ -314,7 +381,7 @@ pub(crate) fn draw_pane(
     let line = |row: usize| {
         let job = jobs.get(row)?;
         let selected = row == page.pane.row() && context.focus == Pane::Jobs;
-        let mut line = line(context, job, room, width);
+        let mut line = line(context, job, (room, width), false);
         if let Some(first) = line
             .spans
             .first_mut()
@@ -341,8 +408,13 @@ fn select_line(line: Line<'static>, selected: Style) -> Line<'static> {
     Line::from(spans).style(selected)
 }
 
-/// Returns the line of a job in `width` columns, `room` of them for its name.
-fn line(context: &DrawContext<'_>, job: &JobView, room: usize, width: usize) -> Line<'static> {
+/// Returns the line of a job in `width` columns, `room` of them for its name. `with_age`: how long ago it ended.
+fn line(
+    context: &DrawContext<'_>,
+    job: &JobView,
+    (room, width): (usize, usize),
+    with_age: bool,
+) -> Line<'static> {
     let (theme, now) = (&context.appearance.theme, context.now);
     let (sign, style) = match &job.state {
         JobState::Queued => ("◌", theme.dim),
@@ -358,6 +430,10 @@ fn line(context: &DrawContext<'_>, job: &JobView, room: usize, width: usize) -> 
         Span::raw(format!(" {}  ", fit(&name(context.world, job), room))),
     ];
     let rest = width.saturating_sub(room + 5);
+    let age = job.ended_at.filter(|_| with_age).map(|ended| {
+        let age = format::age(now.saturating_duration_since(ended));
+        format!("{age} ago")
+    });
     spans.extend(match &job.state {
         JobState::Queued => vec![Span::styled("queued", theme.dim)],
         JobState::Running => running_line(context, job, rest, style),
@@ -369,16 +445,32 @@ fn line(context: &DrawContext<'_>, job: &JobView, room: usize, width: usize) -> 
             let duration = duration_text(job, now)
                 .map(|duration| format!(" in {duration}"))
                 .unwrap_or_default();
-            vec![Span::raw(format::clip(
-                &format!("finished{duration}: {}", outcome_text(outcome)),
-                rest,
-            ))]
+            let outcome = outcome_text(outcome);
+            let text = match age {
+                Some(age) => format!("{age}{duration}: {outcome}"),
+                None => format!("finished{duration}: {outcome}"),
+            };
+            vec![Span::raw(format::clip(&text, rest))]
         }
         JobState::Failed(error) => {
-            vec![Span::styled(format::clip(&error.to_string(), rest), style)]
+            let cause = cause_text(error);
+            let text = match age {
+                Some(age) => format!("{age}: {cause}"),
+                None => cause,
+            };
+            vec![Span::styled(format::clip(&text, rest), style)]
         }
     });
     Line::from(spans)
+}
+
+/// Returns the error without what could not be done, which the title of the job says: `cannot pull app: it needs ...`.
+fn cause_text(error: &Error) -> String {
+    let text = error.to_string();
+    match text.split_once(": ") {
+        Some((summary, cause)) if summary.starts_with("cannot ") => cause.to_owned(),
+        _ => text,
+    }
 }
 
 /// Returns the job's title, with the host if the title does not name it and there are several.
@@ -415,42 +507,49 @@ fn running_line(
         let style = context.appearance.theme.warn;
         return vec![Span::styled(format::clip(&text, room), style)];
     }
-    let mut parts = vec![fit(progress.phase.as_str(), 11)];
+    // Each with its rank: those of the highest rank are left out first.
+    let mut parts = vec![(0, fit(progress.phase.as_str(), 11), Style::new())];
+    let mut push = |rank: u8, text: String| parts.push((rank, text, Style::new()));
     if let Some(percent) = percent {
-        let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
-        if !plain {
-            parts.push(gauge(share, if room >= 60 { 10 } else { 8 }));
-        }
-        parts.push(format!("{percent:>3} %"));
-        parts.push(format::share(progress.done_bytes, progress.total_bytes));
+        push(0, format!("{percent:>3} %"));
+        let share = format::share(progress.done_bytes, progress.total_bytes);
+        push(3, share);
     } else if progress.done_bytes > 0 {
-        parts.push(format::size(progress.done_bytes));
+        push(3, format::size(progress.done_bytes));
     }
     if let Some(rate) = rates.rate(job.id).filter(|_| progress.done_bytes > 0) {
-        parts.push(format::rate(rate));
+        push(1, format::rate(rate));
         if let Some(remaining) = rates.time_remaining(job.id, progress) {
-            parts.push(format!("{} left", format::clock(remaining)));
+            push(1, format!("{} left", format::clock(remaining)));
         }
         if !plain {
-            parts.push(rates.graph(job.id));
+            push(4, rates.graph(job.id));
         }
     } else if let Some(stall) = rates.stall(job.id).filter(|_| percent.is_some()) {
-        parts.push(format!("no data for {}", format::clock(stall)));
+        parts.push((
+            1,
+            format!("no data for {}", format::clock(stall)),
+            context.appearance.theme.warn,
+        ));
     }
-    let mut spans = Vec::new();
-    let mut used = 0;
-    for (at, part) in parts.into_iter().enumerate() {
-        used += part.width() + 2;
-        if used > room + 2 {
-            break;
+    if percent.is_some() && !plain {
+        let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
+        let gauge = gauge(share, if room >= 60 { 10 } else { 8 });
+        parts.insert(1, (2, gauge, style));
+    }
+    let width = |parts: &[(u8, String, Style)]| -> usize {
+        parts.iter().map(|(_, text, _)| text.width() + 2).sum()
+    };
+    while width(&parts) > room + 2 {
+        let ranks = parts.iter().enumerate();
+        let last = ranks.max_by_key(|(_, (rank, ..))| *rank).map(|(at, _)| at);
+        match last.filter(|_| parts.len() > 1) {
+            Some(at) => drop(parts.remove(at)),
+            None => break,
         }
-        let style = if at == 1 && percent.is_some() && !plain {
-            style
-        } else {
-            Style::new()
-        };
-        spans.push(Span::styled(part, style));
-        spans.push(Span::raw("  "));
     }
+    let spans = parts.into_iter();
     spans
+        .flat_map(|(_, text, style)| [Span::styled(text, style), Span::raw("  ")])
+        .collect()
 }

@@ -185,7 +185,11 @@ impl Page for Lists {
                 self.snapshots.select(&(name.clone(), host.clone()));
             }
             Subject::Snapshot(name, Place::Bucket) => self.objects.select_key(&self.items, name),
-            Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) | Subject::Host(_) => {}
+            Subject::Job(_)
+            | Subject::Interrupted(_)
+            | Subject::Past(_)
+            | Subject::Partial(..)
+            | Subject::Host(_) => {}
         }
     }
 

@@ -229,6 +229,9 @@ fn layout(lists: &Lists, context: &DrawContext<'_>, pane: Pane, width: u16) -> T
     };
     let specs = lists.columns(pane).shown();
     let shows_all = context.world.shows_all_hosts();
+    let hosts = context.world.view().hosts.iter();
+    let widest_host = hosts.map(|host| host.name.as_str().len()).max();
+    let widest = (widest, widest_host.unwrap_or(0));
     TableLayout::new(specs, usize::from(width), widest, |column| {
         column != Column::Host || shows_all
     })
@@ -247,6 +250,10 @@ fn empty_text(lists: &Lists, context: &DrawContext<'_>, pane: Pane) -> (String, 
     match link_state(context, pane).map(|(link, _)| link) {
         None if world.shows_all_hosts() => (format!("no {kind} on any reachable host"), theme.dim),
         None => ("no host configured".to_owned(), theme.warn),
+        // The list with the focus, or the first one, says why.
+        Some(Link::Down(_)) if pane == Pane::Snapshots && context.list != pane => {
+            (format!("host {host} is unreachable"), theme.bad)
+        }
         Some(Link::Down(error)) => {
             let setup = match context.can_set_up {
                 true => "; : and setup names other hosts",

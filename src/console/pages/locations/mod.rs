@@ -13,7 +13,7 @@ use ratatui::text::Line;
 use super::{DrawContext, Page, Subject};
 use crate::actions::Pane;
 use crate::areas::Areas;
-use crate::cell::{Cell, Place, State, places};
+use crate::cell::{self, Cell, Place, State, places};
 use crate::dialog::describe_location;
 use crate::facts::AnnotationsQuery;
 use crate::list::{Change, List, Summary};
@@ -313,6 +313,10 @@ impl Page for Locations {
                 self.place = Place::Host(host.clone());
                 None
             }
+            Subject::Partial(host, name) => {
+                self.place = Place::Host(host.clone());
+                Some(name.clone())
+            }
             Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) => None,
         };
         if let Some(name) = name {
@@ -339,17 +343,8 @@ impl Page for Locations {
     fn details(&self, context: &DrawContext<'_>, width: usize) -> Option<Vec<Line<'static>>> {
         let (name, place) = self.current()?;
         let theme = &context.appearance.theme;
-        let cell = self.cell(context.world, name, place);
-        let view = context.world.view();
         let mut lines = vec![Line::styled(format!(" {name}"), theme.title)];
-        lines.extend(describe_location(
-            view,
-            place,
-            &cell,
-            theme,
-            width,
-            context.now,
-        ));
+        lines.extend(describe_places(context, name, Some(place), width));
         Some(lines)
     }
 
@@ -360,4 +355,28 @@ impl Page for Locations {
     fn set_offset(&mut self, _pane: Pane, first: usize) {
         self.list.offset = first;
     }
+}
+
+/// Describes where a snapshot is: the place `first`, then all others that have it, or of which that is unknown.
+pub(crate) fn describe_places(
+    context: &DrawContext<'_>,
+    name: &SnapshotName,
+    first: Option<&Place>,
+    width: usize,
+) -> Vec<Line<'static>> {
+    let (view, theme) = (context.world.view(), &context.appearance.theme);
+    let hosts = view.hosts.iter().map(|host| Place::Host(host.name.clone()));
+    let others = [Place::Bucket].into_iter().chain(hosts);
+    let others = others.filter(|place| Some(place) != first);
+    let all = first.cloned().into_iter().chain(others);
+    let describe = |place: Place| {
+        let cell = cell::cell(view, name, &place);
+        let is_missing = match place {
+            Place::Bucket if view.bucket.link == Link::Unconfigured => true,
+            _ => cell.state == State::Absent,
+        };
+        let is_shown = Some(&place) == first || cell.job.is_some() || !is_missing;
+        is_shown.then(|| describe_location(view, &place, &cell, theme, width, context.now))
+    };
+    all.filter_map(describe).flatten().collect()
 }

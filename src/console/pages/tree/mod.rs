@@ -257,7 +257,11 @@ impl Page for Tree {
         let key = match subject {
             Subject::Sandbox(host, id) => TreeRowKey::Sandbox(host.clone(), id.clone()),
             Subject::Snapshot(name, _) => TreeRowKey::Snapshot(name.clone()),
-            Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) | Subject::Host(_) => {
+            Subject::Job(_)
+            | Subject::Interrupted(_)
+            | Subject::Past(_)
+            | Subject::Partial(..)
+            | Subject::Host(_) => {
                 return;
             }
         };
