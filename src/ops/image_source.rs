@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,6 @@ use snapdeck_model::{
 
 use crate::hash_blocks::bad_blocks_text;
 use crate::remote_object::{RemoteObject, is_unchanged};
-use crate::transfer_plan::ZERO_BLOCK;
 
 /// Blocks of a host's file that are read at a time.
 const MAX_CONCURRENT_READS: usize = 4;
@@ -137,7 +136,6 @@ impl ImageSource {
 }
 
 impl SourceFile {
-    /// Reads `blocks`; those of zeros are not transferred.
     async fn read<W, F>(
         &self,
         image: &RemoteObject,
@@ -160,13 +158,9 @@ impl SourceFile {
             MAX_CONCURRENT_READS,
             |block| async move {
                 let length = image.block_bytes(block) as usize;
-                let bytes = match image.digest(block) == Some(ZERO_BLOCK) {
-                    true => BytesMut::zeroed(length).freeze(),
-                    false => {
-                        let read = reader.read_at(buffers, block * BLOCK_BYTES, length);
-                        read.await?
-                    }
-                };
+                // Blocks of zeros are not in the plan of a transfer.
+                let read = reader.read_at(buffers, block * BLOCK_BYTES, length);
+                let bytes = read.await?;
                 progress.add(length as u64);
                 write(block, bytes).await
             },

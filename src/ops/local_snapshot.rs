@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use snapdeck_host::{Host, ImageFile};
 use snapdeck_model::{
-    Annotations, BlockSet, Digest, Error, Kind, Manifest, Result, SnapshotName, block_count,
+    Annotations, BlockSet, ContentProof, Digest, Error, Kind, Manifest, Result, SnapshotName,
 };
 
+use crate::adopt::adopt_file;
 use crate::context::Context;
 use crate::hash_blocks::{bad_blocks_text, hash_local_blocks};
 use crate::standalone_image::refuse_unusable;
@@ -70,29 +71,28 @@ impl<'a> LocalSnapshot<'a> {
         self.manifest.as_ref().map(|manifest| &*manifest.blocks)
     }
 
-    /// Hashes its blocks on its host, unless they are known: it gets a manifest.
+    /// Adopts it if its blocks are not known: they are hashed on its host, and it has a manifest from then on.
     ///
     /// # Errors
-    /// `Failed` if a block cannot be read; those of the host; `Cancelled`.
+    /// Those of the host; `Conflict` if it changes meanwhile; `Cancelled`.
     pub(crate) async fn hash_blocks(&mut self, ctx: &Context) -> Result<()> {
         if self.manifest.is_some() {
             return Ok(());
         }
-        let blocks = BlockSet::all(self.size_bytes());
-        let digests = hash_local_blocks(self.host, &self.path, &blocks, ctx).await?;
-        if digests.len() as u64 != block_count(self.size_bytes()) {
-            return Err(self
-                .error(Kind::Failed)
-                .with_cause(format!("cannot read all of {}", self.path)));
+        let adopted = Box::pin(adopt_file(self.host, self.name, ctx)).await?;
+        let manifest = adopted.manifest;
+        if manifest.file != Some(self.file.stamp) {
+            return Err(self.changed_error(&self.path));
         }
-        self.manifest = Some(self.new_manifest(digests.into_values().collect()));
+        self.manifest = Some(manifest.with_existing_annotations(self.annotations.clone()));
         Ok(())
     }
 
     /// Returns a manifest with its annotations for a snapshot that has none.
     pub(crate) fn new_manifest(&self, blocks: Vec<Digest>) -> Manifest {
-        Manifest::new(self.name.clone(), self.size_bytes(), blocks)
-            .with_existing_annotations(self.annotations.clone())
+        let mut manifest = Manifest::new(self.name.clone(), self.size_bytes(), blocks);
+        manifest.proof = Some(ContentProof::Read);
+        manifest.with_existing_annotations(self.annotations.clone())
     }
 
     /// Fails if it was changed since it was found. `digests` are those of the blocks as they were read meanwhile.
@@ -214,6 +214,10 @@ impl<'a> LocalSnapshot<'a> {
         let mut manifest = stored.manifest;
         if stored.is_verified {
             return Ok(Some(manifest));
+        }
+        if manifest.proof.is_some() && !manifest.is_of_file(self.file.stamp) {
+            // An adopted image that was written since is adopted again.
+            return Ok(None);
         }
         if manifest.size_bytes != self.size_bytes() {
             // Exact lengths, since a few bytes may make the difference.

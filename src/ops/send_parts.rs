@@ -47,19 +47,16 @@ pub(crate) struct PartSender<'a> {
 
 impl<'a> PartSender<'a> {
     /// Sends what `reader` reads of `source`; `copies` are the parts that objects of `stored` have.
-    ///
-    /// # Errors
-    /// `Failed` if the program is exiting.
-    pub(crate) async fn new(
+    pub(crate) fn new(
         bucket: &'a Bucket,
         multipart: &'a MultipartObject<'a>,
         reader: FileReader,
         source: &LocalSnapshot<'_>,
         stored: &'a StoredBlocks,
         copies: BTreeMap<u64, StoredPart>,
-    ) -> Result<Self> {
+    ) -> Self {
         let expected = source.digests().map(<[Digest]>::to_vec);
-        Ok(Self {
+        Self {
             bucket,
             multipart,
             reader,
@@ -72,7 +69,7 @@ impl<'a> PartSender<'a> {
             slots: Semaphore::new(multipart.max_parts_in_memory()),
             uploaded_bytes: AtomicU64::new(0),
             copied_parts: Mutex::default(),
-        })
+        }
     }
 
     /// Sends all parts.

@@ -15,6 +15,7 @@ use snapdeck_model::{
     block_bytes, family_name,
 };
 
+use crate::compose::is_trusted;
 use crate::context::Context;
 use crate::transfer_plan::find_copy_sources;
 
@@ -195,6 +196,8 @@ impl Search<'_> {
                 return Ok(None);
             };
             let manifest = self.bucket.manifest(&object).await?;
+            // Digests whose origin the settings do not trust prove nothing.
+            let manifest = manifest.filter(|manifest| is_trusted(self.bucket, manifest));
             Ok::<_, Error>(manifest.map(|manifest| (object, manifest)))
         };
         let (object, manifest) = match find.await {

@@ -72,7 +72,10 @@ pub async fn upload_snapshot(
     manifest.virtual_size = facts.map(|facts| facts.virtual_size);
     manifest.variables = Some(snapshot_parts(source.variables.as_ref()).variables);
     manifest.etag = object.etag.clone();
+    manifest.different_object = None;
     manifest.file = None;
+    // Its blocks were read, or copied from an object with the same digests.
+    let proof = manifest.proof.take();
     write_object_manifest(bucket, &object, &manifest, "upload").await?;
     if manifest.pinned {
         // A manifest alone pins nothing: pins belong to their place.
@@ -82,6 +85,7 @@ pub async fn upload_snapshot(
         }
     }
     manifest.file = Some(source.file.stamp);
+    manifest.proof = proof;
     // The snapshot is complete without it.
     if let Err(error) = host.snapshots().write_manifest(manifest).await {
         ctx.warn(error.to_string());
@@ -139,7 +143,7 @@ async fn send(
         }
     };
     let result = async {
-        let sender = PartSender::new(bucket, &multipart, reader, source, stored, copies).await?;
+        let sender = PartSender::new(bucket, &multipart, reader, source, stored, copies);
         let sent = multipart.run_with_progress(sender.send()).await?;
         source.check_unchanged(&sent.digests, ctx).await?;
         source.refuse_bad_blocks(&sent.digests)?;

@@ -117,7 +117,7 @@ pub(super) async fn prove_base(
 }
 
 /// Returns whether the settings trust the digests in an object's manifest.
-pub(super) fn is_trusted(bucket: &Bucket, manifest: &Manifest) -> bool {
+pub(crate) fn is_trusted(bucket: &Bucket, manifest: &Manifest) -> bool {
     (manifest.proof).is_none_or(|proof| bucket.trusted_checksums().accepts(proof))
 }
 

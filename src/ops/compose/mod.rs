@@ -49,6 +49,7 @@ use plan::{ComposePlan, PlanOptions};
 use upload::ComposedUpload;
 
 pub(crate) use abort::ComposeAbort;
+pub(crate) use base_proof::is_trusted;
 pub use push_plan::plan_push;
 
 /// Composes the disk of a sandbox that is not running, and uploads it.
