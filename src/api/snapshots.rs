@@ -9,7 +9,9 @@ use super::jobs::Job;
 use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
 use super::request::{JsonBody, RequestOptions, SnapshotQuery, default_true};
 use super::{App, json_response};
-use snapdeck_model::{HostName, Object, Operation, Result, SandboxId, Snapshot, SnapshotName};
+use snapdeck_model::{
+    Error, HostName, Kind, Object, Operation, Result, SandboxId, Snapshot, SnapshotName,
+};
 
 /// The snapshot to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -238,6 +240,10 @@ pub(crate) async fn copy_snapshot(
     options: RequestOptions,
     JsonBody(request): JsonBody<CopySnapshotRequest>,
 ) -> ApiResult {
+    if !app.engine.is_configured_host(&request.from) {
+        let summary = format!("host {} is not configured", request.from);
+        return Err(Error::new(Kind::NotFound, summary).into());
+    }
     let operation = Operation::Copy {
         from: request.from,
         host: app.host.clone(),

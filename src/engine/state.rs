@@ -128,6 +128,11 @@ impl Inner {
 }
 
 impl Engine {
+    /// Returns whether the settings have this host, also if this engine serves another one.
+    pub fn is_configured_host(&self, name: &HostName) -> bool {
+        self.inner.find_source(name).is_ok()
+    }
+
     pub(crate) fn host(&self, name: &HostName) -> Result<&Host> {
         self.inner.find_host(name).map(|(_, host)| host)
     }

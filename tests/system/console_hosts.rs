@@ -86,7 +86,7 @@ fn one_host_or_all_hosts_are_listed() {
     screen.wait(&["· on beta", "of-beta", &id]);
     screen.press("]");
     let text = screen.wait(&["· all hosts", "of-beta", "of-alpha"]);
-    for row in ["alpha      of-alpha", "beta       of-beta"] {
+    for row in ["alpha of-alpha", "beta  of-beta"] {
         assert!(text.contains(row), "{text}");
     }
 
