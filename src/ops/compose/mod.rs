@@ -40,6 +40,7 @@ use crate::retry::ReadRetries;
 use crate::uploaded_image::{ImageState, UploadedImage};
 use crate::variables::{self, snapshot_parts};
 
+use base_proof::{known_base, prove_base};
 use block_index::BlockIndex;
 use capture::capture;
 use disk_chain::DiskChain;
@@ -82,6 +83,11 @@ pub(crate) async fn compose_running(
         ctx.enter_phase(Phase::Checking)?;
         let attempt = async {
             let mut chain = DiskChain::open(job.host, job.source).await?;
+            // Hashing a base takes long: not while a backup runs, which keeps what the guest overwrites.
+            if let Ok(base) = Box::pin(known_base(job.host, job.source, &chain, Some(ctx))).await? {
+                // Found again when the image is planned.
+                let _ = Box::pin(prove_base(job.host, job.bucket, &base, Some(ctx))).await?;
+            }
             chain.point_in_time = Some(Box::pin(capture(job, method)).await?);
             // No external snapshot is possible from here on: libvirt runs the backup job.
             let result = match chain.check_same_overlay(job.host, job.source).await {
