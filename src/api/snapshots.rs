@@ -244,6 +244,10 @@ pub(crate) async fn copy_snapshot(
         let summary = format!("host {} is not configured", request.from);
         return Err(Error::new(Kind::NotFound, summary).into());
     }
+    if request.from == app.host {
+        let summary = format!("host {} cannot copy from itself", request.from);
+        return Err(Error::new(Kind::Conflict, summary).into());
+    }
     let operation = Operation::Copy {
         from: request.from,
         host: app.host.clone(),

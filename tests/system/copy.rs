@@ -179,11 +179,12 @@ fn what_cannot_be_copied_is_refused() {
     let named = [&COPY[..], &["--host", "alpha"]].concat();
     world.snapdeck(&named).failed(2, &["--from and --to"]);
 
-    // A damaged block of the source.
+    // A damaged block of the source, whose manifest is that of a pull.
     let image = world.snapshot("golden", IMAGE);
-    world
-        .snapdeck(&["upload", "golden", "--host", "alpha"])
-        .ok();
+    for command in [&["upload"][..], &["remove", "--local"], &["pull"]] {
+        let args = [command, &["golden", "--host", "alpha"]].concat();
+        world.snapdeck(&args).ok();
+    }
     world.scribble(&image, 80, 1);
     world
         .snapdeck(&COPY)
@@ -206,5 +207,8 @@ fn the_api_copies_a_snapshot_to_its_host() {
     assert_copied(&world, 0, "golden", &image);
     let unknown = json!({"snapshot": "golden", "from": "delta"});
     api.post("/snapshots/copy", &unknown)
-        .failed(400, "invalidInput", &["delta"]);
+        .failed(404, "notFound", &["delta"]);
+    let itself = json!({"snapshot": "golden", "from": "alpha"});
+    api.post("/snapshots/copy", &itself)
+        .failed(409, "conflict", &["cannot copy from itself"]);
 }
