@@ -37,9 +37,9 @@ open_file() {
   esac
 }
 # write_new PATH SIZE: creates a file of this user from stdin, mode 0600, and opens it as descriptor 8. Fails if the name
-# exists, also that of a link.
+# exists, also that of a link. Nothing else has that name, which ends with a random token.
 write_new() {
-  dd of="$1" bs=64K conv=excl status=none || exit 1
+  dd of="$1" bs=64K conv=excl status=none || { rm -f -- "$1"; exit 1; }
   open_file "$1" own
   [ "$(stat -L -c %s /proc/self/fd/8)" = "$2" ] && return
   rm -f -- "$1"

@@ -63,6 +63,31 @@ fn a_disk_filled_during_a_pull_is_an_error() {
 }
 
 #[test]
+fn a_manifest_for_which_there_is_no_space_leaves_no_file() {
+    let world = World::over_ssh(1);
+    let Some(disk) = world.small_disk("snapshots", "4m") else {
+        return;
+    };
+    let image = world.path("scratch/base.qcow2");
+    world.image(&image, 0);
+    // The disk is mounted on the host.
+    disk.run_on_host(&["cp", &image, &world.snapshot_path("base")]);
+    let filler = world.path("snapshots/filler");
+    // dd ends when the disk is full.
+    let fill = [
+        "dd",
+        "if=/dev/zero",
+        &format!("of={filler}"),
+        "bs=4k",
+        "status=none",
+    ];
+    disk.run_on_host(&fill);
+    let ran = world.snapdeck(&["note", "base", "a golden image", "--local"]);
+    ran.failed(1, &["No space left on device"]);
+    assert_eq!(world.names("snapshots"), ["base.qcow2", "filler"]);
+}
+
+#[test]
 fn directory_names_with_special_characters_work() {
     for name in [
         "a b",
