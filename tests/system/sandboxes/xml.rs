@@ -84,7 +84,8 @@ fn the_manifest_is_shown_on_the_host_and_in_the_bucket() {
             .failed(3, &["manifest of other not found"]);
     }
     // A snapshot without one.
+    world.snapshot("golden", 0);
     world
-        .snapdeck(&["manifest", "base"])
-        .failed(3, &["manifest of base not found on host alpha"]);
+        .snapdeck(&["manifest", "golden"])
+        .failed(3, &["manifest of golden not found on host alpha"]);
 }
