@@ -32,7 +32,7 @@ pub(crate) struct LocalSnapshot<'a> {
 impl<'a> LocalSnapshot<'a> {
     /// Finds the snapshot that is to be `verb`ed, and checks it.
     ///
-    /// Its manifest is trusted while the file has the recorded stamp; else all blocks are hashed, and the new stamp is
+    /// The manifest is trusted while the file has the recorded stamp; else all blocks are hashed, and the new stamp is
     /// recorded.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Upload: a snapshot that a host has becomes an object of the same name.
 //!
-//! Its bytes are sent as they are: parts that the bucket provably has are copied by the store, blocks of zeros are not read.
+//! The bytes are sent as they are: parts that the bucket provably has are copied by the store, blocks of zeros are not read.
 //! Nothing is published unless the file is the same before and after, and each block has the digest of its manifest.
 
 use std::collections::BTreeMap;

@@ -30,7 +30,7 @@ impl BlockIndex {
     /// Reads the manifests of the objects that most likely have the blocks of a new image: those of the families of `names`
     /// first, then the newest.
     ///
-    /// What cannot be read is left out.
+    /// Skips manifests that cannot be read.
     pub(super) async fn read(bucket: &Bucket, names: &[&SnapshotName]) -> Self {
         let pages = bucket.list().take(MAX_PAGES);
         let mut objects: Vec<Object> = pages
