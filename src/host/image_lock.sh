@@ -31,18 +31,31 @@ users)
     [ -e "$file" ] || continue
     [ -f "$file" ] || [ -b "$file" ] || continue
     seen=
+    # Opening a file with a lease would wait.
+    message=$(dd if="$file" iflag=nonblock count=0 status=none 2>&1 </dev/null) && exec 3<"$file" || {
+      printf '%s\n' "$message" >&2
+      exit 1
+    }
+    device=$(awk '
+      FNR == NR { if ($1 == "mnt_id:") mount = $2; next }
+      $1 == mount { split($3, part, ":"); printf "%02x:%02x", part[1], part[2] }' /proc/self/fdinfo/3 /proc/self/mountinfo)
+    # As the kernel shows it for a descriptor, since Linux 5.14; on some file systems it is not that of stat(2).
+    inode=$(awk '$1 == "ino:" { print $2 }' /proc/self/fdinfo/3)
+    exec 3<&-
     # By device and inode, as the file may have other names.
     open=$(find -L /proc/[0-9]*/fd -mindepth 1 -maxdepth 1 -samefile "$file" -print 2>/dev/null)
     for fd in $open; do
       pid=${fd#/proc/} pid=${pid%%/*}
-      # The last digit of the flags is the access mode (proc(5)).
-      use=$(awk '
+      # The last digit of the flags is the access mode (proc(5)). The descriptor may be of another file by now.
+      use=$(awk -v inode="$inode" '
+        $1 == "ino:" && inode != "" && $2 != inode { exit other = 1 }
         $1 == "flags:" { mode = substr($2, length($2)) + 0 }
         $1 == "lock:" && $3 != "FLOCK" {
           end = $NF == "EOF" ? 1e18 : $NF
           if ($(NF - 1) <= 107 && end >= 100 || $(NF - 1) <= 207 && end >= 200) lock = "lock"
         }
-        END { print (mode % 4 == 0 ? "read" : "write"), lock }' "/proc/$pid/fdinfo/${fd##*/}" 2>/dev/null) || continue
+        END { if (other) exit 1; print (mode % 4 == 0 ? "read" : "write"), lock }' "/proc/$pid/fdinfo/${fd##*/}") || continue
+      [ "$fd" -ef "$file" ] || continue
       read -r command <"/proc/$pid/comm" || continue
       guest=$(tr '\n\0' ' \n' <"/proc/$pid/cmdline" 2>/dev/null | awk '
         last == "-name" { name = $0; sub(/^guest=/, "", name); sub(/,.*/, "", name) }
@@ -55,15 +68,6 @@ users)
     done 2>/dev/null
     # Processes that this user may not inspect, and those of other PID namespaces, are known by their locks only.
     if [ -z "$seen" ]; then
-      # Opening a file with a lease would wait.
-      message=$(dd if="$file" iflag=nonblock count=0 status=none 2>&1 </dev/null) && exec 3<"$file" || {
-        printf '%s\n' "$message" >&2
-        exit 1
-      }
-      device=$(awk '
-        FNR == NR { if ($1 == "mnt_id:") mount = $2; next }
-        $1 == mount { split($3, part, ":"); printf "%02x:%02x", part[1], part[2] }' /proc/self/fdinfo/3 /proc/self/mountinfo)
-      exec 3<&-
       access=$(find_lock "$device:$(stat -L -c %i -- "$file")") || exit 1
       [ -z "$access" ] || print_user "$number" '' "$access" lock '' '' ''
     fi

@@ -3,11 +3,12 @@
 
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::common::{
-    Direction, Opener, State, World, exists, run, same_disk, sha256, signal, wait_for_exit_within,
-    wait_until,
+    CommandOutput, Direction, Opener, State, World, exists, run, same_disk, sha256, signal,
+    wait_for_exit_within, wait_until,
 };
 use serde_json::{Value, json};
 use snapdeck_model::{BLOCK_BYTES, Digest, Manifest};
@@ -318,6 +319,40 @@ fn a_file_that_is_open_for_writing_is_not_adopted() {
     let _reader = Opener::qemu_io(&["-r"], &base);
     world.snapdeck(&["adopt", "base"]).ok();
     recorded(&world, "base");
+}
+
+#[test]
+fn a_descriptor_that_becomes_that_of_another_file_is_not_a_writer() {
+    let world = World::new();
+    let base = world.snapshot("base", 1);
+    let other = world.path("scratch/other");
+    std::fs::write(&other, "").unwrap();
+    let is_done = AtomicBool::new(false);
+    let outputs = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = std::fs::OpenOptions::new();
+            writer.write(true);
+            while !is_done.load(Relaxed) {
+                let opened = std::fs::File::open(&base).unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+                drop(opened);
+                let opened = writer.open(&other).unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+                drop(opened);
+            }
+        });
+        let adopt = |_| {
+            let ran = world.snapdeck(&["adopt", "base"]);
+            let _ = std::fs::remove_file(manifest_path(&world, "base"));
+            ran
+        };
+        let outputs: Vec<CommandOutput> = (0..8).map(adopt).collect();
+        is_done.store(true, Relaxed);
+        outputs
+    });
+    for output in outputs {
+        output.ok();
+    }
 }
 
 #[test]
