@@ -22,7 +22,7 @@ use super::{
 pub const MAX_MANIFEST_BYTES: u64 = 32 << 20;
 
 /// The SHA-256 of one block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {

@@ -3,6 +3,7 @@
 mod adopt;
 mod adopt_object;
 mod block_digests;
+mod block_index;
 mod clone_sandbox;
 mod compose;
 mod configure;
@@ -47,7 +48,6 @@ mod sandbox_disk;
 mod send_parts;
 mod sharing;
 mod standalone_image;
-mod stored_blocks;
 mod transfer;
 mod transfer_plan;
 mod upload_snapshot;

@@ -13,9 +13,9 @@ use snapdeck_host::FileReader;
 use snapdeck_model::{BLOCK_BYTES, BufferPool, Digest, Error, Kind, Result};
 
 use crate::block_digests::BlockDigests;
+use crate::block_index::{BlockIndex, PartPlace};
 use crate::local_snapshot::LocalSnapshot;
 use crate::remote_object::is_unchanged;
-use crate::stored_blocks::{StoredBlocks, StoredPart};
 use crate::transfer_plan::ZERO_BLOCK;
 
 /// All parts of an object.
@@ -31,9 +31,9 @@ pub(crate) struct PartSender<'a> {
     multipart: &'a MultipartObject<'a>,
     reader: FileReader,
     size_bytes: u64,
-    stored: &'a StoredBlocks,
+    stored: &'a BlockIndex,
     /// Parts that the store has, by index.
-    copies: BTreeMap<u64, StoredPart>,
+    copies: BTreeMap<u64, PartPlace>,
     /// Digests of the file's blocks, if they are known.
     expected: Option<Vec<Digest>>,
     digests: BlockDigests,
@@ -52,8 +52,8 @@ impl<'a> PartSender<'a> {
         multipart: &'a MultipartObject<'a>,
         reader: FileReader,
         source: &LocalSnapshot<'_>,
-        stored: &'a StoredBlocks,
-        copies: BTreeMap<u64, StoredPart>,
+        stored: &'a BlockIndex,
+        copies: BTreeMap<u64, PartPlace>,
     ) -> Self {
         let expected = source.digests().map(<[Digest]>::to_vec);
         Self {

@@ -3,24 +3,25 @@
 //! The bytes are sent as they are: parts that the bucket provably has are copied by the store, blocks of zeros are not read.
 //! Nothing is published unless the file is the same before and after, and each block has the digest of its manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use humansize::{BINARY, format_size};
 
 use snapdeck_bucket::{Bucket, part_size};
 use snapdeck_host::Host;
 use snapdeck_model::{
-    AnnotationsPatch, BLOCK_BYTES, Error, ExpectedVariables, Kind, Object, Outcome, Phase, Result,
-    SnapshotName,
+    AnnotationsPatch, BLOCK_BYTES, Digest, Error, ExpectedVariables, Kind, Manifest, Object,
+    Outcome, Phase, Result, SnapshotName,
 };
 
+use crate::block_index::BlockIndex;
 use crate::context::Context;
 use crate::create_object::write_object_manifest;
 use crate::local_snapshot::LocalSnapshot;
 use crate::publish_object::publish_image;
 use crate::request::SnapshotRequest;
 use crate::send_parts::{PartSender, SentParts};
-use crate::stored_blocks::StoredBlocks;
+use crate::transfer_plan::find_copy_sources;
 use crate::variables::snapshot_parts;
 
 /// Uploads the snapshot `name` of `host` with its UEFI variables, lineage and annotations.
@@ -44,8 +45,9 @@ pub async fn upload_snapshot(
     };
     let mut source = ctx.until_cancelled(Box::pin(check)).await?;
     refuse_missing_variables(bucket, &source, &request).await?;
-    let find = StoredBlocks::find(host, bucket, name, source.manifest.as_ref(), ctx);
-    let stored = Box::pin(find).await?;
+    let related = related_names(host, name, source.manifest.as_ref()).await;
+    let stored = BlockIndex::read(bucket, &related, source.digests(), ctx);
+    let stored = Box::pin(stored).await?;
     let is_sparse = source.file.allocated_bytes + BLOCK_BYTES < source.size_bytes();
     if !stored.is_empty() || is_sparse {
         // On the host, where it costs less than sending what need not be sent.
@@ -100,28 +102,52 @@ pub async fn upload_snapshot(
     })
 }
 
+/// Returns the names of the snapshots that most likely have blocks of the snapshot `name`: itself, its parents, and the other
+/// snapshots of the host that have some, closest relatives first.
+async fn related_names(
+    host: &Host,
+    name: &SnapshotName,
+    manifest: Option<&Manifest>,
+) -> Vec<SnapshotName> {
+    let mut names = vec![name.clone()];
+    let Some(manifest) = manifest else {
+        return names;
+    };
+    names.extend(manifest.parent.as_ref().map(|parent| parent.name.clone()));
+    let blocks: HashSet<&Digest> = manifest.blocks.iter().collect();
+    // Without them more is sent.
+    let others = find_copy_sources(host, manifest).await.unwrap_or_default();
+    for (_, other) in others {
+        if !names.contains(&other.name) && other.blocks.iter().any(|block| blocks.contains(block)) {
+            names.push(other.name);
+        }
+    }
+    names
+}
+
 /// Sends the image and publishes it.
 async fn send(
     host: &Host,
     bucket: &Bucket,
     source: &mut LocalSnapshot<'_>,
     request: &SnapshotRequest,
-    stored: &StoredBlocks,
+    stored: &BlockIndex,
     ctx: &Context,
 ) -> Result<(Object, SentParts)> {
     let size_bytes = source.size_bytes();
     let new_bucket = bucket.with_parts(snapshot_parts(source.variables.as_ref()));
     let copies = match source.digests() {
-        Some(digests) => stored.parts(digests, size_bytes, part_size(size_bytes)),
+        Some(digests) => stored.find_parts(digests, size_bytes, part_size(size_bytes)),
         None => BTreeMap::new(),
     };
-    for (index, object) in stored.objects().enumerate() {
-        let count = copies.values().filter(|part| part.object == index).count();
-        if count > 0 {
-            ctx.info(format!(
-                "copying {count} parts of {} in the store",
-                object.key
-            ));
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    for part in copies.values() {
+        *counts.entry(part.object).or_default() += 1;
+    }
+    for (number, count) in counts {
+        if let Some(object) = stored.object(number) {
+            let key = &object.key;
+            ctx.info(format!("copying {count} parts of {key} in the store"));
         }
     }
     let reader = host.fs().open_reader(&source.path).await?;

@@ -16,7 +16,6 @@
 
 mod abort;
 mod base_proof;
-mod block_index;
 mod capture;
 mod disk_chain;
 mod kept_image;
@@ -32,6 +31,7 @@ use std::sync::Arc;
 
 use snapdeck_model::{Error, Kind, Method, Phase, Result, SnapshotName, TransferStats};
 
+use crate::block_index::BlockIndex;
 use crate::context::Context;
 use crate::job::SnapshotJob;
 use crate::publish_object::publish_object;
@@ -41,7 +41,6 @@ use crate::uploaded_image::{ImageState, UploadedImage};
 use crate::variables::{self, snapshot_parts};
 
 use base_proof::{known_base, prove_base};
-use block_index::BlockIndex;
 use capture::capture;
 use disk_chain::DiskChain;
 use kept_image::KeptImage;
@@ -129,13 +128,9 @@ async fn compose(job: SnapshotJob<'_>, chain: &DiskChain) -> Result<UploadedImag
         let index = match plan.is_on_previous || options.push_cache.is_none() {
             true => BlockIndex::default(),
             false => {
-                let names: Vec<&SnapshotName> = source
-                    .base()
-                    .into_iter()
-                    .chain([&job.request.name])
-                    .collect();
-                ctx.until_cancelled(async { Ok(BlockIndex::read(bucket, &names).await) })
-                    .await?
+                let names = source.base().into_iter().chain([&job.request.name]);
+                let names: Vec<SnapshotName> = names.cloned().collect();
+                BlockIndex::read(bucket, &names, None, ctx).await?
             }
         };
         match Box::pin(upload(job, plan, &index)).await {

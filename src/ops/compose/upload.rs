@@ -16,11 +16,11 @@ use snapdeck_model::{BLOCK_BYTES, BufferPool, Digest, Error, Kind, Result};
 use snapdeck_qcow2::{ComposedImage, Composer};
 
 use super::abort::{ComposeAbort, internal_error};
-use super::block_index::BlockIndex;
 use super::disk_chain::DiskChain;
 use super::kept_image::KeptImage;
 use super::layer::ClusterData;
 use crate::block_digests::BlockDigests;
+use crate::block_index::BlockIndex;
 use crate::remote_object::is_unchanged;
 
 /// Concurrent reads of the overlays, of a few MiB at most each.
@@ -179,25 +179,23 @@ impl<'a> ComposedUpload<'a> {
 
     /// Has the store copy a part with these blocks from an object of the index; returns whether it did.
     async fn copy_known(&self, index: u64, digests: &[Digest]) -> Result<bool> {
-        let Some((number, offset)) = self.index.find(digests) else {
-            return Ok(false);
-        };
         let length = digests.len() as u64 * BLOCK_BYTES;
-        let Some(object) = self
-            .index
-            .object(number)
-            .filter(|_| length == self.part_bytes)
+        if length != self.part_bytes {
+            return Ok(false);
+        }
+        let place = self.index.find(digests, BLOCK_BYTES, index * length);
+        let Some((place, object)) =
+            place.and_then(|place| Some((place, self.index.object(place.object)?)))
         else {
             return Ok(false);
         };
-        if !self
+        let copy = self
             .multipart
-            .copy_part(index, object, offset, length)
-            .await?
-        {
+            .copy_part(index, object, place.offset, length);
+        if !copy.await? {
             return Ok(false);
         }
-        lock(&self.copied_objects).insert(number);
+        lock(&self.copied_objects).insert(place.object);
         self.copied_bytes.fetch_add(length, Relaxed);
         Ok(true)
     }
