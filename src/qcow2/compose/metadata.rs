@@ -13,10 +13,13 @@ use crate::error::ComposeError;
 use crate::header::{COMPRESSION_TYPE, FEATURE_NAMES, field_u64};
 use crate::refcounts::{RefcountSize, Refcounts};
 use crate::tables::{L2Table, Tables};
-use snapdeck_model::Compression;
+use snapdeck_model::{BLOCK_BYTES, Compression};
 
 /// Bytes appended at a time, or one cluster.
 const CHUNK_BYTES: u64 = 1 << 20;
+/// Zeros at most at the end of the file, so that it ends with a whole block: the next image composed on it can copy that one,
+/// and would send up to a block again else.
+const MAX_PADDING_BYTES: u64 = BLOCK_BYTES / 4;
 /// "Header", compatible_features.
 const LAZY_REFCOUNTS: u64 = 1;
 /// A version 3 header with a compression type.
@@ -27,6 +30,15 @@ pub(super) fn l1_entries(geometry: Geometry, virtual_size: u64) -> u64 {
     virtual_size.div_ceil(geometry.l2_span()).max(1)
 }
 
+/// Returns the length of the file of a composed image whose last table ends at `end`.
+pub(super) fn padded_end(end: u64) -> u64 {
+    let padded = end.next_multiple_of(BLOCK_BYTES);
+    match padded - end <= MAX_PADDING_BYTES {
+        true => padded,
+        false => end,
+    }
+}
+
 /// Writes the tables and the header of a composed image.
 pub struct MetadataWriter {
     geometry: Geometry,
@@ -34,8 +46,8 @@ pub struct MetadataWriter {
     /// Entries of the L1 table that are not zero.
     l1: BTreeMap<u64, u64>,
     counts: Refcounts,
-    /// Clusters of the regions in order: L2 tables, L1 table, refcount table, refcount blocks.
-    region_clusters: [u64; 4],
+    /// Clusters of the regions in order: L2 tables, L1 table, refcount table, refcount blocks, free clusters of zeros.
+    region_clusters: [u64; 5],
     /// Offset of the first region.
     start: u64,
     written_clusters: u64,
@@ -99,9 +111,16 @@ impl MetadataWriter {
             table_start,
             table_clusters: size.table,
         };
+        let padding = geometry.clusters(padded_end(end) - end);
         Ok(Self {
             geometry,
-            region_clusters: [l2.len() as u64, l1_clusters, size.table, size.blocks],
+            region_clusters: [
+                l2.len() as u64,
+                l1_clusters,
+                size.table,
+                size.blocks,
+                padding,
+            ],
             l2,
             l1,
             counts,
@@ -153,7 +172,7 @@ impl MetadataWriter {
 
     fn write_cluster(&self, number: u64, tail: &mut BytesMut) {
         let entries = self.geometry.entries() as u64;
-        let [l2, l1, table, _] = self.region_clusters;
+        let [l2, l1, table, blocks, _] = self.region_clusters;
         if let Some(entries) = usize::try_from(number).ok().and_then(|at| self.l2.get(at)) {
             tail.extend(entries.iter().flat_map(|entry| entry.to_be_bytes()));
         } else if number < l2 + l1 {
@@ -162,14 +181,16 @@ impl MetadataWriter {
             tail.extend((first..first + entries).flat_map(|index| entry(index).to_be_bytes()));
         } else if number < l2 + l1 + table {
             let first = (number - l2 - l1) * entries;
-            let blocks = self.start + (l2 + l1 + table) * self.geometry.cluster_size();
-            let entry = |index| match index < self.region_clusters[3] {
-                true => blocks + index * self.geometry.cluster_size(),
+            let start = self.start + (l2 + l1 + table) * self.geometry.cluster_size();
+            let entry = |index| match index < blocks {
+                true => start + index * self.geometry.cluster_size(),
                 false => 0,
             };
             tail.extend((first..first + entries).flat_map(|index| entry(index).to_be_bytes()));
-        } else {
+        } else if number < l2 + l1 + table + blocks {
             self.counts.write_block(number - l2 - l1 - table, tail);
+        } else {
+            tail.resize(tail.len() + self.geometry.cluster_len(), 0);
         }
     }
 }
@@ -238,5 +259,17 @@ impl HeaderBuilder<'_> {
         // Zeros end the extensions.
         head.resize(cluster, 0);
         head
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_ends_with_a_whole_block_if_little_is_missing() {
+        const MIB: u64 = 1 << 20;
+        let ends = [8, 9, 13, 14, 15, 16].map(|mib| padded_end(mib * MIB) / MIB);
+        assert_eq!(ends, [8, 9, 13, 16, 16, 16]);
     }
 }

@@ -411,6 +411,7 @@ fn estimate(
         .checked_mul(cluster)
         .filter(|bytes| *bytes <= geometry.compressed_end())
         .ok_or(FILE_TOO_LARGE)?;
+    let file_bytes = metadata::padded_end(file_bytes);
     let (kept_bytes, dead_bytes) = match layout {
         Layout::Append => {
             let kept = kept.file_bytes - cluster;
