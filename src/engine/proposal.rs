@@ -1,4 +1,4 @@
-//! The proposed name of a new snapshot.
+//! The proposed name of a new snapshot, and the proposed id of a new sandbox.
 
 use std::collections::HashSet;
 
@@ -29,5 +29,32 @@ impl View {
             .collect();
         let is_free = |name: &SnapshotName| !taken.contains(name);
         snapdeck_model::propose_snapshot_name(base, sandbox, Zoned::now().date(), is_free)
+    }
+
+    /// Returns an id for a new sandbox of `host` on `base`, as far as the view shows free.
+    pub fn propose_sandbox_id(&self, host: &HostName, base: &SnapshotName) -> Option<SandboxId> {
+        let taken = self.sandbox_ids(host);
+        snapdeck_model::propose_sandbox_id(base, |id| !taken.contains(id))
+    }
+
+    /// Returns an id for a clone of `sandbox`, as far as the view shows free.
+    pub fn propose_clone_id(&self, host: &HostName, sandbox: &SandboxId) -> Option<SandboxId> {
+        let taken = self.sandbox_ids(host);
+        snapdeck_model::propose_clone_id(sandbox, |id| !taken.contains(id))
+    }
+
+    /// Returns the ids of a host's sandboxes, and those that jobs give to new ones.
+    fn sandbox_ids(&self, host: &HostName) -> HashSet<&SandboxId> {
+        let sandboxes = self
+            .host(host)
+            .into_iter()
+            .flat_map(|host| host.sandboxes.iter());
+        let jobs = self.jobs.iter().filter(|job| !job.state.is_finished());
+        let operations = jobs.map(|job| &job.operation);
+        let new = operations.flat_map(|operation| [operation.sandbox(), operation.new_id()]);
+        sandboxes
+            .map(|sandbox| &sandbox.id)
+            .chain(new.flatten())
+            .collect()
     }
 }

@@ -44,7 +44,7 @@ pub use lineage::{
 pub use manifest::{
     Consistency, ContentProof, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent,
 };
-pub use name_proposal::propose_snapshot_name;
+pub use name_proposal::{propose_clone_id, propose_sandbox_id, propose_snapshot_name};
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};
 pub use parts::{ExpectedVariables, SnapshotParts};

@@ -1,4 +1,4 @@
-//! The proposed name of a new snapshot.
+//! The proposed name of a new snapshot, and the proposed id of a new sandbox.
 
 use jiff::civil::Date;
 
@@ -37,6 +37,35 @@ pub fn propose_snapshot_name(
         numbered(&format!("{id}-{today}"), '-').find_map(free)
     };
     next.or_else(dated)
+}
+
+/// Returns an id for a sandbox on `base` that is free: the family of that snapshot with a number, from 1; `None` if ten thousand
+/// are taken.
+pub fn propose_sandbox_id(
+    base: &SnapshotName,
+    is_free: impl Fn(&SandboxId) -> bool,
+) -> Option<SandboxId> {
+    number_id(family_name(base), 1, is_free)
+}
+
+/// Returns an id for a clone of `sandbox` that is free: the same with another number; `None` if ten thousand are taken.
+pub fn propose_clone_id(
+    sandbox: &SandboxId,
+    is_free: impl Fn(&SandboxId) -> bool,
+) -> Option<SandboxId> {
+    let id = sandbox.as_str();
+    let stem = id.trim_end_matches(|c: char| c.is_ascii_digit());
+    let (stem, first) = match stem.strip_suffix('-') {
+        Some(stem) if stem.len() + 1 < id.len() => (stem, 1),
+        _ => (id, 2),
+    };
+    number_id(stem, first, is_free)
+}
+
+fn number_id(stem: &str, first: u64, is_free: impl Fn(&SandboxId) -> bool) -> Option<SandboxId> {
+    let stem = stem.get(..MAX_ID_BYTES).unwrap_or(stem);
+    let ids = (first..MAX_TRIES).filter_map(|number| format!("{stem}-{number}").parse().ok());
+    ids.into_iter().find(is_free)
 }
 
 /// Returns the name without its last `bytes`.
@@ -125,6 +154,28 @@ mod tests {
         ] {
             assert_eq!(propose(Some(base), "box", &[base]), expected, "{base}");
         }
+    }
+
+    #[test]
+    fn a_free_id_is_proposed_for_a_sandbox() {
+        let new = |base: &str, taken: &[&str]| {
+            let is_free = |id: &SandboxId| !taken.contains(&id.as_str());
+            propose_sandbox_id(&base.parse().unwrap(), is_free)
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(new("win11-v1.2", &[]), "win11-1");
+        assert_eq!(new("golden", &["golden-1", "golden-3"]), "golden-2");
+        let clone = |id: &str, taken: &[&str]| {
+            let is_free = |id: &SandboxId| !taken.contains(&id.as_str());
+            propose_clone_id(&id.parse().unwrap(), is_free)
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(clone("box", &["box"]), "box-2");
+        assert_eq!(clone("win11-1", &["win11-1", "win11-2"]), "win11-3");
+        assert_eq!(clone("win2022", &["win2022"]), "win2022-2");
+        assert_eq!(clone(&"a".repeat(128), &[]).len(), MAX_ID_BYTES + 2);
     }
 
     #[test]

@@ -110,6 +110,16 @@ impl<F: Clone + PartialEq> Form<F> {
         }
     }
 
+    /// Proposes a text if the field is empty or has only a proposed one.
+    pub(super) fn propose(&mut self, id: &F, text: &str) {
+        let input = self
+            .field_mut(id)
+            .and_then(|field| field.control.input_mut());
+        if let Some(input) = input.filter(|input| input.is_selected() || input.text().is_empty()) {
+            *input = TextInput::proposed(text);
+        }
+    }
+
     pub(super) fn check(&mut self, id: &F, checked: bool) {
         if let Some(Control::CheckBox(value)) = self.field_mut(id).map(|field| &mut field.control) {
             *value = checked;

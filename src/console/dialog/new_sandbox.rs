@@ -29,6 +29,8 @@ enum NewSandboxField {
 pub(crate) struct NewSandboxDialog {
     host: HostName,
     form: Form<NewSandboxField>,
+    /// The base for which an id was proposed.
+    proposed_for: Option<SnapshotName>,
     /// The snapshots whose names match.
     matches: Vec<SnapshotName>,
     /// The view and the text of which the matches are.
@@ -76,6 +78,7 @@ impl NewSandboxDialog {
                     Control::CheckBox(true),
                 ),
             ]),
+            proposed_for: None,
             matches: Vec::new(),
             inputs: None,
         }
@@ -100,6 +103,19 @@ impl NewSandboxDialog {
         match lookup::sandbox(view, &self.host, &id) {
             Some(_) => Err(format!("{id} already exists on {}", self.host)),
             None => Ok(id),
+        }
+    }
+
+    /// Proposes an id once for each base that is chosen.
+    fn propose_id(&mut self, view: &View) {
+        let typed = self.form.text(&NewSandboxField::Snapshot);
+        let chosen = self.form.chosen(&NewSandboxField::Snapshot);
+        let base = self.matches.get(chosen).filter(|_| !typed.is_empty());
+        if base.is_some() && base != self.proposed_for.as_ref() {
+            self.proposed_for = base.cloned();
+            let id = base.and_then(|base| view.propose_sandbox_id(&self.host, base));
+            let id = id.as_ref().map_or("", SandboxId::as_str);
+            self.form.propose(&NewSandboxField::Id, id);
         }
     }
 
@@ -228,6 +244,7 @@ impl Dialog for NewSandboxDialog {
             self.form
                 .set_match_count(&NewSandboxField::Snapshot, self.matches.len());
         }
+        self.propose_id(view);
     }
 
     fn on_key(&mut self, key: KeyEvent, context: &Context<'_>) -> DialogReply {

@@ -31,7 +31,7 @@ pub(crate) struct SandboxForm {
 
 impl SandboxForm {
     pub(crate) fn new(kind: VerbKind, host: HostName, id: SandboxId, view: &View) -> Self {
-        let new_id = || (SandboxField::NewId, "New id: ", Control::text(id.as_str()));
+        let new_id = |id: &SandboxId| (SandboxField::NewId, "New id: ", Control::text(id.as_str()));
         let form = match kind {
             VerbKind::Set => {
                 let sandbox = lookup::sandbox(view, &host, &id);
@@ -43,14 +43,18 @@ impl SandboxForm {
                 ])
             }
             VerbKind::Clone => Form::new([
-                new_id(),
+                new_id(
+                    &view
+                        .propose_clone_id(&host, &id)
+                        .unwrap_or_else(|| id.clone()),
+                ),
                 (
                     SandboxField::Start,
                     "start the clone",
                     Control::CheckBox(false),
                 ),
             ]),
-            _ => Form::new([new_id()]),
+            _ => Form::new([new_id(&id)]),
         };
         Self {
             kind,

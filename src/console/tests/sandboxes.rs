@@ -316,10 +316,8 @@ fn new(id: &str, snapshot: &str, storage_bytes: Option<u64>) -> Operation {
 fn new_uses_the_selected_base_and_validates_the_form() {
     let mut app = app(populated());
     keys(&mut app, "n");
-    assert!(
-        press(&mut app, KeyCode::Enter).is_empty(),
-        "it has no id yet"
-    );
+    // Typing replaces the proposed id.
+    assert!(screen(&mut app, 100, 30).contains("Id:       winserver-base-1"));
     keys(&mut app, "config-vm");
     assert!(screen(&mut app, 100, 30).contains("config-vm already exists"));
     assert!(press(&mut app, KeyCode::Enter).is_empty());
@@ -348,6 +346,7 @@ fn a_snapshot_only_in_the_bucket_is_pulled_first() {
     let ctrl_u = KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL);
     app.on_key(ctrl_u);
     keys(&mut app, "far");
+    assert!(screen(&mut app, 100, 30).contains("Id:       mine"));
     assert!(screen(&mut app, 100, 30).contains("only in the bucket: it is pulled first (3 GiB)"));
     let pull = Operation::Pull {
         host: "alpha".parse().unwrap(),
