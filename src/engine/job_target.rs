@@ -12,7 +12,7 @@ use snapdeck_model::{
     SandboxVerb, SnapshotName,
 };
 
-use super::wording::operation_title;
+use super::wording::failure_summary;
 
 /// The sandbox, snapshot and object of an operation; parts that it does not use are unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,8 +267,8 @@ impl TargetFinder<'_> {
         let Some(difference) = difference else {
             return Ok(());
         };
-        let title = operation_title(self.operation);
-        Err(Error::new(Kind::Conflict, format!("cannot {title}"))
+        let summary = failure_summary(self.operation);
+        Err(Error::new(Kind::Conflict, summary)
             .with_cause(format!("{name} {difference}"))
             .hint("check what has that name now, then request it again"))
     }

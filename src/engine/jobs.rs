@@ -18,7 +18,7 @@ use super::resource_locks;
 use super::scheduler::JobPermit;
 use super::state::{Engine, Inner};
 use super::view::{JobId, JobState, JobView, LogLine, View};
-use super::wording::operation_title;
+use super::wording::{failure_summary, operation_title};
 use snapdeck_bucket::StoreRetry;
 use snapdeck_host::{Host, LockGuard, RetryPolicy};
 use snapdeck_model::{
@@ -237,9 +237,9 @@ pub(super) fn submit_chain_requests(
     let ids = chain.iter().map(|job| job.id).collect();
     let mut previous: Option<tokio::task::JoinHandle<Result<()>>> = None;
     for job in chain {
-        let (queue, title, id) = (
+        let (queue, summary, id) = (
             inner.job_queue.clone(),
-            operation_title(&job.operation),
+            failure_summary(&job.operation),
             job.id,
         );
         let permit = async move {
@@ -250,7 +250,7 @@ pub(super) fn submit_chain_requests(
                             .with_cause(panic),
                     )
                 });
-                result.map_err(|error| error.context(format!("cannot {title}")))?;
+                result.map_err(|error| error.context(summary))?;
             }
             queue.join(vec![id]).await.map(Arc::new)
         };
@@ -285,8 +285,7 @@ fn accept(
         .transpose()?;
     if source.is_some() && operation.source_host() == operation.host() {
         // Its own locks would refuse it.
-        let title = operation_title(&operation);
-        return Err(Error::new(Kind::InvalidInput, format!("cannot {title}"))
+        return Err(Error::new(Kind::InvalidInput, failure_summary(&operation))
             .with_cause("it is the same host")
             .hint("name another host"));
     }
@@ -504,7 +503,7 @@ async fn run_operation(
     ctx: &snapdeck_ops::Context,
 ) -> Result<Outcome> {
     let title = operation_title(operation);
-    let cannot = |error: Error| error.context(format!("cannot {title}"));
+    let cannot = |error: Error| error.context(failure_summary(operation));
     let lock_lost = CancellationToken::new();
     let JobHosts { host, source } = hosts;
     let target_locks = host.map(|host| (host, resource_locks::host_locks(operation, host)));

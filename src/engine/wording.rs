@@ -54,6 +54,16 @@ pub fn operation_title(operation: &Operation) -> String {
     }
 }
 
+/// Returns the summary of the error of a job: `cannot push config-vm → myapp-v1.1`.
+pub(crate) fn failure_summary(operation: &Operation) -> String {
+    match operation {
+        Operation::CreateSandbox { id, spec, .. } => {
+            format!("cannot create {id} on {}", spec.snapshot)
+        }
+        operation => format!("cannot {}", operation_title(operation)),
+    }
+}
+
 /// Returns how long a guest was paused and by which method: `paused for 27 ms (backup)`; `None` for 0 ms.
 pub fn pause_summary(stats: &TransferStats, paused_ms: u64) -> Option<String> {
     let method = stats.method.as_str();
