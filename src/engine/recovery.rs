@@ -29,10 +29,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Resumes what earlier processes did not finish and only adds something: pulls of snapshots that the host does not
-    /// have, pushes and uploads of new objects, and adoptions. Returns each with its title. They continue only if their source and
-    /// target are what they were. All other jobs, those whose target is not recorded, those in which a process has crashed twice, and
-    /// jobs older than a day are dropped with a warning: only an operator can repeat them.
+    /// Resumes what earlier processes did not finish and only adds something: pulls and copies of snapshots that the
+    /// host does not have, pushes and uploads of new objects, and adoptions. Returns each with its title. They continue
+    /// only if their source and target are what they were. All other jobs, those whose target is not recorded, those in
+    /// which a process has crashed twice, and jobs older than a day are dropped with a warning: only an operator can
+    /// repeat them.
     ///
     /// # Errors
     /// Per job those of [`Engine::submit`]; the job is dropped then.

@@ -1,7 +1,7 @@
 //! Copies of snapshots between hosts, without the bucket: the real program, libvirt, QEMU and sshd.
 
 use crate::api::server::{Api, TOKEN};
-use crate::common::{State, World, exists, sha256, signal, stamp, wait_for_exit};
+use crate::common::{State, World, exists, sha256, signal, stamp, wait_for_exit, wait_until};
 use serde_json::{Value, json};
 use snapdeck_model::BLOCK_BYTES;
 
@@ -162,6 +162,27 @@ fn a_killed_copy_is_resumed() {
     assert_eq!(number(&result, "resumedBytes"), size(&image), "{result}");
     assert_eq!(number(&result, "fetchedBytes"), 0);
     assert_copied(&world, 1, "golden", &image);
+}
+
+#[test]
+fn a_copy_of_a_killed_server_is_resumed_by_the_next() {
+    let world = World::hosts(2);
+    let image = world.hosts[1].snapshot("golden", IMAGE);
+    let gate = world.gate("check");
+    let start = || {
+        let token = ("SNAPDECK_API_TOKEN", TOKEN);
+        Api::start_with(&world, &["--host", "alpha"], &[token])
+    };
+    let api = start();
+    let body = json!({"snapshot": "golden", "from": "beta"});
+    api.begin("/snapshots/copy", &body);
+    gate.wait_reached();
+    api.signal("KILL");
+    api.wait_for_exit();
+    gate.open();
+    let api = start();
+    wait_until("the job is finished", || api.state(1) == "finished");
+    assert_copied(&world, 0, "golden", &image);
 }
 
 #[test]
