@@ -234,7 +234,8 @@ pub(super) async fn write(
 }
 
 /// Replaces the object under `key` by the JSON that `build` makes of it, if it is unchanged by then; repeats both
-/// otherwise. Returns the second value of `build`. Another program's object is never replaced. A store that does not support conditional writes overwrites.
+/// otherwise. Returns the second value of `build`. Another program's object is never replaced. A store that does not
+/// support conditional writes overwrites.
 async fn update<T, F>(store: &Store, key: &str, build: impl Fn(Option<Vec<u8>>) -> F) -> Result<T>
 where
     F: Future<Output = Result<(Vec<u8>, T)>>,

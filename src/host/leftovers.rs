@@ -47,8 +47,9 @@ impl<'a> Leftovers<'a> {
 }
 
 impl Leftovers<'_> {
-    /// Returns the directories and partial files of pulls in the snapshots directory, snapdeck's directories in `temp_dir`, and those of
-    /// backups in the sandboxes directory that are neither open nor locked and were not modified for a day.
+    /// Returns the directories and partial files of pulls in the snapshots directory, snapdeck's directories in
+    /// `temp_dir`, and those of backups in the sandboxes directory that are neither open nor locked and were not
+    /// modified for a day.
     ///
     /// # Errors
     /// An I/O error; `Unreachable`.

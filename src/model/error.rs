@@ -1,7 +1,8 @@
 //! The error type of all crates: summary, cause, hint, and whether a retry may help. Front ends map [`Kind`] to an exit
 //! code or an HTTP status and parse nothing else.
 //!
-//! All texts of an error are made printable when they are set, so that messages of hosts, guests and stores can be shown anywhere.
+//! All texts of an error are made printable when they are set, so that messages of hosts, guests and stores can be
+//! shown anywhere.
 
 use std::fmt;
 

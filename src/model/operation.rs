@@ -157,8 +157,8 @@ pub struct SandboxSpec {
 }
 
 impl Operation {
-    /// Returns the operation's word: `create`, `push`, `pull`, `upload`, `copy`, `verify`, `adopt`, `remove`, `new`, or the name of
-    /// the verb.
+    /// Returns the operation's word: `create`, `push`, `pull`, `upload`, `copy`, `verify`, `adopt`, `remove`, `new`, or
+    /// the name of the verb.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",

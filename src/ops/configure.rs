@@ -9,7 +9,8 @@ use crate::host_memory::check_memory;
 /// Applies a verb that changes a setting of the sandbox `id`.
 ///
 /// # Errors
-/// `Conflict` for a transient domain, or if the host has less memory; `InvalidInput` if nothing is to be changed; `Failed` with libvirt's message; `NotFound`.
+/// `Conflict` for a transient domain, or if the host has less memory; `InvalidInput` if nothing is to be changed;
+/// `Failed` with libvirt's message; `NotFound`.
 pub(crate) async fn configure(
     host: &Host,
     id: &SandboxId,

@@ -44,9 +44,10 @@ pub(crate) struct Received {
 
 /// Pulls `name` to `host`.
 ///
-/// A valid local copy is kept unless `overwrite` is set, and compared with the object by what is known of both. A damaged one is replaced once the new one is verified, unless
-/// it was, or may have been, another image; if other images are based on it, its bad blocks are repaired in place with those of the very
-/// image that it was. An interrupted pull of the same object is resumed.
+/// A valid local copy is kept unless `overwrite` is set, and compared with the object by what is known of both. A
+/// damaged one is replaced once the new one is verified, unless it was, or may have been, another image; if other
+/// images are based on it, its bad blocks are repaired in place with those of the very image that it was. An
+/// interrupted pull of the same object is resumed.
 ///
 /// # Errors
 /// `NotFound` if the bucket does not have the object; `Damaged` if the object is not a standalone qcow2 image or does

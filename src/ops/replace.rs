@@ -72,7 +72,8 @@ impl ExistingCopy {
         }
     }
 
-    /// Scans the host, and those that share its directories, again; fails if the file has users or a pin now, or is not the one found at the beginning.
+    /// Scans the host, and those that share its directories, again; fails if the file has users or a pin now, or is not
+    /// the one found at the beginning.
     ///
     /// The caller holds the snapshot's lock and acts right after this.
     ///

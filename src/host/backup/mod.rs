@@ -88,8 +88,8 @@ impl<'a> Backups<'a> {
 }
 
 impl Backups<'_> {
-    /// Creates the directory of a backup and starts a watchdog for it and for the pause. With `scratch_bytes`, the size of the disk, the scratch file is created now, so that the
-    /// paused guest need not wait for it.
+    /// Creates the directory of a backup and starts a watchdog for it and for the pause. With `scratch_bytes`, the size
+    /// of the disk, the scratch file is created now, so that the paused guest need not wait for it.
     ///
     /// # Errors
     /// An I/O error; `Failed` if the watchdog does not start. No files are left on the host then.

@@ -162,7 +162,8 @@ fn report_problem(snapshot: &Snapshot, problem: &str, settings: &HostSettings) -
     Check::failed("snapshots", format!("{path}: {problem}{used_by}"), fix)
 }
 
-/// Checks that the backing files of sandboxes exist and no image is marked corrupt, and names those that push refuses because they run.
+/// Checks that the backing files of sandboxes exist and no image is marked corrupt, and names those that push refuses
+/// because they run.
 pub(super) fn check_sandboxes(inventory: &HostInventory, settings: &HostSettings) -> Vec<Check> {
     let (what, host) = ("sandboxes", &settings.name);
     let check_chain = |sandbox: &Sandbox| {

@@ -265,8 +265,9 @@ impl RemoteFs {
             .await
     }
 
-    /// Replaces the content of the file `target`, of that inode and `size_bytes`, by the extents of `source`, if its file system can
-    /// share them and `source` has its stamp; returns whether it did. Otherwise the content is undefined.
+    /// Replaces the content of the file `target`, of that inode and `size_bytes`, by the extents of `source`, if its
+    /// file system can share them and `source` has its stamp; returns whether it did. Otherwise the content is
+    /// undefined.
     pub(crate) async fn share_extents(
         &self,
         source: &CopySource,
