@@ -163,7 +163,7 @@ def pictures():
     until_loaded()
     picture("wall", "The screens of all running guests")
     press("W", "J")
-    until("push build-02")
+    until(" now, at most ")
     picture("jobs", "The jobs of this and earlier runs, and the rate of all transfers")
     press("J", ":", "sort")
     until("select")

@@ -14,7 +14,7 @@ pub(crate) struct Palette {
     row: usize,
 }
 
-const NAME_WIDTH: usize = 16;
+const NAME_WIDTH: usize = 18;
 const KEY_WIDTH: usize = 10;
 
 /// Returns the actions whose name or sentence matches `query`, the best match first; of equal ones, those of the focused
