@@ -111,7 +111,11 @@ impl BlockIndex {
         false
     }
 
+    /// Adds an object, unless it has no missing block, or all of them would have too many.
     fn add(&mut self, object: Object, blocks: Vec<Digest>, missing: &mut Option<HashSet<Digest>>) {
+        if self.places.len() + blocks.len() > MAX_BLOCKS {
+            return;
+        }
         if let Some(missing) = missing {
             let before = missing.len();
             for digest in &blocks {
@@ -120,9 +124,6 @@ impl BlockIndex {
             if missing.len() == before {
                 return;
             }
-        }
-        if self.places.len() + blocks.len() > MAX_BLOCKS {
-            return;
         }
         let image = self.images.len() as u32;
         let place = |(block, digest): (u32, &Digest)| (*digest, image, block);
@@ -217,18 +218,21 @@ mod tests {
         seeds.iter().map(|seed| Digest([*seed; 32])).collect()
     }
 
+    fn object(size_bytes: u64) -> Object {
+        Object {
+            name: "app".parse().unwrap(),
+            key: "app.qcow2".to_owned(),
+            size_bytes,
+            modified: None,
+            etag: Some("\"1\"".to_owned()),
+            problem: None,
+        }
+    }
+
     fn index(images: &[(&[u8], u64)]) -> BlockIndex {
         let mut index = BlockIndex::default();
         for (seeds, size_bytes) in images {
-            let object = Object {
-                name: "app".parse().unwrap(),
-                key: "app.qcow2".to_owned(),
-                size_bytes: *size_bytes,
-                modified: None,
-                etag: Some("\"1\"".to_owned()),
-                problem: None,
-            };
-            index.add(object, digests(seeds), &mut None);
+            index.add(object(*size_bytes), digests(seeds), &mut None);
         }
         index.places.sort_unstable();
         index
@@ -283,16 +287,18 @@ mod tests {
     fn images_that_have_no_missing_block_are_left_out() {
         let mut index = index(&[]);
         let mut missing = Some(digests(&[1, 2]).into_iter().collect());
-        let object = |size_bytes| Object {
-            name: "app".parse().unwrap(),
-            key: "app.qcow2".to_owned(),
-            size_bytes,
-            modified: None,
-            etag: None,
-            problem: None,
-        };
         index.add(object(1), digests(&[1, 3]), &mut missing);
         index.add(object(2), digests(&[1, 4]), &mut missing);
+        assert_eq!(index.images.len(), 1);
+        assert_eq!(missing.map(|missing| missing.len()), Some(1));
+    }
+
+    #[test]
+    fn objects_of_too_many_blocks_are_left_out() {
+        let mut index = index(&[]);
+        index.add(object(1), vec![Digest([0; 32]); MAX_BLOCKS], &mut None);
+        let mut missing = Some(digests(&[1]).into_iter().collect());
+        index.add(object(2), digests(&[1]), &mut missing);
         assert_eq!(index.images.len(), 1);
         assert_eq!(missing.map(|missing| missing.len()), Some(1));
     }
