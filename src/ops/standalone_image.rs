@@ -1,7 +1,9 @@
 //! Whether a file can be a snapshot: a qcow2 image that needs no other file.
 
+use humansize::{BINARY, format_size};
+
 use snapdeck_host::ImageFile;
-use snapdeck_model::{Error, ImageFacts, Kind, Result};
+use snapdeck_model::{Error, ImageFacts, Kind, MAX_IMAGE_BYTES, Result};
 use snapdeck_qcow2::HeaderError;
 
 /// Returns the facts of a standalone qcow2 image, or why the file is not one.
@@ -26,13 +28,23 @@ pub(crate) fn header_facts(data: &[u8]) -> Result<ImageFacts, String> {
     facts
 }
 
-/// Fails unless `file`, which messages call `name`, is a standalone qcow2 image.
+/// Fails unless `file`, which messages call `name`, is a standalone qcow2 image, and not longer than one may be: memory is
+/// taken for each of its blocks.
 ///
 /// # Errors
 /// `Damaged`.
 pub(crate) fn refuse_unusable(file: &ImageFile, name: &str) -> Result<()> {
-    let Err(reason) = standalone_facts(&file.facts) else {
-        return Ok(());
+    let reason = match standalone_facts(&file.facts) {
+        Err(reason) => reason,
+        Ok(_) if file.size_bytes > MAX_IMAGE_BYTES => {
+            let size = |bytes| format_size(bytes, BINARY);
+            format!(
+                "it has {}, an image has {} at most",
+                size(file.size_bytes),
+                size(MAX_IMAGE_BYTES)
+            )
+        }
+        Ok(_) => return Ok(()),
     };
     let summary = format!("{name} cannot be used as a snapshot");
     Err(Error::new(Kind::Damaged, summary)

@@ -365,6 +365,19 @@ fn a_damaged_image_is_not_adopted() {
 }
 
 #[test]
+fn an_image_that_is_longer_than_any_is_not_adopted() {
+    let world = World::new();
+    let base = world.snapshot("base", 1);
+    let file = std::fs::File::options().write(true).open(&base).unwrap();
+    file.set_len(6 << 40).unwrap();
+    for verb in ["adopt", "upload", "verify"] {
+        let ran = world.snapdeck(&[verb, "base"]);
+        ran.failed(1, &["it has 6 TiB, an image has 5 TiB at most"]);
+    }
+    assert!(!exists(&manifest_path(&world, "base")));
+}
+
+#[test]
 fn holes_have_the_digest_of_zeros() {
     let world = World::new();
     let base = world.snapshot_path("base");

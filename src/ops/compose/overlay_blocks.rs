@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use snapdeck_host::Host;
-use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Kind, Result, block_count};
+use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Kind, MAX_IMAGE_BYTES, Result, block_count};
 
 use super::disk_chain::DiskChain;
 use crate::context::Context;
@@ -25,7 +25,8 @@ pub(super) async fn hash_overlay(
     ctx: &Context,
 ) -> Result<Option<Vec<Digest>>> {
     let size_bytes = chain.overlay_bytes();
-    if !host.is_remote() || size_bytes < MIN_OVERLAY_BYTES || chain.point_in_time.is_some() {
+    let is_useful = (MIN_OVERLAY_BYTES..=MAX_IMAGE_BYTES).contains(&size_bytes);
+    if !host.is_remote() || !is_useful || chain.point_in_time.is_some() {
         return Ok(None);
     }
     let blocks = BlockSet::all(size_bytes);
