@@ -7,6 +7,8 @@ use super::s3::StoredChecksums;
 use snapdeck_model::Digest;
 
 const MIB: u64 = 1 << 20;
+/// Parts of an object at most (S3 user guide, "Amazon S3 multipart upload limits"); each takes memory.
+const MAX_PARTS: u64 = 10_000;
 /// Lengths of parts that are tried at most: for each, the whole file is hashed.
 const MAX_PART_LENGTHS: usize = 3;
 /// Lengths of parts in MiB that S3 clients use by default, the most common ones first: aws (8, and its doubles for long
@@ -52,7 +54,9 @@ impl ObjectChecksums {
         let is_whole = |parts: &Vec<(u64, Digest)>| {
             let lengths = parts.iter().map(|(length, _)| *length);
             let total = lengths.clone().try_fold(0, u64::checked_add);
-            total == Some(size_bytes) && lengths.min().is_some_and(|length| length > 0)
+            total == Some(size_bytes)
+                && lengths.min().is_some_and(|length| length > 0)
+                && parts.len() as u64 <= MAX_PARTS
         };
         let parts = parts.filter(is_whole);
         let sha256_parts = match whole {
@@ -90,7 +94,8 @@ impl Md5Tag {
 
 /// Returns the likely lengths of the parts of an object of `size_bytes` in `count` parts.
 fn part_lengths(size_bytes: u64, count: u64, first_part_bytes: Option<u64>) -> Vec<u64> {
-    let is_possible = |length: &u64| *length > 0 && size_bytes.div_ceil(*length) == count;
+    let is_possible =
+        |length: &u64| *length > 0 && count <= MAX_PARTS && size_bytes.div_ceil(*length) == count;
     if let Some(length) = first_part_bytes.filter(is_possible) {
         return vec![length];
     }
@@ -146,6 +151,9 @@ mod tests {
         // The store's answer excludes all others, unless it does not fit.
         assert_eq!(part_lengths(33 * MIB, 3, Some(12 * MIB)), [12 * MIB]);
         assert_eq!(part_lengths(33 * MIB, 3, Some(33 * MIB)).len(), 3);
+        // No store has so many parts.
+        assert_eq!(part_lengths(7 * MAX_PARTS, MAX_PARTS, Some(7)), [7]);
+        assert_eq!(part_lengths(MIB, MIB, Some(1)), [] as [u64; 0]);
     }
 
     #[test]
@@ -189,6 +197,15 @@ mod tests {
         for wrong in [&[8][..], &[8, 13], &[0, 20], &[u64::MAX, 21], &[]] {
             assert_eq!(decode(wrong, None), [], "{wrong:?}");
         }
+        let many = [MAX_PARTS as usize, MAX_PARTS as usize + 1].map(|count| {
+            let stored = StoredChecksums {
+                sha256_parts: vec![(1, text.clone()); count],
+                ..Default::default()
+            };
+            let decoded = ObjectChecksums::decode(&stored, count as u64, "");
+            decoded.sha256_parts.len() as u64
+        });
+        assert_eq!(many, [MAX_PARTS, 0]);
         assert_eq!(decode(&[], Some(&text)), [(20, digest)]);
         assert_eq!(decode(&[], Some(&format!("{text}-2"))), []);
         assert_eq!(decode(&[8, 12], Some("x")), [(8, digest), (12, digest)]);

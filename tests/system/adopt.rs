@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::common::hostile::{Answer, Body, HostileStore, page};
 use crate::common::{
-    CommandOutput, Direction, Opener, State, World, exists, run, same_disk, sha256, signal,
+    CommandOutput, Direction, Opener, State, World, exists, lab, run, same_disk, sha256, signal,
     wait_for_exit_within, wait_until,
 };
 use serde_json::{Value, json};
@@ -375,6 +376,34 @@ fn an_image_that_is_longer_than_any_is_not_adopted() {
         ran.failed(1, &["it has 6 TiB, an image has 5 TiB at most"]);
     }
     assert!(!exists(&manifest_path(&world, "base")));
+}
+
+#[test]
+fn an_object_of_more_parts_than_any_is_not_compared() {
+    let world = World::new();
+    let base = world.snapshot("base", 1);
+    let size = std::fs::metadata(&base).unwrap().len();
+    let tag = format!("\"{}-{size}\"", "a".repeat(32));
+    let store = HostileStore::start(move |request| {
+        let head = |bytes| Answer::new(200, Body::Announced(bytes)).header("etag", tag.clone());
+        let line = &request.line;
+        match line.starts_with("HEAD ") {
+            _ if request.is_listing() => page("", None),
+            // Each byte is a part.
+            true if line.to_lowercase().contains("partnumber=1") => head(1),
+            true if line.contains("base.qcow2") => head(size),
+            true if line.contains("one") || line.contains("VARS") => Answer::not_found(),
+            // The bucket itself.
+            true => Answer::ok(""),
+            false if line.starts_with("GET ") => Answer::not_found(),
+            false => Answer::error(501, "NotImplemented", "no"),
+        }
+    });
+    let id = world.sandbox("a", "base", State::Off);
+    world.reconfigure(&lab("SNAPDECK_LAB_S3"), &store.endpoint());
+    let ran = world.snapdeck(&["-v", "push", &id, "one"]);
+    assert!(ran.stderr.contains("is a different image"), "{ran:?}");
+    assert!(!ran.stderr.contains("computing the"), "{ran:?}");
 }
 
 #[test]
