@@ -49,7 +49,7 @@ impl RemoteFs {
     }
 }
 
-/// Returns the holes of a file; none where they are not certain.
+/// Returns the holes of a file that may have a whole block; none where they are not certain.
 fn list_holes(file: &File, size_bytes: u64) -> io::Result<Vec<Range<u64>>> {
     let kind = fstatfs(file)?.filesystem_type();
     if ![EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, TMPFS_MAGIC].contains(&kind) {
@@ -68,7 +68,9 @@ fn list_holes(file: &File, size_bytes: u64) -> io::Result<Vec<Range<u64>>> {
     };
     while offset < size_bytes {
         let data = seek(offset, Whence::SeekData)?.min(size_bytes);
-        if data > offset {
+        // A file may have many that are shorter. The last block may be shorter, too.
+        let length = data.saturating_sub(offset);
+        if length >= BLOCK_BYTES || (data == size_bytes && length > 0) {
             holes.push(offset..data);
         }
         let next = match data < size_bytes {
