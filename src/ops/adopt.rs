@@ -112,7 +112,8 @@ pub(crate) async fn adopt_file(
         images.refuse_other_writers(&[&path], None, &summary).await
     };
     ctx.until_cancelled(refuse_writers()).await?;
-    ctx.until_cancelled(wait_for_clock(host, name, file.stamp))
+    wait_for_clock(file.stamp, ctx).await?;
+    ctx.until_cancelled(refuse_changed(host, name, file.stamp))
         .await?;
     ctx.info(format!(
         "hashing {path}, {}: its digests are unknown",
@@ -182,17 +183,23 @@ async fn refuse_changed(host: &Host, name: &SnapshotName, stamp: FileStamp) -> R
     }
 }
 
-/// Waits until every later write of the file gives it another stamp.
-async fn wait_for_clock(host: &Host, name: &SnapshotName, stamp: FileStamp) -> Result<()> {
+/// Waits until every later write of the file with this stamp gives it another one.
+///
+/// # Errors
+/// `Cancelled`.
+pub(crate) async fn wait_for_clock(stamp: FileStamp, ctx: &Context) -> Result<()> {
     const SECOND_NS: i128 = 1_000_000_000;
     let times = [Some(stamp.modified_ns), stamp.changed_ns];
     let is_coarse = times.iter().flatten().all(|time| time % SECOND_NS == 0);
-    sleep(match is_coarse {
+    let step = match is_coarse {
         true => COARSE_CLOCK_STEP,
         false => CLOCK_STEP,
-    })
-    .await;
-    refuse_changed(host, name, stamp).await
+    };
+    let waiting = async {
+        sleep(step).await;
+        Ok(())
+    };
+    ctx.until_cancelled(waiting).await
 }
 
 /// Returns the digests of all blocks, and how many bytes were read for them.

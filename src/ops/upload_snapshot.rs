@@ -14,6 +14,7 @@ use snapdeck_model::{
     Outcome, Phase, Result, SnapshotName,
 };
 
+use crate::adopt::wait_for_clock;
 use crate::block_index::BlockIndex;
 use crate::context::Context;
 use crate::create_object::write_object_manifest;
@@ -52,6 +53,10 @@ pub async fn upload_snapshot(
     if !stored.is_empty() || is_sparse {
         // On the host, where it costs less than sending what need not be sent.
         source.hash_blocks(ctx).await?;
+    }
+    if source.manifest.is_none() {
+        // Only the stamp shows a change.
+        wait_for_clock(source.file.stamp, ctx).await?;
     }
     ctx.check_cancelled()?;
 
