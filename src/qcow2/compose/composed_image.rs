@@ -63,6 +63,7 @@ impl ComposedImage {
             header: header.header,
             feature_names: header.feature_names,
             l2: Arc::new(l2),
+            zero_ranges: Arc::default(),
         };
         Ok(Self {
             tables,
@@ -188,6 +189,7 @@ impl ComposedImage {
             header: header.to_vec(),
             feature_names: (!names.is_empty()).then(|| names.to_vec()),
             l2: Arc::new(l2),
+            zero_ranges: Arc::default(),
         };
         Ok(Self {
             tables,
