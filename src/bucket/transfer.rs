@@ -22,6 +22,8 @@ const MAX_PARTS: u64 = 10_000;
 pub const MAX_PARTS_IN_MEMORY: usize = 8;
 /// Bytes of all parts in memory: half of the 128 MiB that the whole program may take.
 const MAX_MEMORY_BYTES: u64 = 64 * MIB;
+/// The same for longer parts than the smallest: the tables of such an image take 20 MiB and more.
+const MAX_MEMORY_BYTES_OF_LARGE: u64 = 48 * MIB;
 /// An attempt that moves no byte for this long is abandoned. Longer than draining a deep socket buffer over a slow
 /// connection, during which no byte is counted.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -39,7 +41,14 @@ pub fn part_size(total: u64) -> u64 {
 }
 
 pub(super) fn max_parts_in_memory(part_bytes: u64) -> usize {
-    (MAX_MEMORY_BYTES / part_bytes).clamp(1, MAX_PARTS_IN_MEMORY as u64) as usize
+    let bytes = match part_bytes > MIN_PART_BYTES {
+        // Two parts if they fit at all.
+        true => MAX_MEMORY_BYTES_OF_LARGE
+            .max(2 * part_bytes)
+            .min(MAX_MEMORY_BYTES),
+        false => MAX_MEMORY_BYTES,
+    };
+    (bytes / part_bytes).clamp(1, MAX_PARTS_IN_MEMORY as u64) as usize
 }
 
 /// One part or range of a transfer.
@@ -205,7 +214,9 @@ mod tests {
     #[test]
     fn fewer_large_parts_are_in_memory() {
         assert_eq!(max_parts_in_memory(MIN_PART_BYTES), 8);
+        assert_eq!(max_parts_in_memory(16 * MIB), 3);
         assert_eq!(max_parts_in_memory(24 * MIB), 2);
+        assert_eq!(max_parts_in_memory(32 * MIB), 2);
         assert_eq!(max_parts_in_memory(525 * MIB), 1);
     }
 }

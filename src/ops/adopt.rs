@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use snapdeck_host::{Host, ImageFile};
 use snapdeck_model::{
-    BLOCK_BYTES, BlockSet, ContentProof, Digest, Error, FileStamp, Kind, Manifest, Outcome, Phase,
-    Result, SnapshotName, block_bytes, block_count,
+    BlockSet, ContentProof, Digest, Error, FileStamp, Kind, Manifest, Outcome, Phase, Result,
+    SnapshotName, block_count,
 };
 
 use crate::context::Context;
-use crate::hash_blocks::{hash_block_data, hash_unknown_blocks};
+use crate::hash_blocks::{HashedBlocks, hash_unknown_blocks};
 use crate::standalone_image::refuse_unusable;
 
 /// Longer than the kernel's steps of file times: a write after it changes the stamp.
@@ -210,21 +210,11 @@ async fn hash_image(
     ctx: &Context,
 ) -> Result<(Vec<Digest>, u64)> {
     let size_bytes = file.size_bytes;
-    let holes = match ctx.until_cancelled(host.fs().hole_blocks(path)).await {
-        Ok(holes) if holes.size_bytes() == size_bytes => holes,
-        Err(error) if error.kind() == Kind::Cancelled => return Err(error),
-        // They are read, too.
-        result => {
-            tracing::debug!("the holes of {path} are unknown: {result:?}");
-            BlockSet::none(size_bytes)
-        }
-    };
-    let data = BlockSet::from_predicate(size_bytes, |block| !holes.contains(block));
-    let mut digests = hash_unknown_blocks(host, path, &data, ctx).await?;
-    let mut zeros = ZeroDigests::default();
-    for block in holes.iter() {
-        digests.insert(block, zeros.get(block_bytes(block, size_bytes)).await?);
-    }
+    let all = BlockSet::all(size_bytes);
+    let HashedBlocks {
+        digests,
+        read_bytes,
+    } = hash_unknown_blocks(host, path, &all, ctx).await?;
     if !digests.keys().copied().eq(0..block_count(size_bytes)) {
         return Err(Error::new(
             Kind::Failed,
@@ -232,28 +222,7 @@ async fn hash_image(
         )
         .hint("check the host's disk"));
     }
-    Ok((digests.into_values().collect(), data.bytes()))
-}
-
-/// Digests of zeros: of a whole block, and of the last one of an image.
-#[derive(Default)]
-struct ZeroDigests {
-    whole: Option<Digest>,
-}
-
-impl ZeroDigests {
-    async fn get(&mut self, length: u64) -> Result<Digest> {
-        if length == BLOCK_BYTES
-            && let Some(digest) = self.whole
-        {
-            return Ok(digest);
-        }
-        let digest = hash_block_data(vec![0; length as usize].into()).await?;
-        if length == BLOCK_BYTES {
-            self.whole = Some(digest);
-        }
-        Ok(digest)
-    }
+    Ok((digests.into_values().collect(), read_bytes))
 }
 
 fn other_image_error(host: &Host, name: &SnapshotName) -> Error {

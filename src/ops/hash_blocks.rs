@@ -6,11 +6,21 @@ use bytes::Bytes;
 use tokio::sync::mpsc::unbounded_channel;
 
 use snapdeck_host::{BlockCopy, BlockState, FileWriter, Host, hash_block};
-use snapdeck_model::{BlockSet, Digest, Error, Kind, Phase, Result, block_bytes, block_count};
+use snapdeck_model::{
+    BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_bytes, block_count,
+};
 
 use crate::context::Context;
+use crate::transfer_plan::ZERO_BLOCK;
 
-/// Hashes `blocks` of the file `path`.
+/// Digests of blocks.
+pub(crate) struct HashedBlocks {
+    pub digests: BTreeMap<u64, Digest>,
+    /// Bytes of the blocks that are not holes.
+    pub read_bytes: u64,
+}
+
+/// Hashes `blocks` of the file `path`, without reading its holes.
 ///
 /// A block that cannot be read, because the file ends before it or its disk is bad, has no digest.
 ///
@@ -22,7 +32,8 @@ pub(crate) async fn hash_local_blocks(
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
-    hash_all(Source::File(host, path), blocks, Phase::Verifying, ctx).await
+    let hashing = hash_all(Source::File(host, path), blocks, Phase::Verifying, ctx);
+    Ok(hashing.await?.digests)
 }
 
 /// Hashes `blocks` of the file `path`, whose digests are unknown, as [`hash_local_blocks`].
@@ -34,7 +45,7 @@ pub(crate) async fn hash_unknown_blocks(
     path: &str,
     blocks: &BlockSet,
     ctx: &Context,
-) -> Result<BTreeMap<u64, Digest>> {
+) -> Result<HashedBlocks> {
     hash_all(Source::File(host, path), blocks, Phase::Hashing, ctx).await
 }
 
@@ -47,12 +58,35 @@ pub(crate) async fn hash_written_blocks(
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
-    hash_all(Source::Writer(writer), blocks, Phase::Verifying, ctx).await
+    let hashing = hash_all(Source::Writer(writer), blocks, Phase::Verifying, ctx);
+    Ok(hashing.await?.digests)
 }
 
+#[derive(Clone, Copy)]
 enum Source<'a> {
     File(&'a Host, &'a str),
     Writer(&'a FileWriter),
+}
+
+impl Source<'_> {
+    /// Returns the holes of the file; none if they are unknown, or it has another length than `size_bytes`.
+    async fn find_holes(self, size_bytes: u64, ctx: &Context) -> Result<BlockSet> {
+        let find = async {
+            match self {
+                Self::File(host, path) => host.fs().hole_blocks(path).await,
+                Self::Writer(writer) => writer.hole_blocks().await,
+            }
+        };
+        match ctx.until_cancelled(find).await {
+            Ok(holes) if holes.size_bytes() == size_bytes => Ok(holes),
+            Err(error) if error.kind() == Kind::Cancelled => Err(error),
+            // They are read, too.
+            result => {
+                tracing::debug!("the holes of a file are unknown: {result:?}");
+                Ok(BlockSet::none(size_bytes))
+            }
+        }
+    }
 }
 
 async fn hash_all(
@@ -60,14 +94,19 @@ async fn hash_all(
     blocks: &BlockSet,
     phase: Phase,
     ctx: &Context,
-) -> Result<BTreeMap<u64, Digest>> {
+) -> Result<HashedBlocks> {
+    let size_bytes = blocks.size_bytes();
+    let holes = source.find_holes(size_bytes, ctx).await?;
+    let data = BlockSet::from_predicate(size_bytes, |block| {
+        blocks.contains(block) && !holes.contains(block)
+    });
     let in_place = |block| BlockCopy {
         source: block,
         target: block,
-        size_bytes: block_bytes(block, blocks.size_bytes()),
+        size_bytes: block_bytes(block, size_bytes),
     };
-    let in_place: Vec<BlockCopy> = blocks.iter().map(in_place).collect();
-    ctx.progress.enter(phase, blocks.bytes());
+    let in_place: Vec<BlockCopy> = data.iter().map(in_place).collect();
+    ctx.progress.enter(phase, data.bytes());
     let (block_tx, mut block_rx) = unbounded_channel();
     let hashing = async move {
         // Moved, so that the channel is closed at the end.
@@ -91,8 +130,19 @@ async fn hash_all(
         }
         digests
     };
-    let (result, digests) = tokio::join!(hashing, collecting);
-    result.map(|()| digests)
+    let (result, mut digests) = tokio::join!(hashing, collecting);
+    result?;
+    for block in holes.iter().filter(|block| blocks.contains(*block)) {
+        let digest = match block_bytes(block, size_bytes) {
+            BLOCK_BYTES => ZERO_BLOCK,
+            length => hash_block_data(vec![0; length as usize].into()).await?,
+        };
+        digests.insert(block, digest);
+    }
+    Ok(HashedBlocks {
+        digests,
+        read_bytes: data.bytes(),
+    })
 }
 
 /// Hashes the data of one block on another thread.

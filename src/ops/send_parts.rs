@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{TryStreamExt, stream};
@@ -38,6 +38,8 @@ pub(crate) struct PartSender<'a> {
     expected: Option<Vec<Digest>>,
     digests: BlockDigests,
     buffers: BufferPool,
+    /// A part of zeros.
+    zeros: OnceLock<Bytes>,
     /// Limits the parts in memory.
     slots: Semaphore,
     uploaded_bytes: AtomicU64,
@@ -66,6 +68,7 @@ impl<'a> PartSender<'a> {
             expected,
             digests: BlockDigests::default(),
             buffers: BufferPool::default(),
+            zeros: OnceLock::new(),
             slots: Semaphore::new(multipart.max_parts_in_memory()),
             uploaded_bytes: AtomicU64::new(0),
             copied_parts: Mutex::default(),
@@ -124,28 +127,33 @@ impl<'a> PartSender<'a> {
         let _slot = self.slots.acquire().await.map_err(|closed| {
             Error::new(Kind::Failed, "the upload has ended").with_cause(closed)
         })?;
-        let bytes = self.read_part(index).await?;
-        self.uploaded_bytes.fetch_add(bytes.len() as u64, Relaxed);
-        let hashing = self.digests.begin(self.part_offset(index), bytes.clone());
+        let (offset, length) = (self.part_offset(index), self.part_length(index));
+        self.uploaded_bytes.fetch_add(length, Relaxed);
+        if let Some(digests) = self.zero_digests(index) {
+            self.digests.set(offset, digests);
+            let zeros = self
+                .zeros
+                .get_or_init(|| BytesMut::zeroed(self.multipart.part_bytes() as usize).freeze());
+            let bytes = zeros.slice(..length as usize);
+            return self.multipart.upload_part(index, bytes).await;
+        }
+        let read = self.reader.read_at(&self.buffers, offset, length as usize);
+        let bytes = read.await?;
+        let hashing = self.digests.begin(offset, bytes.clone());
         self.multipart.upload_part(index, bytes).await?;
         hashing.finish().await.map(drop)
     }
 
-    async fn read_part(&self, index: u64) -> Result<Bytes> {
-        let (offset, length) = (self.part_offset(index), self.part_length(index) as usize);
-        if self.is_zero(index) {
-            return Ok(BytesMut::zeroed(length).freeze());
-        }
-        self.reader.read_at(&self.buffers, offset, length).await
-    }
-
-    /// Returns whether a part is known to have only zeros.
-    fn is_zero(&self, index: u64) -> bool {
+    /// Returns the digests of the blocks of a part that is known to have only zeros.
+    fn zero_digests(&self, index: u64) -> Option<&[Digest]> {
         let first = self.part_offset(index) / BLOCK_BYTES;
         let count = self.part_length(index).div_ceil(BLOCK_BYTES);
-        let range = first as usize..(first + count) as usize;
-        let blocks = self.expected.as_ref().and_then(|blocks| blocks.get(range));
-        blocks.is_some_and(|blocks| blocks.iter().all(|digest| *digest == ZERO_BLOCK))
+        let blocks = self.expected.as_ref()?;
+        let blocks = blocks.get(first as usize..(first + count) as usize)?;
+        blocks
+            .iter()
+            .all(|digest| *digest == ZERO_BLOCK)
+            .then_some(blocks)
     }
 
     /// Uploads the copied parts whose object was replaced meanwhile: not every store honours the condition of a copy.

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use humansize::{BINARY, format_size};
@@ -137,6 +136,8 @@ pub(crate) async fn run_transfer(
         writer,
         ctx,
         progress,
+        // Without blocks of an earlier pull the file was created or truncated.
+        is_empty: writer.pull_dir().is_some() && writer.resume_state().blocks.is_empty(),
         pending_records: FuturesUnordered::new(),
     };
     let copies = transfer.share_extents(plan.copies).await?;
@@ -215,6 +216,8 @@ struct Transfer<'a> {
     writer: &'a FileWriter,
     ctx: &'a Context,
     progress: &'a mut TransferProgress,
+    /// Whether the file is known to read as zeros.
+    is_empty: bool,
     /// Records being written. Never awaited alone while a write is pending: both may need the connection to the host.
     pending_records: FuturesUnordered<BoxFuture<'a, Result<()>>>,
 }
@@ -232,7 +235,7 @@ impl Transfer<'_> {
             .find(|(_, blocks)| is_mostly_in_place(blocks, total_bytes));
         if let Some((copy_source, blocks)) = similar
             && self.progress.done_bytes() == 0
-            && self.writer.share(copy_source).await?
+            && self.share(copy_source).await?
         {
             let (shared, remaining): (Vec<BlockCopy>, Vec<BlockCopy>) = blocks
                 .iter()
@@ -249,31 +252,34 @@ impl Transfer<'_> {
         Ok(copies)
     }
 
+    async fn share(&mut self, copy_source: &CopySource) -> Result<bool> {
+        // Also if it fails.
+        self.is_empty = false;
+        self.writer.share(copy_source).await
+    }
+
     /// Completes blocks of zeros: those that the file does not read as such, because it shares extents or has data of an earlier
     /// pull, are written.
     async fn fill_zeros(&mut self, zeros: &BlockSet) -> Result<()> {
         if zeros.is_empty() {
             return Ok(());
         }
-        let digests = hash_written_blocks(self.writer, zeros, self.ctx).await?;
-        let data = Bytes::from(vec![0; BLOCK_BYTES as usize]);
-        let mut records = Vec::new();
-        for block in zeros.iter() {
-            self.ctx.check_cancelled()?;
-            if digests.get(&block) != Some(&ZERO_BLOCK) {
+        if !self.is_empty {
+            let digests = hash_written_blocks(self.writer, zeros, self.ctx).await?;
+            let data = Bytes::from(vec![0; BLOCK_BYTES as usize]);
+            let is_other = |block: &u64| digests.get(block) != Some(&ZERO_BLOCK);
+            for block in zeros.iter().filter(is_other) {
+                self.ctx.check_cancelled()?;
                 let offset = block * BLOCK_BYTES;
                 self.writer.write_at(offset, data.clone()).await?;
             }
+        }
+        for block in zeros.iter() {
             self.progress.record(block, ZERO_BLOCK);
             self.progress.copied_bytes += self.source.block_bytes(block);
-            records.push(self.writer.record(block, &ZERO_BLOCK));
         }
-        for recorded in join_all(records).await {
-            // The file is complete without the record, too.
-            if let Err(error) = recorded {
-                tracing::debug!("{error}");
-            }
-        }
+        let records: Vec<_> = zeros.iter().map(|block| (block, ZERO_BLOCK)).collect();
+        write_records(self.writer, &records).await;
         let (total_bytes, done_bytes) = (self.source.object.size_bytes, self.progress.done_bytes());
         self.ctx
             .progress
@@ -407,7 +413,7 @@ impl Transfer<'_> {
         for block in shared {
             match digests.get(&block) {
                 Some(digest) if self.source.digest(block) == Some(*digest) => {
-                    records.push(self.writer.record(block, digest));
+                    records.push((block, *digest));
                 }
                 _ => {
                     self.progress.clear(block);
@@ -419,19 +425,22 @@ impl Transfer<'_> {
         self.ctx
             .progress
             .resume(Phase::Downloading, total_bytes, done_bytes);
-        for recorded in join_all(records).await {
-            if let Err(error) = recorded {
-                tracing::debug!("{error}");
-            }
-        }
+        write_records(self.writer, &records).await;
         Ok(())
     }
 
     fn record_block(&mut self, block: u64, digest: Digest) {
         self.progress.record(block, digest);
         let writer = self.writer;
-        let record = async move { writer.record(block, &digest).await };
+        let record = async move { writer.record(&[(block, digest)]).await };
         self.pending_records.push(record.boxed());
+    }
+}
+
+async fn write_records(writer: &FileWriter, blocks: &[(u64, Digest)]) {
+    // The file is complete without them, too.
+    if let Err(error) = writer.record(blocks).await {
+        tracing::debug!("{error}");
     }
 }
 

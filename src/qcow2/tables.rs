@@ -38,6 +38,8 @@ pub struct Tables {
     pub(super) feature_names: Option<Vec<u8>>,
     /// L2 tables that have entries, by their index in the L1 table.
     pub(super) l2: Arc<BTreeMap<u64, L2Table>>,
+    /// Ranges of the file that are known to have only zeros, in order.
+    pub(super) zero_ranges: Arc<[Range<u64>]>,
 }
 
 impl Tables {
@@ -49,6 +51,24 @@ impl Tables {
     /// Returns the length of the file in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
+    }
+
+    /// Returns the tables with ranges of the file that are known to have only zeros, in order: of a base,
+    /// [`Layout::Compact`](crate::Layout::Compact) leaves them out without reading them.
+    pub fn with_zero_ranges(self, ranges: &[Range<u64>]) -> Self {
+        Self {
+            zero_ranges: ranges.into(),
+            ..self
+        }
+    }
+
+    /// Returns whether a range of the file is known to have only zeros.
+    pub(super) fn is_zero(&self, range: Range<u64>) -> bool {
+        let after = self
+            .zero_ranges
+            .partition_point(|zeros| zeros.start <= range.start);
+        let zeros = after.checked_sub(1).and_then(|at| self.zero_ranges.get(at));
+        zeros.is_some_and(|zeros| range.end <= zeros.end)
     }
 
     /// Returns the image's mapping of the cluster at a disk offset.
@@ -202,6 +222,7 @@ impl TableReader {
             header: start.header,
             feature_names: start.feature_names,
             l2: Arc::default(),
+            zero_ranges: Arc::default(),
         };
         self.request_l1(Box::new(tables), start.l1, 0, Vec::new())
     }

@@ -65,7 +65,16 @@ fn read_tables(file: &[u8]) -> Option<Tables> {
 
 /// Returns the composed file; `None` if it cannot be composed.
 fn compose(base: &[u8], overlay: &[u8], layout: Layout, options: Options) -> Option<Vec<u8>> {
-    let tables = (read_tables(base)?, read_tables(overlay)?);
+    let zeros = base
+        .split(|byte| *byte != 0)
+        .filter(|zeros| !zeros.is_empty());
+    let offset = |zeros: &[u8]| (zeros.as_ptr() as usize - base.as_ptr() as usize) as u64;
+    let zeros = zeros.map(|zeros| offset(zeros)..offset(zeros) + zeros.len() as u64);
+    let zeros: Vec<_> = zeros.collect();
+    let tables = (
+        read_tables(base)?.with_zero_ranges(&zeros),
+        read_tables(overlay)?,
+    );
     if tables.1.facts().virtual_size > MAX_DISK_BYTES {
         return None;
     }

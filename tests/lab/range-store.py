@@ -4,9 +4,11 @@ not check credentials.
 
     range-store.py DIRECTORY [discard]   prints its port, serves 127.0.0.1 until it is killed
 
-With "discard" uploaded parts are not stored. GET /sent returns the number of object bytes sent.
+With "discard" uploaded parts are not stored. GET /sent returns the number of object bytes sent, GET /received that of the
+bytes of uploaded objects and parts, GET /requests that of the other requests.
 """
 
+import bisect
 import itertools
 import os
 import re
@@ -21,26 +23,35 @@ CHUNK_BYTES = 1 << 20
 numbers, lock = itertools.count(1), threading.Lock()
 # KEY -> Content; ID -> {NUMBER: Content}
 objects, uploads = {}, {}
-sent = 0
+sent, received, requests = 0, 0, 0
 
 
 class Content:
     """Ordered extents (file, offset, length)."""
 
     def __init__(self, extents):
-        self.extents, self.size = extents, sum(length for _, _, length in extents)
+        self.extents = []
+        for file, offset, length in extents:
+            if self.extents:
+                last_file, last_offset, last_length = self.extents[-1]
+                if (file, offset) == (last_file, last_offset + last_length):
+                    self.extents[-1] = (file, last_offset, last_length + length)
+                    continue
+            self.extents.append((file, offset, length))
+        self.ends = list(itertools.accumulate(length for _, _, length in self.extents))
+        self.size = self.ends[-1] if self.ends else 0
         # Not the form of a checksum.
         self.tag = f'"{next(numbers):032x}-1"'
 
     def slice(self, start, length):
         extents = []
-        for file, offset, size in self.extents:
-            if start < size and length > 0:
-                count = min(size - start, length)
-                extents.append((file, offset + start, count))
-                start, length = 0, length - count
-            else:
-                start = max(0, start - size)
+        index = bisect.bisect_right(self.ends, start)
+        while length > 0 and index < len(self.extents):
+            file, offset, size = self.extents[index]
+            skipped = start - (self.ends[index] - size)
+            count = min(size - skipped, length)
+            extents.append((file, offset + skipped, count))
+            start, length, index = start + count, length - count, index + 1
         return extents
 
 
@@ -53,7 +64,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def parse(self):
+        global requests
         url = urlsplit(self.path)
+        if url.path not in ("/sent", "/received", "/requests"):
+            with lock:
+                requests += 1
         query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         return unquote(url.path).lstrip("/"), query
 
@@ -72,6 +87,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def store_body(self, discard=False):
         """Writes the body of the request to a file; decodes aws-chunked bodies."""
+        global received
         path = "/dev/null" if discard else os.path.join(ROOT, str(next(numbers)))
         with open(path, "wb", buffering=0) as file:
             if "aws-chunked" in self.headers.get("Content-Encoding", "") or self.headers.get(
@@ -81,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 size = int(self.headers.get("Content-Length", 0))
                 self.copy_body(file, size)
+        with lock:
+            received += size
         return [(path, 0, size)]
 
     def copy_body(self, file, size):
@@ -169,8 +187,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         global sent
         key, query = self.parse()
-        if key == "sent":
-            return self.respond(200, str(sent))
+        if key in ("sent", "received", "requests"):
+            return self.respond(200, str({"sent": sent, "received": received, "requests": requests}[key]))
         if "uploadId" in query:
             return self.fail(404, "NoSuchUpload")
         if "/" not in key.rstrip("/"):

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -25,8 +26,18 @@ impl LocalFs {
     /// Returns the blocks of a file that are holes.
     pub(super) async fn find_holes(&self, path: &str) -> Result<BlockSet> {
         let (name, owner) = (path.to_owned(), self.settings.owner.clone());
+        let open = move || open_regular(Path::new(&name), &owner).map(Arc::new);
+        self.find_holes_of(path, open).await
+    }
+
+    /// Returns the blocks that are holes of the file that `open` returns; `path` is its name.
+    pub(super) async fn find_holes_of(
+        &self,
+        path: &str,
+        open: impl FnOnce() -> io::Result<Arc<File>> + Send + 'static,
+    ) -> Result<BlockSet> {
         let find = move || {
-            let file = open_regular(Path::new(&name), &owner)?;
+            let file = open()?;
             let size_bytes = file.metadata()?.len();
             Ok(hole_blocks(size_bytes, &list_holes(&file, size_bytes)?))
         };

@@ -25,7 +25,7 @@ use super::resume_log::{Content, ResumeLog, ResumeState};
 use super::{ReadFile, WriteFile};
 use crate::image_file::{self, ImageFile, file_stamp};
 use snapdeck_libvirt::begin_sync;
-use snapdeck_model::{BufferPool, Digest, FileStamp, Result};
+use snapdeck_model::{BlockSet, BufferPool, Digest, FileStamp, Result};
 
 /// For flushing gigabytes to the disk.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -185,9 +185,8 @@ impl WriteFile for LocalWriter {
         &self.resume_state
     }
 
-    async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
-        self.append_to_log(|_| ResumeLog::record(block, digest))
-            .await
+    async fn record(&self, blocks: &[(u64, Digest)]) -> Result<()> {
+        self.append_to_log(|_| ResumeLog::records(blocks)).await
     }
 
     async fn reset_records(&self, blocks: &BTreeMap<u64, Digest>) -> Result<()> {
@@ -232,6 +231,11 @@ impl WriteFile for LocalWriter {
         self.fs
             .hash_file(&self.path, file, blocks, results, cancel)
             .await
+    }
+
+    async fn hole_blocks(&self) -> Result<BlockSet> {
+        let file = self.file.clone();
+        self.fs.find_holes_of(&self.path, move || Ok(file)).await
     }
 
     fn pull_dir(&self) -> Option<&PullDir> {

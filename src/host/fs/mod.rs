@@ -212,11 +212,11 @@ pub trait WriteFile: Send + Sync {
     /// Returns the blocks that earlier writers of the same content wrote.
     fn resume_state(&self) -> &ResumeState;
 
-    /// Records in the resume log that a block is written; blocks without a record are written again by a resumed pull.
+    /// Records in the resume log that blocks are written; those without a record are written again by a resumed pull.
     ///
     /// # Errors
     /// An I/O error; the file itself stays valid.
-    async fn record(&self, block: u64, digest: &Digest) -> Result<()>;
+    async fn record(&self, blocks: &[(u64, Digest)]) -> Result<()>;
 
     /// Records in the resume log that exactly these blocks are written.
     ///
@@ -261,6 +261,12 @@ pub trait WriteFile: Send + Sync {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()>;
+
+    /// Returns the blocks of the file that are holes, as [`HostFs::hole_blocks`].
+    ///
+    /// # Errors
+    /// As [`HostFs::hole_blocks`].
+    async fn hole_blocks(&self) -> Result<BlockSet>;
 
     /// Returns the private directory of the file; `None` for a file that has its final name.
     fn pull_dir(&self) -> Option<&PullDir>;

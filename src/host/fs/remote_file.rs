@@ -70,12 +70,10 @@ impl RemoteFile {
         })
     }
 
-    /// Adds a block to the resume log. While the connection is lost, this waits for the next one.
-    pub(super) async fn record(&self, block: u64, digest: &Digest) {
-        self.log_text
-            .lock()
-            .await
-            .push_str(&ResumeLog::record(block, digest));
+    /// Adds blocks to the resume log, by one command. While the connection is lost, this waits for the next one.
+    pub(super) async fn record(&self, blocks: &[(u64, Digest)]) {
+        let records = ResumeLog::records(blocks);
+        self.log_text.lock().await.push_str(&records);
         self.send_log().await;
     }
 

@@ -22,7 +22,7 @@ use crate::command::{CommandRunner, RunningCommand};
 use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
 use crate::sftp::{Access, SftpFile};
-use snapdeck_model::{BufferPool, Digest, Error, FileStamp, Kind, Result};
+use snapdeck_model::{BlockSet, BufferPool, Digest, Error, FileStamp, Kind, Result};
 
 /// For opening a file, and for one request on it.
 const PREOPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -139,8 +139,8 @@ impl WriteFile for RemoteWriter {
         &self.file.open_info().resume_state
     }
 
-    async fn record(&self, block: u64, digest: &Digest) -> Result<()> {
-        self.file.record(block, digest).await;
+    async fn record(&self, blocks: &[(u64, Digest)]) -> Result<()> {
+        self.file.record(blocks).await;
         Ok(())
     }
 
@@ -190,6 +190,10 @@ impl WriteFile for RemoteWriter {
     ) -> Result<()> {
         let path = self.file.script_path();
         self.fs.hash(path, blocks, results, cancel).await
+    }
+
+    async fn hole_blocks(&self) -> Result<BlockSet> {
+        self.fs.find_holes(self.file.script_path()).await
     }
 
     fn pull_dir(&self) -> Option<&PullDir> {

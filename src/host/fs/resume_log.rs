@@ -58,15 +58,22 @@ impl ResumeLog {
         // Strings and numbers can always be written as JSON.
         let mut text = serde_json::to_string(self).unwrap_or_default();
         text.push(SEPARATOR);
-        text.extend(
-            blocks
-                .iter()
-                .map(|(block, digest)| Self::record(*block, digest)),
-        );
+        let records = blocks
+            .iter()
+            .map(|(block, digest)| Self::record(*block, digest));
+        text.extend(records);
         text
     }
 
-    pub(super) fn record(block: u64, digest: &Digest) -> String {
+    /// Returns the text of a record for each of `blocks`.
+    pub(super) fn records(blocks: &[(u64, Digest)]) -> String {
+        let records = blocks
+            .iter()
+            .map(|(block, digest)| Self::record(*block, digest));
+        records.collect()
+    }
+
+    fn record(block: u64, digest: &Digest) -> String {
         format!("{block} {digest}{SEPARATOR}")
     }
 

@@ -107,8 +107,13 @@ enum CaptureMethod {
 
 /// A captured overlay, before it is opened.
 enum CapturedOverlay<'a> {
-    Backup { target: &'a str, tables: Tables },
-    Copy { path: String },
+    Backup {
+        target: &'a str,
+        tables: Box<Tables>,
+    },
+    Copy {
+        path: String,
+    },
 }
 
 enum CaptureError {
@@ -293,6 +298,7 @@ async fn capture_disk<'a>(
                     "it took too long while the guest was paused".into(),
                 )
             })??;
+            let tables = Box::new(tables);
             Ok((CapturedOverlay::Backup { target, tables }, variables))
         }
         CaptureMethod::Copy { must_share_extents } => {

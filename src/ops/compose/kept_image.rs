@@ -114,12 +114,17 @@ async fn read_object(
     let received = received
         .into_inner()
         .map_err(|_| internal_error("a panic"))?;
-    let mut bytes = BytesMut::new();
-    received
-        .values()
-        .for_each(|block| bytes.extend_from_slice(block));
-    let from = (offset - first * BLOCK_BYTES) as usize;
-    let range = bytes.get(from..from + length as usize);
-    let range = range.ok_or_else(|| internal_error("a block is too short"))?;
-    Ok(Bytes::copy_from_slice(range))
+    let mut bytes = BytesMut::with_capacity(length as usize);
+    // Each is dropped as it is copied: of large parts, memory for both would be too much.
+    for (block, data) in received {
+        let start = block * BLOCK_BYTES;
+        let from = offset.saturating_sub(start) as usize;
+        let end = (offset + length - start).min(data.len() as u64) as usize;
+        let range = data.get(from..end);
+        bytes.extend_from_slice(range.ok_or_else(|| internal_error("a block is too short"))?);
+    }
+    match bytes.len() as u64 == length {
+        true => Ok(bytes.freeze()),
+        false => Err(internal_error("a block is too short")),
+    }
 }

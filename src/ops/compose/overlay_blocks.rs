@@ -7,7 +7,7 @@ use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Kind, MAX_IMAGE_BYTES, Resul
 
 use super::disk_chain::DiskChain;
 use crate::context::Context;
-use crate::hash_blocks::hash_unknown_blocks;
+use crate::hash_blocks::{HashedBlocks, hash_unknown_blocks};
 use crate::sandbox_disk::SandboxDisk;
 
 /// A smaller overlay is read as fast as it is hashed.
@@ -31,7 +31,7 @@ pub(super) async fn hash_overlay(
     }
     let blocks = BlockSet::all(size_bytes);
     match hash_unknown_blocks(host, &source.disk_path, &blocks, ctx).await {
-        Ok(digests) => {
+        Ok(HashedBlocks { digests, .. }) => {
             let is_complete = digests.len() as u64 == block_count(size_bytes);
             Ok(is_complete.then(|| digests.into_values().collect()))
         }

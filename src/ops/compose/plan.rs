@@ -1,10 +1,12 @@
 //! Decides how a disk is composed.
 
+use std::ops::Range;
+
 use humansize::{BINARY, format_size};
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{Digest, Manifest, Method, Result};
+use snapdeck_model::{BLOCK_BYTES, Digest, Manifest, Method, Result};
 use snapdeck_qcow2::{Composer, Layout, Options};
 
 use super::abort::ComposeAbort;
@@ -15,6 +17,7 @@ use super::previous::find_previous;
 use crate::context::Context;
 use crate::push_cache::PushCache;
 use crate::sandbox_disk::SandboxDisk;
+use crate::transfer_plan::ZERO_BLOCK;
 
 /// Fraction of dead bytes in the kept image above which the whole image is rewritten.
 const MAX_DEAD_FRACTION: f64 = 0.25;
@@ -59,6 +62,8 @@ impl<'a> ComposePlan<'a> {
     ) -> Result<Self, ComposeAbort> {
         let (base, overlays) = chain.read_tables().await?;
         let known = known_base(host, source, chain, ctx).await?;
+        let zeros = known.as_ref().map(|manifest| zero_ranges(&manifest.blocks));
+        let base = base.with_zero_ranges(&zeros.unwrap_or_default());
         let compose_options = Options {
             zstd_enabled: options.zstd_enabled,
         };
@@ -191,5 +196,35 @@ impl<'a> ComposePlan<'a> {
                 format_size(dead_bytes, BINARY)
             ));
         }
+    }
+}
+
+/// Returns the ranges of a file whose blocks are zeros.
+fn zero_ranges(blocks: &[Digest]) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    let zeros = (0..)
+        .zip(blocks)
+        .filter(|(_, digest)| **digest == ZERO_BLOCK);
+    for (block, _) in zeros {
+        let (start, end) = (block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES);
+        match ranges.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => ranges.push(start..end),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_zeros_are_ranges() {
+        let data = Digest([1; 32]);
+        let blocks = [ZERO_BLOCK, data, ZERO_BLOCK, ZERO_BLOCK, data];
+        let expected = [0..BLOCK_BYTES, 2 * BLOCK_BYTES..4 * BLOCK_BYTES];
+        assert_eq!(zero_ranges(&blocks), expected);
+        assert_eq!(zero_ranges(&[data]), []);
     }
 }

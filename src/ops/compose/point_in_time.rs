@@ -29,7 +29,7 @@ pub(super) struct CapturedDisk {
 pub(super) enum OverlaySource {
     /// The overlay's tables, and the whole disk as the backup job exports it.
     Export {
-        tables: Tables,
+        tables: Box<Tables>,
         export: Export,
     },
     Copy(FileReader),
@@ -39,7 +39,7 @@ impl PointInTime {
     /// Returns the tables of the overlay.
     pub(super) async fn read_tables(&self, buffers: &BufferPool) -> Result<Tables, ComposeAbort> {
         match &self.disk.overlay {
-            OverlaySource::Export { tables, .. } => Ok(tables.clone()),
+            OverlaySource::Export { tables, .. } => Ok(Tables::clone(tables)),
             OverlaySource::Copy(reader) => read_tables(buffers, reader).await,
         }
     }

@@ -327,7 +327,11 @@ impl<'a> ComposedUpload<'a> {
         let from = start.max(self.kept_range.start.min(end));
         let mut bytes = BytesMut::zeroed((from - start) as usize);
         if from < end {
-            bytes.extend_from_slice(&self.kept.read(from, end - from).await?);
+            let kept = self.kept.read(from, end - from).await?;
+            match bytes.is_empty() {
+                true => bytes = kept.into(),
+                false => bytes.extend_from_slice(&kept),
+            }
         }
         Ok(bytes)
     }
@@ -394,12 +398,14 @@ impl PartWriter<'_, '_> {
     async fn flush_full_parts(&mut self) -> Result<()> {
         let length = self.uploader.part_bytes as usize;
         while self.buffer.len() >= length {
-            let mut rest = self.uploader.buffers.acquire(length + PART_SLACK_BYTES);
-            rest.clear();
-            rest.extend_from_slice(&self.buffer[length..]);
+            // The next part has no buffer of its own until the full one has a slot: large parts would take too much memory.
+            let rest = Bytes::copy_from_slice(&self.buffer[length..]);
             self.buffer.truncate(length);
-            let full = std::mem::replace(&mut self.buffer, rest);
+            let full = std::mem::take(&mut self.buffer);
             self.flush_part(full).await?;
+            self.buffer = self.uploader.buffers.acquire(length + PART_SLACK_BYTES);
+            self.buffer.clear();
+            self.buffer.extend_from_slice(&rest);
         }
         Ok(())
     }

@@ -63,6 +63,7 @@ impl ComposedImage {
             header: header.header,
             feature_names: header.feature_names,
             l2: Arc::new(l2),
+            zero_ranges: Arc::default(),
         };
         Ok(Self {
             tables,
@@ -95,7 +96,11 @@ impl ComposedImage {
     /// Returns its stored form, without a checksum: the L2 tables, and 32 bytes for each cluster that is not the base's.
     pub fn to_bytes(&self) -> Vec<u8> {
         let tables = &self.tables;
-        let mut out = Vec::new();
+        let l2_bytes = tables.l2.len() * (tables.geometry.cluster_len() + 16);
+        let lists_bytes = 16 * self.base_ranges.len() + 32 * self.written.len();
+        // Growing would take twice the memory.
+        let mut out =
+            Vec::with_capacity(l2_bytes + lists_bytes + 2 * tables.geometry.cluster_len());
         let mut put = |numbers: &[u64]| {
             out.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
         };
@@ -188,6 +193,7 @@ impl ComposedImage {
             header: header.to_vec(),
             feature_names: (!names.is_empty()).then(|| names.to_vec()),
             l2: Arc::new(l2),
+            zero_ranges: Arc::default(),
         };
         Ok(Self {
             tables,

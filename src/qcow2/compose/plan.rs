@@ -106,6 +106,8 @@ pub(super) struct ReadPlan {
     current_range: Range<u64>,
     /// The extent that did not fit into the last read.
     deferred_extent: Option<(usize, Extent)>,
+    /// Whether known zeros of the base are left out.
+    omits_zeros: bool,
     issued_reads: u64,
     pub(super) cost: Cost,
     /// L2 tables that get an entry.
@@ -224,7 +226,10 @@ impl ReadPlan {
     pub(super) fn for_compact(chain: &Chain) -> Self {
         let geometry = chain.geometry();
         let cluster = geometry.cluster_size();
-        let mut plan = Self::default();
+        let mut plan = Self {
+            omits_zeros: true,
+            ..Self::default()
+        };
         let mut last_counted = None;
         // Number of the last cluster with data of overlays, or zeros in it that are.
         let mut last_changed = None;
@@ -245,6 +250,9 @@ impl ReadPlan {
                 if start <= last {
                     push_range(&mut plan.base_ranges, start * cluster..(last + 1) * cluster);
                 }
+            }
+            if is_known_zero(chain, &segment) {
+                continue;
             }
             // A segment lies within a cluster of its layer, so it spans few.
             plan.cost.clusters += last - first + 1 - u64::from(last_counted == Some(first));
@@ -298,6 +306,9 @@ impl ReadPlan {
                 self.current_range.start = segment.guest.end;
                 segment
             };
+            if self.omits_zeros && is_known_zero(chain, &segment) {
+                continue;
+            }
             if let Some(extent) = locate_extent(chain, segment) {
                 return Some(extent);
             }
@@ -310,11 +321,21 @@ impl ReadPlan {
             single_source_clusters: self.single_source_clusters.clone(),
             mixed_ranges: self.mixed_ranges.clone(),
             current_range: self.current_range.clone(),
+            omits_zeros: self.omits_zeros,
             ..Self::default()
         };
         while let Some((_, extent)) = dry_run.next_extent(chain) {
             self.cost.read_bytes += extent.host.end - extent.host.start;
         }
+    }
+}
+
+/// Returns whether the segment is from a part of the base's file that is known to have only zeros.
+fn is_known_zero(chain: &Chain, segment: &Segment) -> bool {
+    let length = segment.guest.end - segment.guest.start;
+    match segment.source {
+        Source::Data { layer: 0, host } => chain.base().is_zero(host..host + length),
+        _ => false,
     }
 }
 

@@ -166,7 +166,12 @@ async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
             .await
             .unwrap();
         let digest = hash_block(b"tail!");
-        writer.record(1, &digest).await.unwrap();
+        let zeros = hash_block(&[0; BLOCK_BYTES as usize]);
+        // None of them where they are not certain.
+        let holes = writer.hole_blocks().await.unwrap();
+        assert_eq!(holes.size_bytes(), size);
+        assert!(holes.is_empty() || holes.iter().eq([0]), "{holes}");
+        writer.record(&[(0, zeros), (1, digest)]).await.unwrap();
         drop(writer);
 
         // The lock of a remote writer is released after its connection is closed.
@@ -178,7 +183,7 @@ async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
         };
         let writer = reopen("v1").await;
         let resumed = writer.resume_state();
-        assert_eq!(resumed.blocks, BTreeMap::from([(1, digest)]));
+        assert_eq!(resumed.blocks, BTreeMap::from([(0, zeros), (1, digest)]));
         assert!(resumed.is_same_boot);
         drop(writer);
         let writer = reopen("v2").await;
@@ -349,7 +354,8 @@ async fn a_discarded_file_leaves_nothing() {
             .write_at(0, b"123456789".to_vec().into())
             .await
             .unwrap();
-        writer.record(0, &hash_block(b"123456789")).await.unwrap();
+        let digest = hash_block(b"123456789");
+        writer.record(&[(0, digest)]).await.unwrap();
         writer.discard().await.unwrap();
         assert_eq!(world.names("snapshots"), [""; 0]);
     })

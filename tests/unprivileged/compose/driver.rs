@@ -77,7 +77,7 @@ pub(crate) fn compose(
     }
     let files: Vec<File> = chain.iter().map(|path| File::open(path).unwrap()).collect();
     let disk = parameters.disk.map(|path| File::open(path).unwrap());
-    let base = layers.remove(0);
+    let base = layers.remove(0).with_zero_ranges(&zero_ranges(&files[0]));
     let options = Options {
         zstd_enabled: parameters.zstd,
     };
@@ -146,6 +146,23 @@ pub(crate) fn finish(
     let mut metadata = composer.finish(tail)?;
     while metadata.write(tail) {}
     Ok(metadata)
+}
+
+/// Returns the ranges of whole pages of a file that are zeros.
+fn zero_ranges(file: &File) -> Vec<Range<u64>> {
+    const PAGE: u64 = 4096;
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for start in (0..length(file) / PAGE * PAGE).step_by(PAGE as usize) {
+        let page = start..start + PAGE;
+        if read(file, &page).iter().any(|byte| *byte != 0) {
+            continue;
+        }
+        match ranges.last_mut() {
+            Some(last) if last.end == start => last.end = page.end,
+            _ => ranges.push(page),
+        }
+    }
+    ranges
 }
 
 fn length(file: &File) -> u64 {

@@ -100,6 +100,37 @@ fn zeros_of_the_overlay_take_no_space() {
     assert_eq!(estimate_of(&chain, Layout::Compact).dead_bytes, 0);
 }
 
+/// The base has the clusters of a preallocated disk.
+#[test]
+fn known_zeros_of_the_base_are_not_read_by_a_compact_push() {
+    let dir = temp_dir();
+    let base = image(dir.path(), "base", "preallocation=metadata", "64M", None);
+    run_qemu_io(&base, &["write -P 1 3M 1M"]);
+    let overlay = image(dir.path(), "overlay", "", "64M", Some(&base));
+    // One cluster is zeros of the base and a sector of the overlay.
+    run_qemu_io(&overlay, &["write -P 2 8M 1M", "write -P 3 32M 512"]);
+    let chain = [base, overlay];
+    let compact = Parameters {
+        layout: Layout::Compact,
+        ..PLAIN
+    };
+    let composed = compose(&chain, &compact).unwrap();
+    // A MiB of each, and a cluster.
+    assert_eq!(composed.read_bytes, (2 << 20) + 65536);
+    assert_eq!(composed.estimate.read_bytes, composed.read_bytes);
+    let (_, length) = compose_and_check(dir.path(), &chain, &compact);
+    assert_eq!(length, (2 << 20) + 6 * 65536);
+    assert_eq!(length, composed.estimate.file_bytes);
+    // The next image is composed on it: what the base has is still not read.
+    let path = dir.path().join("composed.qcow2");
+    let next = Parameters {
+        previous: Some((&composed.image, &path)),
+        ..PLAIN
+    };
+    let next = compose(&chain, &next).unwrap();
+    assert_eq!(next.read_bytes, (1 << 20) + 65536);
+}
+
 /// One cluster of the overlay has entries in many L2 tables of the base.
 #[test]
 fn the_estimate_holds_for_an_overlay_with_larger_clusters() {
