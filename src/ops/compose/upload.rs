@@ -307,6 +307,8 @@ impl<'a> ComposedUpload<'a> {
         &self,
         first: FirstPart,
     ) -> Result<(Bytes, Option<ComposedImage>), ComposeAbort> {
+        // Those of the tail's parts are not needed any more.
+        self.buffers.release_unused();
         let mut bytes = match first.bytes {
             Some(bytes) => bytes,
             None => self.read_kept_bytes(0).await?,
