@@ -27,8 +27,10 @@ fn a_shell_on_the_host_has_the_terminal_until_it_ends() {
     screen.press("!");
     screen.wait(&["snapdeck: shell on alpha"]);
     // Keys go to the shell; ctrl-c ends its program and not the console. The program replaces the shell, which therefore
-    // does not give the terminal back.
-    screen.press("exec sh -c 'trap \"exit 0\" INT; echo in-$((40 + 2)); sleep 1000'\r");
+    // does not give the terminal back. Short sleeps: a trap waits for the end of one that a signal just missed.
+    screen.press(
+        "exec sh -c 'trap \"exit 0\" INT; echo in-$((40 + 2)); while sleep 0.1; do :; done'\r",
+    );
     screen.wait(&["in-42"]);
     screen.press("\u{3}");
     screen.wait(&["Sandboxes", &id, "q quit"]);
