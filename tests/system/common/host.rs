@@ -261,6 +261,13 @@ impl Host {
         if !result.status.success() && self.wait_for_restart() != crashes {
             eprintln!("libvirtd crashed during virsh {args:?}, which runs again: {result:?}");
             result = output(&mut self.virsh_command(args));
+            // It did its work before it crashed.
+            let stderr = String::from_utf8_lossy(&result.stderr);
+            let done = [("start", "already active"), ("destroy", "is not running")];
+            let is_done = |(verb, text): (&str, &str)| args[0] == verb && stderr.contains(text);
+            if done.into_iter().any(is_done) {
+                return String::new();
+            }
         }
         assert!(result.status.success(), "virsh {args:?}: {result:?}");
         String::from_utf8(result.stdout).unwrap()
