@@ -22,7 +22,9 @@ impl Engine {
     /// is the same one, and faster to read.
     pub async fn parents(&self) -> Parents {
         let (inner, view) = (&*self.inner, self.view());
-        let mut manifests: BTreeMap<SnapshotName, Arc<Manifest>> = BTreeMap::new();
+        // Not the manifests: all of them may take gigabytes.
+        let mut parents: BTreeMap<SnapshotName, Option<SnapshotName>> = BTreeMap::new();
+        let parent = |manifest: &Manifest| Some(manifest.parent.as_ref()?.name.clone());
         let mut unread = view.bucket.objects.len().saturating_sub(MAX_TREE_OBJECTS);
         let objects = view.bucket.objects.iter().take(MAX_TREE_OBJECTS);
         let reads: Vec<_> = objects
@@ -32,7 +34,7 @@ impl Engine {
         while let Some(manifest) = reads.next().await {
             match manifest {
                 Ok(manifest) => {
-                    manifests.extend(manifest.map(|manifest| (manifest.name.clone(), manifest)));
+                    parents.extend(manifest.map(|one| (one.name.clone(), parent(&one))));
                 }
                 Err(error) => {
                     tracing::debug!("{error}");
@@ -47,14 +49,16 @@ impl Engine {
             };
             let snapshots: Vec<&Snapshot> = {
                 let all = host_view.snapshots.iter();
-                all.filter(|snapshot| !manifests.contains_key(&snapshot.name))
+                all.filter(|snapshot| !parents.contains_key(&snapshot.name))
                     .collect()
             };
             unread += snapshots.len().saturating_sub(MAX_HOST_MANIFESTS);
             let mut reads = read_snapshot_manifests(inner, host, snapshots);
             while let Some(manifest) = reads.next().await {
                 match manifest {
-                    Ok(manifest) => manifests.extend(manifest),
+                    Ok(manifest) => {
+                        parents.extend(manifest.map(|(name, one)| (name, parent(&one))));
+                    }
                     Err(error) => {
                         tracing::debug!("{error}");
                         unread += 1;
@@ -62,10 +66,9 @@ impl Engine {
                 }
             }
         }
-        let parent = |manifest: &Arc<Manifest>| Some(manifest.parent.as_ref()?.name.clone());
-        let parents = manifests
-            .iter()
-            .filter_map(|(name, manifest)| Some((name.clone(), parent(manifest)?)));
+        let parents = parents
+            .into_iter()
+            .filter_map(|(name, parent)| Some((name, parent?)));
         Parents {
             parents: parents.collect(),
             unread_count: unread,

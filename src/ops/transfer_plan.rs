@@ -20,6 +20,8 @@ pub(crate) const ZERO_BLOCK: Digest = Digest([
 ]);
 /// Concurrent reads of manifests of a host.
 const MAX_MANIFEST_READS: usize = 4;
+/// Blocks of all manifests of a host that are kept, of 32 bytes: those of 8 TiB.
+const MAX_BLOCKS: usize = 1 << 20;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TransferPlan {
@@ -176,6 +178,17 @@ pub(crate) async fn find_copy_sources(
             read.boxed()
         })
         .buffered(MAX_MANIFEST_READS)
+        // QEMU's user may add any number of them.
+        .scan(
+            0,
+            |count, stored: Option<(SnapshotName, StoredManifest)>| {
+                let blocks = stored
+                    .as_ref()
+                    .map_or(0, |(_, stored)| stored.manifest.blocks.len());
+                *count += blocks;
+                std::future::ready(Some(stored.filter(|_| *count <= MAX_BLOCKS)))
+            },
+        )
         .collect()
         .await;
     let stored = stored.into_iter().flatten().collect();

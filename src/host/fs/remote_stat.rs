@@ -14,9 +14,9 @@ use crate::disk_space::DiskSpace;
 use crate::held_locks::{MAX_LOCKS, parse_lock};
 use crate::image_file::{ImageFile, ImageHeader, NOT_A_FILE, TRUNCATED_HEADER};
 use crate::inventory::file_source::{
-    DirListing, FileMetadataSource, MAX_PARTIALS, parse_damage, parse_partial,
+    DirListing, FileMetadataSource, MAX_FILES, MAX_PARTIALS, parse_damage, parse_partial,
 };
-use snapdeck_model::{FileStamp, HostLock, Result};
+use snapdeck_model::{Error, FileStamp, HostLock, Kind, Result};
 use snapdeck_qcow2::{HEADER_BYTES, OtherReferences};
 
 /// Bytes of paths in one command (Linux, execve(2): 128 KiB for one argument, which the whole command line is).
@@ -46,7 +46,11 @@ impl RemoteFs {
         let output = self
             .call(&action, "list_images", dirs, CALL_TIMEOUT)
             .await?;
-        Ok(parse_listings(&output.stdout, dirs.len()))
+        parse_listings(&output.stdout, dirs.len()).map_err(|dir| {
+            let summary = format!("cannot {action} on host {}", self.runner.host());
+            let cause = format!("{} has more than {MAX_FILES} files", dir.display());
+            Error::new(Kind::Failed, summary).with_cause(cause)
+        })
     }
 
     /// Returns the canonical path, the metadata and the header of each of `paths`, in their order.
@@ -198,7 +202,10 @@ pub(super) fn path_from_bytes(bytes: &[u8]) -> PathBuf {
 }
 
 /// Parses the output of the verb `list_images` for `count` directories.
-fn parse_listings(output: &[u8], count: usize) -> Vec<DirListing> {
+///
+/// # Errors
+/// The directory that has too many files.
+fn parse_listings(output: &[u8], count: usize) -> Result<Vec<DirListing>, PathBuf> {
     let mut fields = output.split(|byte| *byte == 0).map(path_from_bytes);
     let mut listings = Vec::new();
     for _ in 0..count {
@@ -208,13 +215,19 @@ fn parse_listings(output: &[u8], count: usize) -> Vec<DirListing> {
         let names: Vec<PathBuf> = fields
             .by_ref()
             .take_while(|name| !name.as_os_str().is_empty())
+            .take(MAX_FILES + 1)
             .collect();
+        if names.len() > MAX_FILES {
+            return Err(dir);
+        }
         let is_present = names.first().is_none_or(|name| name != Path::new("/"));
         let (mut damages, mut locks, mut partials) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(name) = fields.next().filter(|name| !name.as_os_str().is_empty()) {
             let content = fields.next().unwrap_or_default();
             let (name, content) = (name.to_string_lossy(), content.as_os_str().as_bytes());
-            damages.extend(parse_damage(&dir, &name, content));
+            if damages.len() < MAX_FILES {
+                damages.extend(parse_damage(&dir, &name, content));
+            }
             if locks.len() < MAX_LOCKS {
                 locks.extend(parse_held_lock(&name, content));
             }
@@ -235,7 +248,7 @@ fn parse_listings(output: &[u8], count: usize) -> Vec<DirListing> {
         names.iter().for_each(|name| listing.add_file(name));
         listings.push(listing);
     }
-    listings
+    Ok(listings)
 }
 
 /// Parses the content of a lock file after a line with its time.
@@ -267,7 +280,8 @@ fn split_into_batches(paths: &[PathBuf]) -> Vec<&[PathBuf]> {
 
 /// Parses the output of the verb `stat` for `paths`.
 fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<FileStatus> {
-    let fields: Vec<&[u8]> = stdout.split(|byte| *byte == 0).collect();
+    let fields = stdout.split(|byte| *byte == 0).take(9 * paths.len());
+    let fields: Vec<&[u8]> = fields.collect();
     let (canonical, stats) = fields.split_at(paths.len().min(fields.len()));
     let stats: HashMap<&[u8], &[&[u8]]> = stats
         .chunks_exact(8)
@@ -362,6 +376,15 @@ mod tests {
             .env("LC_ALL", "C")
             .output()
             .unwrap()
+    }
+
+    #[test]
+    fn a_directory_with_too_many_files_is_not_listed() {
+        let listing = |count| [b"/s\0\0".to_vec(), b"a\0".repeat(count), b"\0\0".to_vec()].concat();
+        let listed = parse_listings(&listing(MAX_FILES), 1).unwrap();
+        assert_eq!(listed[0].others.len(), MAX_FILES);
+        let refused = parse_listings(&listing(MAX_FILES + 1), 1);
+        assert_eq!(refused.unwrap_err(), Path::new("/s"));
     }
 
     #[test]
@@ -464,7 +487,9 @@ mod tests {
             .seed("/snapshots\x00100 70 4096\0a.qcow2\0.b.qcow2.damaged\0\0.b.qcow2.damaged\0{}\0.c.qcow2.lock\x001700000000\npull c, by a on b\0\0/sandboxes\0\0/\0\0\0")
             .memory(1 << 20, 64)
             .run(|output| {
-                assert_eq!(parse_listings(output, 2).len(), 2);
+                if let Ok(listings) = parse_listings(output, 2) {
+                    assert_eq!(listings.len(), 2);
+                }
             });
     }
 }

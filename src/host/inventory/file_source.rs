@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use snapdeck_model::{Damage, HostLock, PartialPull};
 
 /// A directory with more files is not listed.
-const MAX_FILES: usize = 100_000;
+pub(crate) const MAX_FILES: usize = 100_000;
 
 /// Shorter files are not images (the script of a remote host has the same limit).
 const MIN_IMAGE_BYTES: u64 = 16;
