@@ -17,6 +17,9 @@ use snapdeck_model::{
 const MAX_HOST_MANIFESTS: usize = 200;
 const MAX_TREE_OBJECTS: usize = 200;
 const MAX_MANIFEST_READS: usize = 4;
+/// Blocks of all manifests that are compared, of 32 bytes: those of 8 TiB.
+const MAX_COMPARED_BLOCKS: usize = 1 << 20;
+
 impl Engine {
     /// Returns the parents of the snapshots in the bucket and on reachable hosts. Prefers the manifest in the bucket: it
     /// is the same one, and faster to read.
@@ -139,7 +142,15 @@ impl Engine {
             }
             let mut reads = read_snapshot_manifests(inner, host, snapshots.iter());
             while let Some(manifest) = reads.next().await {
-                index.host_manifests.extend(manifest?);
+                let kept = manifest?.filter(|(other, manifest)| {
+                    other == name
+                        || has_room(
+                            &mut index,
+                            manifest,
+                            &format!("{other} on host {}", host.name()),
+                        )
+                });
+                index.host_manifests.extend(kept);
             }
         }
         let object = match inner.bucket.is_configured() {
@@ -212,12 +223,19 @@ async fn read_bucket_manifests(
                 break;
             }
         };
+        let mut in_bucket = None;
         if let Some(object) = object {
             index.bucket_objects.insert(name.clone());
             match object_manifest(inner, &object).await {
                 Ok(manifest) => {
-                    let manifest = manifest.map(|manifest| (name.clone(), manifest));
-                    index.bucket_manifests.extend(manifest);
+                    in_bucket = manifest;
+                    let kept = in_bucket.clone().filter(|manifest| {
+                        name == *subject_name
+                            || has_room(index, manifest, &format!("{name} in the bucket"))
+                    });
+                    index
+                        .bucket_manifests
+                        .extend(kept.map(|manifest| (name.clone(), manifest)));
                 }
                 Err(error) => index.unread.push(error.to_string()),
             }
@@ -226,15 +244,26 @@ async fn read_bucket_manifests(
             }
         }
         visited.insert(name.clone());
-        let manifest = index
-            .host_manifests
-            .get(&name)
-            .or_else(|| index.bucket_manifests.get(&name));
+        let manifest = index.host_manifests.get(&name).or(in_bucket.as_ref());
         next = manifest
             .and_then(|manifest| manifest.parent.as_ref())
             .map(|parent| parent.name.clone());
     }
     subject
+}
+
+/// Returns whether the blocks of one more manifest can be compared; else adds it to those that were not read.
+fn has_room(index: &mut LineageIndex, manifest: &Manifest, place: &str) -> bool {
+    let kept = index.host_manifests.values();
+    let kept = kept.chain(index.bucket_manifests.values());
+    let blocks: usize = kept.map(|manifest| manifest.blocks.len()).sum();
+    let has_room = blocks + manifest.blocks.len() <= MAX_COMPARED_BLOCKS;
+    if !has_room {
+        index.unread.push(format!(
+            "the blocks of {place}: all the manifests together list more than {MAX_COMPARED_BLOCKS}"
+        ));
+    }
+    has_room
 }
 
 async fn object_manifest(inner: &Inner, object: &Object) -> Result<Option<Arc<Manifest>>> {
@@ -247,4 +276,28 @@ async fn object_manifest(inner: &Inner, object: &Object) -> Result<Option<Arc<Ma
     let mut manifests = inner.manifests();
     manifests.insert(None, &object.name, fingerprint, read.clone());
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use snapdeck_model::Digest;
+
+    #[test]
+    fn manifests_are_kept_up_to_a_limit_and_the_others_are_named() {
+        let mut index = LineageIndex::default();
+        for number in 0..5 {
+            let name: SnapshotName = format!("v{number}").parse().unwrap();
+            let blocks = vec![Digest([number; 32]); MAX_COMPARED_BLOCKS / 4 + 1];
+            let size_bytes = blocks.len() as u64 * snapdeck_model::BLOCK_BYTES;
+            let manifest = Manifest::new(name.clone(), size_bytes, blocks);
+            if has_room(&mut index, &manifest, &format!("{name} in the bucket")) {
+                index.bucket_manifests.insert(name, Arc::new(manifest));
+            }
+        }
+        assert_eq!(index.bucket_manifests.len(), 3);
+        assert_eq!(index.unread.len(), 2);
+        assert!(index.unread[0].starts_with("the blocks of v3 in the bucket: "));
+    }
 }

@@ -112,26 +112,16 @@ impl BaseSnapshot {
                 "run `snapdeck pull {name}` first, or pass --pull to `snapdeck sandbox new`"
             )));
         };
-        let facts = standalone_facts(&file.facts).cloned().map_err(|reason| {
-            Error::new(
-                Kind::Damaged,
-                format!("cannot use {path} on host {} as a base", host.name()),
-            )
-            .with_cause(reason)
-            .hint(format!(
-                "run `snapdeck pull {name}` to repair a damaged copy"
-            ))
-        })?;
         let unusable = |problem: String| {
-            Error::new(
-                Kind::Damaged,
-                format!("cannot use {path} on host {} as a base", host.name()),
-            )
-            .with_cause(problem)
-            .hint(format!(
-                "run `snapdeck pull {name}` to repair or complete it"
-            ))
+            let summary = format!("cannot use {path} on host {} as a base", host.name());
+            let hint = format!("run `snapdeck pull {name}` to repair or complete it");
+            Error::new(Kind::Damaged, summary)
+                .with_cause(problem)
+                .hint(hint)
         };
+        let facts = standalone_facts(&file.facts).cloned().map_err(unusable)?;
+        // A link to a file that only root reads must not become a guest's disk.
+        host.fs().open_reader(&path).await?;
         let damage = host.snapshots().damage(name).await?;
         if let Some(damage) = damage.filter(|damage| damage.is_of(file.stamp)) {
             return Err(unusable(damage.problem));

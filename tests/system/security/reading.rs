@@ -1,7 +1,7 @@
 //! Files that root must not read for a user that may not read them itself.
 
 use super::{SECRET, Target, as_qemu_user};
-use crate::common::{State, World, run};
+use crate::common::{State, World, exists, run};
 
 fn define_with_variables(world: &World, id: &str, variables: &str) {
     let disk = world.disk("a");
@@ -102,4 +102,19 @@ fn snapshots_and_what_is_beside_them_are_not_read_through_links() {
         }
         target.assert_untouched();
     }
+}
+
+#[test]
+fn a_link_to_an_image_that_only_root_reads_does_not_become_the_disk_of_a_guest() {
+    let Some(target) = Target::new() else { return };
+    let world = &target.world;
+    let (app, id) = (world.snapshot("app", 1), world.id("n"));
+    let private = world.path("scratch/private.qcow2");
+    std::fs::rename(&app, &private).unwrap();
+    run("chmod", &["600", &private]);
+    target.link("snapshots/app.qcow2", &private);
+    let ran = world.snapdeck(&["sandbox", "new", &id, "app", "--start"]);
+    ran.failed(4, &["app.qcow2", "is not a regular file"]);
+    assert!(!exists(&world.disk("n")));
+    assert!(!world.virsh(&["list", "--all", "--name"]).contains(&id));
 }
