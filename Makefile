@@ -9,6 +9,7 @@
 # make bench-push    cost of a push, compared with qemu-img convert and s5cmd or rclone (BENCH_BASE_MIB=512 for less)
 # make bench-remote  cost of a host over SSH, compared with ssh HOST cat (BENCH_MIB=256 for less)
 # make bench-pull    cost of a pull, compared with s5cmd, rclone and cp (BENCH_BASE_MIB=512 for less)
+# make bench-direct  cost of a pull that the host downloads itself, compared with the relay and with curl (BENCH_MIB=128 for less)
 # make bench-large   bytes, requests and memory of all that moves an image of 120 GiB, mostly holes (BENCH_LARGE_GIB=16 for less)
 # make bench-pause   how long a guest is paused for a snapshot (BENCH_OVERLAY_MIB=512 BENCH_RUNS=5 for less)
 # make bench-console cost of the console in a pseudo terminal (BENCH_IDLE=10 for less), compared with bottom, yazi and
@@ -19,7 +20,7 @@
 #                (FUZZ_SECONDS=20 FUZZ_TARGET=manifest for less)
 # make pictures  create the pictures and the recording in assets/ from the running demo (needs tmux)
 .PHONY: demo test lint build install deb written tools-deb tools-deny audit lab bench-push bench-pull \
-  bench-remote bench-large bench-pause bench-console faults fuzz pictures
+  bench-remote bench-direct bench-large bench-pause bench-console faults fuzz pictures
 
 target := $(or $(CARGO_TARGET_DIR),target)
 tools := .lab/tools
@@ -105,6 +106,11 @@ bench-pull:
 	cargo build --release --locked
 	@.lab/venv/bin/python3 -m pip install -q --disable-pip-version-check -r tests/lab/bench-requirements.txt
 	@tests/lab/run.sh tests/lab/bench-pull.py
+
+bench-direct:
+	@tests/lab/packages.sh test
+	cargo build --release --locked
+	@tests/lab/run.sh tests/lab/bench-direct.py
 
 bench-large:
 	@tests/lab/packages.sh test

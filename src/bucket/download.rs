@@ -15,7 +15,7 @@ use super::transfer::{MIN_PART_BYTES, Part, Transfer};
 use snapdeck_model::{BlockSet, BufferPool, Error, Kind, Object, Phase, ProgressCell, Result};
 
 /// Blocks in memory at a time; some are being downloaded, the others hashed or written.
-pub const MAX_BLOCKS_IN_MEMORY: usize = 8;
+pub const MAX_BLOCKS_IN_MEMORY: usize = 6;
 const MAX_CONCURRENT_RANGES: usize = 5;
 
 /// See [`super::Bucket::download`].

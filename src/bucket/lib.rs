@@ -22,6 +22,7 @@ mod transfer;
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use snapdeck_model::settings::{BucketSettings, TrustedChecksums};
 use snapdeck_model::{
     Annotations, AnnotationsPatch, BlockSet, Digest, Error, ExpectedVariables, Kind, Leftover,
-    Manifest, Object, ProgressCell, Result, SnapshotName, SnapshotParts,
+    Manifest, Object, PresignedRequest, ProgressCell, Result, SnapshotName, SnapshotParts,
 };
 use snapdeck_ownership::OwnershipRecords;
 
@@ -281,7 +282,7 @@ impl Bucket {
 
     /// Downloads `blocks` of the object, several at a time; each is given to `write(block, bytes)` once, nearly in order.
     ///
-    /// At most 64 MiB are in memory.
+    /// At most 48 MiB are in memory.
     ///
     /// # Errors
     /// `Failed` if the object changes meanwhile, `NotFound` if it does not exist.
@@ -299,6 +300,43 @@ impl Bucket {
     {
         let store = self.store().await?;
         download::download_blocks(&store, object, blocks, write, progress, cancel).await
+    }
+
+    /// Signs a download of this very object for a host, to which the store has the URL `endpoint` if that is not the one of
+    /// the settings. Valid for `valid_for`, or until the session of the credentials ends.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an endpoint that is not a URL; `Failed` without credentials.
+    pub async fn presign_download(
+        &self,
+        object: &Object,
+        endpoint: Option<&str>,
+        valid_for: Duration,
+    ) -> Result<PresignedRequest> {
+        let store = self.store().await?;
+        let mut request = store.presign_get(&object.key, endpoint, valid_for).await?;
+        // A weak tag never matches (RFC 9110, section 13.1.1).
+        let strong = object.etag.as_ref().filter(|etag| !etag.starts_with("W/"));
+        let condition = strong.map(|etag| ("If-Match".to_owned(), etag.clone()));
+        request.headers.extend(condition);
+        Ok(request)
+    }
+
+    /// Signs a download of an object that does not exist, as [`Bucket::presign_download`]: a host tries it.
+    ///
+    /// # Errors
+    /// As [`Bucket::presign_download`].
+    pub async fn presign_probe(
+        &self,
+        endpoint: Option<&str>,
+        valid_for: Duration,
+    ) -> Result<PresignedRequest> {
+        let key = format!(
+            "{}.snapdeck-doctor-absent",
+            self.lazy_client.settings().prefix
+        );
+        let store = self.store().await?;
+        Ok(store.presign_get(&key, endpoint, valid_for).await?)
     }
 
     /// Deletes this very object and, with an image, its manifest and the UEFI variables that its metadata names, but not

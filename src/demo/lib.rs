@@ -15,7 +15,8 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, PullSettings, PushSettings, SandboxSettings, Settings, TrustedChecksums,
+    Network, PullSettings, PushSettings, SandboxSettings, Settings, TransferRoute,
+    TrustedChecksums,
 };
 use snapdeck_model::{
     BufferPool, Error, Kind, Method, ProgressCell, Result, SandboxId, SnapshotName,
@@ -296,6 +297,8 @@ fn build_host_settings(dir: &Path) -> Result<HostSettings> {
         temp_dir: path("temp"),
         reconnect_timeout: Duration::ZERO,
         running_methods: vec![Method::Backup, Method::Copy, Method::Convert],
+        transfer: TransferRoute::Relay,
+        bucket_endpoint: None,
     })
 }
 

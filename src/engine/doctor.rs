@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::doctor_direct::check_direct_downloads;
 use super::state::{Engine, Inner};
 use super::view::{HealthCheckView, View};
 use snapdeck_host::Host;
@@ -82,15 +83,22 @@ fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()
     for host in hosts {
         let (name, stop) = (host.name().clone(), inner.stop.clone());
         let sharing = inner.sharing.clone();
+        let bucket = inner.bucket.clone();
         start(inner, Some(name.clone()), async move {
             let check = async {
                 let run = host.doctor().run(accel);
-                let (mut report, shared) = tokio::join!(run, sharing.shared_directories(&host));
+                let (mut report, shared, direct) = tokio::join!(
+                    run,
+                    sharing.shared_directories(&host),
+                    check_direct_downloads(&host, &bucket)
+                );
                 // If they cannot be read, other checks say why.
                 let shared = shared.unwrap_or_default();
                 report
                     .checks
                     .extend(shared.iter().map(check_shared_directory));
+                // Without a connection the first check says why.
+                report.checks.extend(direct.filter(|_| report.reachable));
                 report
             };
             // A dropped check needs no cleanup: its processes on the host end by themselves.

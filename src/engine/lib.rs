@@ -10,6 +10,7 @@
 mod annotations;
 mod copies;
 mod doctor;
+mod doctor_direct;
 mod history;
 mod host_load;
 mod inventory;

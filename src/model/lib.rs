@@ -18,6 +18,7 @@ mod name_proposal;
 mod names;
 mod operation;
 mod parts;
+mod presigned;
 mod progress;
 mod retention;
 pub mod settings;
@@ -48,6 +49,7 @@ pub use name_proposal::{propose_clone_id, propose_sandbox_id, propose_snapshot_n
 pub use names::{HostName, SandboxId, SnapshotName};
 pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};
 pub use parts::{ExpectedVariables, SnapshotParts};
+pub use presigned::PresignedRequest;
 pub use progress::{Phase, Progress, ProgressCell, Wait, WaitChange, WaitTarget};
 pub use retention::{
     Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, family_name,

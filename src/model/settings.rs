@@ -47,6 +47,23 @@ pub struct HostSettings {
     /// Methods to read the disk of a running sandbox, of which the first that works is used: [`Method::Backup`],
     /// [`Method::Copy`] and [`Method::Convert`].
     pub running_methods: Vec<Method>,
+    /// The way of the blocks that a pull downloads to a remote host.
+    pub transfer: TransferRoute,
+    /// URL of the store for the host itself; `None`: that of the bucket.
+    pub bucket_endpoint: Option<String>,
+}
+
+/// The way of an image's bytes between the bucket and a remote host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferRoute {
+    /// Direct where the host can, the rest through this machine.
+    Auto,
+    /// Direct only: what the host cannot download fails the pull.
+    Direct,
+    /// Through this machine.
+    #[default]
+    Relay,
 }
 
 /// The S3-compatible bucket.

@@ -16,6 +16,7 @@ mod create_object;
 mod create_sandbox;
 mod dependents;
 mod destroy;
+mod direct_download;
 mod fetch;
 mod hash_blocks;
 mod host_memory;

@@ -3,7 +3,7 @@
 //! Each verified block is recorded beside the file, so that the next pull resumes an interrupted one.
 
 use std::collections::{BTreeSet, HashMap};
-use std::future::{Future, ready};
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use snapdeck_host::{BlockCopy, BlockState, CopySource, FileWriter};
 use snapdeck_model::{BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_count};
 
 use crate::context::Context;
+use crate::direct_download::DirectDownload;
 use crate::fetch::{FetchHandle, FetchedBlock, Message, Subscription};
 use crate::hash_blocks::hash_written_blocks;
 use crate::job::PullJob;
@@ -138,11 +139,13 @@ pub(crate) async fn run_transfer(
         progress,
         // Without blocks of an earlier pull the file was created or truncated.
         is_empty: writer.pull_dir().is_some() && writer.resume_state().blocks.is_empty(),
+        direct_blocks: None,
         pending_records: FuturesUnordered::new(),
     };
-    let copies = transfer.share_extents(plan.copies).await?;
+    let mut copies = transfer.share_extents(plan.copies).await?;
     transfer.fill_zeros(&plan.zeros).await?;
-    let mut subscription = match plan.to_fetch.is_empty() {
+    let mut direct = DirectDownload::new(job, writer, &plan.to_fetch);
+    let mut subscription = match direct.is_some() || plan.to_fetch.is_empty() {
         true => {
             // The other hosts do not wait for this one.
             drop(fetch_handle);
@@ -156,39 +159,55 @@ pub(crate) async fn run_transfer(
     {
         ctx.info("cannot share the download with the other hosts: downloading for this host alone");
     }
-    let (block_tx, block_rx) = unbounded_channel();
-    let mut copying = Some((copy_local_blocks(writer, copies, block_tx, ctx), block_rx));
     loop {
-        let is_complete = match copying.take() {
-            Some((copying, block_rx)) => {
-                let receiving = transfer.receive_blocks(subscription, copying, block_rx);
-                receiving.await?
-            }
-            None => {
-                let (_, block_rx) = unbounded_channel();
-                let receiving = transfer.receive_blocks(subscription, ready(Ok(())), block_rx);
-                receiving.await?
-            }
+        let (block_tx, block_rx) = unbounded_channel();
+        let (direct_tx, to_copy) = (block_tx.clone(), std::mem::take(&mut copies));
+        let download = direct.as_ref();
+        let on_host = async {
+            let downloading = async move {
+                match download {
+                    Some(direct) => direct.run(direct_tx).await,
+                    None => Ok(()),
+                }
+            };
+            let copying = copy_local_blocks(writer, to_copy, block_tx, ctx);
+            let (copied, downloaded) = tokio::join!(copying, downloading);
+            copied.and(downloaded)
         };
+        transfer.direct_blocks = download.map(|direct| direct.blocks.clone());
+        let receiving = transfer.receive_blocks(subscription.take(), on_host, block_rx);
+        let is_complete = receiving.await?;
         transfer.check_shared().await?;
         let missing = transfer.progress.missing_blocks(total_bytes);
         if missing.is_empty() {
             return Ok(());
         }
         let size = format_size(missing.bytes(), BINARY);
-        match is_complete {
+        let next = match &direct {
+            Some(last) => last.again(&missing),
+            None => DirectDownload::new(job, writer, &missing),
+        };
+        match &direct {
+            _ if next.is_some() => ctx.info(format!("{size} are missing or wrong")),
+            Some(_) => {
+                job.refuse_relay(&size)?;
+                ctx.info(format!("downloading {size} through this machine"));
+            }
             // A host that is cut off is not slow.
-            false if ctx.progress.was_host_lost() => ctx.warn(format!(
+            None if !is_complete && ctx.progress.was_host_lost() => ctx.warn(format!(
                 "the shared download went on while this host was unreachable: downloading {size} again for it alone"
             )),
-            false => ctx.warn(format!(
+            None if !is_complete => ctx.warn(format!(
                 "this host was too slow for the shared download: downloading {size} again for it alone"
             )),
-            true => ctx.info(format!(
+            None => ctx.info(format!(
                 "{size} in other snapshots do not match: downloading them instead"
             )),
         }
-        subscription = Some(FetchHandle::single().subscribe(from, source, missing));
+        if next.is_none() {
+            subscription = Some(FetchHandle::single().subscribe(from, source, missing));
+        }
+        direct = next;
     }
 }
 
@@ -218,6 +237,8 @@ struct Transfer<'a> {
     progress: &'a mut TransferProgress,
     /// Whether the file is known to read as zeros.
     is_empty: bool,
+    /// Blocks that the host downloads itself.
+    direct_blocks: Option<BlockSet>,
     /// Records being written. Never awaited alone while a write is pending: both may need the connection to the host.
     pending_records: FuturesUnordered<BoxFuture<'a, Result<()>>>,
 }
@@ -383,7 +404,7 @@ impl Transfer<'_> {
         Ok(is_complete)
     }
 
-    /// Records a block of another snapshot if it has the expected digest.
+    /// Records a block of another snapshot, or one that the host has downloaded, if it has the expected digest.
     fn on_block_copied(&mut self, block: BlockCopy, state: BlockState) {
         let expected = self.source.digest(block.target);
         match (state, expected) {
@@ -397,7 +418,11 @@ impl Transfer<'_> {
             }
             _ => return,
         }
-        self.progress.copied_bytes += block.size_bytes;
+        let is_direct = self.direct_blocks.as_ref();
+        match is_direct.is_some_and(|direct| direct.contains(block.target)) {
+            true => self.progress.fetched_bytes += block.size_bytes,
+            false => self.progress.copied_bytes += block.size_bytes,
+        }
     }
 
     /// Reads the blocks that share the extents of another file; those that do not match are missing again.

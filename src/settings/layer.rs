@@ -14,7 +14,7 @@ use super::value::{
     SandboxColumns, SnapshotColumns, Theme, Viewer,
 };
 use snapdeck_model::settings::{
-    Accel, Firmware, NotificationMethod, PictureStyle, TrustedChecksums,
+    Accel, Firmware, NotificationMethod, PictureStyle, TransferRoute, TrustedChecksums,
 };
 use snapdeck_model::{Error, HostName, Kind};
 
@@ -190,6 +190,8 @@ layer! {
         temp_dir: Directory,
         reconnect_secs: Seconds,
         running: RunningMethods,
+        transfer: Keyword<TransferRoute>,
+        bucket_endpoint: Endpoint,
     }
     bucket: BucketTable {
         name: BucketName,

@@ -390,6 +390,8 @@ fn build_host(host: &HostTable) -> Result<HostSettings> {
         temp_dir: required(&host.temp_dir)?,
         reconnect_timeout: required(&host.reconnect_secs)?,
         running_methods: required::<RunningMethods, RunningMethods>(&host.running)?.0,
+        transfer: required_word(&host.transfer)?,
+        bucket_endpoint: optional(&host.bucket_endpoint),
     })
 }
 

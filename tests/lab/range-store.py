@@ -2,7 +2,7 @@
 """An S3 store for the benchmarks in which an object is a list of file ranges, so that copying a part costs nothing. It does
 not check credentials.
 
-    range-store.py DIRECTORY [discard]   prints its port, serves 127.0.0.1 until it is killed
+    range-store.py DIRECTORY [discard] [--address ADDRESS]   prints its port, serves 127.0.0.1 or ADDRESS until it is killed
 
 With "discard" uploaded parts are not stored. GET /sent returns the number of object bytes sent, GET /received that of the
 bytes of uploaded objects and parts, GET /requests that of the other requests.
@@ -18,7 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-ROOT, DISCARDS = sys.argv[1], sys.argv[2:] == ["discard"]
+ROOT, DISCARDS = sys.argv[1], "discard" in sys.argv[2:]
+ADDRESS = sys.argv[-1] if "--address" in sys.argv else "127.0.0.1"
 CHUNK_BYTES = 1 << 20
 numbers, lock = itertools.count(1), threading.Lock()
 # KEY -> Content; ID -> {NUMBER: Content}
@@ -219,7 +220,7 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
 
-server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server = ThreadingHTTPServer((ADDRESS, 0), Handler)
 server.daemon_threads = True
 print(server.server_port, flush=True)
 server.serve_forever()

@@ -339,7 +339,7 @@ fn with_trailing_slash(url: &str) -> String {
     format!("{}/", url.trim_end_matches('/'))
 }
 
-fn check_url(url: &str) -> Result<()> {
+pub(super) fn check_url(url: &str) -> Result<()> {
     let rest = url
         .strip_prefix("http://")
         .or_else(|| url.strip_prefix("https://"));

@@ -6,6 +6,7 @@ mod bounds;
 mod checksums;
 mod client;
 mod errors;
+mod presign;
 #[cfg(test)]
 mod tests;
 

@@ -224,7 +224,7 @@ fn report_error(name: &str, error: &Error, unchecked: &str) -> Check {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use snapdeck_model::settings::HostSettings;
+    use snapdeck_model::settings::{HostSettings, TransferRoute};
 
     pub(super) fn settings() -> HostSettings {
         HostSettings {
@@ -237,6 +237,8 @@ mod tests {
             temp_dir: "/t".into(),
             reconnect_timeout: Duration::ZERO,
             running_methods: Vec::new(),
+            transfer: TransferRoute::Relay,
+            bucket_endpoint: None,
         }
     }
 }

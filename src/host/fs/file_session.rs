@@ -36,7 +36,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// For opening the file, and for each command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 /// The process on the host exits after 20 s without a byte.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes of all replies beside the resume log.
 const MAX_REPLY_BYTES: u64 = 1 << 20;
 

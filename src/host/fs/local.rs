@@ -20,12 +20,12 @@ use super::local_handles::{LocalReader, LocalWriter};
 use super::local_pull;
 use super::pull_dir::PullDirRecords;
 use super::resume_log::Content;
-use super::{Checksum, FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
+use super::{Checksum, FileReader, FileWriter, HostAnswer, HostFiles, HostFs, PreopenedFile};
 use crate::blocking_pool::{BlockingPool, Timeout};
 use crate::image_file::{self, ImageFile};
 use crate::inventory::file_source::FileMetadataSource;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{BlockSet, Error, Kind, ProgressCell, Result};
+use snapdeck_model::{BlockSet, Error, Kind, PresignedRequest, ProgressCell, Result};
 use snapdeck_ownership::OwnershipRecords;
 
 /// Concurrent file calls on one host.
@@ -221,6 +221,10 @@ impl HostFs for LocalFs {
             Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
         })
         .await
+    }
+
+    async fn try_request(&self, _request: &PresignedRequest) -> Result<Option<HostAnswer>> {
+        Ok(None)
     }
 
     async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {

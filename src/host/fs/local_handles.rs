@@ -25,7 +25,9 @@ use super::resume_log::{Content, ResumeLog, ResumeState};
 use super::{ReadFile, WriteFile};
 use crate::image_file::{self, ImageFile, file_stamp};
 use snapdeck_libvirt::begin_sync;
-use snapdeck_model::{BlockSet, BufferPool, Digest, FileStamp, Result};
+use snapdeck_model::{
+    BlockSet, BufferPool, Digest, Error, FileStamp, Kind, PresignedRequest, Result,
+};
 
 /// For flushing gigabytes to the disk.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -208,6 +210,22 @@ impl WriteFile for LocalWriter {
         self.fs
             .copy_blocks(source, file, blocks, results, cancel)
             .await
+    }
+
+    fn can_download(&self) -> bool {
+        // This machine is the host.
+        false
+    }
+
+    async fn download(
+        &self,
+        _request: &PresignedRequest,
+        _blocks: &[BlockCopy],
+        _results: &BlockSender,
+        _cancel: &CancellationToken,
+    ) -> Result<()> {
+        let summary = format!("cannot download to {}", self.path);
+        Err(Error::new(Kind::Failed, summary).with_cause("it is on this machine"))
     }
 
     async fn image_file(&self) -> Result<ImageFile> {

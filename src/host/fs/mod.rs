@@ -3,6 +3,7 @@
 mod blocks;
 mod checked_open;
 mod checksums;
+mod download;
 mod errors;
 mod file_session;
 mod holes;
@@ -28,12 +29,15 @@ use super::command::CommandRunner;
 use super::image_file::ImageFile;
 use super::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{BlockSet, BufferPool, Digest, FileStamp, ProgressCell, Result};
+use snapdeck_model::{
+    BlockSet, BufferPool, Digest, FileStamp, PresignedRequest, ProgressCell, Result,
+};
 use snapdeck_ownership::OwnershipRecords;
 
 pub use blocks::{BlockCopy, BlockSender, BlockState, CopySource};
 pub(crate) use checked_open::{is_only_name, open_no_follow};
 pub use checksums::Checksum;
+pub use download::HostAnswer;
 pub(crate) use errors::{TEMP_DIR_HINT, suggest_other_id, system_error};
 pub(crate) use local::LocalFs;
 pub use pull_dir::PullDir;
@@ -185,6 +189,12 @@ pub trait HostFs: Send + Sync {
     /// # Errors
     /// `Unreachable`.
     async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>>;
+
+    /// Has the host send a request with `curl`; `None` for this machine, which sends its own.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    async fn try_request(&self, request: &PresignedRequest) -> Result<Option<HostAnswer>>;
 }
 
 /// A file open for reads at offsets.
@@ -240,6 +250,23 @@ pub trait WriteFile: Send + Sync {
     async fn copy(
         &self,
         source: &CopySource,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()>;
+
+    /// Returns whether the host itself can download blocks to the file.
+    fn can_download(&self) -> bool;
+
+    /// Has the host download blocks of an object to the same place in the file, and sends the digest of each as it is in the
+    /// file then. Only those with the expected digest were downloaded.
+    ///
+    /// # Errors
+    /// `Cancelled`; `Failed` with the message of curl, or the status of the store; `NoSpace`; `Unreachable`. Not to be dropped:
+    /// the host may go on writing to the file for a moment.
+    async fn download(
+        &self,
+        request: &PresignedRequest,
         blocks: &[BlockCopy],
         results: &BlockSender,
         cancel: &CancellationToken,

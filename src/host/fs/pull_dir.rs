@@ -155,6 +155,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use snapdeck_model::settings::TransferRoute;
 
     fn content(version: Option<&str>) -> Content {
         Content {
@@ -184,6 +185,8 @@ mod tests {
             temp_dir: "/t".into(),
             reconnect_timeout: Default::default(),
             running_methods: Vec::new(),
+            transfer: TransferRoute::Relay,
+            bucket_endpoint: None,
         });
         let records = PullDirRecords::new(&OwnershipRecords::in_memory(), &settings, "/s/.a.pull");
         let claimed = records.claim();

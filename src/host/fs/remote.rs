@@ -17,12 +17,12 @@ use super::remote_file::RemoteFile;
 use super::remote_handles::{RemoteWriter, SftpReader};
 use super::remote_stat::{HeaderCache, path_from_bytes};
 use super::resume_log::Content;
-use super::{Checksum, FileReader, FileWriter, HostFiles, HostFs, PreopenedFile};
+use super::{Checksum, FileReader, FileWriter, HostAnswer, HostFiles, HostFs, PreopenedFile};
 use crate::command::{CommandRunner, Output};
 use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{BlockSet, Error, FileStamp, Kind, ProgressCell, Result};
+use snapdeck_model::{BlockSet, Error, FileStamp, Kind, PresignedRequest, ProgressCell, Result};
 use snapdeck_ownership::{OwnerMark, OwnershipRecords, random_id};
 
 const SCRIPT: &str = concat!(
@@ -380,6 +380,10 @@ impl HostFs for RemoteFs {
             Error::new(Kind::Failed, self.summary(&action))
                 .with_cause(format!("unexpected output of stat: {reply:?}"))
         })
+    }
+
+    async fn try_request(&self, request: &PresignedRequest) -> Result<Option<HostAnswer>> {
+        self.send_from_host(request).await.map(Some)
     }
 
     async fn canonicalize(&self, paths: &[&str]) -> Result<Vec<PathBuf>> {

@@ -37,6 +37,19 @@ open_pair() {
   open_file "$2" own
   [ "$(stat -L -c %i /proc/self/fd/8)" = "$3" ] || busy "another process has replaced $2"
 }
+# lock_dir shared|exclusive: locks the working directory, that of a pull, as descriptor 6. Its file is opened for a pull under an
+# exclusive lock, and no program that writes to it for an earlier one still runs then: it ends soon after its snapdeck.
+lock_dir() {
+  exec 6<. && flock "--$1" --wait 10 6 || fail 'Resource temporarily unavailable: another process is writing it, or just finished'
+}
+# read_config: reads the options of curl from descriptor 3, up to an empty line: they are secret, so no argument shows them.
+read_config() {
+  config=
+  while IFS= read -r line <&3 && [ -n "$line" ]; do
+    config="$config$line
+"
+  done
+}
 # remove_temporary: removes the file of write_file, create_new or create_file that has not got its name.
 remove_temporary() { rm -f -- "$new"; }
 # Prints name, time and text of the held ones of lock files. The kernel lists the inodes of all locks.
@@ -227,6 +240,68 @@ copy_blocks)
   done
   ;;
 
+# download DESCRIPTOR INODE BLOCK_BYTES [BLOCK BYTES]...: downloads blocks of an object into the file with that inode, which a
+# process has open and locked as DESCRIPTOR, /proc/PID/fd/9; prints the digest of each block in the file, and "http STATUS EXIT"
+# of curl for each request. Stdin has the options of curl, up to an empty line, and then heartbeats; without one for 20 s, and at
+# the end of stdin, everything is killed. This process leads its process group.
+download)
+  exec 3<&0 </dev/null
+  file=$1 inode=$2 block=$3
+  shift 3
+  read_config
+  command -v curl >/dev/null || fail 'curl is not installed'
+  {
+    while byte=$(timeout 20 head -c 1 <&3) && [ -n "$byte" ]; do :; done
+    kill -9 "-$$"
+  } >/dev/null 2>&1 &
+  watcher=$!
+  exec 3<&-
+  lock_dir shared
+  exec 8<>"$file" || exit 1
+  [ "$(stat -L -c %i /proc/self/fd/8)" = "$inode" ] || busy 'another process has replaced the partial file'
+  # receive OFFSET BYTES...: writes blocks from stdin, one behind the other.
+  receive() {
+    offset=$1
+    shift
+    for bytes do
+      dd of=/proc/self/fd/8 bs=1M iflag=fullblock,count_bytes count="$bytes" oflag=seek_bytes seek="$offset" \
+        conv=notrunc,nocreat status=none || exit 1
+      hash_range /proc/self/fd/8 "$offset" "$bytes"
+      offset=$((offset + bytes))
+    done
+  }
+  while [ $# -ge 2 ]; do
+    # Blocks in a row are one request, of 16 at most.
+    first=$(($1 * block)) end=$(($1 * block + $2)) sizes=$2
+    shift 2
+    while [ $# -ge 2 ] && [ $(($1 * block)) = "$end" ] && [ $((end - first)) -lt $((16 * block)) ]; do
+      end=$((end + $2)) sizes="$sizes $2"
+      shift 2
+    done
+    {
+      {
+        # A redirection would not have the signature; a proxy is that of the host's environment.
+        status=$(printf '%srange = "%s-%s"\n' "$config" "$first" $((end - 1)) |
+          curl -q -sS -f -g --proto =http,https --connect-timeout 10 --speed-limit 1 --speed-time 60 \
+            -w '%{http_code}' -o /dev/fd/5 -K -)
+        echo "http $status $?" >&4
+      } 5>&1 | receive "$first" $sizes
+    } 4>&1 || exit 1
+  done
+  kill "$watcher" 2>/dev/null
+  exit 0
+  ;;
+
+# try_request: sends a request, whose options for curl are on stdin; prints the version of curl, in a line that is empty without
+# one, and what came, with the HTTP status in the last line.
+try_request)
+  exec 3<&0 </dev/null
+  read_config
+  echo "$(curl -q --version 2>/dev/null | head -n 1)"
+  printf '%s' "$config" | curl -q -sS -g --proto =http,https --connect-timeout 10 --max-time 20 -w '\n%{http_code}\n' -K - 2>&1 |
+    head -c 4000
+  ;;
+
 # share_extents FROM TO INODE SIZE STAMP: makes TO, of SIZE bytes, share the extents of FROM while that has the stamp.
 share_extents)
   open_pair "$1" "$2" "$3"
@@ -354,6 +429,7 @@ open)
   trap stop_nbd EXIT
   trap '' HUP PIPE
   trap 'exit 1' INT TERM
+  if [ "$mode" = write ]; then lock_dir exclusive; fi
   if [ "$mode" != read ]; then
     [ -d "${path%/*}" ] || fail "${path%/*}: No such file or directory"
     if [ -e "$path" ] || [ -L "$path" ]; then
@@ -402,6 +478,7 @@ open)
   case $command in
   truncate\ *) truncate -s 0 /proc/self/fd/9 && truncate -s "$size" /proc/self/fd/9 || exit 1 ;;
   esac
+  exec 6<&-
   printf 'open %s %s\n' "$(stat -L -c %i /proc/self/fd/9)" $$
   while command=$(timeout 20 head -c 1) && [ -n "$command" ]; do
     case $command in

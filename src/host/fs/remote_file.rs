@@ -86,6 +86,21 @@ impl RemoteFile {
         }
     }
 
+    /// Returns the current session, opening the file again if the last one was lost.
+    ///
+    /// # Errors
+    /// As [`RemoteFile::open`].
+    pub(super) async fn session(&self) -> Result<Arc<FileSession>> {
+        let open = || async {
+            let mut slot = self.session.lock().await;
+            match slot.as_ref() {
+                Some(session) => Ok(session.clone()),
+                None => Ok(slot.insert(Arc::new(self.reopen().await?)).clone()),
+            }
+        };
+        self.retry_policy.call(open).await
+    }
+
     async fn send_log(&self) {
         let session = self.session.lock().await.clone();
         if let Some(session) = session {
@@ -228,7 +243,8 @@ impl RemoteFile {
         Ok(session)
     }
 
-    async fn discard_session(&self, session: &Arc<FileSession>) {
+    /// Ends the session if it is the current one.
+    pub(super) async fn discard_session(&self, session: &Arc<FileSession>) {
         let mut slot = self.session.lock().await;
         if slot
             .as_ref()

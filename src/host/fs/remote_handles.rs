@@ -22,7 +22,9 @@ use crate::command::{CommandRunner, RunningCommand};
 use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
 use crate::sftp::{Access, SftpFile};
-use snapdeck_model::{BlockSet, BufferPool, Digest, Error, FileStamp, Kind, Result};
+use snapdeck_model::{
+    BlockSet, BufferPool, Digest, Error, FileStamp, Kind, PresignedRequest, Result,
+};
 
 /// For opening a file, and for one request on it.
 const PREOPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,8 +124,8 @@ impl ReadFile for SftpReader {
 
 /// A file open for writes, locked until it is dropped.
 pub(super) struct RemoteWriter {
-    fs: RemoteFs,
-    file: RemoteFile,
+    pub(super) fs: RemoteFs,
+    pub(super) file: RemoteFile,
 }
 
 impl RemoteWriter {
@@ -168,6 +170,20 @@ impl WriteFile for RemoteWriter {
         self.fs
             .copy_blocks(source, target, blocks, results, cancel)
             .await
+    }
+
+    fn can_download(&self) -> bool {
+        self.fs.dir.is_some()
+    }
+
+    async fn download(
+        &self,
+        request: &PresignedRequest,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        self.download_blocks(request, blocks, results, cancel).await
     }
 
     async fn image_file(&self) -> Result<ImageFile> {

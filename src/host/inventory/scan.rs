@@ -514,6 +514,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::inventory::file_source::tests::reads;
+    use snapdeck_model::settings::TransferRoute;
 
     /// Writes the header of an overlay (QEMU, docs/interop/qcow2).
     fn write_overlay(path: &Path, backing: &Path) {
@@ -557,6 +558,8 @@ mod tests {
             temp_dir: "/t".into(),
             reconnect_timeout: Default::default(),
             running_methods: Vec::new(),
+            transfer: TransferRoute::Relay,
+            bucket_endpoint: None,
         };
         let before = reads();
         let inventory = scan_local(&settings, &[], Scope::All).unwrap();

@@ -176,6 +176,7 @@ async fn forward_requests(
 
 /// Returns the start of the requested range.
 fn range(head: &str) -> Option<u64> {
+    let head = head.to_ascii_lowercase();
     let (_, rest) = head.split_once("range: bytes=")?;
     rest.split('-').next()?.parse().ok()
 }

@@ -1,0 +1,279 @@
+//! Downloads that a remote host makes itself, so that the bytes do not pass through this machine.
+//!
+//! `curl` on the host gets a presigned request on its stdin: neither a key nor a URL is in an argument, a variable of the
+//! environment or a file there. The host holds a lock on the private directory while anything may still write to the file
+//! (`remote.sh`, `lock_dir`), so that a download that outlives its connection ends before the file is opened again.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::blocks::{BlockCopy, BlockSender, BlockState};
+use super::errors::system_error;
+use super::file_session::{FileSession, HEARTBEAT_INTERVAL};
+use super::remote::RemoteFs;
+use super::remote_handles::RemoteWriter;
+use crate::command::{Input, bounded_lines, read_text};
+use snapdeck_model::{
+    BLOCK_BYTES, Digest, Error, Kind, PresignedRequest, Result, printable_within,
+};
+
+/// For one block: curl gives up after 60 s without a byte.
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(600);
+/// For sending the request to the host.
+const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of a line of the output.
+const MAX_LINE_BYTES: u64 = 1024;
+/// For a request that is only tried.
+const TRY_TIMEOUT: Duration = Duration::from_secs(40);
+/// Characters of a text of the store or of curl.
+const MAX_TEXT_CHARS: usize = 200;
+/// Characters of a status in a message.
+const MAX_STATUS_CHARS: usize = 40;
+/// The status of a range (RFC 9110, section 15.3.7), and the exit status of curl after it.
+const SUCCESS: &str = "206 0";
+
+impl RemoteWriter {
+    /// Has the host download `blocks`; as [`WriteFile::download`](super::WriteFile::download).
+    pub(super) async fn download_blocks(
+        &self,
+        request: &PresignedRequest,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let session = self.file.session().await?;
+        let downloading = self.run_download(&session, request, blocks, results, cancel);
+        let result = downloading.await;
+        if result.is_err() {
+            // The next one is opened when nothing of this download writes to the file any more.
+            self.file.discard_session(&session).await;
+        }
+        result
+    }
+
+    async fn run_download(
+        &self,
+        session: &FileSession,
+        request: &PresignedRequest,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let (path, runner) = (self.file.path(), &self.fs.runner);
+        let summary = format!("cannot download to {path} on host {}", runner.host());
+        let info = &session.open_info;
+        let numbers = blocks
+            .iter()
+            .flat_map(|block| [block.target, block.size_bytes]);
+        let numbers: Vec<String> = std::iter::once(BLOCK_BYTES)
+            .chain(numbers)
+            .map(|number| number.to_string())
+            .collect();
+        let args = [&*info.descriptor, &*info.inode].into_iter();
+        let args: Vec<&str> = args.chain(numbers.iter().map(String::as_str)).collect();
+        // It leads its own process group, which it kills with all that it has started.
+        let argv = [&["setsid", "--wait"][..], &self.fs.argv("download", &args)].concat();
+        let mut running = runner.start(&argv, Input::Piped).await?;
+        let stderr = running.stderr();
+        let (Some(stdin), Some(stdout)) = (running.stdin(), running.stdout()) else {
+            return Err(Error::new(Kind::Failed, summary));
+        };
+        // One for each block and each request.
+        let lines_limit = MAX_LINE_BYTES * (2 * blocks.len() as u64 + 1);
+        let mut lines = bounded_lines(stdout, lines_limit);
+        let timeout_error = |_| {
+            Error::new(Kind::Unreachable, &*summary)
+                .with_cause(format!("no answer for {} s", BLOCK_TIMEOUT.as_secs()))
+                .retryable()
+        };
+        let receive = async {
+            let (mut remaining, mut failure) = (blocks.iter(), None);
+            while let Some(line) = timeout(BLOCK_TIMEOUT, lines.next_line())
+                .await
+                .map_err(timeout_error)?
+                .unwrap_or_default()
+            {
+                if let Some(status) = line.strip_prefix("http ") {
+                    if status != SUCCESS && failure.is_none() {
+                        failure = Some(status.to_owned());
+                    }
+                    continue;
+                }
+                let (Some(block), Some(digest)) = (remaining.next(), Digest::from_hex(&line))
+                else {
+                    return Err(Error::new(Kind::Failed, &*summary).with_cause(format!(
+                        "unexpected output of sha256sum: {:?}",
+                        printable_within(&line, MAX_STATUS_CHARS)
+                    )));
+                };
+                let _ = results.send((*block, BlockState::Hashed(digest)));
+            }
+            Ok((remaining.next().is_none(), failure))
+        };
+        let received = tokio::select! {
+            received = receive => received,
+            never = send_request(stdin, request) => match never {},
+            () = cancel.cancelled() => Err(Error::cancelled("the download")),
+        };
+        let (is_complete, failure) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                // Without its input the host kills all that it has started.
+                running.terminate().await;
+                return Err(error);
+            }
+        };
+        let exit = async { tokio::join!(read_text(stderr), runner.wait(&mut running)) };
+        let (message, status) = timeout(BLOCK_TIMEOUT, exit).await.map_err(timeout_error)?;
+        let is_success = status?.success();
+        match failure {
+            None if is_success && is_complete => Ok(()),
+            None => Err(system_error(summary, &message)),
+            Some(failure) => Err(request_error(summary, &failure, &message)),
+        }
+    }
+}
+
+/// The answer of a store to a request that a host has sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAnswer {
+    /// The first line of `curl --version`; `None` if it is not installed.
+    pub curl: Option<String>,
+    /// HTTP status; 0 without an answer.
+    pub status: u16,
+    /// Code of the error in the answer (S3 API, "Error responses").
+    pub code: Option<String>,
+    /// The message of curl.
+    pub error: Option<String>,
+}
+
+impl HostAnswer {
+    /// Parses the output of the script's `try_request`.
+    fn parse(output: &str) -> Self {
+        let (curl, answer) = output.split_once('\n').unwrap_or_default();
+        let text = |text: &str| printable_within(text, MAX_TEXT_CHARS);
+        let code = answer
+            .split_once("<Code>")
+            .and_then(|(_, rest)| rest.split_once("</Code>"));
+        let error = answer.lines().find(|line| line.starts_with("curl: "));
+        let status = answer.trim_end().lines().next_back().unwrap_or_default();
+        Self {
+            curl: (!curl.is_empty()).then(|| text(curl)),
+            status: status.parse().unwrap_or(0),
+            code: code.map(|(code, _)| text(code)),
+            error: error.map(text),
+        }
+    }
+}
+
+impl RemoteFs {
+    /// Has the host send a request; as [`HostFs::try_request`](super::HostFs::try_request).
+    pub(super) async fn send_from_host(&self, request: &PresignedRequest) -> Result<HostAnswer> {
+        let argv = self.argv("try_request", &[]);
+        let config = curl_config(request);
+        let output = self
+            .runner
+            .run_with_input(&argv, config.as_bytes(), TRY_TIMEOUT);
+        let output = output.await?;
+        Ok(HostAnswer::parse(&String::from_utf8_lossy(&output.stdout)))
+    }
+}
+
+/// Sends the request, then heartbeats, as long as it is not dropped.
+async fn send_request(mut stdin: ChildStdin, request: &PresignedRequest) -> Infallible {
+    // An error ends the command, which shows in its output.
+    let config = curl_config(request);
+    let _ = timeout(SEND_TIMEOUT, stdin.write_all(config.as_bytes())).await;
+    loop {
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        let _ = timeout(SEND_TIMEOUT, stdin.write_all(b".")).await;
+    }
+}
+
+/// Returns the request as options of curl(1), ended by an empty line.
+fn curl_config(request: &PresignedRequest) -> String {
+    let mut config = format!("url = {}\n", quote(&request.url));
+    for (name, value) in &request.headers {
+        let header = quote(&format!("{name}: {value}"));
+        config.push_str(&format!("header = {header}\n"));
+    }
+    config + "\n"
+}
+
+/// Quotes a value of curl's configuration; other characters that it knows by an escape cannot be in a request.
+fn quote(text: &str) -> String {
+    let text: String = text.chars().filter(|char| !char.is_control()).collect();
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Returns the error of a request with `status`: those of HTTP and of curl.
+fn request_error(summary: String, status: &str, message: &str) -> Error {
+    let cause = match message
+        .lines()
+        .rev()
+        .find(|line| line.starts_with("curl: "))
+    {
+        Some(line) => line.to_owned(),
+        None => format!(
+            "the store answered {}",
+            printable_within(status, MAX_STATUS_CHARS)
+        ),
+    };
+    // A full disk ends the command that writes, and curl with it.
+    let is_full = message.contains("No space left on device");
+    match is_full {
+        true => system_error(summary, message),
+        false => Error::new(Kind::Failed, summary).with_cause(cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_request_is_quoted_for_curl() {
+        let request = PresignedRequest {
+            url: "https://s3/b/k?X-Amz-Signature=a%22b".into(),
+            headers: vec![("If-Match".into(), "\"a\\b\"\nurl = x".into())],
+        };
+        assert_eq!(
+            curl_config(&request),
+            "url = \"https://s3/b/k?X-Amz-Signature=a%22b\"\n\
+             header = \"If-Match: \\\"a\\\\b\\\"url = x\"\n\n"
+        );
+        assert_eq!(format!("{request:?}"), "PresignedRequest { .. }");
+    }
+
+    #[test]
+    fn an_answer_has_the_status_in_its_last_line() {
+        let answer = HostAnswer::parse("curl 7.88.1\n<Error><Code>NoSuchKey</Code></Error>\n404\n");
+        assert_eq!(
+            (answer.status, answer.code.as_deref()),
+            (404, Some("NoSuchKey"))
+        );
+        assert_eq!(
+            (answer.curl.as_deref(), answer.error),
+            (Some("curl 7.88.1"), None)
+        );
+        let answer = HostAnswer::parse("\nsh: curl: not found\n");
+        assert_eq!((answer.curl, answer.status), (None, 0));
+        let answer = HostAnswer::parse("curl 8\ncurl: (7) Failed to connect\n\n000\n");
+        assert_eq!(answer.error.as_deref(), Some("curl: (7) Failed to connect"));
+    }
+
+    #[test]
+    fn the_message_of_curl_is_the_cause() {
+        let error = |status, message| request_error("cannot".into(), status, message).message();
+        assert!(error("000 7", "x\ncurl: (7) Connection refused\n").contains("(7) Connection"));
+        assert!(error("200 23", "").contains("the store answered 200 23"));
+        let full = request_error("cannot".into(), "206 23", "dd: x: No space left on device");
+        assert_eq!(full.kind(), Kind::NoSpace);
+    }
+}

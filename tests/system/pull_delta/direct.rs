@@ -1,0 +1,217 @@
+//! Pulls whose bytes go straight from the bucket to a host over SSH.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::{BLOCK, MIB, ProxiedWorld, bytes};
+use crate::common::{
+    CommandOutput, Direction, Fault, World, exists, output, sha256, signal, wait_for_exit,
+    wait_until,
+};
+
+/// MiB in the object: with its tables 6 blocks, which the host downloads by three requests.
+const IMAGE: u32 = 40;
+
+/// Creates an environment with a host over SSH that downloads by itself, as `route` says, and the object `app`.
+fn with_object(route: &str) -> (ProxiedWorld, String) {
+    let inner = World::over_ssh(1);
+    let faults = inner.use_proxy();
+    let world = ProxiedWorld { inner, faults };
+    set_route(&world, "relay", route);
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, IMAGE);
+    world.put_with_manifest(&image, "app", None);
+    (world, image)
+}
+
+fn set_route(world: &World, from: &str, to: &str) {
+    let owner = "owner = \"0:0\"\n";
+    let line = |route: &str| match route {
+        "relay" => owner.to_owned(),
+        route => format!("{owner}transfer = \"{route}\"\n"),
+    };
+    world.reconfigure(&line(from), &line(to));
+}
+
+/// Returns the processes of this machine, which is the host as well, that show a signature.
+fn processes_with_a_signature() -> String {
+    let script = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -a 'X-Amz-Sig[n]ature'";
+    let found = output(std::process::Command::new("sh").args(["-c", script]));
+    String::from_utf8_lossy(&found.stdout).into_owned()
+}
+
+/// Asserts that no file of the test, of both machines, and no output has a signature.
+#[track_caller]
+fn assert_no_signature(world: &World, ran: &CommandOutput) {
+    let text = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(!text.contains("X-Amz"), "{text}");
+    let grep = [
+        "-rlaF",
+        "--exclude=app.qcow2",
+        "X-Amz-Signature",
+        &world.path(""),
+    ];
+    let found = output(std::process::Command::new("grep").args(grep));
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}
+
+fn passed(world: &World) -> u64 {
+    let link = world.link();
+    link.bytes_passed(Direction::ToHost) + link.bytes_passed(Direction::FromHost)
+}
+
+#[test]
+fn the_bytes_do_not_pass_this_machine() {
+    let (world, image) = with_object("direct");
+    let size = std::fs::metadata(&image).unwrap().len();
+    let before = passed(&world);
+    let ran = world.snapdeck(&["pull", "app", "--json"]).ok();
+    assert_eq!(bytes(&ran.json(), "fetchedBytes"), size);
+    world.assert_pulled(&world, "app", &image);
+    world.assert_fetched(size);
+    // The scripts for the host, and its answers.
+    let passed = passed(&world) - before;
+    assert!(passed < 2 * MIB, "{passed} of {size}");
+    assert_no_signature(&world, &ran);
+    world.snapdeck(&["verify", "app"]).ok();
+}
+
+#[test]
+fn a_signature_is_in_no_process_and_a_kill_ends_the_download() {
+    let (world, image) = with_object("direct");
+    let child = world.start_held(4 * BLOCK);
+    assert_eq!(processes_with_a_signature(), "");
+    signal(&child, "KILL");
+    let ran = wait_for_exit(child);
+    assert_no_signature(&world, &ran);
+    let curl = "pgrep -f '[c]url -q -sS -f -g --proto' | wc -l";
+    wait_until("curl has ended", || {
+        let count = output(std::process::Command::new("sh").args(["-c", curl]));
+        String::from_utf8_lossy(&count.stdout).trim() == "0"
+    });
+    world.release();
+    world.received();
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(bytes(&result, "resumedBytes"), 4 * BLOCK);
+    world.assert_pulled(&world, "app", &image);
+}
+
+#[test]
+fn what_the_host_cannot_download_is_relayed() {
+    let (world, image) = with_object("auto");
+    let endpoint = "transfer = \"auto\"\nbucket_endpoint = \"http://127.0.0.1:1\"\n";
+    world.reconfigure("transfer = \"auto\"\n", endpoint);
+    let ran = world.snapdeck(&["pull", "app"]).ok();
+    assert!(ran.stderr.contains("curl: (7)"), "{ran:?}");
+    world.assert_pulled(&world, "app", &image);
+    std::fs::remove_file(world.snapshot_path("app")).unwrap();
+    world.reconfigure("\"auto\"", "\"direct\"");
+    world.snapdeck(&["pull", "app"]).failed(
+        1,
+        &[
+            "cannot pull app",
+            "could not download",
+            "hint: set transfer",
+        ],
+    );
+    assert!(!exists(&world.snapshot_path("app")));
+}
+
+#[test]
+fn a_corrupted_block_is_downloaded_again() {
+    let (world, image) = with_object("direct");
+    world.faults.corrupt.store(1, SeqCst);
+    world.snapdeck(&["pull", "app"]).ok();
+    assert_eq!(world.faults.corrupt.load(SeqCst), 0);
+    world.assert_pulled(&world, "app", &image);
+    std::fs::remove_file(world.snapshot_path("app")).unwrap();
+    // The digest of the manifest is wrong: twice is an error, also through this machine.
+    let mut manifest = world.manifest(&image, "app", None);
+    manifest.blocks[1] = snapdeck_model::Digest([7; 32]);
+    world.put_manifest(&manifest, "app");
+    world.received();
+    let ran = world.snapdeck(&["pull", "app"]);
+    ran.failed(1, &["could not download 8 MiB"]);
+    set_route(&world, "direct", "auto");
+    let ran = world.snapdeck(&["pull", "app"]);
+    ran.failed(1, &["is damaged", "match its manifest: 1"]);
+    assert!(!exists(&world.snapshot_path("app")));
+}
+
+#[test]
+fn a_request_that_is_cut_or_refused_is_completed_by_the_relay() {
+    let (world, image) = with_object("auto");
+    for fault in [&world.faults.cut_down, &world.faults.overloaded] {
+        fault.store(1, SeqCst);
+        world.snapdeck(&["pull", "app"]).ok();
+        world.assert_pulled(&world, "app", &image);
+        std::fs::remove_file(world.snapshot_path("app")).unwrap();
+    }
+}
+
+#[test]
+fn an_object_that_is_replaced_stops_the_pull() {
+    for route in ["auto", "direct"] {
+        let (world, image) = with_object(route);
+        let child = world.start_held(4 * BLOCK);
+        world.image(&image, IMAGE);
+        world.put_with_manifest(&image, "app", None);
+        world.release();
+        let ran = wait_for_exit(child);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(world.names("snapshots").is_empty(), "{ran:?}");
+        world.snapdeck(&["pull", "app"]).ok();
+        world.assert_pulled(&world, "app", &image);
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_is_survived() {
+    for fault in [Fault::Closed, Fault::Frozen] {
+        let (world, image) = with_object("direct");
+        let child = world.start_held(4 * BLOCK);
+        world.link().cut(fault);
+        wait_until("the loss is noticed", || world.link().is_cut());
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        world.link().heal();
+        world.release();
+        wait_for_exit(child).ok();
+        assert_eq!(sha256(&world.snapshot_path("app")), sha256(&image));
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_is_an_error() {
+    let (world, _) = with_object("auto");
+    let Some(disk) = world.small_disk("snapshots", "44m") else {
+        return;
+    };
+    let child = world.start_held(4 * BLOCK);
+    let filler = world.path("snapshots/filler");
+    disk.run_on_host(&[
+        "sh",
+        "-c",
+        "dd if=/dev/zero of=\"$0\" bs=64K 2>/dev/null || :",
+        &filler,
+    ]);
+    world.release();
+    wait_for_exit(child).failed(1, &["No space left"]);
+    disk.run_on_host(&["rm", &filler]);
+    world.snapdeck(&["pull", "app"]).ok();
+}
+
+#[test]
+fn doctor_tries_a_request_from_the_host() {
+    let (world, _) = with_object("direct");
+    let ran = world.snapdeck(&["doctor"]);
+    assert!(ran.stdout.contains("curl 7."), "{ran:?}");
+    assert!(ran.stdout.contains("reaches the store"), "{ran:?}");
+    let endpoint = "transfer = \"direct\"\nbucket_endpoint = \"http://127.0.0.1:1\"\n";
+    world.reconfigure("transfer = \"direct\"\n", endpoint);
+    let ran = world.snapdeck(&["doctor"]);
+    assert!(
+        ran.stdout.contains("it cannot reach the store: curl: (7)"),
+        "{ran:?}"
+    );
+    assert!(ran.stdout.contains("bucket_endpoint"), "{ran:?}");
+    assert_no_signature(&world, &ran);
+}
