@@ -48,11 +48,14 @@ fn report(answer: &HostAnswer, route: TransferRoute) -> Check {
     }
     let code = answer.code.as_deref().unwrap_or_default();
     match (answer.status, code) {
-        // Without the right to list, what does not exist is refused.
-        (404, _) | (403, "AccessDenied") => {
+        (404, "NoSuchKey") => {
             let program = curl.split(" (").next().unwrap_or_default();
             Check::passed(CHECK_NAME, format!("{program} reaches the store"))
         }
+        (403, "AccessDenied") => failed(
+            "the store refuses what does not exist (AccessDenied)".into(),
+            "give the key of [bucket] s3:ListBucket, and check the clock of this machine",
+        ),
         (status, code) => failed(
             format!("the store answers {status} {code}"),
             "check the credentials of [bucket], the clock of this machine, and bucket_endpoint of the host",
@@ -79,7 +82,9 @@ mod tests {
     fn an_object_that_does_not_exist_is_the_right_answer() {
         let curl = Some("curl 7.88.1 (x86_64)");
         assert_eq!(verdict(curl, 404, "NoSuchKey", None), Verdict::Passed);
-        assert_eq!(verdict(curl, 403, "AccessDenied", None), Verdict::Passed);
+        assert_eq!(verdict(curl, 403, "AccessDenied", None), Verdict::Warning);
+        assert_eq!(verdict(curl, 404, "NoSuchBucket", None), Verdict::Warning);
+        assert_eq!(verdict(curl, 404, "", None), Verdict::Warning);
         assert_eq!(
             verdict(curl, 403, "SignatureDoesNotMatch", None),
             Verdict::Warning

@@ -25,6 +25,8 @@ use snapdeck_process::tool_command;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(12);
 /// Sessions at once on one connection (sshd_config, `MaxSessions`, default 10).
 const MAX_SESSIONS: usize = 10;
+/// Downloads of a host at a time.
+const MAX_DOWNLOADS: usize = 8;
 /// Connections to one host, at most.
 const MAX_MASTERS: usize = 4;
 /// For a free session on one of them.
@@ -50,6 +52,8 @@ struct SshState {
     host: HostName,
     address: SshAddress,
     slot: Mutex<MasterSlot>,
+    /// For the downloads of the host, which hold a session each for minutes.
+    downloads: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -75,6 +79,7 @@ impl Ssh {
                 host,
                 address,
                 slot: Mutex::default(),
+                downloads: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
             }),
         }
     }
@@ -116,6 +121,11 @@ impl Ssh {
             format!("all SSH sessions to host {} are in use", self.inner.host),
         )
         .hint("run fewer jobs at once (jobs.parallel in the settings)"))
+    }
+
+    /// Returns the permit for a download of the host, which has a few for all jobs: other sessions must not wait for them.
+    pub(crate) async fn acquire_download(&self) -> Option<OwnedSemaphorePermit> {
+        self.inner.downloads.clone().acquire_owned().await.ok()
     }
 
     fn timeout_error(&self) -> Error {

@@ -24,26 +24,22 @@ const BLOCKS_PER_REQUEST: usize = 32;
 /// Time for which a request is valid. A host that is slower than 256 MiB an hour downloads the rest through this machine.
 const VALIDITY: Duration = Duration::from_secs(3600);
 
+/// Attempts in a row without a new block, and the delay before the first of them.
+const MAX_STALLS: u32 = 4;
+const STALL_DELAY: Duration = Duration::from_secs(1);
+
 /// Blocks that a host downloads itself.
 pub(crate) struct DirectDownload<'a> {
     job: PullJob<'a>,
     bucket: &'a Bucket,
     writer: &'a FileWriter,
     pub blocks: BlockSet,
-    /// Whether it repeats one of which blocks were wrong.
-    is_repeated: bool,
-    end: OnceLock<End>,
-}
-
-/// How a download has ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// All requests succeeded; the digests of some blocks may be wrong.
-    Complete,
-    /// The connection to the host was lost.
-    Interrupted,
-    /// A request failed.
-    Failed,
+    /// Attempts before this one that all ended without a new block.
+    stalls: u32,
+    /// Whether an attempt has downloaded a block.
+    has_progressed: bool,
+    /// The error that has ended it, if any.
+    error: OnceLock<Error>,
 }
 
 impl<'a> DirectDownload<'a> {
@@ -68,8 +64,9 @@ impl<'a> DirectDownload<'a> {
             bucket,
             writer,
             blocks: blocks.clone(),
-            is_repeated: false,
-            end: OnceLock::new(),
+            stalls: 0,
+            has_progressed: false,
+            error: OnceLock::new(),
         })
     }
 
@@ -84,6 +81,10 @@ impl<'a> DirectDownload<'a> {
         let PullJob {
             host, source, ctx, ..
         } = self.job;
+        if self.stalls > 0 {
+            let delay = tokio::time::sleep(STALL_DELAY * self.stalls);
+            let _ = ctx.cancel.run_until_cancelled(delay).await;
+        }
         let size = format_size(self.blocks.bytes(), BINARY);
         ctx.info(format!("host {} downloads {size} itself", host.name()));
         let all: Vec<BlockCopy> = self
@@ -107,35 +108,63 @@ impl<'a> DirectDownload<'a> {
         ctx.check_cancelled()?;
         let mut errors = results.into_iter().filter_map(Result::err);
         let error = errors.find(|error| error.kind() != Kind::Cancelled);
-        let end = match &error {
-            None => End::Complete,
-            Some(error) if error.kind() == Kind::Unreachable => End::Interrupted,
-            Some(_) => End::Failed,
-        };
-        let _ = self.end.set(end);
         match error {
             Some(error) if error.kind() == Kind::NoSpace => return Err(error),
-            Some(error) => ctx.warn(error.to_string()),
+            Some(error) => {
+                ctx.warn(error.to_string());
+                let _ = self.error.set(error);
+            }
             None => {}
         }
         Ok(())
     }
 
-    /// Returns the download of what is `missing` after this one; `None` if the host cannot download it: a request failed, or
-    /// blocks were wrong twice.
+    /// Returns the download of what is `missing` after this one; `None` if the host cannot download it: blocks were wrong
+    /// several times, or a request failed in a way that another attempt does not change.
     pub(crate) fn again(&self, missing: &BlockSet) -> Option<Self> {
         // Blocks of another snapshot that were wrong.
         let has_others = missing.iter().any(|block| !self.blocks.contains(block));
-        let can_go_on = match self.end.get() {
-            Some(End::Complete) => !self.is_repeated,
-            Some(End::Interrupted) => missing.len() < self.blocks.len(),
-            Some(End::Failed) | None => false,
+        let has_progressed = self.has_progressed || missing.len() < self.blocks.len();
+        let stalls = match missing.len() < self.blocks.len() {
+            true => 0,
+            false => self.stalls + 1,
         };
-        let next = (has_others || can_go_on).then(|| Self::new(self.job, self.writer, missing));
-        let is_repeated = !has_others && self.end.get() == Some(&End::Complete);
+        let may_help = match self.error.get() {
+            None => self.stalls == 0,
+            Some(error) if error.kind() == Kind::Unreachable => true,
+            Some(error) => error.is_retryable() && has_progressed,
+        };
+        let can_go_on = has_others || (may_help && stalls <= MAX_STALLS);
+        let next = can_go_on.then(|| Self::new(self.job, self.writer, missing));
         next.flatten().map(|next| Self {
-            is_repeated,
+            stalls,
+            has_progressed,
             ..next
+        })
+    }
+
+    /// Fails if no byte may pass through this machine.
+    ///
+    /// # Errors
+    /// The error of the download; `Failed` if blocks are wrong.
+    pub(crate) fn refuse_relay(&self, missing: &BlockSet) -> Result<()> {
+        let (host, name) = (self.job.host, &self.job.source.object.name);
+        if host.settings().transfer != TransferRoute::Direct {
+            return Ok(());
+        }
+        let hint = "set transfer of the host to \"auto\" to download the rest through this machine";
+        Err(match self.error.get() {
+            Some(error) if error.hint_text().is_some() => error.clone(),
+            Some(error) => error.clone().hint(hint),
+            None => {
+                let size = format_size(missing.bytes(), BINARY);
+                let summary = format!("cannot pull {name} to host {}", host.name());
+                Error::new(Kind::Failed, summary)
+                    .with_cause(format!(
+                        "it could not download {size} itself: the bytes are wrong"
+                    ))
+                    .hint(hint)
+            }
         })
     }
 
@@ -160,22 +189,5 @@ impl<'a> DirectDownload<'a> {
             end.cancel();
         }
         result
-    }
-}
-
-impl PullJob<'_> {
-    /// Fails if no byte may pass through this machine.
-    ///
-    /// # Errors
-    /// `Failed`.
-    pub(crate) fn refuse_relay(self, size: &str) -> Result<()> {
-        let (host, name) = (self.host, &self.source.object.name);
-        if host.settings().transfer != TransferRoute::Direct {
-            return Ok(());
-        }
-        let summary = format!("cannot pull {name} to host {}", host.name());
-        Err(Error::new(Kind::Failed, summary)
-            .with_cause(format!("it could not download {size} itself"))
-            .hint("set transfer of the host to \"auto\" to download the rest through this machine"))
     }
 }

@@ -145,13 +145,13 @@ pub(crate) async fn run_transfer(
     let mut copies = transfer.share_extents(plan.copies).await?;
     transfer.fill_zeros(&plan.zeros).await?;
     let mut direct = DirectDownload::new(job, writer, &plan.to_fetch);
-    let mut subscription = match direct.is_some() || plan.to_fetch.is_empty() {
-        true => {
-            // The other hosts do not wait for this one.
-            drop(fetch_handle);
-            None
-        }
-        false => Some(fetch_handle.subscribe(from, source, plan.to_fetch)),
+    // Kept for what this host cannot download itself: hosts of which none can share that download.
+    let mut fetch_handle = Some(fetch_handle).filter(|_| !plan.to_fetch.is_empty());
+    let mut subscription = match &direct {
+        None => fetch_handle
+            .take()
+            .map(|handle| handle.subscribe(from, source, plan.to_fetch)),
+        Some(_) => None,
     };
     if subscription
         .as_ref()
@@ -189,8 +189,8 @@ pub(crate) async fn run_transfer(
         };
         match &direct {
             _ if next.is_some() => ctx.info(format!("{size} are missing or wrong")),
-            Some(_) => {
-                job.refuse_relay(&size)?;
+            Some(last) => {
+                last.refuse_relay(&missing)?;
                 ctx.info(format!("downloading {size} through this machine"));
             }
             // A host that is cut off is not slow.
@@ -205,7 +205,8 @@ pub(crate) async fn run_transfer(
             )),
         }
         if next.is_none() {
-            subscription = Some(FetchHandle::single().subscribe(from, source, missing));
+            let handle = fetch_handle.take().unwrap_or_else(FetchHandle::single);
+            subscription = Some(handle.subscribe(from, source, missing));
         }
         direct = next;
     }

@@ -335,7 +335,7 @@ fn timeouts(attempt: Duration, call: Duration) -> TimeoutConfig {
 }
 
 /// Returns the URL with a slash at its end: the SDK appends the bucket to a path as it is.
-fn with_trailing_slash(url: &str) -> String {
+pub(super) fn with_trailing_slash(url: &str) -> String {
     format!("{}/", url.trim_end_matches('/'))
 }
 

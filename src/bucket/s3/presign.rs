@@ -6,7 +6,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::ResponseChecksumValidation;
 use aws_sdk_s3::presigning::PresigningConfig;
 
-use super::client::check_url;
+use super::client::{check_url, with_trailing_slash};
 use super::{Store, StoreError};
 use snapdeck_model::{Error, Kind, PresignedRequest};
 
@@ -27,8 +27,12 @@ impl Store {
         let mut config =
             config.response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         if let Some(url) = endpoint {
-            check_url(url)?;
-            config = config.endpoint_url(url).force_path_style(true);
+            check_url(url).map_err(|error| {
+                error.hint("set bucket_endpoint of the host to http://HOST:PORT or https://HOST")
+            })?;
+            config = config
+                .endpoint_url(with_trailing_slash(url))
+                .force_path_style(true);
         }
         let failed = |cause: &dyn std::fmt::Display| {
             Error::new(Kind::Failed, self.summary("sign a download of", key)).with_cause(cause)

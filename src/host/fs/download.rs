@@ -5,6 +5,7 @@
 //! (`remote.sh`, `lock_dir`), so that a download that outlives its connection ends before the file is opened again.
 
 use std::convert::Infallible;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -34,6 +35,8 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(40);
 const MAX_TEXT_CHARS: usize = 200;
 /// Characters of a status in a message.
 const MAX_STATUS_CHARS: usize = 40;
+/// Exit statuses of curl for a connection that failed, was cut, or stalled (curl(1), "EXIT CODES").
+const CONNECTION_ERRORS: [&str; 7] = ["7", "18", "28", "35", "52", "55", "56"];
 /// The status of a range (RFC 9110, section 15.3.7), and the exit status of curl after it.
 const SUCCESS: &str = "206 0";
 
@@ -46,12 +49,20 @@ impl RemoteWriter {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let session = self.file.session().await?;
-        let downloading = self.run_download(&session, request, blocks, results, cancel);
-        let result = downloading.await;
-        if result.is_err() {
-            // The next one is opened when nothing of this download writes to the file any more.
-            self.file.discard_session(&session).await;
+        let running = RunningDownload::start(&self.downloads);
+        let result = async {
+            let _permit = match self.fs.runner.ssh() {
+                Some(ssh) => ssh.acquire_download().await,
+                None => None,
+            };
+            let session = self.file.session().await?;
+            self.run_download(&session, request, blocks, results, cancel)
+                .await
+        }
+        .await;
+        if running.end(result.is_err()) {
+            // It is opened again, and the records of verified blocks are sent, when no download writes to it any more.
+            self.file.renew_session().await;
         }
         result
     }
@@ -133,10 +144,49 @@ impl RemoteWriter {
         let is_success = status?.success();
         match failure {
             None if is_success && is_complete => Ok(()),
-            None => Err(system_error(summary, &message)),
+            // It was killed, without heartbeats, or the session of the file is gone.
+            None => Err(match system_error(summary, &message) {
+                error if error.kind() == Kind::NoSpace => error,
+                error => error.retryable(),
+            }),
             Some(failure) => Err(request_error(summary, &failure, &message)),
         }
     }
+}
+
+/// The downloads that run to one file.
+#[derive(Default)]
+pub(super) struct Downloads {
+    running: usize,
+    has_failed: bool,
+}
+
+/// One of them.
+struct RunningDownload<'a>(&'a Mutex<Downloads>);
+
+impl<'a> RunningDownload<'a> {
+    fn start(all: &'a Mutex<Downloads>) -> Self {
+        lock(all).running += 1;
+        Self(all)
+    }
+
+    /// Returns whether it was the last one, and one has failed.
+    fn end(self, has_failed: bool) -> bool {
+        let mut all = lock(self.0);
+        all.has_failed |= has_failed;
+        // It still counts itself.
+        all.running == 1 && std::mem::take(&mut all.has_failed)
+    }
+}
+
+impl Drop for RunningDownload<'_> {
+    fn drop(&mut self) {
+        lock(self.0).running -= 1;
+    }
+}
+
+fn lock(all: &Mutex<Downloads>) -> MutexGuard<'_, Downloads> {
+    all.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The answer of a store to a request that a host has sent.
@@ -188,7 +238,11 @@ impl RemoteFs {
 async fn send_request(mut stdin: ChildStdin, request: &PresignedRequest) -> Infallible {
     // An error ends the command, which shows in its output.
     let config = curl_config(request);
-    let _ = timeout(SEND_TIMEOUT, stdin.write_all(config.as_bytes())).await;
+    match timeout(SEND_TIMEOUT, stdin.write_all(config.as_bytes())).await {
+        Ok(Ok(())) => {}
+        // Without heartbeats the host ends it.
+        _ => std::future::pending().await,
+    }
     loop {
         tokio::time::sleep(HEARTBEAT_INTERVAL).await;
         let _ = timeout(SEND_TIMEOUT, stdin.write_all(b".")).await;
@@ -211,24 +265,27 @@ fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Returns the error of a request with `status`: those of HTTP and of curl.
+/// Returns the error of a request with `status`: those of HTTP and of curl. Another attempt may succeed after errors of the
+/// connection, and of a busy store.
 fn request_error(summary: String, status: &str, message: &str) -> Error {
-    let cause = match message
-        .lines()
-        .rev()
-        .find(|line| line.starts_with("curl: "))
-    {
+    // A full or bad disk ends the command that writes, and curl with it.
+    if let Some(disk) = message.lines().find(|line| line.starts_with("dd: ")) {
+        return system_error(summary, disk);
+    }
+    let line = message.lines().rfind(|line| line.starts_with("curl: "));
+    let cause = match line {
         Some(line) => line.to_owned(),
         None => format!(
             "the store answered {}",
             printable_within(status, MAX_STATUS_CHARS)
         ),
     };
-    // A full disk ends the command that writes, and curl with it.
-    let is_full = message.contains("No space left on device");
-    match is_full {
-        true => system_error(summary, message),
-        false => Error::new(Kind::Failed, summary).with_cause(cause),
+    let error = Error::new(Kind::Failed, summary).with_cause(cause);
+    let (http, exit) = status.split_once(' ').unwrap_or_default();
+    let is_busy = http == "429" || http.starts_with('5');
+    match is_busy || CONNECTION_ERRORS.contains(&exit) {
+        true => error.retryable(),
+        false => error,
     }
 }
 
@@ -273,7 +330,13 @@ mod tests {
         let error = |status, message| request_error("cannot".into(), status, message).message();
         assert!(error("000 7", "x\ncurl: (7) Connection refused\n").contains("(7) Connection"));
         assert!(error("200 23", "").contains("the store answered 200 23"));
-        let full = request_error("cannot".into(), "206 23", "dd: x: No space left on device");
-        assert_eq!(full.kind(), Kind::NoSpace);
+        let full = "dd: error writing: No space left on device\ncurl: (23) Failure writing";
+        assert_eq!(
+            request_error("cannot".into(), "206 23", full).kind(),
+            Kind::NoSpace
+        );
+        let is_retryable = |status| request_error("cannot".into(), status, "").is_retryable();
+        assert!(is_retryable("503 22") && is_retryable("206 18") && is_retryable("000 7"));
+        assert!(!is_retryable("403 22") && !is_retryable("412 22") && !is_retryable("000 60"));
     }
 }

@@ -292,8 +292,9 @@ fn open_file(
 ) -> io::Result<(File, ResumeState, ResumeLog, File)> {
     let (path, log_path) = (dir.file(), dir.log());
     // Locked until it is open: no program that downloads to it for an earlier pull still runs then (remote.sh, lock_dir).
-    let dir_file = File::open(dir.entry("."))?;
-    lock_file(&dir_file)?;
+    let mut options = OpenOptions::new();
+    let mark_file = open_no_follow(options.read(true).write(true), &dir.entry(MARK_NAME))?;
+    lock_file(&mark_file)?;
     // Without a boot ID, recorded blocks are verified before use.
     let boot_id = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
     let log = ResumeLog {

@@ -262,8 +262,8 @@ pub trait WriteFile: Send + Sync {
     /// file then. Only those with the expected digest were downloaded.
     ///
     /// # Errors
-    /// `Cancelled`; `Failed` with the message of curl, or the status of the store; `NoSpace`; `Unreachable`. Not to be dropped:
-    /// the host may go on writing to the file for a moment.
+    /// `Cancelled`; `Failed` with the message of curl, or the status of the store, retryable if another attempt may succeed;
+    /// `NoSpace`; `Unreachable`. Not to be dropped: the host may go on writing to the file for a moment.
     async fn download(
         &self,
         request: &PresignedRequest,

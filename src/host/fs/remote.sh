@@ -37,18 +37,23 @@ open_pair() {
   open_file "$2" own
   [ "$(stat -L -c %i /proc/self/fd/8)" = "$3" ] || busy "another process has replaced $2"
 }
-# lock_dir shared|exclusive: locks the working directory, that of a pull, as descriptor 6. Its file is opened for a pull under an
-# exclusive lock, and no program that writes to it for an earlier one still runs then: it ends soon after its snapdeck.
+# lock_dir shared|exclusive: locks the mark of the working directory, that of a pull, as descriptor 6. Its file is opened for a
+# pull under an exclusive lock, and no download to it for an earlier one still runs then: it ends soon after its snapdeck.
 lock_dir() {
-  exec 6<. && flock "--$1" --wait 10 6 || fail 'Resource temporarily unavailable: another process is writing it, or just finished'
+  is_file "./$mark" && exec 6<>"./$mark" && flock "--$1" --wait 10 6 ||
+    fail 'Resource temporarily unavailable: another process is writing it, or just finished'
 }
-# read_config: reads the options of curl from descriptor 3, up to an empty line: they are secret, so no argument shows them.
+# read_config: reads the options of curl from descriptor 3, up to an empty line: they are secret, so no argument and no variable of
+# the environment shows them.
 read_config() {
+  unset config line
   config=
-  while IFS= read -r line <&3 && [ -n "$line" ]; do
+  while IFS= read -r line <&3; do
+    [ -n "$line" ] || return 0
     config="$config$line
 "
   done
+  fail 'the connection was lost'
 }
 # remove_temporary: removes the file of write_file, create_new or create_file that has not got its name.
 remove_temporary() { rm -f -- "$new"; }
@@ -248,7 +253,11 @@ download)
   exec 3<&0 </dev/null
   file=$1 inode=$2 block=$3
   shift 3
+  # Nothing waits for a request that does not come.
+  { sleep 20; kill -9 "-$$"; } >/dev/null 2>&1 3<&- &
+  watcher=$!
   read_config
+  kill "$watcher"
   command -v curl >/dev/null || fail 'curl is not installed'
   {
     while byte=$(timeout 20 head -c 1 <&3) && [ -n "$byte" ]; do :; done
@@ -298,8 +307,9 @@ try_request)
   exec 3<&0 </dev/null
   read_config
   echo "$(curl -q --version 2>/dev/null | head -n 1)"
+  # The answer may be long; the status is at its end.
   printf '%s' "$config" | curl -q -sS -g --proto =http,https --connect-timeout 10 --max-time 20 -w '\n%{http_code}\n' -K - 2>&1 |
-    head -c 4000
+    tail -c 4000
   ;;
 
 # share_extents FROM TO INODE SIZE STAMP: makes TO, of SIZE bytes, share the extents of FROM while that has the stamp.

@@ -101,6 +101,19 @@ impl RemoteFile {
         self.retry_policy.call(open).await
     }
 
+    /// Ends the current session and opens the file again, when nothing that an earlier one has started writes to it any more;
+    /// sends the records that it may not have. After an error the next read or write tries again.
+    pub(super) async fn renew_session(&self) {
+        let current = self.session.lock().await.clone();
+        if let Some(current) = current {
+            self.discard_session(&current).await;
+        }
+        match self.session().await {
+            Ok(_) => self.send_log().await,
+            Err(error) => tracing::debug!("{error}"),
+        }
+    }
+
     async fn send_log(&self) {
         let session = self.session.lock().await.clone();
         if let Some(session) = session {
@@ -244,7 +257,7 @@ impl RemoteFile {
     }
 
     /// Ends the session if it is the current one.
-    pub(super) async fn discard_session(&self, session: &Arc<FileSession>) {
+    async fn discard_session(&self, session: &Arc<FileSession>) {
         let mut slot = self.session.lock().await;
         if slot
             .as_ref()

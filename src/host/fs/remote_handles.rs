@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
+use super::download::Downloads;
 use super::errors::explain;
 use super::file_session::{Mode, OpenInfo};
 use super::pull_dir::PullDir;
@@ -126,12 +128,17 @@ impl ReadFile for SftpReader {
 pub(super) struct RemoteWriter {
     pub(super) fs: RemoteFs,
     pub(super) file: RemoteFile,
+    pub(super) downloads: Mutex<Downloads>,
 }
 
 impl RemoteWriter {
     /// `fs` runs commands in the directory of the pull, if the file has one.
     pub(super) fn new(fs: RemoteFs, file: RemoteFile) -> Self {
-        Self { fs, file }
+        Self {
+            fs,
+            file,
+            downloads: Mutex::default(),
+        }
     }
 }
 

@@ -54,6 +54,13 @@ fn assert_no_signature(world: &World, ran: &CommandOutput) {
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }
 
+/// Returns the number of downloads of hosts on this machine.
+fn curl_count() -> usize {
+    let found =
+        output(std::process::Command::new("pgrep").args(["-f", "[c]url -q -sS -f -g --proto"]));
+    String::from_utf8_lossy(&found.stdout).lines().count()
+}
+
 fn passed(world: &World) -> u64 {
     let link = world.link();
     link.bytes_passed(Direction::ToHost) + link.bytes_passed(Direction::FromHost)
@@ -83,11 +90,7 @@ fn a_signature_is_in_no_process_and_a_kill_ends_the_download() {
     signal(&child, "KILL");
     let ran = wait_for_exit(child);
     assert_no_signature(&world, &ran);
-    let curl = "pgrep -f '[c]url -q -sS -f -g --proto' | wc -l";
-    wait_until("curl has ended", || {
-        let count = output(std::process::Command::new("sh").args(["-c", curl]));
-        String::from_utf8_lossy(&count.stdout).trim() == "0"
-    });
+    wait_until("curl has ended", || curl_count() == 0);
     world.release();
     world.received();
     let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
@@ -105,13 +108,10 @@ fn what_the_host_cannot_download_is_relayed() {
     world.assert_pulled(&world, "app", &image);
     std::fs::remove_file(world.snapshot_path("app")).unwrap();
     world.reconfigure("\"auto\"", "\"direct\"");
-    world.snapdeck(&["pull", "app"]).failed(
+    let ran = world.snapdeck(&["pull", "app"]);
+    ran.failed(
         1,
-        &[
-            "cannot pull app",
-            "could not download",
-            "hint: set transfer",
-        ],
+        &["cannot download to", "curl: (7)", "hint: set transfer"],
     );
     assert!(!exists(&world.snapshot_path("app")));
 }
@@ -138,8 +138,8 @@ fn a_corrupted_block_is_downloaded_again() {
 }
 
 #[test]
-fn a_request_that_is_cut_or_refused_is_completed_by_the_relay() {
-    let (world, image) = with_object("auto");
+fn a_request_that_is_cut_or_refused_is_repeated() {
+    let (world, image) = with_object("direct");
     for fault in [&world.faults.cut_down, &world.faults.overloaded] {
         fault.store(1, SeqCst);
         world.snapdeck(&["pull", "app"]).ok();
@@ -214,4 +214,33 @@ fn doctor_tries_a_request_from_the_host() {
     );
     assert!(ran.stdout.contains("bucket_endpoint"), "{ran:?}");
     assert_no_signature(&world, &ran);
+}
+
+#[test]
+fn a_snapdeck_that_was_stopped_goes_on() {
+    let (world, image) = with_object("direct");
+    let child = world.start_held(4 * BLOCK);
+    signal(&child, "STOP");
+    // Without heartbeats the host ends the downloads.
+    wait_until("curl has ended", || curl_count() == 0);
+    signal(&child, "CONT");
+    world.release();
+    wait_for_exit(child).ok();
+    world.assert_pulled(&world, "app", &image);
+}
+
+#[test]
+fn hosts_of_which_none_can_download_share_the_relay() {
+    let inner = World::over_ssh(2);
+    let faults = inner.use_proxy();
+    let world = ProxiedWorld { inner, faults };
+    let text = "owner = \"0:0\"\n";
+    let endpoint = "transfer = \"auto\"\nbucket_endpoint = \"http://127.0.0.1:1\"\n";
+    world.reconfigure(text, &format!("{text}{endpoint}"));
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, IMAGE);
+    world.put_with_manifest(&image, "app", None);
+    world.received();
+    world.snapdeck(&["pull", "app", "--all-hosts"]).ok();
+    world.assert_fetched(std::fs::metadata(&image).unwrap().len());
 }
