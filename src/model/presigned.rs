@@ -1,4 +1,4 @@
-//! Requests that a store accepts from whoever has them.
+//! Requests to a store that need no key.
 
 use std::fmt;
 
