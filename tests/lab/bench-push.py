@@ -5,6 +5,7 @@ Runs in the lab (`make bench-push`). BENCH_BASE_MIB sets the size of the base (4
 overlay changes (5). Prints a line for each figure with its limit; exit code 1 if one is exceeded.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -159,6 +160,9 @@ def bench(name, disk, base, limit):
     """Pushes to the current store; returns the number of exceeded limits."""
     run(S5CMD, "cp", base, f"s3://{BUCKET}/bench/base.qcow2")
     os.remove(base)
+    # It names the object of the last store.
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(base.removesuffix(".qcow2") + ".json")
     # The disk that is based on it is a reason to ask.
     snapdeck("pull", "base", "--overwrite")
     data, tables = overlay_data(disk)
