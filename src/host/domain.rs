@@ -19,6 +19,8 @@ use snapdeck_model::SandboxState;
 
 /// Snapshots of a domain that are read at most.
 const MAX_SNAPSHOTS: usize = 1_000;
+/// Bytes of the definitions of all domains of a host that are looked at.
+const MAX_DEFINITION_BYTES: usize = 128 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DomainSummary {
@@ -78,9 +80,7 @@ fn summarize_with(
     let info = domain.info()?;
     let mut files = DomainFiles::default();
     let xml = domain.xml_desc(0)?;
-    files.add_definition(&xml, true, &mut |pool, volume| {
-        volumes.resolve(pool, volume)
-    });
+    volumes.add_definition(&mut files, &xml, true);
     Ok(DomainSummary {
         name: domain.name()?,
         state: map_state(domain, &info)?,
@@ -98,17 +98,20 @@ fn add_definitions(
     has_snapshots: bool,
     volumes: &mut VolumeResolver<'_>,
 ) -> Result<(), Error> {
-    let mut definitions = Vec::new();
+    let files = &mut summary.files;
     if summary.state.is_active() {
-        definitions.push(domain.xml_desc(VIR_DOMAIN_XML_INACTIVE)?);
+        let xml = domain.xml_desc(VIR_DOMAIN_XML_INACTIVE)?;
+        volumes.add_definition(files, &xml, false);
     }
     if summary.state == SandboxState::Saved {
         match snapdeck_libvirt::saved_xml(domain) {
-            Ok(xml) => definitions.extend(xml),
+            Ok(Some(xml)) => {
+                volumes.add_definition(files, &xml, false);
+            }
+            Ok(None) => {}
             Err(error) => {
                 let reason = format!("its saved state cannot be read: {}", error.message());
-                let unknown = UnresolvedVolume::any_file(reason);
-                summary.files.unresolved.push(unknown);
+                files.unresolved.push(UnresolvedVolume::any_file(reason));
             }
         }
     }
@@ -116,34 +119,50 @@ fn add_definitions(
         let snapshots = domain.list_all_snapshots(0)?;
         if snapshots.len() > MAX_SNAPSHOTS {
             let reason = format!("it has more than {MAX_SNAPSHOTS} snapshots");
-            let unknown = UnresolvedVolume::any_file(reason);
-            summary.files.unresolved.push(unknown);
+            files.unresolved.push(UnresolvedVolume::any_file(reason));
         }
         for snapshot in snapshots.iter().take(MAX_SNAPSHOTS) {
             match snapshot.xml_desc(0) {
-                Ok(xml) => definitions.push(xml),
+                Ok(xml) if volumes.add_definition(files, &xml, false) => {}
+                Ok(_) => break,
                 Err(error) if error.code().is(ErrorNumber::NoDomainSnapshot) => {}
                 Err(error) => return Err(error),
             }
         }
     }
-    for xml in definitions {
-        let resolve = &mut |pool: &str, volume: &str| volumes.resolve(pool, volume);
-        summary.files.add_definition(&xml, false, resolve);
-    }
     Ok(())
 }
 
-/// Resolves volumes of storage pools to paths; each is looked up once.
+/// Adds definitions to the files of domains, and resolves volumes of storage pools to paths; each is looked up once.
 struct VolumeResolver<'a> {
     connect: &'a Connect,
+    /// Bytes of definitions that may still be looked at.
+    rest_bytes: usize,
     paths: HashMap<(String, String), Result<Option<String>, String>>,
 }
 
 impl<'a> VolumeResolver<'a> {
     fn new(connect: &'a Connect) -> Self {
-        let paths = HashMap::new();
-        Self { connect, paths }
+        Self {
+            connect,
+            rest_bytes: MAX_DEFINITION_BYTES,
+            paths: HashMap::new(),
+        }
+    }
+
+    /// Adds the files of a definition; returns false if there are too many bytes of them: what it names is unknown then.
+    fn add_definition(&mut self, files: &mut DomainFiles, xml: &str, is_first: bool) -> bool {
+        let rest = self.rest_bytes.checked_sub(xml.len());
+        self.rest_bytes = rest.unwrap_or(0);
+        match rest {
+            Some(_) => files.add_definition(xml, is_first, &mut |pool, volume| {
+                self.resolve(pool, volume)
+            }),
+            None => files.unresolved.push(UnresolvedVolume::any_file(format!(
+                "the definitions of all domains have more than {MAX_DEFINITION_BYTES} bytes"
+            ))),
+        }
+        rest.is_some()
     }
 
     fn resolve(&mut self, pool: &str, volume: &str) -> Result<Option<String>, String> {

@@ -9,7 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::ChildStdin;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -24,6 +24,8 @@ use snapdeck_ownership::describe_self;
 const SCRIPT: &str = concat!(include_str!("open_file.sh"), include_str!("lock.sh"));
 /// For acquiring or releasing locks.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of its reply, which names the holder of a lock.
+const MAX_REPLY_BYTES: u64 = 64 * 1024;
 /// The holder on a remote host exits after 20 s without a byte.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// Between attempts to acquire a lock that was lost with the connection.
@@ -294,7 +296,7 @@ impl RemoteLock {
             return Err(LockError::Other(failed()));
         };
         let mut reply = String::new();
-        let mut stdout = BufReader::new(stdout);
+        let mut stdout = BufReader::new(stdout.take(MAX_REPLY_BYTES));
         let error = match timeout(LOCK_TIMEOUT, stdout.read_line(&mut reply)).await {
             Ok(Ok(_)) if reply.trim() == "acquired" => return Ok(LockProcess { command, stdin }),
             Ok(Ok(_)) if reply.starts_with("conflict") => {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -27,6 +27,8 @@ const HEARTBEAT_TIMEOUT_PAUSED: Duration = Duration::from_secs(4);
 const SILENCE_TIMEOUT_PAUSED: Duration = Duration::from_secs(10);
 /// For an answer of the script, which searches the processes of the host for some.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// Bytes of an answer.
+const MAX_ANSWER_BYTES: u64 = 4096;
 const RESPAWN_INTERVAL: Duration = Duration::from_secs(2);
 /// Lines that the script reads; [`FREEZING`], [`PAUSING`] and [`CHECK`] are answered.
 const FREEZING: &str = "freezing";
@@ -351,7 +353,8 @@ impl WatchdogProcess {
         let mut answer = String::new();
         let handshake = async {
             stdin.write_all(lines.as_bytes()).await?;
-            stdout.read_line(&mut answer).await
+            let stdout = &mut stdout;
+            stdout.take(MAX_ANSWER_BYTES).read_line(&mut answer).await
         };
         match timeout(START_STOP_TIMEOUT, handshake).await {
             Ok(Ok(_)) if answer.trim() == "ready" => Ok(Self {
@@ -391,7 +394,8 @@ impl WatchdogProcess {
         let mut answer = String::new();
         let exchange = async {
             self.write_line(line).await?;
-            self.stdout.read_line(&mut answer).await
+            let stdout = &mut self.stdout;
+            stdout.take(MAX_ANSWER_BYTES).read_line(&mut answer).await
         };
         match timeout(ANSWER_TIMEOUT, exchange).await {
             Ok(Ok(1..)) => Some(answer.trim().to_owned()),

@@ -274,6 +274,8 @@ pub type NodeStats = Vec<(String, u64)>;
 
 /// Number of statistics of all memory and of all CPUs on Linux; requested first, because to ask for it is another call.
 const LINUX_NODE_STATS: c_int = 4;
+/// Limit of libvirt's protocol (remote_protocol.x, `REMOTE_NODE_CPU_STATS_MAX`).
+const MAX_NODE_STATS: c_int = 16;
 
 /// Returns the memory statistics of a host, such as `free` and `cached`, in KiB (virNodeGetMemoryStats).
 ///
@@ -316,7 +318,8 @@ fn node_stats<T: Copy>(
     if call(std::ptr::null_mut(), &mut count) < 0 {
         return Err(Error::last_error());
     }
-    read_node_stats(&call, &read, count).ok_or_else(Error::last_error)
+    // The host says how many.
+    read_node_stats(&call, &read, count.min(MAX_NODE_STATS)).ok_or_else(Error::last_error)
 }
 
 fn read_node_stats<T: Copy>(

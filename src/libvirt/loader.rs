@@ -54,8 +54,25 @@ impl<T> FailureValue for *const T {
     const FAILURE: Self = std::ptr::null();
 }
 
+/// Returns the number of elements of a list that libvirt has allocated, which ends with null, and at most `returned`. For a
+/// remote host that is what its libvirtd says, whatever it has sent.
+///
+/// # Safety
+/// `list` is null, or leads to such a list if `returned` is above 0.
+unsafe fn list_length<T>(list: *mut *mut *mut T, returned: c_int) -> c_int {
+    if list.is_null() || returned <= 0 {
+        return returned;
+    }
+    // SAFETY: by the contract; no element behind the first null is read.
+    let is_element = |index: &c_int| unsafe {
+        let elements = *list;
+        !elements.is_null() && !(*elements.add(*index as usize)).is_null()
+    };
+    (0..returned).take_while(is_element).count() as c_int
+}
+
 macro_rules! libvirt {
-    ($(fn $name:ident($($argument:ident: $type:ty),*) $(-> $returned:ty)?;)*) => {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) $(-> $returned:ty)? $([list $list:ident])?;)*) => {
         struct Symbols {
             $($name: unsafe extern "C" fn($($type),*) $(-> $returned)?,)*
         }
@@ -76,8 +93,13 @@ macro_rules! libvirt {
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name($($argument: $type),*) $(-> $returned)? {
                 match &*SYMBOLS {
-                    // SAFETY: the caller follows libvirt's rules.
-                    Ok(libvirt) => unsafe { (libvirt.$name)($($argument),*) },
+                    Ok(libvirt) => {
+                        // SAFETY: the caller follows libvirt's rules.
+                        let returned = unsafe { (libvirt.$name)($($argument),*) };
+                        // SAFETY: libvirt has returned this list.
+                        $(let returned = unsafe { list_length($list, returned) };)?
+                        returned
+                    }
                     Err(_) => FailureValue::FAILURE,
                 }
             }
@@ -93,7 +115,7 @@ libvirt! {
     fn virConnectGetLibVersion(conn: virConnectPtr, libVer: *mut c_ulong) -> c_int;
     fn virConnectGetVersion(conn: virConnectPtr, hvVer: *mut c_ulong) -> c_int;
     fn virConnectIsAlive(conn: virConnectPtr) -> c_int;
-    fn virConnectListAllDomains(conn: virConnectPtr, domains: *mut *mut virDomainPtr, flags: c_uint) -> c_int;
+    fn virConnectListAllDomains(conn: virConnectPtr, domains: *mut *mut virDomainPtr, flags: c_uint) -> c_int [list domains];
     fn virConnectOpen(name: *const c_char) -> virConnectPtr;
     fn virConnectRef(conn: virConnectPtr) -> c_int;
     fn virConnectRegisterCloseCallback(conn: virConnectPtr, cb: virConnectCloseFunc, opaque: *mut c_void, freecb: virFreeCallback) -> c_int;
@@ -121,8 +143,8 @@ libvirt! {
     fn virDomainGetXMLDesc(domain: virDomainPtr, flags: c_uint) -> *mut c_char;
     fn virDomainHasManagedSaveImage(dom: virDomainPtr, flags: c_uint) -> c_int;
     fn virDomainIsPersistent(dom: virDomainPtr) -> c_int;
-    fn virDomainListAllSnapshots(domain: virDomainPtr, snaps: *mut *mut virDomainSnapshotPtr, flags: c_uint) -> c_int;
-    fn virDomainListGetStats(doms: *mut virDomainPtr, stats: c_uint, retStats: *mut *mut virDomainStatsRecordPtr, flags: c_uint) -> c_int;
+    fn virDomainListAllSnapshots(domain: virDomainPtr, snaps: *mut *mut virDomainSnapshotPtr, flags: c_uint) -> c_int [list snaps];
+    fn virDomainListGetStats(doms: *mut virDomainPtr, stats: c_uint, retStats: *mut *mut virDomainStatsRecordPtr, flags: c_uint) -> c_int [list retStats];
     fn virDomainLookupByName(conn: virConnectPtr, name: *const c_char) -> virDomainPtr;
     fn virDomainLookupByUUIDString(conn: virConnectPtr, uuid: *const c_char) -> virDomainPtr;
     fn virDomainManagedSave(dom: virDomainPtr, flags: c_uint) -> c_int;
@@ -162,4 +184,30 @@ libvirt! {
     fn virStreamNew(conn: virConnectPtr, flags: c_uint) -> virStreamPtr;
     fn virStreamRecv(st: virStreamPtr, data: *mut c_char, nbytes: usize) -> c_int;
     fn virTypedParamsFree(params: virTypedParameterPtr, nparams: c_int);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_ends_where_it_ends_whatever_its_length_is_said_to_be() {
+        let mut element = 0_u8;
+        let mut elements = [
+            &raw mut element,
+            &raw mut element,
+            null_mut(),
+            &raw mut element,
+        ];
+        let mut list = elements.as_mut_ptr();
+        for (returned, length) in [(100_000, 2), (2, 2), (1, 1), (0, 0), (-1, -1)] {
+            // SAFETY: the list ends with null.
+            assert_eq!(unsafe { list_length(&raw mut list, returned) }, length);
+        }
+        let mut missing: *mut *mut u8 = null_mut();
+        // SAFETY: there is no list.
+        assert_eq!(unsafe { list_length(&raw mut missing, 3) }, 0);
+        // SAFETY: as above; the caller asks only for the number.
+        assert_eq!(unsafe { list_length::<u8>(null_mut(), 3) }, 3);
+    }
 }

@@ -416,7 +416,7 @@ proptest! {
         let stream = tokio::io::join(&bytes[..], tokio::io::sink());
         let export = runtime.block_on(wire::negotiate(stream, ""));
         if let Ok(export) = export {
-            prop_assert!(export.max_payload > 0 && export.max_payload <= wire::MAX_PAYLOAD);
+            prop_assert!((wire::MIN_PAYLOAD..=wire::MAX_PAYLOAD).contains(&export.max_payload));
         }
     }
 
@@ -456,7 +456,7 @@ fn fuzz_nbd_server() {
                 let Ok(nbd) = Nbd::open(ours, "disk", TEST_TIMEOUT).await else {
                     return;
                 };
-                assert!((1..=wire::MAX_PAYLOAD).contains(&nbd.export.max_payload));
+                assert!((wire::MIN_PAYLOAD..=wire::MAX_PAYLOAD).contains(&nbd.export.max_payload));
                 let length = nbd.export.size_bytes.min(4096) as usize;
                 let read = timeout(TEST_TIMEOUT, nbd.read(&BUFFERS, 0, length))
                     .await

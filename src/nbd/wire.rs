@@ -43,6 +43,8 @@ const MAX_OPTION_REPLIES: usize = 64;
 const MAX_NAME_BYTES: u32 = 4096;
 /// Bytes of such a reply. Strings in it have at most 4096 ("Conventions": strings).
 const MAX_OPTION_REPLY_BYTES: usize = 8192;
+/// Bytes that a server must take in a request: with less, a block would be millions of requests.
+pub(crate) const MIN_PAYLOAD: u32 = 64 * 1024;
 /// The payload that every server accepts: 32 MiB ("Size constraints").
 pub(crate) const MAX_PAYLOAD: u32 = 1 << 25;
 /// Bytes of a simple reply without its data.
@@ -193,7 +195,12 @@ pub(crate) async fn negotiate(
                     }
                     (Ok(INFO_BLOCK_SIZE), 12) => {
                         rest.advance(8);
-                        max_payload = rest.get_u32().clamp(1, MAX_PAYLOAD);
+                        max_payload = rest.get_u32().min(MAX_PAYLOAD);
+                        if max_payload < MIN_PAYLOAD {
+                            return Err(protocol_error(format!(
+                                "it takes at most {max_payload} bytes in a request"
+                            )));
+                        }
                     }
                     // "The client MUST ignore information replies it does not understand."
                     _ => {}

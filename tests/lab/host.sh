@@ -136,6 +136,8 @@ stop() {
   holder=$(cat "$dir"/holder.pid* 2>/dev/null | head -n 1)
   namespace=$(as_root readlink "/proc/${holder:-none}/ns/mnt") || return 0
   [ "$namespace" != "$(readlink /proc/self/ns/mnt)" ] || return 0
+  # Keeps the namespace, whose number a host that is started just now would get.
+  if [ -r "/proc/$holder/ns/mnt" ]; then exec 9<"/proc/$holder/ns/mnt"; fi
   # Twice, since a process may have started another one meanwhile. SIGKILL, since libvirtd takes 2 s to end on SIGTERM.
   kill_namespace "$namespace"
   kill_namespace "$namespace"

@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use virt::domain::Domain;
 use virt::error::Error as VirtError;
@@ -44,6 +44,8 @@ const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a read of a few MiB, from a host whose disk may be busy.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
 /// For copying an overlay while its guest is paused.
 const COPY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Maximum length of the path of a socket in bytes (unix(7), without the final NUL).
@@ -388,8 +390,10 @@ impl Export {
             let length = (range.end - range.start) as usize;
             self.nbd.read(buffers, range.start, length)
         };
-        let mut parts = try_join_all(ranges.iter().map(read))
+        let read_all = timeout(READ_TIMEOUT, try_join_all(ranges.iter().map(read)));
+        let mut parts = read_all
             .await
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(|error| {
                 Error::new(Kind::Unreachable, &*self.error_context)
                     .with_cause(error)

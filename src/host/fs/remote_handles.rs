@@ -28,7 +28,9 @@ use snapdeck_model::{
     BlockSet, BufferPool, Digest, Error, FileStamp, Kind, PresignedRequest, Result,
 };
 
-/// For opening a file, and for one request on it.
+/// For one read of a few MiB, while a guest may be paused.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// For opening a file.
 const PREOPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[async_trait]
@@ -119,8 +121,9 @@ impl ReadFile for SftpReader {
     }
 
     async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
-        let result = self.file.read(buffers, offset, length).await;
-        result.map_err(|error| self.read_error(&error))
+        let read = timeout(READ_TIMEOUT, self.file.read(buffers, offset, length)).await;
+        read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| self.read_error(&error))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads and writes a file of a host at offsets over SFTP, for hosts whose sshd forbids socket forwarding, which
 //! [`Nbd`](snapdeck_nbd::Nbd) needs. Both have the same calls and errors.
 
+mod packets;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncSeekExt, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use self::packets::CheckedPackets;
 use crate::image_file::NOT_A_FILE;
 use snapdeck_model::BufferPool;
 use snapdeck_nbd::chunked;
@@ -57,7 +59,7 @@ impl SftpFile {
     /// exits; `InvalidData` if it is not an SFTP server, or the file is not a regular one.
     pub(crate) async fn open(
         stdin: impl AsyncWrite + Send + 'static,
-        stdout: impl AsyncRead + Send + 'static,
+        stdout: impl AsyncRead + Unpin + Send + 'static,
         path: &str,
         access: Access,
         deadline: Duration,
@@ -65,7 +67,7 @@ impl SftpFile {
         let opened = async {
             // Sends each request at once instead of at an interval.
             let options = SftpOptions::new().flush_interval(Duration::ZERO);
-            let sftp = Sftp::new(stdin, stdout, options).await?;
+            let sftp = Sftp::new(stdin, CheckedPackets::new(stdout), options).await?;
             let mut file = sftp
                 .options()
                 .read(true)
@@ -210,6 +212,8 @@ impl SftpFile {
         while !data.is_empty() {
             file.seek(SeekFrom::Start(offset)).await?;
             let written = match file.write_zero_copy(std::slice::from_ref(&data)).await {
+                // The server has announced such a limit.
+                Ok(0) => return Err(invalid_data("the server takes no bytes in a write")),
                 Ok(count) => count.min(data.len()),
                 Err(error) => return Err(self.explain_write_error(error, data.len()).await),
             };

@@ -46,6 +46,8 @@ pub(super) fn start_lab_host(root: &Path) {
 
 /// Limit for a restart of libvirtd after a crash.
 const RESTART_DEADLINE: Duration = Duration::from_secs(60);
+/// Limit for the lab to notice a crash.
+const CRASH_DEADLINE: Duration = Duration::from_secs(5);
 
 pub(super) const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/host.sh");
 
@@ -258,6 +260,15 @@ impl Host {
     pub(crate) fn virsh(&self, args: &[&str]) -> String {
         let crashes = self.wait_for_restart();
         let mut result = output(&mut self.virsh_command(args));
+        let lost = ["End of file while reading", "Failed to connect socket"];
+        let stderr = String::from_utf8_lossy(&result.stderr).into_owned();
+        if lost.iter().any(|text| stderr.contains(text)) {
+            // The lab notices the crash a moment later.
+            let since = Instant::now();
+            while self.wait_for_restart() == crashes && since.elapsed() < CRASH_DEADLINE {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
         if !result.status.success() && self.wait_for_restart() != crashes {
             eprintln!("libvirtd crashed during virsh {args:?}, which runs again: {result:?}");
             result = output(&mut self.virsh_command(args));
