@@ -132,7 +132,8 @@ impl<'a> DirectDownload<'a> {
         let may_help = match self.error.get() {
             None => self.stalls == 0,
             Some(error) if error.kind() == Kind::Unreachable => true,
-            Some(error) => error.is_retryable() && has_progressed,
+            // Once more, if the host has never got a block: it may not reach the store at all.
+            Some(error) => error.is_retryable() && (has_progressed || stalls == 1),
         };
         let can_go_on = has_others || (may_help && stalls <= MAX_STALLS);
         let next = can_go_on.then(|| Self::new(self.job, self.writer, missing));

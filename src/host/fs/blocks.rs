@@ -16,13 +16,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::checked_open::open_regular;
 use super::errors::system_error;
+use super::file_session::FileSession;
 use super::local::LocalFs;
 use super::remote::RemoteFs;
+use super::remote_handles::RemoteWriter;
+use super::session_commands::send_heartbeats;
 use crate::command::{Input, bounded_lines, read_text};
 use crate::digest::BlockHasher;
 use crate::image_file::file_stamp;
 use snapdeck_libvirt::{begin_sync, clone_range};
-use snapdeck_model::{BLOCK_BYTES, Digest, Error, FileStamp, Kind, Result};
+use snapdeck_model::{BLOCK_BYTES, Digest, Error, FileStamp, Kind, Result, printable_within};
 
 /// For one block.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,6 +39,8 @@ const CONCURRENCY: usize = 4;
 const MAX_BLOCKS_PER_COMMAND: usize = 1000;
 /// Bytes of the line for a block: a digest, and a name.
 const MAX_LINE_BYTES: u64 = 1024;
+/// Characters of an unexpected output in a message.
+const MAX_TEXT_CHARS: usize = 40;
 
 /// A block to hash, or to copy to another file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,6 +241,69 @@ pub(super) fn format_stamp(stamp: FileStamp) -> String {
     format!("{inode} {modified} {size_bytes}{changed}")
 }
 
+/// A verb of the script that prints one line for each block.
+#[derive(Clone, Copy)]
+struct BlockVerb<'a> {
+    name: &'a str,
+    /// The file that it reads.
+    path: &'a str,
+    /// The writer to whose file it writes, if it does.
+    writer: Option<&'a RemoteWriter>,
+}
+
+/// Blocks of one command.
+#[derive(Clone, Copy)]
+struct Batch<'a> {
+    verb: BlockVerb<'a>,
+    blocks: &'a [BlockCopy],
+    /// Number of those that are finished.
+    done: &'a AtomicUsize,
+    results: &'a BlockSender,
+}
+
+impl RemoteWriter {
+    /// Copies blocks of `source` into the file, and hashes the copies.
+    pub(super) async fn copy_blocks(
+        &self,
+        source: &CopySource,
+        blocks: &[BlockCopy],
+        results: &BlockSender,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let verb = BlockVerb {
+            name: "copy_blocks",
+            path: &source.path,
+            writer: Some(self),
+        };
+        let action = format!("copy from {}", source.path);
+        self.fs
+            .for_each_block(&action, verb, blocks, results, cancel)
+            .await
+    }
+
+    /// Replaces the content of the file by the extents of `source`, if its file system can share them and `source` has its
+    /// stamp; returns whether it did. Otherwise the content is undefined.
+    pub(super) async fn share_extents(&self, source: &CopySource) -> Result<bool> {
+        let Some(stamp) = &source.stamp.map(format_stamp) else {
+            return Ok(false);
+        };
+        let (path, host) = (&source.path, self.fs.runner.host());
+        let share = move |session: Arc<FileSession>| {
+            let work = async move {
+                let info = &session.open_info;
+                let size = info.size_bytes.to_string();
+                let args = [&**path, &*info.descriptor, &*info.inode, &*size, &**stamp];
+                let summary = format!("cannot share {path} on host {host}");
+                self.call_beside(summary, ("share_extents", &args), SHARE_TIMEOUT)
+                    .await
+            };
+            work.boxed()
+        };
+        let reply = self.fs.retry_policy.call(|| self.run_beside(share)).await?;
+        Ok(reply == "shared")
+    }
+}
+
 impl RemoteFs {
     /// Reads and hashes blocks of a file.
     pub(crate) async fn hash(
@@ -245,66 +313,41 @@ impl RemoteFs {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let argv = ["hash_blocks", path];
-        self.for_each_block(&format!("read {path}"), &argv, blocks, results, cancel)
-            .await
-    }
-
-    /// Copies blocks of `source` into the file `target`, of that inode, and hashes the copies.
-    pub(crate) async fn copy_blocks(
-        &self,
-        source: &CopySource,
-        (target, inode): (&str, &str),
-        blocks: &[BlockCopy],
-        results: &BlockSender,
-        cancel: &CancellationToken,
-    ) -> Result<()> {
-        let argv = ["copy_blocks", &*source.path, target, inode];
-        let action = format!("copy from {}", source.path);
-        self.for_each_block(&action, &argv, blocks, results, cancel)
-            .await
-    }
-
-    /// Replaces the content of the file `target`, of that inode and `size_bytes`, by the extents of `source`, if its
-    /// file system can share them and `source` has its stamp; returns whether it did. Otherwise the content is
-    /// undefined.
-    pub(crate) async fn share_extents(
-        &self,
-        source: &CopySource,
-        (target, inode): (&str, &str),
-        size_bytes: u64,
-    ) -> Result<bool> {
-        let Some(stamp) = source.stamp.map(format_stamp) else {
-            return Ok(false);
+        let verb = BlockVerb {
+            name: "hash_blocks",
+            path,
+            writer: None,
         };
-        let action = format!("share {}", source.path);
-        let size = size_bytes.to_string();
-        let args = [&*source.path, target, inode, &*size, &*stamp];
-        let reply = self
-            .call_line(&action, "share_extents", &args, SHARE_TIMEOUT)
-            .await?;
-        Ok(reply == "shared")
+        self.for_each_block(&format!("read {path}"), verb, blocks, results, cancel)
+            .await
     }
 
-    /// Runs a verb of the script on all blocks, with one line of output for each; after a lost connection it continues
-    /// behind the last one.
+    /// Runs a verb of the script on all blocks; after a lost connection it continues behind the last one.
     async fn for_each_block(
         &self,
         action: &str,
-        argv: &[&str],
+        verb: BlockVerb<'_>,
         blocks: &[BlockCopy],
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
         let summary = &format!("cannot {action} on host {}", self.runner.host());
+        // An error ends all: the file is not opened again while others write to it.
+        let end = &cancel.child_token();
         let batch_size = blocks
             .len()
             .div_ceil(CONCURRENCY)
             .clamp(1, MAX_BLOCKS_PER_COMMAND);
-        let tasks = blocks.chunks(batch_size).map(|batch| {
+        let tasks = blocks.chunks(batch_size).map(|blocks| {
             let task = async move {
-                let done = AtomicUsize::new(0);
-                let run = || self.run_batch(summary, argv, batch, &done, results);
+                let done = &AtomicUsize::new(0);
+                let batch = Batch {
+                    verb,
+                    blocks,
+                    done,
+                    results,
+                };
+                let run = || self.run_batch(summary, batch, end);
                 tokio::select! {
                     result = self.retry_policy.call(run) => result,
                     () = cancel.cancelled() => Err(Error::cancelled(action)),
@@ -315,16 +358,41 @@ impl RemoteFs {
         run_concurrently(tasks.collect()).await
     }
 
-    /// Runs a verb of the script on the blocks of a batch after the first `done`, which it counts up.
     async fn run_batch(
         &self,
         summary: &str,
-        argv: &[&str],
-        batch: &[BlockCopy],
-        done: &AtomicUsize,
-        results: &BlockSender,
+        batch: Batch<'_>,
+        end: &CancellationToken,
     ) -> Result<()> {
-        let remaining = batch.get(done.load(Relaxed)..).unwrap_or_default();
+        let Some(writer) = batch.verb.writer else {
+            return self.run_lines(summary, batch, None).await;
+        };
+        let run = move |session: Arc<FileSession>| {
+            let work = async move {
+                let result = tokio::select! {
+                    result = self.run_lines(summary, batch, Some(&session)) => result,
+                    () = end.cancelled() => Err(Error::cancelled(summary)),
+                };
+                result.inspect_err(|error| {
+                    if !error.is_retryable() {
+                        end.cancel();
+                    }
+                })
+            };
+            work.boxed()
+        };
+        writer.run_beside(run).await
+    }
+
+    /// Runs the verb on the blocks of a batch after the first `done`, which it counts up.
+    async fn run_lines(
+        &self,
+        summary: &str,
+        batch: Batch<'_>,
+        session: Option<&FileSession>,
+    ) -> Result<()> {
+        let (verb, done) = (batch.verb, batch.done);
+        let remaining = batch.blocks.get(done.load(Relaxed)..).unwrap_or_default();
         let numbers = remaining
             .iter()
             .flat_map(|block| [block.source, block.target, block.size_bytes]);
@@ -333,14 +401,21 @@ impl RemoteFs {
             .chain(numbers)
             .map(|number| number.to_string())
             .collect();
-        let args: Vec<&str> = argv[1..]
-            .iter()
-            .copied()
+        let target = session.map(|session| &session.open_info);
+        let target = target.map_or(vec![], |info| vec![&*info.descriptor, &*info.inode]);
+        let args: Vec<&str> = [verb.path]
+            .into_iter()
+            .chain(target)
             .chain(numbers.iter().map(String::as_str))
             .collect();
-        let argv = self.argv(argv[0], &args);
-        let mut running = self.runner.start(&argv, Input::None).await?;
-        let stderr = running.stderr();
+        let mut running = match verb.writer {
+            Some(writer) => writer.start_beside(verb.name, &args).await?,
+            None => {
+                let argv = self.argv(verb.name, &args);
+                self.runner.start(&argv, Input::None).await?
+            }
+        };
+        let (mut stdin, stderr) = (running.stdin(), running.stderr());
         let Some(stdout) = running.stdout() else {
             return Err(Error::new(Kind::Failed, summary));
         };
@@ -351,30 +426,44 @@ impl RemoteFs {
                 .with_cause(format!("no answer for {} s", BLOCK_TIMEOUT.as_secs()))
                 .retryable()
         };
-        while let Some(line) = timeout(BLOCK_TIMEOUT, lines.next_line())
-            .await
-            .map_err(timeout_error)?
-            .unwrap_or_default()
-        {
-            let Some(block) = remaining.next() else { break };
-            let state = match line.split(' ').next().unwrap_or_default() {
-                "unreadable" => BlockState::Unreadable,
-                digest => match Digest::from_hex(digest) {
-                    Some(digest) => BlockState::Hashed(digest),
-                    None => {
-                        return Err(Error::new(Kind::Failed, summary)
-                            .with_cause(format!("unexpected output of sha256sum: {digest:?}")));
-                    }
-                },
-            };
-            let _ = results.send((*block, state));
-            done.fetch_add(1, Relaxed);
-        }
-        let exit = async { tokio::join!(read_text(stderr), self.runner.wait(&mut running)) };
-        let (stderr_text, status) = timeout(BLOCK_TIMEOUT, exit).await.map_err(timeout_error)?;
+        let receive = async {
+            while let Some(line) = timeout(BLOCK_TIMEOUT, lines.next_line())
+                .await
+                .map_err(timeout_error)?
+                .unwrap_or_default()
+            {
+                let Some(block) = remaining.next() else { break };
+                let state = match line.split(' ').next().unwrap_or_default() {
+                    "unreadable" => BlockState::Unreadable,
+                    digest => match Digest::from_hex(digest) {
+                        Some(digest) => BlockState::Hashed(digest),
+                        None => {
+                            return Err(Error::new(Kind::Failed, summary).with_cause(format!(
+                                "unexpected output of sha256sum: {:?}",
+                                printable_within(digest, MAX_TEXT_CHARS)
+                            )));
+                        }
+                    },
+                };
+                let _ = batch.results.send((*block, state));
+                done.fetch_add(1, Relaxed);
+            }
+            let exit = async { tokio::join!(read_text(stderr), self.runner.wait(&mut running)) };
+            timeout(BLOCK_TIMEOUT, exit).await.map_err(timeout_error)
+        };
+        let heartbeats = async {
+            match &mut stdin {
+                Some(stdin) if verb.writer.is_some() => send_heartbeats(stdin).await,
+                _ => std::future::pending().await,
+            }
+        };
+        let (message, status) = tokio::select! {
+            exit = receive => exit?,
+            never = heartbeats => match never {},
+        };
         match status?.success() && remaining.next().is_none() {
             true => Ok(()),
-            false => Err(system_error(summary.to_owned(), &stderr_text)),
+            false => Err(system_error(summary.to_owned(), &message)),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Downloads that a remote host makes itself, so that the bytes do not pass through this machine.
 //!
 //! `curl` on the host gets a presigned request on its stdin: neither a key nor a URL is in an argument, a variable of the
-//! environment or a file there. The host holds a lock on the private directory while anything may still write to the file
-//! (`remote.sh`, `lock_dir`), so that a download that outlives its connection ends before the file is opened again.
+//! environment or a file there.
 
 use std::convert::Infallible;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
@@ -15,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, BlockState};
 use super::errors::system_error;
-use super::file_session::{FileSession, HEARTBEAT_INTERVAL};
+use super::file_session::FileSession;
 use super::remote::RemoteFs;
 use super::remote_handles::RemoteWriter;
-use crate::command::{Input, bounded_lines, read_text};
+use super::session_commands::send_heartbeats;
+use crate::command::{bounded_lines, read_text};
 use snapdeck_model::{
     BLOCK_BYTES, Digest, Error, Kind, PresignedRequest, Result, printable_within,
 };
@@ -49,22 +51,18 @@ impl RemoteWriter {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let running = RunningDownload::start(&self.downloads);
-        let result = async {
-            let _permit = match self.fs.runner.ssh() {
-                Some(ssh) => ssh.acquire_download().await,
-                None => None,
+        let download = move |session: Arc<FileSession>| {
+            let work = async move {
+                let _permit = match self.fs.runner.ssh() {
+                    Some(ssh) => ssh.acquire_download().await,
+                    None => None,
+                };
+                let download = self.run_download(&session, request, blocks, results, cancel);
+                download.await.inspect_err(|_| cancel.cancel())
             };
-            let session = self.file.session().await?;
-            self.run_download(&session, request, blocks, results, cancel)
-                .await
-        }
-        .await;
-        if running.end(result.is_err()) {
-            // It is opened again, and the records of verified blocks are sent, when no download writes to it any more.
-            self.file.renew_session().await;
-        }
-        result
+            work.boxed()
+        };
+        self.run_beside(download).await
     }
 
     async fn run_download(
@@ -87,9 +85,7 @@ impl RemoteWriter {
             .collect();
         let args = [&*info.descriptor, &*info.inode].into_iter();
         let args: Vec<&str> = args.chain(numbers.iter().map(String::as_str)).collect();
-        // It leads its own process group, which it kills with all that it has started.
-        let argv = [&["setsid", "--wait"][..], &self.fs.argv("download", &args)].concat();
-        let mut running = runner.start(&argv, Input::Piped).await?;
+        let mut running = self.start_beside("download", &args).await?;
         let stderr = running.stderr();
         let (Some(stdin), Some(stdout)) = (running.stdin(), running.stdout()) else {
             return Err(Error::new(Kind::Failed, summary));
@@ -154,41 +150,6 @@ impl RemoteWriter {
     }
 }
 
-/// The downloads that run to one file.
-#[derive(Default)]
-pub(super) struct Downloads {
-    running: usize,
-    has_failed: bool,
-}
-
-/// One of them.
-struct RunningDownload<'a>(&'a Mutex<Downloads>);
-
-impl<'a> RunningDownload<'a> {
-    fn start(all: &'a Mutex<Downloads>) -> Self {
-        lock(all).running += 1;
-        Self(all)
-    }
-
-    /// Returns whether it was the last one, and one has failed.
-    fn end(self, has_failed: bool) -> bool {
-        let mut all = lock(self.0);
-        all.has_failed |= has_failed;
-        // It still counts itself.
-        all.running == 1 && std::mem::take(&mut all.has_failed)
-    }
-}
-
-impl Drop for RunningDownload<'_> {
-    fn drop(&mut self) {
-        lock(self.0).running -= 1;
-    }
-}
-
-fn lock(all: &Mutex<Downloads>) -> MutexGuard<'_, Downloads> {
-    all.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The answer of a store to a request that a host has sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostAnswer {
@@ -243,10 +204,7 @@ async fn send_request(mut stdin: ChildStdin, request: &PresignedRequest) -> Infa
         // Without heartbeats the host ends it.
         _ => std::future::pending().await,
     }
-    loop {
-        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
-        let _ = timeout(SEND_TIMEOUT, stdin.write_all(b".")).await;
-    }
+    send_heartbeats(&mut stdin).await
 }
 
 /// Returns the request as options of curl(1), ended by an empty line.

@@ -16,6 +16,7 @@ mod remote_file;
 mod remote_handles;
 mod remote_stat;
 mod resume_log;
+mod session_commands;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -263,7 +264,7 @@ pub trait WriteFile: Send + Sync {
     ///
     /// # Errors
     /// `Cancelled`; `Failed` with the message of curl, or the status of the store, retryable if another attempt may succeed;
-    /// `NoSpace`; `Unreachable`. Not to be dropped: the host may go on writing to the file for a moment.
+    /// `NoSpace`; `Unreachable`. An error cancels `cancel`. Not to be dropped: the host may go on writing to the file for a moment.
     async fn download(
         &self,
         request: &PresignedRequest,

@@ -30,18 +30,33 @@ hash_range() {
   done
   exit 1
 }
-# open_pair FROM TO INODE: opens FROM as descriptor 7 and TO, which has that inode, as 8.
-open_pair() {
-  open_file "$1"
-  exec 7<&8
-  open_file "$2" own
-  [ "$(stat -L -c %i /proc/self/fd/8)" = "$3" ] || busy "another process has replaced $2"
-}
 # lock_dir shared|exclusive: locks the mark of the working directory, that of a pull, as descriptor 6. Its file is opened for a
-# pull under an exclusive lock, and no download to it for an earlier one still runs then: it ends soon after its snapdeck.
+# pull under an exclusive lock: no command that writes to it for an earlier session still runs then.
 lock_dir() {
   is_file "./$mark" && exec 6<>"./$mark" && flock "--$1" --wait 10 6 ||
     fail 'Resource temporarily unavailable: another process is writing it, or just finished'
+}
+# end_without_heartbeats: kills this process group, which this process leads, when descriptor 3 ends or is silent for 20 s.
+end_without_heartbeats() {
+  {
+    while byte=$(timeout 20 head -c 1 <&3) && [ -n "$byte" ]; do :; done
+    kill -9 "-$$"
+  } >/dev/null 2>&1 &
+  watcher=$!
+  trap 'kill "$watcher" 2>/dev/null' EXIT
+  exec 3<&-
+}
+# open_target DESCRIPTOR INODE: opens the file with that inode as descriptor 8, for reading and writing. A session of `open` has it
+# as DESCRIPTOR, /proc/PID/fd/9: without that session, nothing is written.
+open_target() {
+  [ -z "$in_pull" ] || lock_dir shared
+  exec 8<>"$1" || exit 1
+  [ "$(stat -L -c %i /proc/self/fd/8)" = "$2" ] || busy 'another process has replaced the file'
+}
+# open_source FILE: opens it as descriptor 7.
+open_source() {
+  open_file "$1"
+  exec 7<&8
 }
 # read_config: reads the options of curl from descriptor 3, up to an empty line: they are secret, so no argument and no variable of
 # the environment shows them.
@@ -70,12 +85,12 @@ show_locks='
       printf "\0"
     done
   }'
-verb=$1 owner=$2
+verb=$1 owner=$2 in_pull=
 shift 2
 # in DIR ID IDENTITY VERB ARGUMENT...: runs a verb in the directory of a pull; the names of its files are relative.
 if [ "$verb" = in ]; then
   enter_pull "$1" "$2" "$3"
-  verb=$4
+  verb=$4 in_pull=yes
   shift 4
 fi
 
@@ -231,10 +246,13 @@ list_holes)
   echo "end $(stat -L -c %s /proc/self/fd/8)"
   ;;
 
-# copy_blocks FROM TO INODE BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks to the file TO, which has that inode; prints
-# the digest of each copy.
+# copy_blocks FROM DESCRIPTOR INODE BLOCK_BYTES [SOURCE TARGET BYTES]...: copies blocks to the file that open_target opens; prints
+# the digest of each copy. Stdin has heartbeats.
 copy_blocks)
-  open_pair "$1" "$2" "$3"
+  exec 3<&0 </dev/null
+  end_without_heartbeats
+  open_source "$1"
+  open_target "$2" "$3"
   block=$4
   shift 4
   while [ $# -ge 3 ]; do
@@ -245,10 +263,9 @@ copy_blocks)
   done
   ;;
 
-# download DESCRIPTOR INODE BLOCK_BYTES [BLOCK BYTES]...: downloads blocks of an object into the file with that inode, which a
-# process has open and locked as DESCRIPTOR, /proc/PID/fd/9; prints the digest of each block in the file, and "http STATUS EXIT"
-# of curl for each request. Stdin has the options of curl, up to an empty line, and then heartbeats; without one for 20 s, and at
-# the end of stdin, everything is killed. This process leads its process group.
+# download DESCRIPTOR INODE BLOCK_BYTES [BLOCK BYTES]...: downloads blocks of an object to the file that open_target opens; prints
+# the digest of each block in the file, and "http STATUS EXIT" of curl for each request. Stdin has the options of curl, up to an
+# empty line, and then heartbeats.
 download)
   exec 3<&0 </dev/null
   file=$1 inode=$2 block=$3
@@ -259,15 +276,8 @@ download)
   read_config
   kill "$watcher"
   command -v curl >/dev/null || fail 'curl is not installed'
-  {
-    while byte=$(timeout 20 head -c 1 <&3) && [ -n "$byte" ]; do :; done
-    kill -9 "-$$"
-  } >/dev/null 2>&1 &
-  watcher=$!
-  exec 3<&-
-  lock_dir shared
-  exec 8<>"$file" || exit 1
-  [ "$(stat -L -c %i /proc/self/fd/8)" = "$inode" ] || busy 'another process has replaced the partial file'
+  end_without_heartbeats
+  open_target "$file" "$inode"
   # receive OFFSET BYTES...: writes blocks from stdin, one behind the other.
   receive() {
     offset=$1
@@ -297,8 +307,6 @@ download)
       } 5>&1 | receive "$first" $sizes
     } 4>&1 || exit 1
   done
-  kill "$watcher" 2>/dev/null
-  exit 0
   ;;
 
 # try_request: sends a request, whose options for curl are on stdin; prints the version of curl, in a line that is empty without
@@ -312,9 +320,13 @@ try_request)
     tail -c 4000
   ;;
 
-# share_extents FROM TO INODE SIZE STAMP: makes TO, of SIZE bytes, share the extents of FROM while that has the stamp.
+# share_extents FROM DESCRIPTOR INODE SIZE STAMP: makes the file that open_target opens, of SIZE bytes, share the extents of FROM
+# while that has the stamp. Stdin has heartbeats.
 share_extents)
-  open_pair "$1" "$2" "$3"
+  exec 3<&0 </dev/null
+  end_without_heartbeats
+  open_source "$1"
+  open_target "$2" "$3"
   result=unshared
   if has_stamp /proc/self/fd/7 "$5" && cp --reflink=always -- /proc/self/fd/7 /proc/self/fd/8 2>/dev/null &&
     has_stamp /proc/self/fd/7 "$5"; then

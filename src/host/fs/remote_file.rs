@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -101,12 +101,17 @@ impl RemoteFile {
         self.retry_policy.call(open).await
     }
 
-    /// Ends the current session and opens the file again, when nothing that an earlier one has started writes to it any more;
-    /// sends the records that it may not have. After an error the next read or write tries again.
-    pub(super) async fn renew_session(&self) {
+    /// Ends the session `used` if it is the current one, and opens the file again, when nothing that it has started writes to the
+    /// file any more; sends the records that it may not have. After an error the next read or write tries again.
+    pub(super) async fn renew_session(&self, used: &Weak<FileSession>) {
         let current = self.session.lock().await.clone();
-        if let Some(current) = current {
-            self.discard_session(&current).await;
+        match current {
+            Some(current) if std::ptr::eq(Arc::as_ptr(&current), used.as_ptr()) => {
+                self.discard_session(&current).await;
+            }
+            // Another command has failed as well.
+            Some(_) => return,
+            None => {}
         }
         match self.session().await {
             Ok(_) => self.send_log().await,

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::RwLock;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
-use super::download::Downloads;
 use super::errors::explain;
-use super::file_session::{Mode, OpenInfo};
+use super::file_session::Mode;
 use super::pull_dir::PullDir;
 use super::remote::RemoteFs;
 use super::remote_file::RemoteFile;
@@ -131,7 +130,8 @@ impl ReadFile for SftpReader {
 pub(super) struct RemoteWriter {
     pub(super) fs: RemoteFs,
     pub(super) file: RemoteFile,
-    pub(super) downloads: Mutex<Downloads>,
+    /// Held by each command that writes to the file beside the session.
+    pub(super) beside: RwLock<()>,
 }
 
 impl RemoteWriter {
@@ -140,7 +140,7 @@ impl RemoteWriter {
         Self {
             fs,
             file,
-            downloads: Mutex::default(),
+            beside: RwLock::default(),
         }
     }
 }
@@ -162,11 +162,7 @@ impl WriteFile for RemoteWriter {
     }
 
     async fn share(&self, source: &CopySource) -> Result<bool> {
-        let OpenInfo {
-            size_bytes, inode, ..
-        } = self.file.open_info();
-        let target = (self.file.script_path(), &**inode);
-        self.fs.share_extents(source, target, *size_bytes).await
+        self.share_extents(source).await
     }
 
     async fn copy(
@@ -176,10 +172,7 @@ impl WriteFile for RemoteWriter {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let target = (self.file.script_path(), &*self.file.open_info().inode);
-        self.fs
-            .copy_blocks(source, target, blocks, results, cancel)
-            .await
+        self.copy_blocks(source, blocks, results, cancel).await
     }
 
     fn can_download(&self) -> bool {
