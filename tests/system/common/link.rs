@@ -127,6 +127,11 @@ impl Link {
         self.inner.changed.notify_all();
     }
 
+    /// Sends SIGSTOP to the sshd of each open connection: nothing passes there any more, and new connections work.
+    pub(crate) fn stop_open(&self) {
+        self.inner.lock().signal("STOP");
+    }
+
     /// Sends SIGSTOP or SIGCONT to sshd and its sessions: connections stay open, and no request is answered.
     pub(crate) fn pause_sshd(&self, paused: bool) {
         let mut state = self.inner.lock();

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::{BLOCK, MIB, ProxiedWorld, bytes, new_bytes, upload_base_and_child};
-use crate::common::{signal, wait_for_exit, wait_until};
+use crate::common::{World, exists, find_program, signal, wait_for_exit, wait_until};
 
 /// MiB in the object: with its tables 20 blocks.
 const IMAGE: u32 = 152;
@@ -59,6 +59,47 @@ fn blocks_copied_on_the_host_survive_a_kill() {
     assert!(bytes(&result, "resumedBytes") >= size - new, "{result}");
     world.assert_pulled(&world, "app", &child);
     assert!(world.received() < new + MIB);
+}
+
+#[test]
+fn a_copy_on_the_host_that_outlives_its_connection_does_not_write_into_the_next_pull() {
+    let inner = World::over_ssh(1);
+    let faults = inner.use_proxy();
+    let world = ProxiedWorld { inner, faults };
+    upload_base_and_child(&world);
+    world.snapdeck(&["pull", "base"]).ok();
+    let (held, pids) = (world.path("scratch/held"), world.path("scratch/pids"));
+    std::fs::write(&held, "").unwrap();
+    let dd = find_program("dd");
+    let script = format!(
+        "case \"$*\" in *if=/proc/self/fd/7*) echo $$ >>{pids}; while [ -e {held} ]; do sleep 0.02; done ;; esac\n\
+         {dd} \"$@\""
+    );
+    world.fake("dd", &script);
+    let pull = world.start(&["pull", "app"]);
+    wait_until("blocks are copied", || exists(&pids));
+    world.link().stop_open();
+    signal(&pull, "KILL");
+    wait_for_exit(pull);
+    let image = world.path("scratch/other.qcow2");
+    world.image(&image, 88);
+    world.put_with_manifest(&image, "app", None);
+    wait_until("nothing of the first pull runs", || {
+        world.snapdeck(&["pull", "app"]).code == Some(0)
+    });
+    std::fs::remove_file(&held).unwrap();
+    // A copy that still ran would write its block now.
+    wait_until("no copy runs", || !is_copying(&pids));
+    world.assert_pulled(&world, "app", &image);
+}
+
+/// Returns whether one of the processes in `pids` of the host, which is this machine, still runs `dd`.
+fn is_copying(pids: &str) -> bool {
+    let pids = std::fs::read_to_string(pids).unwrap();
+    pids.lines().any(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("/dd\0if=/proc/self/fd/7")
+    })
 }
 
 #[test]
