@@ -20,6 +20,8 @@ use snapdeck_process::tool_command;
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// For a remote or supervised command to exit after the end of its stdin.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// For a remote one that was dropped, which may clean up.
+const DROPPED_EXIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Exit status of ssh itself (ssh(1)).
 const SSH_FAILED_STATUS: i32 = 255;
 /// Exit status of a shell without such a program (POSIX, XCU 2.8.2).
@@ -78,18 +80,22 @@ impl Output {
 pub(crate) enum Input {
     /// Empty; dropping the [`RunningCommand`] kills the command.
     None,
-    /// Written by the caller; dropping the [`RunningCommand`] closes it, and the command exits by itself.
+    /// Written by the caller; dropping the [`RunningCommand`] closes it, and the command exits by itself. A host has a minute
+    /// for that.
     Piped,
 }
 
 /// A running command.
 pub(crate) struct RunningCommand {
     program: String,
-    child: Child,
+    /// `None` only while it is dropped.
+    child: Option<Child>,
     /// The input until it is taken; its end kills a supervised command.
     stdin: Option<ChildStdin>,
     /// Whether a supervisor runs it.
     is_supervised: bool,
+    /// Whether it is killed when it is dropped.
+    is_killed: bool,
     session: Option<RemoteSession>,
 }
 
@@ -203,14 +209,15 @@ impl CommandRunner {
         for name in UNSET_VARIABLES {
             command.env_remove(name);
         }
+        // A command with piped input sees its end and cleans up; so does the supervisor, which must not be killed before its
+        // command.
+        let is_killed = input == Input::None && (session.is_some() || !is_supervised);
         command
             .env("LC_ALL", "C")
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A command with piped input sees its end and cleans up; so does the supervisor, which must not be killed
-            // before its command.
-            .kill_on_drop(input == Input::None && (session.is_some() || !is_supervised))
+            .kill_on_drop(is_killed)
             // Ctrl-C in the terminal is for snapdeck only, which ends its commands in order.
             .process_group(0);
         let mut child = command.spawn().map_err(|error| {
@@ -224,7 +231,8 @@ impl CommandRunner {
             program: program.to_owned(),
             stdin: child.stdin.take(),
             is_supervised,
-            child,
+            is_killed,
+            child: Some(child),
             session,
         })
     }
@@ -383,12 +391,10 @@ impl CommandRunner {
     /// # Errors
     /// `Unreachable` if the connection was lost; `Failed` if the host has no such program.
     pub(crate) async fn wait(&self, running: &mut RunningCommand) -> Result<ExitStatus> {
+        let status = running.wait_status().await;
         let program = &running.program;
-        let status = running
-            .child
-            .wait()
-            .await
-            .map_err(|error| self.run_error(Kind::Failed, program).with_cause(error))?;
+        let status =
+            status.map_err(|error| self.run_error(Kind::Failed, program).with_cause(error))?;
         let Some(session) = &running.session else {
             return match status.code() {
                 Some(NOT_FOUND_STATUS) if running.is_supervised => {
@@ -418,12 +424,12 @@ impl CommandRunner {
 impl RunningCommand {
     /// Takes its output.
     pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
-        self.child.stdout.take()
+        self.child.as_mut()?.stdout.take()
     }
 
     /// Takes its error output.
     pub(crate) fn stderr(&mut self) -> Option<ChildStderr> {
-        self.child.stderr.take()
+        self.child.as_mut()?.stderr.take()
     }
 
     /// Takes its input.
@@ -433,20 +439,45 @@ impl RunningCommand {
 
     /// Waits until it exits, without a check of the connection.
     pub(crate) async fn wait_status(&mut self) -> std::io::Result<ExitStatus> {
-        self.child.wait().await
+        match &mut self.child {
+            Some(child) => child.wait().await,
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        }
     }
 
     /// Ends it and waits until it has exited.
     pub(crate) async fn terminate(&mut self) {
         drop(self.stdin.take());
         if (self.session.is_some() || self.is_supervised)
-            && tokio::time::timeout(EXIT_TIMEOUT, self.child.wait())
+            && tokio::time::timeout(EXIT_TIMEOUT, self.wait_status())
                 .await
                 .is_ok()
         {
             return;
         }
-        let _ = self.child.kill().await;
+        if let Some(child) = &mut self.child {
+            let _ = child.kill().await;
+        }
+    }
+}
+
+impl Drop for RunningCommand {
+    fn drop(&mut self) {
+        // A host may never close the channel: then its ssh here would stay.
+        if !self.is_killed
+            && let (Some(session), Some(mut child)) = (self.session.take(), self.child.take())
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && matches!(child.try_wait(), Ok(None))
+        {
+            drop(self.stdin.take());
+            runtime.spawn(async move {
+                let exit = tokio::time::timeout(DROPPED_EXIT_TIMEOUT, child.wait());
+                if exit.await.is_err() {
+                    let _ = child.kill().await;
+                }
+                drop(session);
+            });
+        }
     }
 }
 

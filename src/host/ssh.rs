@@ -18,7 +18,7 @@ use super::control_dir::{ControlDir, socket_parent};
 use super::login_queue;
 use super::quote::quote_words;
 use super::ssh_login::{LoginError, log_in};
-use snapdeck_model::{Error, HostName, Kind, Result, Vnc};
+use snapdeck_model::{Error, HostName, Kind, Result, Vnc, printable};
 use snapdeck_process::tool_command;
 
 /// For the whole log-in, once it has a place in the queue.
@@ -343,7 +343,7 @@ impl Master {
     /// # Errors
     /// `Unreachable` with ssh's message. A host that forbids forwarding shows it only on connect.
     pub(crate) async fn forward_socket(&self, remote_path: &str) -> Result<SocketForward> {
-        self.forward(escape_path(remote_path), remote_path).await
+        self.forward(escape_path(remote_path)?, remote_path).await
     }
 
     /// Forwards a new private local socket to a VNC server, as long as the connection lasts.
@@ -355,7 +355,7 @@ impl Master {
             // ssh splits address and port at the last colon.
             Vnc::Tcp { address, port } if address.contains(':') => format!("[{address}]:{port}"),
             Vnc::Tcp { address, port } => format!("{address}:{port}"),
-            Vnc::Socket(path) => escape_path(path),
+            Vnc::Socket(path) => escape_path(path)?,
         };
         self.forward(remote, vnc).await
     }
@@ -401,9 +401,23 @@ impl Drop for Master {
     }
 }
 
-/// Escapes the separator in a path of the option `-L`.
-fn escape_path(path: &str) -> String {
-    path.replace(':', "\\:")
+/// Escapes what ssh replaces in a path of the option `-L` (ssh_config(5), "TOKENS").
+///
+/// # Errors
+/// `Failed` for a variable of the environment, which cannot be escaped: hosts choose paths, and would get its value.
+fn escape_path(path: &str) -> Result<String> {
+    if path.contains("${") {
+        return Err(
+            Error::new(Kind::Failed, format!("cannot forward {}", printable(path)))
+                .with_cause("ssh replaces a ${NAME} in the path by a variable of this machine"),
+        );
+    }
+    let escape = |char| match char {
+        '\\' | ':' => format!("\\{char}"),
+        '%' => "%%".to_owned(),
+        _ => char.to_string(),
+    };
+    Ok(path.chars().map(escape).collect())
 }
 
 /// A local socket that is forwarded to one on the host.
@@ -465,4 +479,16 @@ fn explain(summary: String, address: &SshAddress, error: &LoginError) -> Error {
         .with_cause(message.trim().lines().next_back().unwrap_or(&message))
         .hint("check that the host is up and sshd is running")
         .retryable()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_escaped_for_ssh() {
+        let escaped = escape_path("/run/50%:a\\b").map_err(|error| error.message());
+        assert_eq!(escaped.as_deref(), Ok("/run/50%%\\:a\\\\b"));
+        assert!(escape_path("/run/${HOME}/vnc").is_err());
+    }
 }

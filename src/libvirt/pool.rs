@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{
-    AtomicBool,
+    AtomicBool, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,8 @@ use crate::{Event, EventRegistration, load, start_event_loop};
 /// Connections besides the main one that are kept for the next call, and how long.
 const MAX_SPARES: usize = 4;
 const SPARE_TTL: Duration = Duration::from_secs(30);
+/// Connections that are being closed: a libvirtd may never answer that.
+const MAX_CLOSING: usize = 8;
 /// Seconds between keepalive probes, and unanswered probes until the connection counts as lost: 10 s in all. Each one
 /// wakes the processor twice.
 const KEEPALIVE: (i32, u32) = (5, 1);
@@ -62,6 +64,8 @@ pub struct ConnectionPool {
     is_connection_lost: AtomicBool,
     /// Connections of calls that ran while another call used the main one, and since when they are unused.
     spares: Mutex<Vec<(Instant, Arc<PooledConnection>)>>,
+    /// Number of connections that are being closed.
+    closing: Arc<AtomicUsize>,
     changes: watch::Sender<u64>,
 }
 
@@ -121,6 +125,7 @@ impl ConnectionPool {
             main: Mutex::default(),
             is_connection_lost: AtomicBool::default(),
             spares: Mutex::default(),
+            closing: Arc::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -178,6 +183,10 @@ impl ConnectionPool {
         if let Some(lease) = lease {
             return Ok(lease);
         }
+        if self.closing.load(Relaxed) >= MAX_CLOSING {
+            let cause = format!("it does not answer the end of {MAX_CLOSING} connections");
+            return Err(CallError::CannotConnect(cause));
+        }
         let connection = Arc::new(PooledConnection {
             event_registration: None,
             connect: self.open(&target)?,
@@ -211,7 +220,11 @@ impl ConnectionPool {
                     .into_iter()
                     .partition(|(since, _)| since.elapsed() >= SPARE_TTL);
                 pool.lock_spares().extend(fresh);
-                tokio::task::spawn_blocking(move || drop(expired));
+                let expired = expired
+                    .into_iter()
+                    .map(|(_, connection)| connection)
+                    .collect();
+                close(expired, &pool.closing);
             }
         });
     }
@@ -317,9 +330,22 @@ impl Drop for ConnectionPool {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
         let (main, spares) = (main.take(), std::mem::take(spares));
-        if main.is_some() || !spares.is_empty() {
-            // Closing waits for libvirt, and the last handle may be dropped on an async worker.
-            std::thread::spawn(move || drop((main, spares)));
-        }
+        let unused = spares.into_iter().map(|(_, connection)| connection);
+        close(unused.chain(main).collect(), &self.closing);
     }
+}
+
+/// Closes connections on a thread of their own: it waits for libvirtd. tokio's threads are for all hosts.
+fn close(connections: Vec<Arc<PooledConnection>>, closing: &Arc<AtomicUsize>) {
+    if connections.is_empty() {
+        return;
+    }
+    closing.fetch_add(connections.len(), Relaxed);
+    let closing = closing.clone();
+    std::thread::spawn(move || {
+        for connection in connections {
+            drop(connection);
+            closing.fetch_sub(1, Relaxed);
+        }
+    });
 }

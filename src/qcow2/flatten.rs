@@ -2,7 +2,7 @@
 
 use super::entry::Cluster;
 use super::error::ComposeError;
-use super::tables::TableReader;
+use super::tables::{TableBudget, TableReader};
 
 /// Returns the bytes that a guest reads from the standalone image in `file`, whose disk has at most `max_bytes`.
 ///
@@ -17,7 +17,7 @@ pub fn flatten(file: &[u8], max_bytes: u64) -> Result<Vec<u8>, ComposeError> {
         structure: "a data cluster",
         offset,
     };
-    let mut reader = TableReader::new(file.len() as u64);
+    let mut reader = TableReader::new(file.len() as u64, &TableBudget::default());
     while !reader.pending_reads().is_empty() {
         let ranges = reader.pending_reads().iter();
         let chunks: Option<Vec<&[u8]>> =

@@ -29,4 +29,4 @@ pub use header::{
     HEADER_BYTES, HeaderError, OtherReferences, read_backing_format, read_header,
     read_other_references,
 };
-pub use tables::{TableReader, Tables};
+pub use tables::{TableBudget, TableReader, Tables};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::entry::{COPIED, Cluster, Geometry, OFFSET};
 use super::error::ComposeError;
@@ -18,6 +19,32 @@ const BATCH_BYTES: u64 = 2 << 20;
 const RANGE_BYTES: u64 = 1 << 20;
 /// L2 tables in memory: those of 4 TiB with clusters of 64 KiB, of 256 GiB with 4 KiB.
 const MAX_L2_BYTES: u64 = 512 << 20;
+
+/// The bytes of L2 tables that all readers of one chain may keep: 512 MiB. Clones share it.
+#[derive(Debug, Clone)]
+pub struct TableBudget(Arc<AtomicU64>);
+
+impl Default for TableBudget {
+    fn default() -> Self {
+        Self::new(MAX_L2_BYTES)
+    }
+}
+
+impl TableBudget {
+    pub(super) fn new(bytes: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(bytes)))
+    }
+
+    fn take(&self, bytes: u64) -> Result<(), ComposeError> {
+        let take = |rest: u64| rest.checked_sub(bytes);
+        match self.0.fetch_update(Relaxed, Relaxed, take) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ComposeError::TooLarge(
+                "the L2 tables of its chain have more than 512 MiB",
+            )),
+        }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct L2Table {
@@ -88,10 +115,11 @@ impl Tables {
 /// none are pending and [`finish`](Self::finish) returns the tables.
 ///
 /// Untrusted images do no harm: all reads lie within the file, no table is read twice, at most 2 MiB are requested at a
-/// time, and memory grows with the tables that have entries, up to 512 MiB.
+/// time, and memory grows with the tables that have entries, up to the budget.
 #[derive(Debug)]
 pub struct TableReader {
     file_bytes: u64,
+    budget: TableBudget,
     pending_reads: Vec<Range<u64>>,
     stage: Stage,
 }
@@ -120,9 +148,10 @@ enum Stage {
 
 impl TableReader {
     /// Returns a reader for a file of `file_bytes`.
-    pub fn new(file_bytes: u64) -> Self {
+    pub fn new(file_bytes: u64, budget: &TableBudget) -> Self {
         Self {
             file_bytes,
+            budget: budget.clone(),
             pending_reads: single_range(0..file_bytes.min(START_BYTES)),
             stage: Stage::Header,
         }
@@ -159,7 +188,7 @@ impl TableReader {
                 mut l2_offsets,
             } => {
                 for chunk in chunks {
-                    next = parse_l1(&tables, chunk.as_ref(), next, &mut l2_offsets)?;
+                    next = parse_l1(&tables, &self.budget, chunk.as_ref(), next, &mut l2_offsets)?;
                 }
                 self.request_l1(tables, remaining, next, l2_offsets)?
             }
@@ -295,6 +324,7 @@ impl TableReader {
 /// Collects the offsets of L2 tables in a chunk of the L1 table; returns the index after its last entry.
 fn parse_l1(
     tables: &Tables,
+    budget: &TableBudget,
     bytes: &[u8],
     mut index: u64,
     l2_offsets: &mut Vec<(u64, u64)>,
@@ -313,11 +343,7 @@ fn parse_l1(
                     offset: host,
                 });
             }
-            if (l2_offsets.len() as u64 + 1) * cluster > MAX_L2_BYTES {
-                return Err(ComposeError::TooLarge(
-                    "its L2 tables have more than 512 MiB",
-                ));
-            }
+            budget.take(cluster)?;
             l2_offsets.push((host, index));
         }
         index += 1;

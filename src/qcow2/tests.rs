@@ -45,7 +45,19 @@ fn image(backing_file: &[u8]) -> Vec<u8> {
 }
 
 fn read_tables(file: &[u8]) -> Option<Tables> {
-    let mut reader = TableReader::new(file.len() as u64);
+    read_tables_within(&TableBudget::default(), file)
+}
+
+#[test]
+fn the_tables_of_a_chain_share_a_limit() {
+    let budget = TableBudget::new(2 * CLUSTER as u64);
+    assert!(read_tables_within(&budget, &image(b"")).is_some());
+    assert!(read_tables_within(&budget.clone(), &image(b"")).is_some());
+    assert!(read_tables_within(&budget, &image(b"")).is_none());
+}
+
+fn read_tables_within(budget: &TableBudget, file: &[u8]) -> Option<Tables> {
+    let mut reader = TableReader::new(file.len() as u64, budget);
     // No byte of the tables is requested twice, but for the start of the file.
     let mut requested = 0;
     while !reader.pending_reads().is_empty() {

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use snapdeck_host::{Backup, FsState, Host, PreopenedFile};
 use snapdeck_model::{BufferPool, Consistency, Error, Kind, Method, Phase, Result};
-use snapdeck_qcow2::Tables;
+use snapdeck_qcow2::{TableBudget, Tables};
 
 use super::abort::{ComposeAbort, internal_error};
 use super::layer::read_tables;
@@ -286,7 +286,8 @@ async fn capture_disk<'a>(
             let tables = async {
                 match overlay {
                     Some(file) => {
-                        read_tables(&BufferPool::default(), &file.into_reader().await?).await
+                        let (buffers, budget) = (BufferPool::default(), TableBudget::default());
+                        read_tables(&buffers, &budget, &file.into_reader().await?).await
                     }
                     None => Err(internal_error("no overlay").into()),
                 }

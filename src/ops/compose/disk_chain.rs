@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 
 use snapdeck_host::{FileReader, Host, ImageFile};
 use snapdeck_model::{BufferPool, FileStamp, HostName, Result};
-use snapdeck_qcow2::{HEADER_BYTES, ReadRequest, Tables, read_backing_format};
+use snapdeck_qcow2::{HEADER_BYTES, ReadRequest, TableBudget, Tables, read_backing_format};
 
 use super::abort::{ComposeAbort, internal_error};
 use super::layer::{ClusterData, read_tables};
@@ -82,7 +82,8 @@ impl DiskChain {
             files = lower;
             top_tables = Some(point_in_time.read_tables(&self.buffers).await?);
         }
-        let read = |reader| read_tables(&self.buffers, reader);
+        let budget = TableBudget::default();
+        let read = |reader| read_tables(&self.buffers, &budget, reader);
         let mut tables = try_join_all(files.iter().map(read)).await?;
         tables.extend(top_tables);
         let overlays = tables.split_off(1.min(tables.len()));

@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 
 use snapdeck_host::FileReader;
 use snapdeck_model::BufferPool;
-use snapdeck_qcow2::{TableReader, Tables};
+use snapdeck_qcow2::{TableBudget, TableReader, Tables};
 
 use super::abort::ComposeAbort;
 
@@ -20,9 +20,10 @@ pub(super) enum ClusterData {
 /// Reads the tables of one file.
 pub(super) async fn read_tables(
     buffers: &BufferPool,
+    budget: &TableBudget,
     reader: &FileReader,
 ) -> Result<Tables, ComposeAbort> {
-    let mut tables = TableReader::new(reader.size_bytes());
+    let mut tables = TableReader::new(reader.size_bytes(), budget);
     while !tables.pending_reads().is_empty() {
         let reads = tables.pending_reads().iter().map(|range| {
             // At most 1 MiB.

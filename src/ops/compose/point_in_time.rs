@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use snapdeck_host::{Backup, Export, FileReader};
 use snapdeck_model::{BufferPool, Consistency, Error, Kind, Phase, Result};
-use snapdeck_qcow2::{ReadRequest, Tables};
+use snapdeck_qcow2::{ReadRequest, TableBudget, Tables};
 
 use super::abort::ComposeAbort;
 use super::layer::{ClusterData, read_tables};
@@ -40,7 +40,9 @@ impl PointInTime {
     pub(super) async fn read_tables(&self, buffers: &BufferPool) -> Result<Tables, ComposeAbort> {
         match &self.disk.overlay {
             OverlaySource::Export { tables, .. } => Ok(Tables::clone(tables)),
-            OverlaySource::Copy(reader) => read_tables(buffers, reader).await,
+            OverlaySource::Copy(reader) => {
+                read_tables(buffers, &TableBudget::default(), reader).await
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use snapdeck_qcow2::{
     ComposeError, ComposedImage, Composer, Estimate, Layout, MetadataWriter, Options, ReadRequest,
-    TableReader, Tables,
+    TableBudget, TableReader, Tables,
 };
 
 pub(crate) fn read(file: &File, range: &Range<u64>) -> Vec<u8> {
@@ -22,7 +22,7 @@ pub(crate) fn tables(
     file_bytes: u64,
     mut read: impl FnMut(&Range<u64>) -> Vec<u8>,
 ) -> Result<Tables, ComposeError> {
-    let mut reader = TableReader::new(file_bytes);
+    let mut reader = TableReader::new(file_bytes, &TableBudget::default());
     while !reader.pending_reads().is_empty() {
         let ranges = reader.pending_reads();
         assert!(ranges.iter().all(|range| range.end <= file_bytes));
