@@ -41,7 +41,7 @@ use s3::{LazyClient, Reason, Store};
 
 pub use checksums::{Md5Tag, ObjectChecksums};
 pub use download::MAX_BLOCKS_IN_MEMORY;
-pub use multipart_object::MultipartObject;
+pub use multipart_object::{MultipartObject, PartSources};
 pub use retry::StoreRetry;
 pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
 
@@ -234,18 +234,12 @@ impl Bucket {
         progress: &'a ProgressCell,
         cancel: &'a CancellationToken,
     ) -> Result<MultipartObject<'a>> {
-        let options = UploadOptions {
-            manifest_key: self.manifest_key(name),
-            overwrite,
-            keeps_other: self.suffix == IMAGE_SUFFIX,
-            has_copies: false,
-            parts: self.parts,
-        };
-        self.begin(name, size_bytes, options, progress, cancel)
+        let options = (overwrite, PartSources::Sent);
+        self.begin_multipart(name, size_bytes, options, progress, cancel)
             .await
     }
 
-    /// Begins an object of at most `max_bytes` that is assembled part by part.
+    /// Begins an object of at most `max_bytes` that is assembled part by part, from `sources`.
     ///
     /// # Errors
     /// `Conflict` if the object exists and `overwrite` is false; `Cancelled`; the store's.
@@ -253,7 +247,7 @@ impl Bucket {
         &'a self,
         name: &'a SnapshotName,
         max_bytes: u64,
-        overwrite: bool,
+        (overwrite, sources): (bool, PartSources),
         progress: &'a ProgressCell,
         cancel: &'a CancellationToken,
     ) -> Result<MultipartObject<'a>> {
@@ -261,20 +255,9 @@ impl Bucket {
             manifest_key: self.manifest_key(name),
             overwrite,
             keeps_other: self.suffix == IMAGE_SUFFIX,
-            has_copies: true,
+            sources,
             parts: self.parts,
         };
-        self.begin(name, max_bytes, options, progress, cancel).await
-    }
-
-    async fn begin<'a>(
-        &'a self,
-        name: &'a SnapshotName,
-        max_bytes: u64,
-        options: UploadOptions,
-        progress: &'a ProgressCell,
-        cancel: &'a CancellationToken,
-    ) -> Result<MultipartObject<'a>> {
         let store = self.store().await?;
         let key = self.key(name);
         MultipartObject::begin(store, name, &key, max_bytes, options, progress, cancel).await

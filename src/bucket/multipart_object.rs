@@ -14,12 +14,24 @@ use super::multipart_upload::{MultipartUpload, already_exists_error, upload_summ
 use super::s3::{Checksums, ObjectInfo, Reason, Store, StoreError, UploadedPart};
 use super::transfer::{Part, Transfer, max_parts_in_memory, part_size};
 use snapdeck_model::{
-    Error, ImageIdentity, Kind, Object, Phase, ProgressCell, Result, SnapshotName, SnapshotParts,
+    Error, ImageIdentity, Kind, Object, Phase, PresignedRequest, ProgressCell, Result,
+    SnapshotName, SnapshotParts,
 };
 
 /// Time that a cancelled upload waits for the response while it begins or completes. After it, the request continues
 /// without the job, and its response shows whether there is anything to abort.
 const CANCEL_GRACE: Duration = Duration::from_millis(500);
+
+/// Where the parts of an object come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartSources {
+    /// This machine sends all.
+    Sent,
+    /// The store copies some.
+    Copied,
+    /// A host sends some, without checksums beside their MD5.
+    Host,
+}
 
 #[derive(Clone)]
 pub(super) struct UploadOptions {
@@ -28,8 +40,8 @@ pub(super) struct UploadOptions {
     pub(super) overwrite: bool,
     /// Whether the object that is overwritten must still be the one that was there at the beginning.
     pub(super) keeps_other: bool,
-    /// Whether parts are going to be copied by the store.
-    pub(super) has_copies: bool,
+    /// Where its parts come from.
+    pub(super) sources: PartSources,
     /// The other parts of the snapshot, for the metadata.
     pub(super) parts: Option<SnapshotParts>,
 }
@@ -76,9 +88,12 @@ impl<'a> MultipartObject<'a> {
             .await?;
         let replaced = existing.map(|existing| existing.into_object(name.clone()).identity());
         // The store has responded, so its capabilities are known.
-        let checksums = match options.has_copies && store.capabilities().rereads_copied_parts {
-            true => Checksums::Parts,
-            false => Checksums::Object,
+        let checksums = match options.sources {
+            // Some stores read a copied part once more for the checksum of a whole object.
+            PartSources::Copied if store.capabilities().rereads_copied_parts => Checksums::Parts,
+            PartSources::Sent | PartSources::Copied => Checksums::Object,
+            // Some stores refuse a part without the checksum that the upload has.
+            PartSources::Host => Checksums::None,
         };
         let begin = MultipartUpload::begin(&store, key, options.parts, checksums);
         let upload = transfer.run_until_cancelled(CANCEL_GRACE, begin).await?;
@@ -167,6 +182,33 @@ impl<'a> MultipartObject<'a> {
             })
             .await?;
         self.lock().insert(index, (part.length, uploaded));
+        Ok(())
+    }
+
+    /// Signs the upload of a part for a host, as [`super::Bucket::presign_download`].
+    ///
+    /// # Errors
+    /// As [`super::Bucket::presign_download`].
+    pub async fn presign_part(
+        &self,
+        index: u64,
+        endpoint: Option<&str>,
+        valid_for: Duration,
+    ) -> Result<PresignedRequest> {
+        let upload = &self.upload.handle;
+        let signed = self.store.presign_part(upload, index, endpoint, valid_for);
+        Ok(signed.await?)
+    }
+
+    /// Adds a part that a host has sent; `etag` is the entity tag of the answer.
+    ///
+    /// # Errors
+    /// `Failed` for a part that is too long.
+    pub fn add_sent_part(&self, index: u64, length: u64, etag: &str) -> Result<()> {
+        let part = self.part(index, length)?;
+        self.transfer.meter.finish(index, part.length);
+        let sent = UploadedPart::sent(index, etag);
+        self.lock().insert(index, (part.length, sent));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The inventory of hosts and the bucket in the view. Each host and the bucket have a task of their own, so that one that
 //! hangs does not delay the others.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,11 +92,14 @@ impl Backoff {
     }
 }
 
+/// Warnings of one scan that are logged.
+const MAX_NEW_WARNINGS: usize = 20;
+
 pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
     let host = &inner.hosts[index];
     let mut changes = host.libvirt().changes();
     let mut backoff = Backoff(BACKOFF.0);
-    let mut warned = Vec::new();
+    let mut warned = HashSet::new();
     let mut was_reachable = false;
     let mut cache = None;
     let mut has_event = false;
@@ -111,11 +115,11 @@ pub(super) async fn follow_host(inner: Arc<Inner>, index: usize) {
             tokio::spawn(on_first_answer(inner.clone(), index));
         }
         if let Ok(inventory) = &scanned {
-            let new: Vec<String> = warnings(inventory).collect();
-            for warning in new.iter().filter(|warning| !warned.contains(*warning)) {
-                tracing::warn!("{warning}");
-            }
-            warned = new;
+            let current: HashSet<String> = warnings(inventory).collect();
+            // A host can have other ones each time.
+            let new = current.difference(&warned).take(MAX_NEW_WARNINGS);
+            new.for_each(|warning| tracing::warn!("{warning}"));
+            warned = current;
         }
         show_host(&inner, index, scanned);
         let wait = backoff.next(up, HOST_POLL);

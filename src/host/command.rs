@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::quote::quote_words;
 use super::ssh::{Master, Ssh};
 use super::supervisor::{Limits, supervisor_argv};
+use snapdeck_libvirt::begin_session;
 use snapdeck_model::{Error, HostName, Kind, Result};
 use snapdeck_process::tool_command;
 
@@ -217,9 +218,16 @@ impl CommandRunner {
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(is_killed)
-            // Ctrl-C in the terminal is for snapdeck only, which ends its commands in order.
-            .process_group(0);
+            .kill_on_drop(is_killed);
+        // Ctrl-C in the terminal is for snapdeck only, which ends its commands in order.
+        match session {
+            Some(_) => command.process_group(0),
+            // It may run as QEMU's user.
+            None => {
+                begin_session(command.as_std_mut());
+                &mut command
+            }
+        };
         let mut child = command.spawn().map_err(|error| {
             let is_missing = error.kind() == std::io::ErrorKind::NotFound;
             match is_missing && session.is_none() {

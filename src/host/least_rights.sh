@@ -20,17 +20,32 @@ can_read() {
       count=$((count - 1))
     done' sh "$@" 2>/dev/null
 }
+# is_changeable UID FILE: whether the user, who is not root, may change the file, replace it, or a directory on its path. A named
+# user of an access control list shows as a writable group (acl(5)).
+is_changeable() {
+  path=$2 sticky=
+  while [ -n "$path" ]; do
+    set -- "$1" $(stat -L -c '%u %a' -- "$path" 2>/dev/null)
+    [ -n "${3:-}" ] && [ "$2" != "$1" ] || return 0
+    mode=$((0$3))
+    # In a directory with the sticky bit only the owner of a name replaces it.
+    [ $((mode & 022)) = 0 ] || { [ -n "$sticky" ] && [ $((mode & 01000)) != 0 ]; } || return 0
+    path=${path%/*} sticky=yes
+  done
+  return 1
+}
 # choose_reader OWNER TARGET COUNT FILE...: sets reader to the start of a command that runs as nobody or else as QEMU's user,
 # OWNER (USER:GROUP), who can read the first COUNT files. With a TARGET, an image to write, it is OWNER. reader is empty if
-# this user is not root or QEMU's is, without setpriv, where root may not change its user, and for images of others.
+# this user is not root or QEMU's is, without setpriv, where root may not change its user, and for images of others. QEMU's user
+# can end what runs as itself: such an end is never a reason to be root.
 choose_reader() {
   reader= qemu=$1 target=$2 count=$3
   shift 3
   [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null || return 0
   uid=$(id -u -- "${qemu%%:*}" 2>/dev/null) || uid=${qemu%%:*}
   case $uid in 0 | '' | *[!0-9]*) return 0 ;; esac
-  as_user "$qemu" true 2>/dev/null || return 0
   nobody=nobody:$(id -g nobody 2>/dev/null)
+  as_user "$nobody" true 2>/dev/null || return 0
   [ -z "$target" ] || nobody=$qemu
   for candidate in "$nobody" "$qemu"; do
     if can_read "$candidate" "$count" "$@"; then
@@ -38,14 +53,15 @@ choose_reader() {
       return 0
     fi
   done
-  # Images that libvirt has left to root. Where QEMU's user can give their names to other files, root opens none of them.
+  # Images that libvirt has left to root. One that QEMU's user can change may name any other file: root opens none of them.
+  changeable= hidden=
   while [ "$count" -gt 0 ]; do
-    dir=${1%/*}/
-    if ! can_read "$qemu" 1 "$1" && { [ "$(stat -L -c %u -- "$dir")" = "$uid" ] || as_user "$qemu" test -w "$dir"; }; then
-      printf '%s\n' "$1: Permission denied for ${qemu%%:*}, to whom its directory belongs" >&2
-      return 1
-    fi
+    if is_changeable "$uid" "$1"; then changeable=$1; fi
+    [ -n "$hidden" ] || can_read "$qemu" 1 "$1" || hidden=$1
     shift
     count=$((count - 1))
   done
+  [ -n "$changeable" ] || return 0
+  printf '%s\n' "${hidden:-$changeable}: Permission denied for ${qemu%%:*}, who can change $changeable or its directory" >&2
+  return 1
 }

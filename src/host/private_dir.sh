@@ -34,11 +34,11 @@ remove_entered() {
   entered=$(identity .)
   # QEMU's user may have put anything into the directory "run". No path is compared: that takes minutes for 20,000 directories,
   # each in the other.
-  timeout 100 find . -xdev -mindepth 2 -delete || {
+  timeout 100 find . -xdev -mindepth 2 -delete && timeout 100 find . -xdev -mindepth 1 ! -name "$mark" -delete || {
     [ $? != 124 ] || busy "$1 has too many files; remove it by hand"
     exit 1
   }
-  find . -xdev -mindepth 1 ! -name "$mark" -delete && rm -f -- "./$mark" || exit 1
+  rm -f -- "./$mark" || exit 1
   cd / || exit 1
   [ "$(identity "$1")" = "$entered" ] || fail 'another directory has its name now'
   # The record of the directory is removed next: it must not come back if the machine fails.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::address::SshAddress;
 use super::command::read_bounded;
@@ -25,8 +26,8 @@ use snapdeck_process::tool_command;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(12);
 /// Sessions at once on one connection (sshd_config, `MaxSessions`, default 10).
 const MAX_SESSIONS: usize = 10;
-/// Downloads of a host at a time.
-const MAX_DOWNLOADS: usize = 8;
+/// Requests of a host to the bucket at a time.
+const MAX_LANES: usize = 8;
 /// Connections to one host, at most.
 const MAX_MASTERS: usize = 4;
 /// For a free session on one of them.
@@ -52,8 +53,8 @@ struct SshState {
     host: HostName,
     address: SshAddress,
     slot: Mutex<MasterSlot>,
-    /// For the downloads of the host, which hold a session each for minutes.
-    downloads: Arc<Semaphore>,
+    /// For requests of the host to the bucket, which hold a session each for minutes.
+    lanes: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -65,6 +66,7 @@ struct MasterSlot {
 /// A multiplexed connection.
 pub(crate) struct Master {
     control_socket: PathBuf,
+    _log_reader: AbortOnDropHandle<()>,
     sessions: Arc<Semaphore>,
     is_dead: AtomicBool,
     next_forward_id: AtomicU32,
@@ -79,7 +81,7 @@ impl Ssh {
                 host,
                 address,
                 slot: Mutex::default(),
-                downloads: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
+                lanes: Arc::new(Semaphore::new(MAX_LANES)),
             }),
         }
     }
@@ -123,9 +125,10 @@ impl Ssh {
         .hint("run fewer jobs at once (jobs.parallel in the settings)"))
     }
 
-    /// Returns the permit for a download of the host, which has a few for all jobs: other sessions must not wait for them.
-    pub(crate) async fn acquire_download(&self) -> Option<OwnedSemaphorePermit> {
-        self.inner.downloads.clone().acquire_owned().await.ok()
+    /// Returns the permit for a request that the host sends to the bucket. It has a few for all jobs: other sessions must not
+    /// wait for them.
+    pub(crate) async fn acquire_lane(&self) -> Option<OwnedSemaphorePermit> {
+        self.inner.lanes.clone().acquire_owned().await.ok()
     }
 
     fn timeout_error(&self) -> Error {
@@ -181,11 +184,12 @@ impl Ssh {
         let summary = format!("cannot reach host {host} over SSH");
         let dir = ControlDir::create(&socket_parent())
             .map_err(|error| Error::new(Kind::Failed, &*summary).with_cause(error))?;
-        let control_socket = log_in(address, dir.path())
+        let login = log_in(address, dir.path())
             .await
             .map_err(|error| explain(summary.clone(), address, &error))?;
         let master = Master {
-            control_socket,
+            control_socket: login.control_socket,
+            _log_reader: login.log_reader,
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             is_dead: AtomicBool::new(false),
             next_forward_id: AtomicU32::new(0),

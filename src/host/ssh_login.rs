@@ -1,12 +1,16 @@
 //! The log-in of a multiplexed SSH connection: it stays in the background and is used through its control socket.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use nix::sys::stat::Mode;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::process::Command;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::address::SshAddress;
 use snapdeck_process::tool_command;
@@ -20,8 +24,8 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 /// First delay, and number, of further attempts after a connection was refused because of too many others.
 const REFUSED_BACKOFF: Duration = Duration::from_millis(300);
 const REFUSED_RETRIES: usize = 4;
-/// Bytes of ssh's log that are read.
-const MAX_LOG_BYTES: u64 = 16 * 1024;
+/// Bytes of ssh's log that are kept. A server can cause any number of messages: the rest is dropped, also later.
+const MAX_LOG_BYTES: usize = 16 * 1024;
 
 /// Includes the settings of user and machine, of which the first value is used (ssh_config(5)); by default AES-GCM is
 /// preferred, as in OpenSSH 10. Earlier versions prefer ChaCha20, which costs 1.6 times the CPU time per byte.
@@ -40,9 +44,16 @@ pub(super) enum LoginError {
     Refused(String),
 }
 
-/// Logs in, with files in the private directory `dir`, and returns the control socket; again if the server, or a jump host,
+/// A multiplexed connection.
+pub(super) struct Login {
+    pub control_socket: PathBuf,
+    /// Reads the log of ssh, which would wait otherwise.
+    pub log_reader: AbortOnDropHandle<()>,
+}
+
+/// Logs in, with files in the private directory `dir`; again if the server, or a jump host,
 /// refuses the connection because of too many others.
-pub(super) async fn log_in(address: &SshAddress, dir: &Path) -> Result<PathBuf, LoginError> {
+pub(super) async fn log_in(address: &SshAddress, dir: &Path) -> Result<Login, LoginError> {
     let mut delays = ExponentialBuilder::default()
         .with_min_delay(REFUSED_BACKOFF)
         .with_max_times(REFUSED_RETRIES)
@@ -50,7 +61,7 @@ pub(super) async fn log_in(address: &SshAddress, dir: &Path) -> Result<PathBuf, 
         .build();
     loop {
         let error = match try_log_in(address, dir).await {
-            Ok(socket) => return Ok(socket),
+            Ok(login) => return Ok(login),
             Err(error) => error,
         };
         match delays.next().filter(|_| is_refused_for_now(&error)) {
@@ -74,14 +85,13 @@ fn is_refused_for_now(error: &LoginError) -> bool {
     .any(|text| message.contains(text))
 }
 
-async fn try_log_in(address: &SshAddress, dir: &Path) -> Result<PathBuf, LoginError> {
-    let [config, log, socket] = ["config", "log", "master"].map(|name| dir.join(name));
+async fn try_log_in(address: &SshAddress, dir: &Path) -> Result<Login, LoginError> {
+    let [config, log, control_socket] = ["config", "log", "master"].map(|name| dir.join(name));
     std::fs::write(&config, SSH_CONFIG).map_err(LoginError::NotStarted)?;
-    // ssh appends to it.
-    let _ = std::fs::remove_file(&log);
+    let mut reader = create_log(&log).map_err(LoginError::NotStarted)?;
     let mut command = Command::from(tool_command("ssh"));
     // With -f it goes to the background as soon as it is logged in.
-    command.arg("-E").arg(&log).arg("-S").arg(&socket);
+    command.arg("-E").arg(&log).arg("-S").arg(&control_socket);
     command.args(["-M", "-f", "-N"]);
     for option in options(address) {
         command.arg("-o").arg(option);
@@ -101,11 +111,43 @@ async fn try_log_in(address: &SshAddress, dir: &Path) -> Result<PathBuf, LoginEr
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    let status = command.status().await.map_err(LoginError::NotStarted)?;
-    match status.success() {
-        true => Ok(socket),
-        false => Err(LoginError::Refused(read_message(&log))),
+    let mut child = command.spawn().map_err(LoginError::NotStarted)?;
+    let (mut text, mut chunk) = (Vec::new(), vec![0; 4096]);
+    let status = loop {
+        tokio::select! {
+            biased;
+            read = reader.read(&mut chunk) => {
+                let read = read.map_err(LoginError::NotStarted)?;
+                keep(&mut text, chunk.get(..read).unwrap_or_default());
+            }
+            status = child.wait() => break status.map_err(LoginError::NotStarted)?,
+        }
+    };
+    if !status.success() {
+        return Err(LoginError::Refused(read_message(&text)));
     }
+    let log_reader = tokio::spawn(async move {
+        // It never ends: the pipe is open for writing, too.
+        while reader.read(&mut chunk).await.is_ok() {}
+    });
+    Ok(Login {
+        control_socket,
+        log_reader: AbortOnDropHandle::new(log_reader),
+    })
+}
+
+/// Creates the log of ssh, a pipe, and opens it.
+fn create_log(path: &Path) -> io::Result<pipe::Receiver> {
+    let _ = std::fs::remove_file(path);
+    nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    pipe::OpenOptions::new()
+        .read_write(true)
+        .open_receiver(path)
+}
+
+fn keep(text: &mut Vec<u8>, bytes: &[u8]) {
+    let room = MAX_LOG_BYTES.saturating_sub(text.len());
+    text.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
 }
 
 fn options(address: &SshAddress) -> Vec<String> {
@@ -131,14 +173,8 @@ fn options(address: &SshAddress) -> Vec<String> {
 }
 
 /// Returns what ssh has logged, without the note on a new host key.
-fn read_message(log: &Path) -> String {
-    let mut bytes = Vec::new();
-    let read =
-        std::fs::File::open(log).and_then(|file| file.take(MAX_LOG_BYTES).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        return format!("ssh has left no log: {error}");
-    }
-    let text = String::from_utf8_lossy(&bytes);
+fn read_message(log: &[u8]) -> String {
+    let text = String::from_utf8_lossy(log);
     let text = text.trim();
     let text = text.strip_prefix("ssh: ").unwrap_or(text);
     match text.strip_prefix("Warning: Permanently added ") {

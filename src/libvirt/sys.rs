@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Shares the extents of a range of `from` with `to`, without copying data (ioctl_ficlonerange(2)).
 ///
@@ -44,6 +46,19 @@ pub fn begin_sync(file: &File, offset: u64, bytes: u64) {
             nix::libc::SYNC_FILE_RANGE_WRITE,
         )
     };
+}
+
+/// Makes a program that is not started yet lead a new session, without a controlling terminal (setsid(2)): another process of
+/// the user that it may run as could use the terminal through it.
+pub fn begin_session(command: &mut Command) {
+    let begin = || match nix::unistd::setsid() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    // SAFETY: between fork and exec it only makes one system call, which is async-signal-safe (signal-safety(7)).
+    unsafe {
+        command.pre_exec(begin);
+    }
 }
 
 /// Makes glibc return buffers of 1 MiB and more to the system when they are freed (mallopt(3), `M_MMAP_THRESHOLD`).

@@ -201,6 +201,10 @@ pub struct Manifest {
     /// Of an adopted image: the origin of its digests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<ContentProof>,
+    /// In the bucket: the host whose word digests are, which neither snapdeck nor the store has compared with the bytes. They
+    /// say nothing of the images of other hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<HostName>,
     /// Beside a file: entity tag of an object whose checksums were compared with the file and did not match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub different_object: Option<String>,
@@ -236,6 +240,7 @@ impl Manifest {
             variables: None,
             file: None,
             proof: None,
+            claimed: None,
             different_object: None,
             blocks,
             extra: Map::new(),

@@ -47,7 +47,7 @@ pub struct HostSettings {
     /// Methods to read the disk of a running sandbox, of which the first that works is used: [`Method::Backup`],
     /// [`Method::Copy`] and [`Method::Convert`].
     pub running_methods: Vec<Method>,
-    /// The way of the blocks that a pull downloads to a remote host.
+    /// The way of what a pull downloads to a remote host and an upload sends from it.
     pub transfer: TransferRoute,
     /// URL of the store for the host itself; `None`: that of the bucket.
     pub bucket_endpoint: Option<String>,
@@ -59,7 +59,7 @@ pub struct HostSettings {
 pub enum TransferRoute {
     /// Direct where the host can, the rest through this machine.
     Auto,
-    /// Direct only: what the host cannot download fails the pull.
+    /// Direct only: what the host cannot move fails the job.
     Direct,
     /// Through this machine.
     #[default]

@@ -36,6 +36,7 @@ pub async fn adopt_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -
     };
     if let Some(manifest) = &source.manifest
         && (manifest.proof).is_none_or(|proof| bucket.trusted_checksums().accepts(proof))
+        && manifest.claimed.is_none()
     {
         return Ok(outcome(0, false));
     }
@@ -92,6 +93,7 @@ pub async fn adopt_object(bucket: &Bucket, name: &SnapshotName, ctx: &Context) -
         .unwrap_or_else(PoisonError::into_inner);
     manifest.etag = object.etag.clone();
     manifest.proof = Some(ContentProof::Read);
+    manifest.claimed = None;
     bucket.write_manifest(&manifest).await?;
     ctx.info(format!("recorded the digests of {}", object.key));
     Ok(outcome(object.size_bytes, true))

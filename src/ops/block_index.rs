@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, HashSet};
 use futures_util::{FutureExt, StreamExt, stream};
 
 use snapdeck_bucket::Bucket;
-use snapdeck_model::{BLOCK_BYTES, Digest, Object, Result, SnapshotName, block_bytes, family_name};
+use snapdeck_host::Host;
+use snapdeck_model::{
+    BLOCK_BYTES, Digest, HostName, Object, Result, SnapshotName, block_bytes, family_name,
+};
 
 use crate::compose::is_trusted;
 use crate::context::Context;
@@ -44,16 +47,17 @@ pub(crate) struct PartPlace {
 
 impl BlockIndex {
     /// Reads the manifests of the objects that most likely have the blocks of a new image: those of `names` first, then
-    /// those of their families, then the newest; until they have all blocks of `wanted`, if these are known.
+    /// those of their families, then the newest; until they have all blocks of `wanted`, if these are known. The image is one of
+    /// `host`.
     ///
     /// Skips objects that cannot be read.
     ///
     /// # Errors
     /// `Cancelled`.
     pub(crate) async fn read(
+        host: &Host,
         bucket: &Bucket,
-        names: &[SnapshotName],
-        wanted: Option<&[Digest]>,
+        (names, wanted): (&[SnapshotName], Option<&[Digest]>),
         ctx: &Context,
     ) -> Result<Self> {
         let mut index = Self::default();
@@ -69,10 +73,10 @@ impl BlockIndex {
             let named: Vec<Option<Object>> = named.collect().await;
             let named: Vec<Object> = named.into_iter().flatten().collect();
             let count = named.len();
-            if index.add_objects(bucket, named, &mut missing).await {
+            if index.add_objects(host, bucket, named, &mut missing).await {
                 let others = find_others(bucket, names).await;
                 let others = others.into_iter().take(MAX_MANIFESTS - count).collect();
-                index.add_objects(bucket, others, &mut missing).await;
+                index.add_objects(host, bucket, others, &mut missing).await;
             }
             Ok(())
         };
@@ -84,6 +88,7 @@ impl BlockIndex {
     /// Adds the objects that have missing blocks, in this order; returns whether some may still be missing.
     async fn add_objects(
         &mut self,
+        host: &Host,
         bucket: &Bucket,
         objects: Vec<Object>,
         missing: &mut Option<HashSet<Digest>>,
@@ -93,8 +98,11 @@ impl BlockIndex {
         let read = |object: Object| {
             let read = async move {
                 let manifest = bucket.manifest(&object).await.ok().flatten()?;
-                // Digests whose origin the settings do not trust prove nothing.
-                is_trusted(bucket, &manifest).then_some((object, manifest.blocks))
+                // Digests whose origin the settings do not trust prove nothing, nor does the word of another host.
+                let is_other = |claimed: &HostName| claimed != host.name();
+                let is_usable = is_trusted(bucket, &manifest)
+                    && !manifest.claimed.as_ref().is_some_and(is_other);
+                is_usable.then_some((object, manifest.blocks))
             };
             read.boxed()
         };

@@ -48,6 +48,7 @@ pub(crate) async fn convert_and_upload(
             saved_bytes: 0,
         },
         digests: digests.all(object.size_bytes),
+        has_claimed_digests: false,
         object,
         variables,
         pause_duration,

@@ -131,7 +131,12 @@ async fn validate_image(
 ) -> Result<ImageFile, TransferError> {
     let (host, object, ctx) = (job.host, &job.source.object, job.ctx);
     ctx.enter_phase(Phase::Verifying)?;
-    writer.finish().await.map_err(TransferError::unsynced)?;
+    // A host may never answer.
+    let synced = ctx.until_cancelled(writer.finish()).await;
+    synced.map_err(|error| match error.kind() {
+        Kind::Cancelled => error.into(),
+        _ => TransferError::unsynced(error),
+    })?;
     let file = writer.image_file().await?;
     let Some(dir) = writer.pull_dir() else {
         let path = host.snapshot_path(&object.name);

@@ -17,6 +17,7 @@ mod create_sandbox;
 mod dependents;
 mod destroy;
 mod direct_download;
+mod direct_upload;
 mod fetch;
 mod hash_blocks;
 mod host_memory;

@@ -19,7 +19,25 @@ pub(crate) struct Unproven {
     pub is_compared: bool,
 }
 
-/// Returns the kind of proof that `object` has the bytes of the snapshot of `local`, or why that is not proven.
+/// The proof that an object has the bytes of a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ObjectProof {
+    pub kind: ContentProof,
+    /// Whether it shows the digests of the blocks, too. Else they are those that the host claims: its file has the checksums of the
+    /// object, but may have other blocks than its manifest says.
+    pub has_digests: bool,
+}
+
+impl ObjectProof {
+    fn of_file(kind: ContentProof) -> Self {
+        Self {
+            kind,
+            has_digests: false,
+        }
+    }
+}
+
+/// Returns the proof that `object` has the bytes of the snapshot of `local`, or why that is not proven.
 ///
 /// The caller checks afterwards that the snapshot is unchanged.
 ///
@@ -31,7 +49,7 @@ pub(crate) async fn prove_object(
     object: &Object,
     local: &Manifest,
     ctx: &Context,
-) -> Result<Result<ContentProof, Unproven>> {
+) -> Result<Result<ObjectProof, Unproven>> {
     let (key, name) = (&object.key, &local.name);
     let different = || {
         Ok(Err(Unproven {
@@ -60,7 +78,9 @@ pub(crate) async fn prove_object(
     };
     let trusted = bucket.trusted_checksums();
     if !checksums.sha256_parts.is_empty() {
-        let is_same = match blocks_of(&checksums.sha256_parts, local.size_bytes) {
+        let blocks = blocks_of(&checksums.sha256_parts, local.size_bytes);
+        let has_digests = blocks.is_some();
+        let is_same = match blocks {
             Some(blocks) => blocks == local.blocks,
             None => {
                 let (lengths, expected): (Vec<u64>, Vec<Digest>) =
@@ -71,7 +91,10 @@ pub(crate) async fn prove_object(
             }
         };
         return match is_same {
-            true => Ok(Ok(ContentProof::Sha256)),
+            true => Ok(Ok(ObjectProof {
+                kind: ContentProof::Sha256,
+                has_digests,
+            })),
             false => different(),
         };
     }
@@ -91,7 +114,7 @@ pub(crate) async fn prove_object(
             .compute(Checksum::Crc64Nvme, &[local.size_bytes])
             .await?;
         return match sums == [crc] {
-            true => Ok(Ok(ContentProof::Crc64Nvme)),
+            true => Ok(Ok(ObjectProof::of_file(ContentProof::Crc64Nvme))),
             false => different(),
         };
     }
@@ -118,7 +141,7 @@ pub(crate) async fn prove_object(
         }
     };
     Ok(match is_same {
-        true => Ok(ContentProof::Md5),
+        true => Ok(ObjectProof::of_file(ContentProof::Md5)),
         false => Err(Unproven {
             reason: unproven(),
             is_compared: checksums.md5.is_some(),
@@ -179,21 +202,23 @@ impl PartSums<'_> {
 /// # Errors
 /// `Cancelled`; `Conflict` if the object was replaced meanwhile.
 pub(crate) async fn adopt_proven(
+    host: &Host,
     bucket: &Bucket,
     object: &Object,
     local: &Manifest,
-    proof: ContentProof,
+    proof: ObjectProof,
     ctx: &Context,
 ) -> Result<()> {
     let mut manifest = Manifest::new(object.name.clone(), object.size_bytes, local.blocks.clone());
     manifest.virtual_size = local.virtual_size;
     manifest.etag = object.etag.clone();
-    manifest.proof = Some(proof);
+    manifest.proof = Some(proof.kind);
+    manifest.claimed = (!proof.has_digests).then(|| host.name().clone());
     match bucket.write_manifest(&manifest).await {
         Ok(()) => ctx.info(format!(
             "recorded the digests of {}, proven by {}",
             object.key,
-            proof.as_str()
+            proof.kind.as_str()
         )),
         Err(error) if error.kind() == Kind::Cancelled => return Err(error),
         Err(error) => ctx.warn(format!("{}; it still has no manifest", error.message())),

@@ -48,7 +48,7 @@ impl Origin<'_> {
             Self::Bucket(bucket) => {
                 let image = RemoteObject::find(bucket, name, ctx).await?;
                 return Ok(FoundImage {
-                    image: Arc::new(image),
+                    image: Arc::new(image.without_claimed_digests(ctx)),
                     source: ImageSource::Bucket(bucket.clone()),
                     variables: None,
                 });
@@ -77,7 +77,10 @@ impl Origin<'_> {
     /// As [`Origin::find`].
     pub(crate) async fn look_up(self, name: &SnapshotName, ctx: &Context) -> Result<RemoteObject> {
         match self {
-            Self::Bucket(bucket) => RemoteObject::find(bucket, name, ctx).await,
+            Self::Bucket(bucket) => {
+                let object = RemoteObject::find(bucket, name, ctx).await?;
+                Ok(object.without_claimed_digests(ctx))
+            }
             Self::Host(host) => {
                 let file = find_image(host, name).await?;
                 let manifest = host.snapshots().manifest(name).await?;

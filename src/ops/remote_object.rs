@@ -66,6 +66,21 @@ impl RemoteObject {
         })
     }
 
+    /// Returns the object without the manifest of an adoption by a host whose digests are only the word of that host: the object
+    /// may be of any origin, and have other blocks.
+    pub(crate) fn without_claimed_digests(mut self, ctx: &Context) -> Self {
+        let is_claimed =
+            |manifest: &mut Manifest| manifest.claimed.is_some() && manifest.proof.is_some();
+        if let Some(manifest) = self.manifest.take_if(is_claimed) {
+            let name = &manifest.name;
+            ctx.info(format!(
+                "the digests of {} are the word of a host: downloading all of it; `snapdeck adopt {name} --bucket` reads it",
+                self.object.key
+            ));
+        }
+        self
+    }
+
     /// Fails if the manifest that belongs to the image is missing: the push was interrupted before its end.
     ///
     /// # Errors

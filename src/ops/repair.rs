@@ -50,7 +50,7 @@ pub(crate) async fn repair_in_place(
             .await
             .map_err(|failure| failure.error)?;
         ctx.enter_phase(Phase::Verifying)?;
-        writer.finish().await
+        ctx.until_cancelled(writer.finish()).await
     }
     .await;
     // Its lock keeps out every QEMU, qemu-img check included.

@@ -14,6 +14,7 @@ use snapdeck_model::{BLOCK_BYTES, BufferPool, Digest, Error, Kind, Result};
 
 use crate::block_digests::BlockDigests;
 use crate::block_index::{BlockIndex, PartPlace};
+use crate::direct_upload::DirectUpload;
 use crate::local_snapshot::LocalSnapshot;
 use crate::remote_object::is_unchanged;
 use crate::transfer_plan::ZERO_BLOCK;
@@ -22,6 +23,8 @@ use crate::transfer_plan::ZERO_BLOCK;
 pub(crate) struct SentParts {
     /// Digests of its blocks; those of copied parts are the snapshot's.
     pub digests: Vec<Digest>,
+    /// Whether the host has sent parts itself: their digests are only its word.
+    pub is_direct: bool,
     pub uploaded_bytes: u64,
     pub copied_bytes: u64,
 }
@@ -30,6 +33,8 @@ pub(crate) struct PartSender<'a> {
     bucket: &'a Bucket,
     multipart: &'a MultipartObject<'a>,
     reader: FileReader,
+    /// The parts that the host sends itself, if it does.
+    direct: Option<DirectUpload<'a>>,
     size_bytes: u64,
     stored: &'a BlockIndex,
     /// Parts that the store has, by index.
@@ -52,7 +57,7 @@ impl<'a> PartSender<'a> {
     pub(crate) fn new(
         bucket: &'a Bucket,
         multipart: &'a MultipartObject<'a>,
-        reader: FileReader,
+        (reader, direct): (FileReader, Option<DirectUpload<'a>>),
         source: &LocalSnapshot<'_>,
         stored: &'a BlockIndex,
         copies: BTreeMap<u64, PartPlace>,
@@ -62,6 +67,7 @@ impl<'a> PartSender<'a> {
             bucket,
             multipart,
             reader,
+            direct,
             size_bytes: source.size_bytes(),
             stored,
             copies,
@@ -99,6 +105,7 @@ impl<'a> PartSender<'a> {
             .ok_or_else(|| Error::new(Kind::Failed, "cannot hash all blocks of the snapshot"))?;
         Ok(SentParts {
             digests,
+            is_direct: self.direct.as_ref().is_some_and(DirectUpload::has_sent),
             uploaded_bytes: self.uploaded_bytes.into_inner(),
             copied_bytes,
         })
@@ -129,6 +136,12 @@ impl<'a> PartSender<'a> {
         })?;
         let (offset, length) = (self.part_offset(index), self.part_length(index));
         self.uploaded_bytes.fetch_add(length, Relaxed);
+        if let Some(direct) = &self.direct
+            && let Some(digests) = direct.send(&self.reader, index, (offset, length)).await?
+        {
+            self.digests.set(offset, &digests);
+            return Ok(());
+        }
         if let Some(digests) = self.zero_digests(index) {
             self.digests.set(offset, digests);
             let zeros = self

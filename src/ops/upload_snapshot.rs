@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use humansize::{BINARY, format_size};
 
-use snapdeck_bucket::{Bucket, part_size};
+use snapdeck_bucket::{Bucket, PartSources, part_size};
 use snapdeck_host::Host;
 use snapdeck_model::{
     AnnotationsPatch, BLOCK_BYTES, Digest, Error, ExpectedVariables, Kind, Manifest, Object,
@@ -18,6 +18,7 @@ use crate::adopt::wait_for_clock;
 use crate::block_index::BlockIndex;
 use crate::context::Context;
 use crate::create_object::write_object_manifest;
+use crate::direct_upload::DirectUpload;
 use crate::local_snapshot::LocalSnapshot;
 use crate::publish_object::publish_image;
 use crate::request::SnapshotRequest;
@@ -47,7 +48,7 @@ pub async fn upload_snapshot(
     let mut source = ctx.until_cancelled(Box::pin(check)).await?;
     refuse_missing_variables(bucket, &source, &request).await?;
     let related = related_names(host, name, source.manifest.as_ref()).await;
-    let stored = BlockIndex::read(bucket, &related, source.digests(), ctx);
+    let stored = BlockIndex::read(host, bucket, (&related, source.digests()), ctx);
     let stored = Box::pin(stored).await?;
     let is_sparse = source.file.allocated_bytes + BLOCK_BYTES < source.size_bytes();
     if !stored.is_empty() || is_sparse {
@@ -83,6 +84,7 @@ pub async fn upload_snapshot(
     manifest.file = None;
     // Its blocks were read, or copied from an object with the same digests.
     let proof = manifest.proof.take();
+    manifest.claimed = sent.is_direct.then(|| host.name().clone());
     write_object_manifest(bucket, &object, &manifest, "upload").await?;
     if manifest.pinned {
         // A manifest alone pins nothing: pins belong to their place.
@@ -93,6 +95,7 @@ pub async fn upload_snapshot(
     }
     manifest.file = Some(source.file.stamp);
     manifest.proof = proof;
+    manifest.claimed = None;
     // The snapshot is complete without it.
     if let Err(error) = host.snapshots().write_manifest(manifest).await {
         ctx.warn(error.to_string());
@@ -162,18 +165,18 @@ async fn send(
     }
     let (name, overwrite) = (&request.name, request.overwrite);
     let (progress, cancel) = (&ctx.progress, &ctx.cancel);
-    let multipart = match copies.is_empty() {
-        true => {
-            let begin = new_bucket.begin_upload(name, size_bytes, overwrite, progress, cancel);
-            begin.await?
-        }
-        // Some stores read a copied part once more for the checksum of a whole object.
-        false => {
-            let begin = new_bucket.begin_multipart(name, size_bytes, overwrite, progress, cancel);
-            begin.await?
-        }
+    let is_direct = DirectUpload::is_possible(host, &reader);
+    let sources = match copies.is_empty() {
+        _ if is_direct => PartSources::Host,
+        true => PartSources::Sent,
+        false => PartSources::Copied,
     };
+    let options = (overwrite, sources);
+    let multipart = new_bucket.begin_multipart(name, size_bytes, options, progress, cancel);
+    let multipart = multipart.await?;
     let result = async {
+        let direct = is_direct.then(|| DirectUpload::new(host, &multipart, ctx));
+        let reader = (reader, direct);
         let sender = PartSender::new(bucket, &multipart, reader, source, stored, copies);
         let sent = multipart.run_with_progress(sender.send()).await?;
         source.check_unchanged(&sent.digests, ctx).await?;

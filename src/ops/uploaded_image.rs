@@ -25,6 +25,8 @@ pub(crate) struct UploadedImage {
     pub consistency: Consistency,
     /// Digests of the object's blocks, if all are known.
     pub digests: Option<Vec<Digest>>,
+    /// Whether some are only the word of the host.
+    pub has_claimed_digests: bool,
     pub virtual_size: Option<u64>,
     /// UEFI variables of the same point in time.
     pub variables: Option<Bytes>,

@@ -103,7 +103,8 @@ pub fn read_other_references(start: &[u8]) -> OtherReferences {
             let name = header
                 .extensions(start)
                 .find(|(kind, _)| *kind == DATA_FILE);
-            match name.and_then(|(_, name)| String::from_utf8(name.to_vec()).ok()) {
+            let name = name.and_then(|(_, name)| String::from_utf8(name.to_vec()).ok());
+            match name.filter(|name| name.len() as u64 <= MAX_BACKING_NAME) {
                 Some(name) => OtherReferences {
                     data_file: Some(name),
                     unknown: None,

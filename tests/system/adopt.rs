@@ -161,6 +161,31 @@ fn an_object_of_the_same_length_with_other_bytes_is_not_copied() {
     assert_copied(&push(&world, &id, "three"));
 }
 
+#[test]
+fn digests_that_only_a_host_claims_do_not_make_a_pull() {
+    let world = World::hosts(2);
+    let base = world.snapshot("base", BASE);
+    put_in_parts(&world, &base, "base", "16");
+    let alpha = ["--host", "alpha"];
+    world.snapdeck(&["adopt", "base", alpha[0], alpha[1]]).ok();
+    // Root on the host says that the second block has only zeros. The checksums of the whole file stay true.
+    let mut manifest = recorded(&world, "base");
+    manifest.blocks[1] = snapdeck_host::hash_block(&vec![0; 8 << 20]);
+    let json = manifest.write().unwrap();
+    std::fs::write(manifest_path(&world, "base"), json).unwrap();
+    let id = world.sandbox("a", "base", State::Off);
+    world
+        .snapdeck(&["push", &id, "one", alpha[0], alpha[1]])
+        .ok();
+    assert_eq!(world.manifest("base")["claimed"], "alpha");
+    world.snapdeck(&["pull", "base", "--host", "beta"]).ok();
+    let pulled = world.hosts[1].snapshot_path("base");
+    assert_eq!(sha256(&pulled), sha256(&base));
+    // What snapdeck has read is known.
+    world.snapdeck(&["adopt", "base", "--bucket"]).ok();
+    assert_eq!(world.manifest("base")["claimed"], Value::Null);
+}
+
 fn has_manifest(world: &World, name: &str) -> bool {
     let listed = world.s5cmd(&["ls", &format!("{{}}/{name}.json")]);
     listed.status.success()

@@ -1,6 +1,6 @@
 //! Pulls that reuse local blocks and verify what they write: real libvirt and S3, with a proxy that counts, holds and
 //! corrupts downloads.
-mod direct;
+pub(crate) mod direct;
 mod interrupted;
 mod invalid;
 mod replaced;

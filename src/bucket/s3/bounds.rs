@@ -19,8 +19,10 @@ const MAX_RESPONSE_BYTES: usize = 4 << 20;
 const MAX_TAGS: usize = 100_000;
 /// Length in bytes of a key (S3 user guide, "Naming Amazon S3 objects").
 pub(super) const MAX_KEY_BYTES: usize = 1024;
-/// Length in bytes of an entity tag, of the ID of an upload and of a continuation token.
+/// Length in bytes of the ID of an upload and of a continuation token.
 const MAX_TOKEN_BYTES: usize = 4096;
+/// Length in bytes of an entity tag and of a checksum, which are kept for each object and part.
+const MAX_TAG_BYTES: usize = 256;
 /// Length in characters of a text of the store in a message.
 const MAX_TEXT_CHARS: usize = 500;
 /// Maximum size of an object in bytes: more than any store allows. A larger one is not what it claims to be; the sum of
@@ -107,12 +109,22 @@ impl Body for LimitedBody {
     }
 }
 
-/// Returns an entity tag, upload ID or continuation token of the store, which is kept, printed and sent back; `None` for
-/// one that no store would choose.
+/// Returns an upload ID or continuation token of the store, which is kept, printed and sent back; `None` for one that no store
+/// would choose.
 pub(super) fn token(text: Option<String>) -> Option<String> {
-    text.filter(|text| {
-        text.len() <= MAX_TOKEN_BYTES && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-    })
+    within(MAX_TOKEN_BYTES, text)
+}
+
+/// As [`token`], for an entity tag or a checksum.
+pub(super) fn tag(text: Option<String>) -> Option<String> {
+    within(MAX_TAG_BYTES, text)
+}
+
+fn within(max_bytes: usize, text: Option<String>) -> Option<String> {
+    let is_valid = |text: &String| {
+        text.len() <= max_bytes && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    };
+    text.filter(is_valid)
 }
 
 /// Returns a size in bytes; a negative one is invalid and counts as 0.

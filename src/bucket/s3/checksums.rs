@@ -85,14 +85,14 @@ impl Store {
             }
             if let Some(checksum) = page.checksum {
                 let is_full = checksum.checksum_type != Some(ChecksumType::Composite);
-                found.sha256 = bounds::token(checksum.checksum_sha256).filter(|_| is_full);
-                found.crc64nvme = bounds::token(checksum.checksum_crc64_nvme).filter(|_| is_full);
+                found.sha256 = bounds::tag(checksum.checksum_sha256).filter(|_| is_full);
+                found.crc64nvme = bounds::tag(checksum.checksum_crc64_nvme).filter(|_| is_full);
             }
             let Some(list) = page.object_parts else {
                 return Ok(found);
             };
             for part in list.parts.unwrap_or_default() {
-                let Some(sha256) = bounds::token(part.checksum_sha256) else {
+                let Some(sha256) = bounds::tag(part.checksum_sha256) else {
                     found.sha256_parts.clear();
                     return Ok(found);
                 };
@@ -120,8 +120,8 @@ impl Store {
         let is_full = object.checksum_type != Some(ChecksumType::Composite);
         Ok(match is_full && is_tag(object.e_tag.as_deref(), etag) {
             true => (
-                bounds::token(object.checksum_sha256),
-                bounds::token(object.checksum_crc64_nvme),
+                bounds::tag(object.checksum_sha256),
+                bounds::tag(object.checksum_crc64_nvme),
             ),
             false => (None, None),
         })

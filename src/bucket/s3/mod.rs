@@ -188,6 +188,17 @@ pub(crate) struct UploadedPart {
     pub(crate) crc64nvme: Option<String>,
 }
 
+impl UploadedPart {
+    /// Returns a part that a host has sent, with the entity tag of the answer.
+    pub(crate) fn sent(index: u64, etag: &str) -> Self {
+        Self {
+            number: part_number(index),
+            etag: Some(format!("\"{etag}\"")),
+            crc64nvme: None,
+        }
+    }
+}
+
 pub(crate) struct PendingUpload {
     pub(crate) key: String,
     pub(crate) id: String,
@@ -298,7 +309,7 @@ impl Store {
                 key: object.key.filter(|key| key.len() <= MAX_KEY_BYTES)?,
                 size_bytes: bounds::size(object.size),
                 modified: object.last_modified.as_ref().and_then(to_timestamp),
-                etag: bounds::token(object.e_tag),
+                etag: bounds::tag(object.e_tag),
                 upload_tag: None,
                 parts: None,
             })
@@ -327,7 +338,7 @@ impl Store {
                     key: key.to_owned(),
                     size_bytes: bounds::size(object.content_length),
                     modified: object.last_modified.as_ref().and_then(to_timestamp),
-                    etag: bounds::token(object.e_tag),
+                    etag: bounds::tag(object.e_tag),
                     parts: parse_parts(&metadata),
                     upload_tag: metadata.remove(UPLOAD_TAG_KEY),
                 }))
@@ -390,7 +401,7 @@ impl Store {
             .await
             .map_err(|error| self.error("download", key, &error))?;
         Ok(ObjectBody {
-            etag: bounds::token(response.e_tag),
+            etag: bounds::tag(response.e_tag),
             content_range: response.content_range,
             content_length: response.content_length,
             stream: response.body,
@@ -549,8 +560,8 @@ impl Store {
         let uploaded = uploaded.map_err(|error| self.error("upload", &upload.key, &error))?;
         Ok(UploadedPart {
             number: part_number(index),
-            etag: uploaded.e_tag,
-            crc64nvme: uploaded.checksum_crc64_nvme,
+            etag: bounds::tag(uploaded.e_tag),
+            crc64nvme: bounds::tag(uploaded.checksum_crc64_nvme),
         })
     }
 
@@ -580,14 +591,21 @@ impl Store {
             .await
             .map_err(|error| self.error("copy a part of", source_key, &error))?;
         // A store that does not support the call handles it as an empty part and acknowledges no copy.
-        let Some(part) = copied.copy_part_result.filter(|part| part.e_tag.is_some()) else {
-            let cause = "UploadPartCopy returned no ETag";
+        let part = copied.copy_part_result;
+        let (etag, crc64nvme) = part.map_or((None, None), |part| {
+            (
+                bounds::tag(part.e_tag),
+                bounds::tag(part.checksum_crc64_nvme),
+            )
+        });
+        let Some(etag) = etag else {
+            let cause = "UploadPartCopy returned no valid ETag";
             return Err(self.invalid_response("copy a part of", source_key, cause));
         };
         Ok(UploadedPart {
             number: part_number(index),
-            etag: part.e_tag,
-            crc64nvme: part.checksum_crc64_nvme,
+            etag: Some(etag),
+            crc64nvme,
         })
     }
 

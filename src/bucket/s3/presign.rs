@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::ResponseChecksumValidation;
-use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::presigning::{PresignedRequest as SignedRequest, PresigningConfig};
 
 use super::client::{check_url, with_trailing_slash};
-use super::{Store, StoreError};
-use snapdeck_model::{Error, Kind, PresignedRequest};
+use super::{Store, StoreError, UploadHandle, part_number};
+use snapdeck_model::{Error, Kind, PresignedRequest, Result};
 
 impl Store {
     /// Signs a GetObject. It may be sent with any `Range` and `If-Match`, which are not signed. `endpoint` is the URL of the
@@ -22,34 +22,68 @@ impl Store {
         endpoint: Option<&str>,
         valid_for: Duration,
     ) -> Result<PresignedRequest, StoreError> {
-        let config = self.reader.config().to_builder();
-        // A checksum of the response would be a signed header.
-        let mut config =
-            config.response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        if let Some(url) = endpoint {
-            check_url(url).map_err(|error| {
-                error.hint("set bucket_endpoint of the host to http://HOST:PORT or https://HOST")
-            })?;
-            config = config
-                .endpoint_url(with_trailing_slash(url))
-                .force_path_style(true);
-        }
-        let failed = |cause: &dyn std::fmt::Display| {
-            Error::new(Kind::Failed, self.summary("sign a download of", key)).with_cause(cause)
-        };
-        let presigning = PresigningConfig::expires_in(valid_for).map_err(|error| failed(&error))?;
-        let call = Client::from_conf(config.build())
-            .get_object()
-            .bucket(&self.bucket)
-            .key(key);
-        let signed = call.presigned(presigning).await;
-        let signed = signed.map_err(|error| self.error("sign a download of", key, &error))?;
-        let headers = signed.headers();
-        Ok(PresignedRequest {
-            url: signed.uri().to_owned(),
-            headers: headers
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-        })
+        let action = "sign a download of";
+        let call = signing_client(&self.reader, endpoint)?.get_object();
+        let call = call.bucket(&self.bucket).key(key);
+        let signed = call.presigned(self.presigning(action, key, valid_for)?);
+        let signed = signed
+            .await
+            .map_err(|error| self.error(action, key, &error));
+        Ok(into_request(&signed?))
+    }
+
+    /// Signs an UploadPart. It may be sent with any `Content-MD5`, which is not signed.
+    ///
+    /// # Errors
+    /// As [`Store::presign_get`].
+    pub(crate) async fn presign_part(
+        &self,
+        upload: &UploadHandle,
+        index: u64,
+        endpoint: Option<&str>,
+        valid_for: Duration,
+    ) -> Result<PresignedRequest, StoreError> {
+        let (action, key) = ("sign an upload to", &*upload.key);
+        let call = signing_client(&self.client, endpoint)?.upload_part();
+        let call = call.bucket(&self.bucket).key(key).upload_id(&upload.id);
+        let call = call.part_number(part_number(index));
+        let signed = call.presigned(self.presigning(action, key, valid_for)?);
+        let signed = signed
+            .await
+            .map_err(|error| self.error(action, key, &error));
+        Ok(into_request(&signed?))
+    }
+
+    fn presigning(&self, action: &str, key: &str, valid_for: Duration) -> Result<PresigningConfig> {
+        PresigningConfig::expires_in(valid_for)
+            .map_err(|error| Error::new(Kind::Failed, self.summary(action, key)).with_cause(error))
+    }
+}
+
+/// Returns a client for requests of a host, to which the store has the URL `endpoint`.
+fn signing_client(client: &Client, endpoint: Option<&str>) -> Result<Client> {
+    let config = client.config().to_builder();
+    // Checksums would be signed headers.
+    let mut config = config
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if let Some(url) = endpoint {
+        check_url(url).map_err(|error| {
+            error.hint("set bucket_endpoint of the host to http://HOST:PORT or https://HOST")
+        })?;
+        config = config
+            .endpoint_url(with_trailing_slash(url))
+            .force_path_style(true);
+    }
+    Ok(Client::from_conf(config.build()))
+}
+
+fn into_request(signed: &SignedRequest) -> PresignedRequest {
+    let headers = signed.headers();
+    PresignedRequest {
+        url: signed.uri().to_owned(),
+        headers: headers
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
     }
 }

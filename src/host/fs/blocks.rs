@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::checked_open::open_regular;
 use super::errors::system_error;
-use super::file_session::FileSession;
+use super::file_session::OpenInfo;
 use super::local::LocalFs;
 use super::remote::RemoteFs;
 use super::remote_handles::RemoteWriter;
-use super::session_commands::send_heartbeats;
+use super::session_commands::{command_error, send_heartbeats};
 use crate::command::{Input, bounded_lines, read_text};
 use crate::digest::BlockHasher;
 use crate::image_file::file_stamp;
@@ -288,11 +288,12 @@ impl RemoteWriter {
             return Ok(false);
         };
         let (path, host) = (&source.path, self.fs.runner.host());
-        let share = move |session: Arc<FileSession>| {
+        // One that was killed may have left another size.
+        let size = self.file.open_info().size_bytes.to_string();
+        let size = &*size;
+        let share = move |info: OpenInfo| {
             let work = async move {
-                let info = &session.open_info;
-                let size = info.size_bytes.to_string();
-                let args = [&**path, &*info.descriptor, &*info.inode, &*size, &**stamp];
+                let args = [&**path, &*info.descriptor, &*info.inode, size, &**stamp];
                 let summary = format!("cannot share {path} on host {host}");
                 self.call_beside(summary, ("share_extents", &args), SHARE_TIMEOUT)
                     .await
@@ -367,10 +368,10 @@ impl RemoteFs {
         let Some(writer) = batch.verb.writer else {
             return self.run_lines(summary, batch, None).await;
         };
-        let run = move |session: Arc<FileSession>| {
+        let run = move |info: OpenInfo| {
             let work = async move {
                 let result = tokio::select! {
-                    result = self.run_lines(summary, batch, Some(&session)) => result,
+                    result = self.run_lines(summary, batch, Some(&info)) => result,
                     () = end.cancelled() => Err(Error::cancelled(summary)),
                 };
                 result.inspect_err(|error| {
@@ -389,7 +390,7 @@ impl RemoteFs {
         &self,
         summary: &str,
         batch: Batch<'_>,
-        session: Option<&FileSession>,
+        target: Option<&OpenInfo>,
     ) -> Result<()> {
         let (verb, done) = (batch.verb, batch.done);
         let remaining = batch.blocks.get(done.load(Relaxed)..).unwrap_or_default();
@@ -401,7 +402,6 @@ impl RemoteFs {
             .chain(numbers)
             .map(|number| number.to_string())
             .collect();
-        let target = session.map(|session| &session.open_info);
         let target = target.map_or(vec![], |info| vec![&*info.descriptor, &*info.inode]);
         let args: Vec<&str> = [verb.path]
             .into_iter()
@@ -461,9 +461,11 @@ impl RemoteFs {
             exit = receive => exit?,
             never = heartbeats => match never {},
         };
-        match status?.success() && remaining.next().is_none() {
+        let (status, summary) = (status?, summary.to_owned());
+        match status.success() && remaining.next().is_none() {
             true => Ok(()),
-            false => Err(system_error(summary.to_owned(), &message)),
+            false if verb.writer.is_some() => Err(command_error(summary, status, &message)),
+            false => Err(system_error(summary, &message)),
         }
     }
 }

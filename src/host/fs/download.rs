@@ -4,7 +4,6 @@
 //! environment or a file there.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, BlockState};
 use super::errors::system_error;
-use super::file_session::FileSession;
+use super::file_session::OpenInfo;
 use super::remote::RemoteFs;
 use super::remote_handles::RemoteWriter;
 use super::session_commands::send_heartbeats;
@@ -26,7 +25,7 @@ use snapdeck_model::{
 };
 
 /// For one block: curl gives up after 60 s without a byte.
-const BLOCK_TIMEOUT: Duration = Duration::from_secs(600);
+pub(super) const BLOCK_TIMEOUT: Duration = Duration::from_secs(600);
 /// For sending the request to the host.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of a line of the output.
@@ -51,13 +50,18 @@ impl RemoteWriter {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let download = move |session: Arc<FileSession>| {
+        let lane = async {
+            match self.fs.runner.ssh() {
+                Some(ssh) => ssh.acquire_lane().await,
+                None => None,
+            }
+        };
+        let Some(_lane) = cancel.run_until_cancelled(lane).await else {
+            return Err(Error::cancelled("the download"));
+        };
+        let download = move |info: OpenInfo| {
             let work = async move {
-                let _permit = match self.fs.runner.ssh() {
-                    Some(ssh) => ssh.acquire_download().await,
-                    None => None,
-                };
-                let download = self.run_download(&session, request, blocks, results, cancel);
+                let download = self.run_download(&info, request, blocks, results, cancel);
                 download.await.inspect_err(|_| cancel.cancel())
             };
             work.boxed()
@@ -67,7 +71,7 @@ impl RemoteWriter {
 
     async fn run_download(
         &self,
-        session: &FileSession,
+        info: &OpenInfo,
         request: &PresignedRequest,
         blocks: &[BlockCopy],
         results: &BlockSender,
@@ -75,7 +79,6 @@ impl RemoteWriter {
     ) -> Result<()> {
         let (path, runner) = (self.file.path(), &self.fs.runner);
         let summary = format!("cannot download to {path} on host {}", runner.host());
-        let info = &session.open_info;
         let numbers = blocks
             .iter()
             .flat_map(|block| [block.target, block.size_bytes]);
@@ -145,6 +148,9 @@ impl RemoteWriter {
                 error if error.kind() == Kind::NoSpace => error,
                 error => error.retryable(),
             }),
+            // More than the range came.
+            Some(failure) if failure.starts_with("200 ") => Err(Error::new(Kind::Failed, summary)
+                .with_cause("the store answered 200 to a request for a range")),
             Some(failure) => Err(request_error(summary, &failure, &message)),
         }
     }
@@ -196,7 +202,7 @@ impl RemoteFs {
 }
 
 /// Sends the request, then heartbeats, as long as it is not dropped.
-async fn send_request(mut stdin: ChildStdin, request: &PresignedRequest) -> Infallible {
+pub(super) async fn send_request(mut stdin: ChildStdin, request: &PresignedRequest) -> Infallible {
     // An error ends the command, which shows in its output.
     let config = curl_config(request);
     match timeout(SEND_TIMEOUT, stdin.write_all(config.as_bytes())).await {
@@ -224,8 +230,8 @@ fn quote(text: &str) -> String {
 }
 
 /// Returns the error of a request with `status`: those of HTTP and of curl. Another attempt may succeed after errors of the
-/// connection, and of a busy store.
-fn request_error(summary: String, status: &str, message: &str) -> Error {
+/// connection, of a busy store, and of a request that has expired.
+pub(super) fn request_error(summary: String, status: &str, message: &str) -> Error {
     // A full or bad disk ends the command that writes, and curl with it.
     if let Some(disk) = message.lines().find(|line| line.starts_with("dd: ")) {
         return system_error(summary, disk);
@@ -241,7 +247,9 @@ fn request_error(summary: String, status: &str, message: &str) -> Error {
     let error = Error::new(Kind::Failed, summary).with_cause(cause);
     let (http, exit) = status.split_once(' ').unwrap_or_default();
     let is_busy = http == "429" || http.starts_with('5');
-    match is_busy || CONNECTION_ERRORS.contains(&exit) {
+    // It may have expired: another one is signed.
+    let is_expired = http == "403";
+    match is_busy || is_expired || CONNECTION_ERRORS.contains(&exit) {
         true => error.retryable(),
         false => error,
     }
@@ -295,6 +303,7 @@ mod tests {
         );
         let is_retryable = |status| request_error("cannot".into(), status, "").is_retryable();
         assert!(is_retryable("503 22") && is_retryable("206 18") && is_retryable("000 7"));
-        assert!(!is_retryable("403 22") && !is_retryable("412 22") && !is_retryable("000 60"));
+        assert!(is_retryable("403 22"));
+        assert!(!is_retryable("404 22") && !is_retryable("412 22") && !is_retryable("000 60"));
     }
 }

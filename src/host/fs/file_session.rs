@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::errors::{explain, system_error};
@@ -39,6 +40,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes of all replies beside the resume log.
 const MAX_REPLY_BYTES: u64 = 1 << 20;
+
+/// Bytes of a reply that is kept or printed.
+const MAX_SHORT_REPLY_BYTES: usize = 512;
 
 /// The inode of a file that does not exist.
 const MISSING_INODE: &str = "0";
@@ -167,6 +171,8 @@ pub(super) struct FileSession {
     pub sent_log_bytes: Mutex<usize>,
     _heartbeat: AbortOnDropHandle<()>,
     _process: RunningCommand,
+    ended: CancellationToken,
+    _end: DropGuard,
 }
 
 type Replies = BoundedLines<ChildStdout>;
@@ -231,6 +237,7 @@ impl FileSession {
                 }
             })
         };
+        let ended = CancellationToken::new();
         Ok(Self {
             open_info,
             master,
@@ -240,7 +247,14 @@ impl FileSession {
             sent_log_bytes: Mutex::default(),
             _heartbeat: AbortOnDropHandle::new(heartbeat),
             _process: process,
+            _end: ended.clone().drop_guard(),
+            ended,
         })
+    }
+
+    /// Returns the token that is cancelled when the session ends here.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
     }
 
     /// Returns the connection to the bytes, opened on first use.
@@ -328,7 +342,7 @@ impl FileSession {
     async fn send_command(&self, command: &[u8]) -> io::Result<String> {
         let mut replies = self.replies.lock().await;
         self.stdin.lock().await.write_all(command).await?;
-        read_reply(&mut replies).await
+        read_short_reply(&mut replies).await
     }
 
     /// Appends the part of `log_text` that was not sent yet to the resume log on the host.
@@ -361,9 +375,9 @@ async fn handshake(
     mode: &Mode,
     first: Option<&OpenInfo>,
 ) -> io::Result<OpenInfo> {
-    let boot_id = read_reply(replies).await?;
+    let boot_id = read_short_reply(replies).await?;
     let log = read_reply(replies).await?;
-    let stat = read_reply(replies).await?;
+    let stat = read_short_reply(replies).await?;
     let (size, inode) = stat.split_once(' ').unwrap_or_default();
     let mut info = OpenInfo {
         size_bytes: size.parse().map_err(io::Error::other)?,
@@ -394,7 +408,7 @@ async fn handshake(
         }
     }
     stdin.write_all(command.as_bytes()).await?;
-    let reply = read_reply(replies).await?;
+    let reply = read_short_reply(replies).await?;
     let opened = reply.strip_prefix("open ");
     let Some((inode, pid)) = opened.and_then(|opened| opened.split_once(' ')) else {
         return Err(io::Error::other(reply));
@@ -437,6 +451,15 @@ async fn read_reply(replies: &mut Replies) -> io::Result<String> {
         .next_line()
         .await?
         .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// As [`read_reply`], for a reply that is kept or printed.
+async fn read_short_reply(replies: &mut Replies) -> io::Result<String> {
+    let reply = read_reply(replies).await?;
+    match reply.len() <= MAX_SHORT_REPLY_BYTES {
+        true => Ok(reply),
+        false => Err(io::Error::other("the reply of the host is too long")),
+    }
 }
 
 async fn with_timeout<T>(call: impl Future<Output = io::Result<T>>) -> io::Result<T> {

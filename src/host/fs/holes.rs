@@ -39,6 +39,10 @@ impl LocalFs {
         let find = move || {
             let file = open()?;
             let size_bytes = file.metadata()?.len();
+            // The set of its blocks has a bit for each.
+            if size_bytes > MAX_IMAGE_BYTES {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
             Ok(hole_blocks(size_bytes, &list_holes(&file, size_bytes)?))
         };
         let action = format!("find the holes of {path}");

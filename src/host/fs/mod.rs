@@ -17,6 +17,7 @@ mod remote_handles;
 mod remote_stat;
 mod resume_log;
 mod session_commands;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,7 +32,7 @@ use super::image_file::ImageFile;
 use super::reconnect::RetryPolicy;
 use snapdeck_model::settings::HostSettings;
 use snapdeck_model::{
-    BlockSet, BufferPool, Digest, FileStamp, PresignedRequest, ProgressCell, Result,
+    BlockSet, BufferPool, Digest, Error, FileStamp, Kind, PresignedRequest, ProgressCell, Result,
 };
 use snapdeck_ownership::OwnershipRecords;
 
@@ -46,6 +47,7 @@ pub(crate) use remote::RemoteFs;
 pub use remote_handles::PreopenedFile;
 pub(crate) use resume_log::ResumeLog;
 pub use resume_log::{Content, ResumeState};
+pub use upload::SentRange;
 
 /// The file system of a host.
 ///
@@ -212,6 +214,29 @@ pub trait ReadFile: Send + Sync {
     /// # Errors
     /// `Failed` if the file ends before; an I/O error; `Unreachable`.
     async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes>;
+
+    /// Returns whether the host itself can send ranges to a store.
+    fn can_send(&self) -> bool {
+        false
+    }
+
+    /// Has the host read, hash and send a range, by a presigned UploadPart. Its `cancel` ends it at once.
+    ///
+    /// # Errors
+    /// `Cancelled`; `Failed` with the message of curl, or the status of the store, retryable if another attempt may succeed;
+    /// `Unreachable`.
+    async fn send(
+        &self,
+        _request: &PresignedRequest,
+        _offset: u64,
+        _length: u64,
+        _cancel: &CancellationToken,
+    ) -> Result<SentRange> {
+        Err(Error::new(
+            Kind::Failed,
+            "this machine sends its own requests",
+        ))
+    }
 }
 
 /// A file open for writes at offsets.

@@ -39,6 +39,8 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// For flushing the data of one file.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a reply of one line.
+const MAX_LINE_BYTES: usize = 4096;
 /// Most output of one command.
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
 
@@ -149,7 +151,12 @@ impl RemoteFs {
         deadline: Duration,
     ) -> Result<String> {
         let output = self.call(action, verb, args, deadline).await?;
-        let text = String::from_utf8_lossy(&output.stdout);
+        // It is kept or printed.
+        let short = output
+            .stdout
+            .get(..MAX_LINE_BYTES)
+            .unwrap_or(&output.stdout);
+        let text = String::from_utf8_lossy(short);
         Ok(text.trim_end_matches('\n').to_owned())
     }
 
@@ -365,14 +372,10 @@ impl HostFs for RemoteFs {
     }
 
     async fn flush_file(&self, path: &str, cancel: &CancellationToken) -> Result<()> {
+        let argv = self.argv("flush_file", &[path]);
         let output = self
             .runner
-            .run_raw(
-                &["sync", "--data", "--", path],
-                MAX_OUTPUT_BYTES,
-                FLUSH_TIMEOUT,
-                cancel,
-            )
+            .run_raw(&argv, MAX_OUTPUT_BYTES, FLUSH_TIMEOUT, cancel)
             .await?;
         self.check_status(&format!("flush {path}"), output)
             .map(|_| ())

@@ -36,6 +36,16 @@ lock_dir() {
   is_file "./$mark" && exec 6<>"./$mark" && flock "--$1" --wait 10 6 ||
     fail 'Resource temporarily unavailable: another process is writing it, or just finished'
 }
+# read_request: reads a request from stdin, by read_config, which is followed by heartbeats. Ends if none comes within 20 s.
+read_request() {
+  exec 3<&0 </dev/null
+  { sleep 20; kill -9 "-$$"; } >/dev/null 2>&1 3<&- &
+  watcher=$!
+  read_config
+  kill "$watcher"
+  command -v curl >/dev/null || fail 'curl is not installed'
+  end_without_heartbeats
+}
 # end_without_heartbeats: kills this process group, which this process leads, when descriptor 3 ends or is silent for 20 s.
 end_without_heartbeats() {
   {
@@ -188,6 +198,12 @@ remove_files)
   [ ! -d "${1%/*}" ] || sync -- "${1%/*}/"
   ;;
 
+# flush_file PATH: writes its cached data to the disk.
+flush_file)
+  open_file "$1"
+  sync --data /proc/self/fd/8
+  ;;
+
 free_bytes)
   stat -f --printf '%a %S' -- "$1"
   ;;
@@ -267,17 +283,10 @@ copy_blocks)
 # the digest of each block in the file, and "http STATUS EXIT" of curl for each request. Stdin has the options of curl, up to an
 # empty line, and then heartbeats.
 download)
-  exec 3<&0 </dev/null
-  file=$1 inode=$2 block=$3
+  read_request
+  open_target "$1" "$2"
+  block=$3
   shift 3
-  # Nothing waits for a request that does not come.
-  { sleep 20; kill -9 "-$$"; } >/dev/null 2>&1 3<&- &
-  watcher=$!
-  read_config
-  kill "$watcher"
-  command -v curl >/dev/null || fail 'curl is not installed'
-  end_without_heartbeats
-  open_target "$file" "$inode"
   # receive OFFSET BYTES...: writes blocks from stdin, one behind the other.
   receive() {
     offset=$1
@@ -309,6 +318,37 @@ download)
   done
   ;;
 
+# upload DESCRIPTOR INODE BLOCK_BYTES OFFSET BYTES: sends a range of the file with that inode, which a session of `open` has as
+# DESCRIPTOR; prints the digest of each block, "md5 HEX" for the range, and then of the answer the entity tag, the encryption,
+# and "http STATUS EXIT" of curl. Stdin has a request.
+upload)
+  read_request
+  exec 8<"$1" || exit 1
+  [ "$(stat -L -c %i /proc/self/fd/8)" = "$2" ] || busy 'another process has replaced the file'
+  block=$3 offset=$4 bytes=$5 end=$(($4 + $5))
+  # The guests of the host come first.
+  nice='nice -n 10'
+  while [ "$offset" -lt "$end" ]; do
+    length=$((end - offset))
+    [ "$length" -le "$block" ] || length=$block
+    hash_range /proc/self/fd/8 "$offset" "$length"
+    offset=$((offset + length))
+  done
+  sum=md5sum
+  md5=$(hash_range /proc/self/fd/8 "$4" "$bytes") || exit 1
+  echo "md5 $md5"
+  # RFC 1864: base64 of its 16 bytes.
+  digest=$(for hex in $(printf '%s' "$md5" | sed 's/../0x& /g'); do printf "\\$(printf '%03o' "$hex")"; done | base64)
+  dd if=/proc/self/fd/8 bs=1M iflag=skip_bytes,count_bytes skip="$4" count="$bytes" status=none | {
+    exec 7<&0
+    # A redirection would not have the signature. Chunks would have no length (RFC 9112, section 6.1), which stores refuse.
+    printf '%s' "$config" | curl -q -sS -f -g --proto =http,https --connect-timeout 10 --speed-limit 1 --speed-time 60 \
+      -T /dev/fd/7 -H "Content-Length: $bytes" -H 'Transfer-Encoding:' -H 'Expect:' -H "Content-MD5: $digest" \
+      -D - -o /dev/null -w '\nhttp %{http_code}' -K -
+    echo " $?"
+  } | tr -d '\r' | grep -iE '^(etag:|x-amz-server-side-encryption|http )'
+  ;;
+
 # try_request: sends a request, whose options for curl are on stdin; prints the version of curl, in a line that is empty without
 # one, and what came, with the HTTP status in the last line.
 try_request)
@@ -318,6 +358,13 @@ try_request)
   # The answer may be long; the status is at its end.
   printf '%s' "$config" | curl -q -sS -g --proto =http,https --connect-timeout 10 --max-time 20 -w '\n%{http_code}\n' -K - 2>&1 |
     tail -c 4000
+  ;;
+
+# await_commands DESCRIPTOR: waits until no command writes to the file of the pull beside a session of `open`; prints "open" if the
+# session that has the file as DESCRIPTOR has not ended.
+await_commands)
+  [ -z "$in_pull" ] || lock_dir exclusive
+  if [ -e "$1" ]; then echo open; fi
   ;;
 
 # share_extents FROM DESCRIPTOR INODE SIZE STAMP: makes the file that open_target opens, of SIZE bytes, share the extents of FROM

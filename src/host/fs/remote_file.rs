@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::errors::explain;
 use super::file_session::{FileSession, Mode, OpenInfo, Request, Transport};
@@ -18,7 +19,7 @@ use snapdeck_model::{BufferPool, Digest, Error, Kind, Result};
 
 /// Retries of a locked file after a lost connection, whose process on the host may still hold the lock: it exits after
 /// 20 s without a heartbeat.
-const LOCK_RETRIES: u32 = 12;
+pub(super) const LOCK_RETRIES: u32 = 12;
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(super) struct RemoteFile {
@@ -101,21 +102,14 @@ impl RemoteFile {
         self.retry_policy.call(open).await
     }
 
-    /// Ends the session `used` if it is the current one, and opens the file again, when nothing that it has started writes to the
-    /// file any more; sends the records that it may not have. After an error the next read or write tries again.
-    pub(super) async fn renew_session(&self, used: &Weak<FileSession>) {
-        let current = self.session.lock().await.clone();
-        match current {
-            Some(current) if std::ptr::eq(Arc::as_ptr(&current), used.as_ptr()) => {
-                self.discard_session(&current).await;
-            }
-            // Another command has failed as well.
-            Some(_) => return,
-            None => {}
-        }
-        match self.session().await {
-            Ok(_) => self.send_log().await,
-            Err(error) => tracing::debug!("{error}"),
+    /// Forgets the session with this token if it is the current one: it has ended.
+    pub(super) async fn discard(&self, ended: &CancellationToken) {
+        let mut slot = self.session.lock().await;
+        if slot
+            .as_ref()
+            .is_some_and(|session| session.ended() == *ended)
+        {
+            *slot = None;
         }
     }
 
@@ -128,6 +122,14 @@ impl RemoteFile {
 
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+
+    pub(super) fn runner(&self) -> &CommandRunner {
+        &self.runner
+    }
+
+    pub(super) fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// Returns the path for commands, which run in the directory of the file if it has a private one.
@@ -248,8 +250,12 @@ impl RemoteFile {
                 opened => break opened?,
             }
         };
-        let identity =
-            |info: &OpenInfo| (info.inode.clone(), info.size_bytes, info.boot_id.clone());
+        // A command that was killed may have left the file of a pull without its size.
+        let size = |info: &OpenInfo| match self.mode {
+            Mode::Write { .. } => None,
+            Mode::Read | Mode::Repair => Some(info.size_bytes),
+        };
+        let identity = |info: &OpenInfo| (info.inode.clone(), size(info), info.boot_id.clone());
         if identity(&session.open_info) != identity(&self.first) {
             let host = self.runner.host();
             let summary = format!(
@@ -262,7 +268,7 @@ impl RemoteFile {
     }
 
     /// Ends the session if it is the current one.
-    async fn discard_session(&self, session: &Arc<FileSession>) {
+    pub(super) async fn discard_session(&self, session: &Arc<FileSession>) {
         let mut slot = self.session.lock().await;
         if slot
             .as_ref()

@@ -18,7 +18,7 @@ use super::pull_dir::PullDir;
 use super::remote::RemoteFs;
 use super::remote_file::RemoteFile;
 use super::resume_log::ResumeState;
-use super::{FileReader, HostFiles, ReadFile, WriteFile};
+use super::{FileReader, HostFiles, ReadFile, SentRange, WriteFile};
 use crate::command::{CommandRunner, RunningCommand};
 use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
@@ -40,6 +40,20 @@ impl ReadFile for RemoteFile {
 
     async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
         self.read(buffers, offset, length).await
+    }
+
+    fn can_send(&self) -> bool {
+        true
+    }
+
+    async fn send(
+        &self,
+        request: &PresignedRequest,
+        offset: u64,
+        length: u64,
+        cancel: &CancellationToken,
+    ) -> Result<SentRange> {
+        self.send_range(request, (offset, length), cancel).await
     }
 }
 

@@ -5,7 +5,7 @@
 //! the next session waits (`remote.sh`, `lock_dir`).
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -14,7 +14,9 @@ use tokio::process::ChildStdin;
 use tokio::time::timeout;
 
 use super::errors::system_error;
-use super::file_session::{FileSession, HEARTBEAT_INTERVAL};
+use super::file_session::{HEARTBEAT_INTERVAL, OpenInfo};
+use super::remote::CALL_TIMEOUT;
+use super::remote_file::LOCK_RETRIES;
 use super::remote_handles::RemoteWriter;
 use crate::command::{Input, RunningCommand, read_bounded, read_text};
 use snapdeck_model::{Error, Kind, Result};
@@ -25,24 +27,72 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_OUTPUT_BYTES: usize = 1024;
 
 impl RemoteWriter {
-    /// Runs `command` with the current session.
+    /// Runs `command` with the current session; it ends with that session.
     ///
-    /// After an error, the file is opened again as soon as no other such command runs: nothing that `command` has started writes
-    /// to it any more when this returns.
+    /// After an error, nothing that `command` has started writes to the file of a pull any more when this returns.
+    ///
+    /// # Errors
+    /// Those of `command`; `Unreachable` and retryable if the session has ended.
     pub(super) async fn run_beside<'a, T>(
         &'a self,
-        command: impl FnOnce(Arc<FileSession>) -> BoxFuture<'a, Result<T>>,
+        command: impl FnOnce(OpenInfo) -> BoxFuture<'a, Result<T>>,
     ) -> Result<T> {
         let running = self.beside.read().await;
         let session = self.file.session().await?;
-        let used = Arc::downgrade(&session);
-        let result = command(session).await;
+        let (info, ended) = (session.open_info.clone(), session.ended());
+        // A session that is replaced is closed: it is not held here.
+        drop(session);
+        let result = tokio::select! {
+            result = command(info.clone()) => result,
+            () = ended.cancelled() => Err(self.ended_error()),
+        };
         drop(running);
-        if result.is_err() {
-            let _all = self.beside.write().await;
-            self.file.renew_session(&used).await;
+        let Err(error) = result else {
+            return result;
+        };
+        let _all = self.beside.write().await;
+        if self.await_commands(&info.descriptor).await? {
+            return Err(error);
         }
-        result
+        self.file.discard(&ended).await;
+        Err(match error.kind() {
+            Kind::Cancelled | Kind::NoSpace => error,
+            _ => self.ended_error(),
+        })
+    }
+
+    fn ended_error(&self) -> Error {
+        let (path, host) = (self.file.path(), self.fs.runner.host());
+        Error::new(
+            Kind::Unreachable,
+            format!("cannot write {path} on host {host}"),
+        )
+        .with_cause("the connection was lost")
+        .hint("check that the host is up")
+        .retryable()
+    }
+
+    /// Waits until no command writes to the file beside a session; returns whether the session with that descriptor still runs.
+    ///
+    /// # Errors
+    /// `Unreachable`, also if one does not end.
+    async fn await_commands(&self, descriptor: &str) -> Result<bool> {
+        let (action, args) = (format!("write {}", self.file.path()), [descriptor]);
+        let mut attempts = 0;
+        loop {
+            let reply = self
+                .fs
+                .call_line(&action, "await_commands", &args, CALL_TIMEOUT);
+            match reply.await {
+                Ok(reply) => return Ok(reply == "open"),
+                Err(error) if error.kind() == Kind::Conflict && attempts < LOCK_RETRIES => {
+                    attempts += 1;
+                }
+                Err(error) => {
+                    return Err(Error::new(Kind::Unreachable, error.message()).retryable());
+                }
+            }
+        }
     }
 
     /// Starts a verb of the script that writes to the file, and reads heartbeats.
@@ -86,10 +136,23 @@ impl RemoteWriter {
                     .retryable());
             }
         };
-        match status?.success() {
+        let status = status?;
+        match status.success() {
             true => Ok(String::from_utf8_lossy(&stdout).trim_end().to_owned()),
-            false => Err(system_error(summary, &message)),
+            false => Err(command_error(summary, status, &message)),
         }
+    }
+}
+
+/// Returns the error of a command that writes to the file of a session: `Unreachable` and retryable if it was killed, as it is
+/// without heartbeats.
+pub(super) fn command_error(summary: String, status: ExitStatus, message: &str) -> Error {
+    match status.code() {
+        // `setsid` exits with the signal, a shell with 128 more.
+        Some(9 | 137) | None => Error::new(Kind::Unreachable, summary)
+            .with_cause("it was killed on the host")
+            .retryable(),
+        _ => system_error(summary, message),
     }
 }
 

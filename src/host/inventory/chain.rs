@@ -14,6 +14,8 @@ use snapdeck_model::ChainLink;
 
 /// Maximum length of a backing chain; libvirt's limit is 200, too.
 pub(super) const MAX_CHAIN: usize = 200;
+/// Images of all chains of a scan, each counted once for every user: QEMU's user can create any number of images on one chain.
+const MAX_LINKS: usize = 200_000;
 
 /// Follows chains, with each path resolved and the metadata of each file read once: many chains have the same files.
 pub(super) struct ChainWalker<'a> {
@@ -24,6 +26,8 @@ pub(super) struct ChainWalker<'a> {
     stat_cache: HashMap<PathBuf, Result<ImageFile, StatError>>,
     /// Reported problems, each once.
     reported: BTreeSet<String>,
+    /// Images followed so far.
+    links: usize,
 }
 
 /// Why the metadata of a file cannot be read.
@@ -74,6 +78,7 @@ impl<'a> ChainWalker<'a> {
             canonical_paths: HashMap::new(),
             stat_cache: HashMap::new(),
             reported: BTreeSet::new(),
+            links: 0,
         }
     }
 
@@ -175,6 +180,15 @@ impl Walk<'_, '_> {
                 }
                 break;
             }
+            if self.walker.links == MAX_LINKS {
+                let text =
+                    format!("some images (more than {MAX_LINKS} images in all backing chains)");
+                if self.walker.reported.insert(text.clone()) {
+                    self.inventory.unresolved_chains.push(text);
+                }
+                break;
+            }
+            self.walker.links += 1;
             if files.len() == MAX_CHAIN {
                 self.report_unresolved(&path, "its backing chain has more than 200 images");
                 break;

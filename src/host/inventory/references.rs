@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+/// Options in options: each level is one of the stack.
+const MAX_DEPTH: usize = 32;
 /// Format drivers, and filters, of QEMU: the image is in their child `file`.
 const FORMAT_DRIVERS: &[&str] = &[
     "qcow2",
@@ -86,7 +88,7 @@ pub(super) fn resolve(image: &Path, name: &str) -> Reference {
     let Ok(Value::Object(options)) = serde_json::from_str(json) else {
         return Reference::new(Target::Unknown);
     };
-    reference.target = resolve_node(image, &nest(options), &mut reference);
+    reference.target = resolve_node(image, &nest(options, 0), &mut reference);
     reference.is_complete &= reference.target != Target::Unknown;
     reference
 }
@@ -146,12 +148,17 @@ fn resolve_node(image: &Path, node: &Map<String, Value>, reference: &mut Referen
     }
 }
 
-/// Turns `{"a.b": 1}` into `{"a": {"b": 1}}`.
-fn nest(options: Map<String, Value>) -> Map<String, Value> {
+/// Turns `{"a.b": 1}` into `{"a": {"b": 1}}`; what is nested in `depth` others and too deep is not understood.
+fn nest(options: Map<String, Value>, depth: usize) -> Map<String, Value> {
     let mut nested = Map::new();
     for (key, value) in options {
+        let depth = depth + 1 + key.matches('.').count();
+        if depth > MAX_DEPTH {
+            mark_unknown(&mut nested);
+            continue;
+        }
         let value = match value {
-            Value::Object(options) => Value::Object(nest(options)),
+            Value::Object(options) => Value::Object(nest(options, depth)),
             value => value,
         };
         insert(&mut nested, &key, value);
@@ -172,15 +179,29 @@ fn insert(node: &mut Map<String, Value>, key: &str, value: Value) {
     if let Value::Object(child) = child {
         insert(child, rest, value);
     } else {
-        // A value that is both a text and options is not understood.
-        node.insert("driver".to_owned(), Value::Null);
-        node.insert("file".to_owned(), Value::Null);
+        // A value that is both a text and options.
+        mark_unknown(node);
     }
+}
+
+/// Makes options ones that are not understood.
+fn mark_unknown(node: &mut Map<String, Value>) {
+    node.insert("driver".to_owned(), Value::Null);
+    node.insert("file".to_owned(), Value::Null);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
+
+    static DEEP_KEY: LazyLock<String> =
+        LazyLock::new(|| format!(r#"{{"{}":1,"filename":"/b/x"}}"#, "a.".repeat(100_000)));
+    static DEEP_OPTIONS: LazyLock<String> = LazyLock::new(|| {
+        let (start, end) = (r#"{"a.b.c.d.e.f":"#.repeat(100), "}".repeat(100));
+        format!(r#"{{"filename":"/b/x","x":{start}1{end}}}"#)
+    });
 
     fn text(reference: &Reference) -> String {
         let target = match &reference.target {
@@ -236,6 +257,9 @@ mod tests {
                 r#"{"driver":"qcow2","file.filename":"/b/x","backing":"node"}"#,
                 "/b/x incomplete",
             ),
+            // Options that are nested too deep.
+            (&DEEP_KEY, "unknown incomplete"),
+            (&DEEP_OPTIONS, "/b/x"),
             // Relative to the directory of the process.
             (r#"{"file.filename":"x"}"#, "unknown incomplete"),
             (

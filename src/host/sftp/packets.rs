@@ -8,8 +8,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::invalid_data;
 
-/// Length of the shortest packet behind its length: a type and an id (draft-ietf-secsh-filexfer-02, section 3).
-const MIN_PACKET_BYTES: u32 = 5;
+/// Length of the first packet behind its length, at least: a type and a version (draft-ietf-secsh-filexfer-02, section 4).
+const MIN_FIRST_PACKET_BYTES: u32 = 5;
+/// Length of the others: a type, an id, and a number, which the client subtracts without a check (sections 3 and 7).
+const MIN_PACKET_BYTES: u32 = 9;
 /// Length of the longest: OpenSSH sends 256 KiB (sftp-common.h, `SFTP_MAX_MSG_LENGTH`).
 const MAX_PACKET_BYTES: u32 = 257 * 1024;
 
@@ -21,6 +23,7 @@ pub(super) struct CheckedPackets<R> {
     length_bytes: usize,
     /// Bytes of the packet that were not read.
     rest: usize,
+    min_packet_bytes: u32,
 }
 
 impl<R> CheckedPackets<R> {
@@ -30,6 +33,7 @@ impl<R> CheckedPackets<R> {
             length: [0; 4],
             length_bytes: 0,
             rest: 0,
+            min_packet_bytes: MIN_FIRST_PACKET_BYTES,
         }
     }
 
@@ -46,9 +50,10 @@ impl<R> CheckedPackets<R> {
             return Ok(());
         }
         let length = u32::from_be_bytes(self.length);
-        if !(MIN_PACKET_BYTES..=MAX_PACKET_BYTES).contains(&length) {
+        if !(self.min_packet_bytes..=MAX_PACKET_BYTES).contains(&length) {
             return Err(invalid_data(format!("a packet of {length} bytes")));
         }
+        self.min_packet_bytes = MIN_PACKET_BYTES;
         (self.length_bytes, self.rest) = (0, length as usize);
         Ok(())
     }
@@ -96,7 +101,8 @@ mod tests {
             read(&valid[..valid.len() - 3]).await.unwrap().len(),
             valid.len() - 3
         );
-        for length in [0, 4, MAX_PACKET_BYTES + 1, u32::MAX] {
+        assert!(read(&packet(4)).await.is_err());
+        for length in [0, 4, 5, 8, MAX_PACKET_BYTES + 1, u32::MAX] {
             let bytes = [packet(6), length.to_be_bytes().to_vec(), vec![7; 100]].concat();
             let error = read(&bytes).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{length}");

@@ -12,7 +12,7 @@ use super::disk_chain::DiskChain;
 use crate::adopt::adopt_unlocked_file;
 use crate::context::Context;
 use crate::hash_blocks::hash_local_blocks;
-use crate::object_proof::{adopt_proven, prove_object};
+use crate::object_proof::{ObjectProof, adopt_proven, prove_object};
 use crate::remote_object::is_unchanged;
 use crate::sandbox_disk::SandboxDisk;
 
@@ -21,6 +21,8 @@ pub(super) struct BaseProof {
     pub object: Object,
     /// Digests of its blocks.
     pub blocks: Vec<Digest>,
+    /// Whether these are only the word of the host.
+    pub is_claimed: bool,
     pub reason: &'static str,
 }
 
@@ -78,6 +80,9 @@ pub(super) async fn prove_base(
         return Ok(Err(format!("{} cannot be used: {problem}", object.key)));
     }
     let remote = bucket.manifest(&object).await?;
+    let mut is_claimed = remote
+        .as_ref()
+        .is_none_or(|remote| remote.claimed.is_some());
     let known = match &remote {
         Some(remote) if !remote.has_same_content(local) => {
             return Ok(Err(format!(
@@ -104,7 +109,10 @@ pub(super) async fn prove_base(
         (None, Some(ctx)) => {
             let proving = prove_by_checksums(host, bucket, &object, local, ctx);
             match Box::pin(proving).await? {
-                Ok(reason) => reason,
+                Ok((reason, proof)) => {
+                    is_claimed = !proof.has_digests;
+                    reason
+                }
                 Err(reason) => return Ok(Err(reason)),
             }
         }
@@ -112,6 +120,7 @@ pub(super) async fn prove_base(
     Ok(Ok(BaseProof {
         object,
         blocks: local.blocks.clone(),
+        is_claimed,
         reason,
     }))
 }
@@ -129,7 +138,7 @@ async fn prove_by_checksums(
     object: &Object,
     local: &Manifest,
     ctx: &Context,
-) -> Result<Result<&'static str, String>> {
+) -> Result<Result<(&'static str, ObjectProof), String>> {
     let proof = match Box::pin(prove_object(host, bucket, object, local, ctx)).await? {
         Ok(proof) => proof,
         Err(unproven) => {
@@ -153,13 +162,14 @@ async fn prove_by_checksums(
             host.name()
         )));
     }
-    adopt_proven(bucket, object, local, proof, ctx).await?;
-    Ok(Ok(match proof {
+    adopt_proven(host, bucket, object, local, proof, ctx).await?;
+    let reason = match proof.kind {
         ContentProof::Sha256 => "its SHA-256 in the store is that of the base",
         ContentProof::Crc64Nvme => "its CRC64NVME in the store is that of the base",
         ContentProof::Md5 => "its MD5 in the store is that of the base",
         ContentProof::Read => "its blocks are those of the base",
-    }))
+    };
+    Ok(Ok((reason, proof)))
 }
 
 /// Returns the manifest of the base's file, which may have been changed since; without one it is adopted. Returns why its

@@ -29,6 +29,7 @@ mod upload;
 
 use std::sync::Arc;
 
+use snapdeck_bucket::PartSources;
 use snapdeck_model::{Error, Kind, Method, Phase, Result, SnapshotName, TransferStats};
 
 use crate::block_index::BlockIndex;
@@ -130,7 +131,7 @@ async fn compose(job: SnapshotJob<'_>, chain: &DiskChain) -> Result<UploadedImag
             false => {
                 let names = source.base().into_iter().chain([&job.request.name]);
                 let names: Vec<SnapshotName> = names.cloned().collect();
-                BlockIndex::read(bucket, &names, None, ctx).await?
+                BlockIndex::read(host, bucket, (&names, None), ctx).await?
             }
         };
         match Box::pin(upload(job, plan, &index)).await {
@@ -186,7 +187,7 @@ async fn upload(
         .begin_multipart(
             &job.request.name,
             estimate.file_bytes,
-            job.request.overwrite,
+            (job.request.overwrite, PartSources::Copied),
             &ctx.progress,
             &ctx.cancel,
         )
@@ -258,6 +259,8 @@ async fn upload(
             saved_bytes: estimate.file_bytes.saturating_sub(uploaded_bytes),
         },
         digests: composed.digests.all(object.size_bytes),
+        has_claimed_digests: composed.copied_bytes > 0
+            && kept.object().is_some_and(|proof| proof.is_claimed),
         object,
         variables,
         pause_duration: captured.map(|disk| disk.pause_duration),

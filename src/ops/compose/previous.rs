@@ -57,6 +57,7 @@ pub(super) async fn find_previous(
     }
     let proof = BaseProof {
         object,
+        is_claimed: pushed.manifest.claimed.is_some(),
         blocks: pushed.manifest.blocks,
         reason: "it is the last push of this sandbox",
     };

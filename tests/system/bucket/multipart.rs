@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
-use snapdeck_bucket::{Bucket, MultipartObject};
+use snapdeck_bucket::{Bucket, MultipartObject, PartSources};
 use snapdeck_model::{Error, Kind, Object, ProgressCell, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +42,13 @@ async fn compose(bucket: &Bucket, source: &Object, bytes: &Bytes) -> (Object, Ve
     let to = name("new");
     let max_bytes = 3 * PART as u64 + 4;
     let multipart = bucket
-        .begin_multipart(&to, max_bytes, false, &progress, &cancel)
+        .begin_multipart(
+            &to,
+            max_bytes,
+            (false, PartSources::Copied),
+            &progress,
+            &cancel,
+        )
         .await
         .unwrap();
     assert_eq!(multipart.part_bytes(), PART as u64);
@@ -141,7 +147,13 @@ async fn begin<'a>(
     cancel: &'a CancellationToken,
 ) -> MultipartObject<'a> {
     let multipart = bucket
-        .begin_multipart(to, 2 * PART as u64, false, progress, cancel)
+        .begin_multipart(
+            to,
+            2 * PART as u64,
+            (false, PartSources::Copied),
+            progress,
+            cancel,
+        )
         .await
         .unwrap();
     multipart.upload_part(1, random(100, 4)).await.unwrap();

@@ -12,6 +12,8 @@ const BUSY: &str = "HTTP/1.1 503 Slow Down\r\ncontent-type: application/xml\r\n\
                     content-length: 39\r\nconnection: close\r\n\r\n<Error><Code>SlowDown</Code></Error>   \n";
 const NOT_IMPLEMENTED: &str = "HTTP/1.1 501 Not Implemented\r\ncontent-type: application/xml\r\n\
                     content-length: 44\r\nconnection: close\r\n\r\n<Error><Code>NotImplemented</Code></Error>  \n";
+const EXPIRED: &str = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/xml\r\n\
+                    content-length: 43\r\nconnection: close\r\n\r\n<Error><Code>AccessDenied</Code></Error>   \n";
 /// Maximum length of a response.
 const BLOCK: u64 = 8 * 1024 * 1024;
 /// A connection is closed after this number of bytes in one direction.
@@ -50,6 +52,10 @@ pub(crate) struct Faults {
     pub held: AtomicU64,
     /// Text in the first line of a request that is held, and never forwarded.
     pub hold_request: Mutex<Option<String>>,
+    /// Presigned requests to answer as if they had expired.
+    pub expired: AtomicI32,
+    /// Name of a header of presigned requests that the store does not know.
+    pub unknown_header: Mutex<Option<&'static str>>,
     /// Open connections.
     pub open: AtomicU64,
     /// Request lines and headers, as they came.
@@ -132,6 +138,10 @@ async fn forward_requests(
             }
             return None;
         }
+        let is_presigned = is_request && line.contains("X-Amz-Signature=");
+        if is_presigned && consume(&faults.expired) {
+            return Some((from, EXPIRED));
+        }
         if is_request && consume(&faults.overloaded) {
             return Some((from, BUSY));
         }
@@ -155,6 +165,16 @@ async fn forward_requests(
         if let Some(offset) = range(&head) {
             while (1..=offset).contains(&faults.hold_from.load(SeqCst)) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        let unknown = *faults.unknown_header.lock().unwrap();
+        if let Some(name) = unknown.filter(|_| is_presigned) {
+            let name = format!("\r\n{name}: ").into_bytes();
+            let at = buffer[..length]
+                .windows(name.len())
+                .position(|bytes| bytes.eq_ignore_ascii_case(&name));
+            if let Some(at) = at {
+                buffer[at + 2] = b'x';
             }
         }
         passed += length as u64;

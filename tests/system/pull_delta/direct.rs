@@ -1,10 +1,11 @@
 //! Pulls whose bytes go straight from the bucket to a host over SSH.
 
+use std::io::BufRead;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::{BLOCK, MIB, ProxiedWorld, bytes};
 use crate::common::{
-    CommandOutput, Direction, Fault, World, exists, output, sha256, signal, wait_for_exit,
+    CommandOutput, Direction, Fault, World, exists, output, run, sha256, signal, wait_for_exit,
     wait_until,
 };
 
@@ -23,7 +24,7 @@ fn with_object(route: &str) -> (ProxiedWorld, String) {
     (world, image)
 }
 
-fn set_route(world: &World, from: &str, to: &str) {
+pub(crate) fn set_route(world: &World, from: &str, to: &str) {
     let owner = "owner = \"0:0\"\n";
     let line = |route: &str| match route {
         "relay" => owner.to_owned(),
@@ -33,7 +34,7 @@ fn set_route(world: &World, from: &str, to: &str) {
 }
 
 /// Returns the processes of this machine, which is the host as well, that show a signature.
-fn processes_with_a_signature() -> String {
+pub(crate) fn processes_with_a_signature() -> String {
     let script = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -a 'X-Amz-Sig[n]ature'";
     let found = output(std::process::Command::new("sh").args(["-c", script]));
     String::from_utf8_lossy(&found.stdout).into_owned()
@@ -41,7 +42,7 @@ fn processes_with_a_signature() -> String {
 
 /// Asserts that no file of the test, of both machines, and no output has a signature.
 #[track_caller]
-fn assert_no_signature(world: &World, ran: &CommandOutput) {
+pub(crate) fn assert_no_signature(world: &World, ran: &CommandOutput) {
     let text = format!("{}{}", ran.stdout, ran.stderr);
     assert!(!text.contains("X-Amz"), "{text}");
     let grep = [
@@ -54,15 +55,7 @@ fn assert_no_signature(world: &World, ran: &CommandOutput) {
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }
 
-/// Returns the number of downloads of hosts, which are all on this machine.
-fn curl_count() -> usize {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let command_lines = processes.map(|entry| std::fs::read(entry.path().join("cmdline")));
-    let is_download = |line: &Vec<u8>| line.starts_with(b"curl\0-q\0-sS\0-f\0");
-    command_lines.flatten().filter(is_download).count()
-}
-
-fn passed(world: &World) -> u64 {
+pub(crate) fn passed(world: &World) -> u64 {
     let link = world.link();
     link.bytes_passed(Direction::ToHost) + link.bytes_passed(Direction::FromHost)
 }
@@ -87,12 +80,12 @@ fn the_bytes_do_not_pass_this_machine() {
 fn a_signature_is_in_no_process_and_a_kill_ends_the_download() {
     let (world, image) = with_object("direct");
     let child = world.start_held(4 * BLOCK);
-    assert!(curl_count() > 0);
+    assert!(world.curl_count() > 0);
     assert_eq!(processes_with_a_signature(), "");
     signal(&child, "KILL");
     let ran = wait_for_exit(child);
     assert_no_signature(&world, &ran);
-    wait_until("curl has ended", || curl_count() == 0);
+    wait_until("curl has ended", || world.curl_count() == 0);
     world.release();
     world.received();
     let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
@@ -116,6 +109,102 @@ fn what_the_host_cannot_download_is_relayed() {
         &["cannot download to", "curl: (7)", "hint: set transfer"],
     );
     assert!(!exists(&world.snapshot_path("app")));
+}
+
+/// Asserts that a pull succeeds through this machine, and says why.
+#[track_caller]
+fn assert_relayed(world: &ProxiedWorld, image: &str, reason: &str) {
+    let ran = world.snapdeck(&["pull", "app"]).ok();
+    assert!(ran.stderr.contains(reason), "{reason}: {ran:?}");
+    world.assert_pulled(world, "app", image);
+    std::fs::remove_file(world.snapshot_path("app")).unwrap();
+}
+
+#[test]
+fn a_host_that_is_not_able_to_download_is_relayed() {
+    let (world, image) = with_object("auto");
+    world.set_sshd("SetEnv http_proxy=http://127.0.0.1:1");
+    assert_relayed(&world, &image, "curl: (7)");
+    world.set_sshd("");
+    let old = "echo 'curl: option --proto: is unknown' >&2; exit 2";
+    world.fake("curl", old);
+    assert_relayed(&world, &image, "curl: option --proto: is unknown");
+    world.fake("curl", "exec /nonexistent/curl \"$@\"");
+    assert_relayed(&world, &image, "cannot download");
+}
+
+#[test]
+fn a_certificate_that_the_host_does_not_know_is_relayed() {
+    let (world, image) = with_object("auto");
+    let path = |name: &str| world.path(&format!("scratch/{name}"));
+    let (key, certificate) = (path("key.pem"), path("certificate.pem"));
+    let subject = "-subj /CN=127.0.0.1 -days 2 -newkey ec -pkeyopt ec_paramgen_curve:P-256";
+    let files = ["-keyout", &key, "-out", &certificate];
+    let words: Vec<&str> = ["req", "-x509", "-nodes"]
+        .into_iter()
+        .chain(subject.split(' '))
+        .chain(files)
+        .collect();
+    run("openssl", &words);
+    let mut server = std::process::Command::new("openssl")
+        .args([
+            "s_server",
+            "-accept",
+            "127.0.0.1:0",
+            "-www",
+            "-key",
+            &key,
+            "-cert",
+            &certificate,
+        ])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(server.stdout.take().unwrap()).lines();
+    let port = lines
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.strip_prefix("ACCEPT ")?.rsplit_once(':')?.1.to_owned()))
+        .unwrap();
+    let endpoint = format!("transfer = \"auto\"\nbucket_endpoint = \"https://127.0.0.1:{port}\"\n");
+    world.reconfigure("transfer = \"auto\"\n", &endpoint);
+    assert_relayed(&world, &image, "curl: (60)");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn a_request_that_expires_is_signed_again() {
+    let (world, image) = with_object("direct");
+    world.faults.expired.store(1, SeqCst);
+    world.snapdeck(&["pull", "app"]).ok();
+    assert_eq!(world.faults.expired.load(SeqCst), 0);
+    world.assert_pulled(&world, "app", &image);
+    // A store that refuses all: the clock of this machine may be wrong, which signs the requests.
+    std::fs::remove_file(world.snapshot_path("app")).unwrap();
+    set_route(&world, "direct", "auto");
+    world.faults.expired.store(i32::MAX, SeqCst);
+    assert_relayed(&world, &image, "403");
+}
+
+#[test]
+fn a_store_that_ignores_ranges_or_conditions_does_no_harm() {
+    let (world, image) = with_object("auto");
+    *world.faults.unknown_header.lock().unwrap() = Some("Range");
+    let ran = world.snapdeck(&["pull", "app"]).ok();
+    assert!(ran.stderr.contains("the store answered 200"), "{ran:?}");
+    world.assert_pulled(&world, "app", &image);
+    std::fs::remove_file(world.snapshot_path("app")).unwrap();
+    // The object is replaced, and the store sends bytes of the new one.
+    *world.faults.unknown_header.lock().unwrap() = Some("If-Match");
+    let child = world.start_held(4 * BLOCK);
+    world.image(&image, IMAGE);
+    world.put_with_manifest(&image, "app", None);
+    world.release();
+    let ran = wait_for_exit(child);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(world.names("snapshots").is_empty(), "{ran:?}");
 }
 
 #[test]
@@ -222,10 +311,10 @@ fn doctor_tries_a_request_from_the_host() {
 fn a_snapdeck_that_was_stopped_goes_on() {
     let (world, image) = with_object("direct");
     let child = world.start_held(4 * BLOCK);
-    assert!(curl_count() > 0);
+    assert!(world.curl_count() > 0);
     signal(&child, "STOP");
     // Without heartbeats the host ends the downloads.
-    wait_until("curl has ended", || curl_count() == 0);
+    wait_until("curl has ended", || world.curl_count() == 0);
     signal(&child, "CONT");
     world.release();
     wait_for_exit(child).ok();

@@ -61,12 +61,12 @@ fn blocks_copied_on_the_host_survive_a_kill() {
     assert!(world.received() < new + MIB);
 }
 
-#[test]
-fn a_copy_on_the_host_that_outlives_its_connection_does_not_write_into_the_next_pull() {
+/// Creates a host over SSH with `base`, whose copies to `app` wait while the file `held` exists; `pids` gets their processes.
+fn with_held_copies() -> (ProxiedWorld, String, [String; 2]) {
     let inner = World::over_ssh(1);
     let faults = inner.use_proxy();
     let world = ProxiedWorld { inner, faults };
-    upload_base_and_child(&world);
+    let (_, child) = upload_base_and_child(&world);
     world.snapdeck(&["pull", "base"]).ok();
     let (held, pids) = (world.path("scratch/held"), world.path("scratch/pids"));
     std::fs::write(&held, "").unwrap();
@@ -76,6 +76,12 @@ fn a_copy_on_the_host_that_outlives_its_connection_does_not_write_into_the_next_
          {dd} \"$@\""
     );
     world.fake("dd", &script);
+    (world, child, [held, pids])
+}
+
+#[test]
+fn a_copy_on_the_host_that_outlives_its_connection_does_not_write_into_the_next_pull() {
+    let (world, _, [held, pids]) = with_held_copies();
     let pull = world.start(&["pull", "app"]);
     wait_until("blocks are copied", || exists(&pids));
     world.link().stop_open();
@@ -91,6 +97,25 @@ fn a_copy_on_the_host_that_outlives_its_connection_does_not_write_into_the_next_
     // A copy that still ran would write its block now.
     wait_until("no copy runs", || !is_copying(&pids));
     world.assert_pulled(&world, "app", &image);
+}
+
+#[test]
+fn a_snapdeck_that_was_stopped_while_the_host_copies_goes_on_to_copy() {
+    let (world, child, [held, pids]) = with_held_copies();
+    let pull = world.start(&["pull", "app", "--json"]);
+    wait_until("blocks are copied", || exists(&pids));
+    signal(&pull, "STOP");
+    // Without heartbeats the host ends the copies, and closes the file.
+    wait_until("no copy runs", || !is_copying(&pids));
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    std::fs::remove_file(&held).unwrap();
+    signal(&pull, "CONT");
+    let result = wait_for_exit(pull).ok().json();
+    let size = std::fs::metadata(&child).unwrap().len();
+    let fetched = bytes(&result, "fetchedBytes");
+    assert_eq!(bytes(&result, "copiedBytes") + fetched, size, "{result}");
+    assert!(fetched < size / 2, "{result}");
+    world.assert_pulled(&world, "app", &child);
 }
 
 /// Returns whether one of the processes in `pids` of the host, which is this machine, still runs `dd`.

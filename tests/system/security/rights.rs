@@ -111,6 +111,31 @@ fn root_opens_no_disk_that_qemus_user_hides_from_its_own_programs() {
     target.assert_untouched();
 }
 
+#[test]
+fn root_reads_no_chain_of_which_qemus_user_can_change_an_image() {
+    let Some(target) = Target::new() else { return };
+    let world = &target.world;
+    let base = world.snapshot("base", 1);
+    let id = world.sandbox("a", "base", State::Off);
+    for dir in ["snapshots", "sandboxes"] {
+        run("chown", &["root:root", &world.path(dir)]);
+        run("chmod", &["755", &world.path(dir)]);
+    }
+    run("chown", &["root:root", &base]);
+    run("chmod", &["600", &base]);
+    run("chown", &["libvirt-qemu:kvm", &world.disk("a")]);
+    let ran = world.snapdeck(&["push", &id, "app"]);
+    ran.failed(
+        1,
+        &[&base, "Permission denied for libvirt-qemu, who can change"],
+    );
+    assert!(!world.is_in_bucket("app"));
+    // As libvirt leaves the disk of a guest that has stopped.
+    run("chown", &["root:root", &world.disk("a")]);
+    run("chmod", &["600", &world.disk("a")]);
+    world.snapdeck(&["push", &id, "app"]).ok();
+}
+
 /// Replaces FILE by a link to SECRET and back, as fast as it can.
 const SWAP: &str = r#"
 import os, sys, time

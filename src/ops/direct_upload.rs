@@ -1,0 +1,137 @@
+//! Parts of an upload that the host sends itself: this machine only signs the requests and compares the answers.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use snapdeck_bucket::MultipartObject;
+use snapdeck_host::{FileReader, Host, SentRange};
+use snapdeck_model::settings::TransferRoute;
+use snapdeck_model::{Digest, Error, Kind, Result};
+
+use crate::context::Context;
+
+/// Time for which a request is valid. It is sent at once.
+const VALIDITY: Duration = Duration::from_secs(3600);
+/// Attempts of one part, and the delay after the first of them.
+const MAX_ATTEMPTS: u32 = 5;
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Characters of an entity tag that is an MD5 in hex.
+const MD5_CHARS: usize = 32;
+
+pub(crate) struct DirectUpload<'a> {
+    host: &'a Host,
+    multipart: &'a MultipartObject<'a>,
+    ctx: &'a Context,
+    /// Whether the host has sent a part.
+    has_sent: AtomicBool,
+    /// Why the rest is sent by this machine, if it is.
+    error: OnceLock<Error>,
+}
+
+impl<'a> DirectUpload<'a> {
+    /// Returns whether the host sends what `reader` reads, by its settings.
+    pub(crate) fn is_possible(host: &Host, reader: &FileReader) -> bool {
+        host.settings().transfer != TransferRoute::Relay && reader.can_send()
+    }
+
+    pub(crate) fn new(
+        host: &'a Host,
+        multipart: &'a MultipartObject<'a>,
+        ctx: &'a Context,
+    ) -> Self {
+        ctx.info(format!("host {} uploads the parts itself", host.name()));
+        Self {
+            host,
+            multipart,
+            ctx,
+            has_sent: AtomicBool::new(false),
+            error: OnceLock::new(),
+        }
+    }
+
+    /// Returns whether the host has sent a part.
+    pub(crate) fn has_sent(&self) -> bool {
+        self.has_sent.load(Relaxed)
+    }
+
+    /// Has the host send a part, the range at `offset` of what `reader` reads; returns the digests of its blocks. `None` if this
+    /// machine has to send it.
+    ///
+    /// # Errors
+    /// `Cancelled`; the error of the host if no byte may pass through this machine.
+    pub(crate) async fn send(
+        &self,
+        reader: &FileReader,
+        index: u64,
+        (offset, length): (u64, u64),
+    ) -> Result<Option<Vec<Digest>>> {
+        let mut attempts = 0;
+        while self.error.get().is_none() {
+            let error = match self.try_send(reader, index, (offset, length)).await {
+                Ok(digests) => {
+                    self.has_sent.store(true, Relaxed);
+                    return Ok(Some(digests));
+                }
+                Err(error) => error,
+            };
+            self.ctx.check_cancelled()?;
+            attempts += 1;
+            // Once more, if the host has never sent a part: it may not reach the store at all.
+            let limit = match self.has_sent() {
+                true => MAX_ATTEMPTS,
+                false => 2,
+            };
+            if error.is_retryable() && attempts < limit {
+                tracing::debug!("{error}");
+                let delay = tokio::time::sleep(RETRY_DELAY * attempts);
+                let _ = self.ctx.cancel.run_until_cancelled(delay).await;
+                continue;
+            }
+            if self.host.settings().transfer == TransferRoute::Direct {
+                let hint =
+                    "set transfer of the host to \"auto\" to upload the rest through this machine";
+                return Err(match error.hint_text() {
+                    Some(_) => error,
+                    None => error.hint(hint),
+                });
+            }
+            let message = format!("{error}; uploading the rest through this machine");
+            if self.error.set(error).is_ok() {
+                self.ctx.warn(message);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn try_send(
+        &self,
+        reader: &FileReader,
+        index: u64,
+        (offset, length): (u64, u64),
+    ) -> Result<Vec<Digest>> {
+        self.ctx.check_cancelled()?;
+        let endpoint = self.host.settings().bucket_endpoint.as_deref();
+        let request = self.multipart.presign_part(index, endpoint, VALIDITY);
+        let request = request.await?;
+        let sent = reader
+            .send(&request, offset, length, &self.ctx.cancel)
+            .await?;
+        self.check_etag(&sent)?;
+        self.multipart.add_sent_part(index, length, &sent.etag)?;
+        Ok(sent.digests)
+    }
+
+    /// Fails if the store has received other bytes than the host has read: not every store checks `Content-MD5`.
+    fn check_etag(&self, sent: &SentRange) -> Result<()> {
+        let is_md5 = sent.etag.len() == MD5_CHARS && !sent.is_encrypted;
+        if !is_md5 || sent.etag.eq_ignore_ascii_case(&sent.md5) {
+            return Ok(());
+        }
+        let summary = format!("cannot upload a part from host {}", self.host.name());
+        Err(Error::new(Kind::Failed, summary)
+            .with_cause("the store has received other bytes than the host has read")
+            .hint("check the network between the host and the store")
+            .retryable())
+    }
+}
