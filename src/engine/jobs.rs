@@ -30,6 +30,8 @@ use snapdeck_ops::FetchHandle;
 const STORE_RETRY_LIMIT: Duration = Duration::from_secs(300);
 /// Time that a cancelled job has to end by itself while it checks, and to release its locks.
 const CANCEL_GRACE: Duration = Duration::from_millis(400);
+/// Time for which a cancelled job that cleans up counts among those that run at once.
+const CLEANUP_GRACE: Duration = Duration::from_secs(20);
 /// Limit of the look at the target of a job when it is requested.
 const TARGET_TIMEOUT: Duration = Duration::from_secs(10);
 /// Further finished jobs are dismissed, oldest first.
@@ -366,7 +368,7 @@ fn update_journal(inner: &Inner, id: JobId, entry: &JournalEntry) {
 async fn run_job(
     inner: Arc<Inner>,
     job: AcceptedJob,
-    permit: PermitFuture,
+    queued: PermitFuture,
     fetch: FetchHandle,
 ) -> Result<()> {
     let AcceptedJob {
@@ -385,7 +387,7 @@ async fn run_job(
         true => JobDelay::Interrupted,
         false => JobDelay::None,
     };
-    let permit = match permit.clone().now_or_never() {
+    let permit = match queued.clone().now_or_never() {
         Some(permit) => permit,
         None => {
             let mut wait = pin!(async {
@@ -398,7 +400,7 @@ async fn run_job(
                     observe_target(&inner, &mut entry, hosts).await;
                     update_journal(&inner, id, &entry);
                 }
-                permit.await
+                queued.clone().await
             });
             tokio::select! {
                 permit = &mut wait => permit,
@@ -406,6 +408,8 @@ async fn run_job(
             }
         }
     };
+    // It has the permit, too.
+    drop(queued);
     let result = if let Err(error) = &permit {
         Err(error.clone())
     } else {
@@ -417,6 +421,7 @@ async fn run_job(
             }
         });
         tracing::info!(job = id.0, "{title}: started");
+        let cancelled = cancel.clone();
         let ctx = snapdeck_ops::Context {
             progress: progress_cell.clone(),
             cancel,
@@ -426,7 +431,7 @@ async fn run_job(
             check_shared_blocks: inner.settings.pull.check_shared_blocks,
             push_cache: inner.push_cache.clone(),
         };
-        let worker = {
+        let mut worker = {
             let inner = inner.clone();
             let host = host.as_ref().map(|(_, host)| with_retry_policy(host, &ctx));
             let source = source.as_ref().map(|host| with_retry_policy(host, &ctx));
@@ -444,7 +449,19 @@ async fn run_job(
                 run_operation(&inner, &operation, &requested, hosts, fetch, &ctx).await
             })
         };
-        worker.await.unwrap_or_else(|panic| {
+        let cleaning_up = async {
+            cancelled.cancelled().await;
+            sleep(CLEANUP_GRACE).await;
+        };
+        let ended = tokio::select! {
+            ended = &mut worker => ended,
+            // A host that never answers must not keep out the jobs of others.
+            () = cleaning_up => {
+                drop(permit);
+                worker.await
+            }
+        };
+        ended.unwrap_or_else(|panic| {
             Err(
                 Error::new(Kind::Failed, format!("{title} crashed inside snapdeck"))
                     .with_cause(panic),
@@ -456,7 +473,6 @@ async fn run_job(
         history::add(&inner, record.end(&result)).await;
     }
     finish(&inner, id, &title, &progress_cell, result);
-    drop(permit);
     if let Some((index, _)) = host {
         inner.host_refresh[index].notify_one();
     }

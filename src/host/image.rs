@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
@@ -29,6 +30,8 @@ const CHECK_CPU_TIME_PER_GIB: u64 = 2;
 const CONVERT_CPU_TIME_PER_GIB: u64 = 60;
 /// A conversion without progress for this long hangs; qemu-img reports steps of 0.01 % to 1 %.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// A conversion that is slower is ended.
+const MIN_BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// Format of an image's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +45,8 @@ pub enum ImageFormat {
 /// A disk with all its backing files, as QEMU is to open them: it follows no name in a header, and probes no format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageChain {
-    /// Paths of the files, the disk first.
-    files: Vec<String>,
+    /// Paths and formats of the files, the disk first.
+    files: Vec<(String, ImageFormat)>,
     /// Name for QEMU's programs: `json:` and the options of all files.
     name: String,
 }
@@ -60,17 +63,26 @@ impl ImageChain {
         };
         let options = files.iter().rev().fold(None, node)?;
         Some(Self {
-            files: files.iter().map(|(path, _)| (*path).to_owned()).collect(),
+            files: files
+                .iter()
+                .map(|(path, format)| ((*path).to_owned(), *format))
+                .collect(),
             name: format!("json:{options}"),
         })
     }
 
     pub(crate) fn path(&self) -> &str {
-        self.files.first().map_or("", String::as_str)
+        self.files.first().map_or("", |(path, _)| path)
     }
 
     pub(crate) fn files(&self) -> Vec<&str> {
-        self.files.iter().map(String::as_str).collect()
+        self.files.iter().map(|(path, _)| path.as_str()).collect()
+    }
+
+    /// Returns each file as a disk without backing files.
+    pub(crate) fn split(&self) -> Vec<Self> {
+        let single = |(path, format): &(String, ImageFormat)| Self::new(&[(path, *format)]);
+        self.files.iter().filter_map(single).collect()
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -146,8 +158,13 @@ impl<'a> Images<'a> {
         let read_progress = async {
             let mut percent = PercentParser::default();
             let mut buffer = [0; 4096];
+            // The program may belong to a user who can make it print progress without end.
+            let longest =
+                STALL_TIMEOUT + Duration::from_secs(expected_bytes / MIN_BYTES_PER_SECOND);
+            let end = Instant::now() + longest;
             while let Some(stdout) = &mut stdout {
-                match tokio::time::timeout(STALL_TIMEOUT, stdout.read(&mut buffer)).await {
+                let stalled_at = end.min(Instant::now() + STALL_TIMEOUT);
+                match tokio::time::timeout_at(stalled_at, stdout.read(&mut buffer)).await {
                     Err(_) => return false,
                     Ok(Ok(0) | Err(_)) => break,
                     Ok(Ok(length)) => {
@@ -165,7 +182,7 @@ impl<'a> Images<'a> {
             let (has_progress, stderr) = tokio::join!(read_progress, read_text(stderr));
             if !has_progress {
                 return Err(Error::new(Kind::Failed, summary()).with_cause(format!(
-                    "qemu-img made no progress for {} minutes",
+                    "qemu-img made no progress for {} minutes, or less than 1 MiB/s",
                     STALL_TIMEOUT.as_secs() / 60
                 )));
             }

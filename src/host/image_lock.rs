@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::{join_all, try_join_all};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::oneshot;
@@ -30,6 +31,8 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Output of the search at most: some thousand users.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
+/// Part of the message if no user but root can read all images (`least_rights.sh`).
+const NO_READER: &str = "Permission denied for ";
 /// Lines of a failed hold that are read at most.
 const MAX_HOLD_LINES: usize = 20;
 /// Length in characters of each text about a process.
@@ -243,6 +246,19 @@ impl Images<'_> {
     /// # Errors
     /// `Conflict` if a process writes one of them; `Failed` if it is not a qcow2 image; `Unreachable`.
     pub async fn hold(self, disk: &ImageChain) -> Result<ImageHold> {
+        match self.hold_as_one(disk).await {
+            // libvirt leaves the disk of a guest that has stopped to root, and its base to QEMU's user: each file is opened by
+            // itself, by the user who may.
+            Err(error) if error.message().contains(NO_READER) && disk.files().len() > 1 => {
+                let disks = disk.split();
+                let holds = disks.iter().map(|disk| self.hold_as_one(disk));
+                Ok(ImageHold(try_join_all(holds).await?))
+            }
+            hold => Ok(ImageHold(vec![hold?])),
+        }
+    }
+
+    async fn hold_as_one(self, disk: &ImageChain) -> Result<ProcessHold> {
         let (runner, owner) = (self.runner.clone(), self.owner.to_owned());
         let process = self
             .retry_policy
@@ -257,12 +273,15 @@ impl Images<'_> {
             released,
             lost.clone(),
         ));
-        Ok(ImageHold { release, lost })
+        Ok(ProcessHold { release, lost })
     }
 }
 
 /// A disk that is kept open, until this is dropped. It is opened again after a lost connection.
-pub struct ImageHold {
+pub struct ImageHold(Vec<ProcessHold>);
+
+/// The hold of one process.
+struct ProcessHold {
     release: oneshot::Sender<oneshot::Sender<()>>,
     lost: Arc<Mutex<Option<Error>>>,
 }
@@ -273,16 +292,22 @@ impl ImageHold {
     /// # Errors
     /// `Conflict`.
     pub fn check(&self) -> Result<()> {
-        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        lost.clone().map_or(Ok(()), Err)
+        for hold in &self.0 {
+            let lost = hold.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            lost.clone().map_or(Ok(()), Err)?;
+        }
+        Ok(())
     }
 
     /// Closes the disk; it is free when this returns.
     pub async fn release(self) {
-        let (done, released) = oneshot::channel();
-        if self.release.send(done).is_ok() {
-            let _ = timeout(HOLD_TIMEOUT, released).await;
-        }
+        let release = |hold: ProcessHold| async {
+            let (done, released) = oneshot::channel();
+            if hold.release.send(done).is_ok() {
+                let _ = timeout(HOLD_TIMEOUT, released).await;
+            }
+        };
+        join_all(self.0.into_iter().map(release)).await;
     }
 }
 

@@ -20,16 +20,22 @@ can_read() {
       count=$((count - 1))
     done' sh "$@" 2>/dev/null
 }
-# is_changeable UID FILE: whether the user, who is not root, may change the file, replace it, or a directory on its path. A named
-# user of an access control list shows as a writable group (acl(5)).
+# is_changeable UID GROUPS FILE: whether the user, who is not root and in GROUPS ("12 34"), may change the file, replace it, or a
+# directory on its path.
 is_changeable() {
-  path=$2 sticky=
+  path=$3 sticky=
+  case $path in /*) ;; *) return 0 ;; esac
   while [ -n "$path" ]; do
-    set -- "$1" $(stat -L -c '%u %a' -- "$path" 2>/dev/null)
-    [ -n "${3:-}" ] && [ "$2" != "$1" ] || return 0
-    mode=$((0$3))
+    set -- "$1" "$2" $(stat -L -c '%u %g %a' -- "$path" 2>/dev/null)
+    [ -n "${5:-}" ] && [ "$3" != "$1" ] || return 0
+    mode=$((0$5)) writable=$((mode & 02))
+    if [ $((mode & 020)) != 0 ]; then
+      # With an access control list the group's bits are the most that anyone in it may do (acl(5)).
+      case " $2 " in *" $4 "*) writable=1 ;; esac
+      case $(LC_ALL=C ls -ldL -- "$path") in ??????????+*) writable=1 ;; esac
+    fi
     # In a directory with the sticky bit only the owner of a name replaces it.
-    [ $((mode & 022)) = 0 ] || { [ -n "$sticky" ] && [ $((mode & 01000)) != 0 ]; } || return 0
+    [ $writable = 0 ] || { [ -n "$sticky" ] && [ $((mode & 01000)) != 0 ]; } || return 0
     path=${path%/*} sticky=yes
   done
   return 1
@@ -44,8 +50,10 @@ choose_reader() {
   [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null || return 0
   uid=$(id -u -- "${qemu%%:*}" 2>/dev/null) || uid=${qemu%%:*}
   case $uid in 0 | '' | *[!0-9]*) return 0 ;; esac
+  # CAP_SETGID and CAP_SETUID; a program that tries it could be ended.
+  capabilities=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)
+  [ $((0x${capabilities:-0} >> 6 & 3)) = 3 ] || return 0
   nobody=nobody:$(id -g nobody 2>/dev/null)
-  as_user "$nobody" true 2>/dev/null || return 0
   [ -z "$target" ] || nobody=$qemu
   for candidate in "$nobody" "$qemu"; do
     if can_read "$candidate" "$count" "$@"; then
@@ -54,14 +62,16 @@ choose_reader() {
     fi
   done
   # Images that libvirt has left to root. One that QEMU's user can change may name any other file: root opens none of them.
-  changeable= hidden=
+  changeable= hidden= group=${qemu#*:}
+  case $group in *[!0-9]*) group=$(getent group "$group" | cut -d : -f 3) ;; esac
+  groups="$(id -G -- "${qemu%%:*}" 2>/dev/null) $group"
   while [ "$count" -gt 0 ]; do
-    if is_changeable "$uid" "$1"; then changeable=$1; fi
+    if is_changeable "$uid" "$groups" "$1"; then changeable=$1; fi
     [ -n "$hidden" ] || can_read "$qemu" 1 "$1" || hidden=$1
     shift
     count=$((count - 1))
   done
   [ -n "$changeable" ] || return 0
-  printf '%s\n' "${hidden:-$changeable}: Permission denied for ${qemu%%:*}, who can change $changeable or its directory" >&2
+  printf '%s\n' "${hidden:-$changeable}: Permission denied for ${qemu%%:*}, who can change $changeable or its directory: chown it to $qemu" >&2
   return 1
 }

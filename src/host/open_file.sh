@@ -39,8 +39,11 @@ open_file() {
 # write_new PATH SIZE: creates a file of this user from stdin, mode 0600, and opens it as descriptor 8. Fails if the name
 # exists, also that of a link. Nothing else has that name, which ends with a random token.
 write_new() {
-  dd of="$1" bs=64K conv=excl status=none || { rm -f -- "$1"; exit 1; }
-  open_file "$1" own
+  # It is created here (O_EXCL), and written by its descriptor: in a directory of QEMU's user another file may get the name.
+  set -C
+  command exec 8>"$1" || exit 1
+  set +C
+  dd bs=64K status=none >&8 || { rm -f -- "$1"; exit 1; }
   [ "$(stat -L -c %s /proc/self/fd/8)" = "$2" ] && return
   rm -f -- "$1"
   fail 'the connection was lost'

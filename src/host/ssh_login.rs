@@ -123,6 +123,10 @@ async fn try_log_in(address: &SshAddress, dir: &Path) -> Result<Login, LoginErro
             status = child.wait() => break status.map_err(LoginError::NotStarted)?,
         }
     };
+    // What came with its end.
+    while let Ok(read @ 1..) = reader.try_read(&mut chunk) {
+        keep(&mut text, chunk.get(..read).unwrap_or_default());
+    }
     if !status.success() {
         return Err(LoginError::Refused(read_message(&text)));
     }

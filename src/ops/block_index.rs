@@ -31,9 +31,16 @@ const MIN_OBJECT_BYTES: u64 = 5 << 20;
 /// The blocks of some objects.
 #[derive(Default)]
 pub(crate) struct BlockIndex {
-    images: Vec<(Object, Vec<Digest>)>,
+    images: Vec<IndexedImage>,
     /// Index of an image and of the block in it, ordered by digest, then as the images were added.
     places: Vec<(Digest, u32, u32)>,
+}
+
+struct IndexedImage {
+    object: Object,
+    blocks: Vec<Digest>,
+    /// Whether digests are only the word of the host.
+    is_claimed: bool,
 }
 
 /// The place of a part in one of the objects.
@@ -102,7 +109,11 @@ impl BlockIndex {
                 let is_other = |claimed: &HostName| claimed != host.name();
                 let is_usable = is_trusted(bucket, &manifest)
                     && !manifest.claimed.as_ref().is_some_and(is_other);
-                is_usable.then_some((object, manifest.blocks))
+                is_usable.then_some(IndexedImage {
+                    object,
+                    is_claimed: manifest.claimed.is_some(),
+                    blocks: manifest.blocks,
+                })
             };
             read.boxed()
         };
@@ -111,7 +122,7 @@ impl BlockIndex {
             .buffered(MAX_CONCURRENT_READS);
         while missing.as_ref().is_none_or(|missing| !missing.is_empty()) {
             match manifests.next().await {
-                Some(Some((object, blocks))) => self.add(object, blocks, missing),
+                Some(Some(image)) => self.add(image, missing),
                 Some(None) => {}
                 None => return true,
             }
@@ -120,23 +131,24 @@ impl BlockIndex {
     }
 
     /// Adds an object, unless it has no missing block, or all of them would have too many.
-    fn add(&mut self, object: Object, blocks: Vec<Digest>, missing: &mut Option<HashSet<Digest>>) {
+    fn add(&mut self, image: IndexedImage, missing: &mut Option<HashSet<Digest>>) {
+        let blocks = &image.blocks;
         if self.places.len() + blocks.len() > MAX_BLOCKS {
             return;
         }
         if let Some(missing) = missing {
             let before = missing.len();
-            for digest in &blocks {
+            for digest in blocks {
                 missing.remove(digest);
             }
             if missing.len() == before {
                 return;
             }
         }
-        let image = self.images.len() as u32;
-        let place = |(block, digest): (u32, &Digest)| (*digest, image, block);
-        self.places.extend((0..).zip(&blocks).map(place));
-        self.images.push((object, blocks));
+        let number = self.images.len() as u32;
+        let place = |(block, digest): (u32, &Digest)| (*digest, number, block);
+        self.places.extend((0..).zip(blocks).map(place));
+        self.images.push(image);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -144,7 +156,14 @@ impl BlockIndex {
     }
 
     pub(crate) fn object(&self, number: usize) -> Option<&Object> {
-        self.images.get(number).map(|(object, _)| object)
+        self.images.get(number).map(|image| &image.object)
+    }
+
+    /// Returns whether digests of an object are only the word of the host.
+    pub(crate) fn is_claimed(&self, number: usize) -> bool {
+        self.images
+            .get(number)
+            .is_some_and(|image| image.is_claimed)
     }
 
     /// Returns a place of consecutive blocks with these digests, the last one of `last_block_bytes`: at `offset` if an
@@ -158,11 +177,13 @@ impl BlockIndex {
         let first_digest = digests.first()?;
         let has_blocks = |image: usize, first: usize| {
             let last = first + digests.len() - 1;
-            self.images.get(image).is_some_and(|(object, blocks)| {
-                // A manifest may lie about the digest of its last block, which is shorter.
-                blocks.get(first..=last) == Some(digests)
-                    && block_bytes(last as u64, object.size_bytes) == last_block_bytes
-            })
+            self.images
+                .get(image)
+                .is_some_and(|IndexedImage { object, blocks, .. }| {
+                    // A manifest may lie about the digest of its last block, which is shorter.
+                    blocks.get(first..=last) == Some(digests)
+                        && block_bytes(last as u64, object.size_bytes) == last_block_bytes
+                })
         };
         let same_offset =
             (0..self.images.len()).map(|image| (image, (offset / BLOCK_BYTES) as usize));
@@ -237,10 +258,18 @@ mod tests {
         }
     }
 
+    fn image(object: Object, blocks: Vec<Digest>) -> IndexedImage {
+        IndexedImage {
+            object,
+            blocks,
+            is_claimed: false,
+        }
+    }
+
     fn index(images: &[(&[u8], u64)]) -> BlockIndex {
         let mut index = BlockIndex::default();
         for (seeds, size_bytes) in images {
-            index.add(object(*size_bytes), digests(seeds), &mut None);
+            index.add(image(object(*size_bytes), digests(seeds)), &mut None);
         }
         index.places.sort_unstable();
         index
@@ -295,8 +324,8 @@ mod tests {
     fn images_that_have_no_missing_block_are_left_out() {
         let mut index = index(&[]);
         let mut missing = Some(digests(&[1, 2]).into_iter().collect());
-        index.add(object(1), digests(&[1, 3]), &mut missing);
-        index.add(object(2), digests(&[1, 4]), &mut missing);
+        index.add(image(object(1), digests(&[1, 3])), &mut missing);
+        index.add(image(object(2), digests(&[1, 4])), &mut missing);
         assert_eq!(index.images.len(), 1);
         assert_eq!(missing.map(|missing| missing.len()), Some(1));
     }
@@ -304,9 +333,12 @@ mod tests {
     #[test]
     fn objects_of_too_many_blocks_are_left_out() {
         let mut index = index(&[]);
-        index.add(object(1), vec![Digest([0; 32]); MAX_BLOCKS], &mut None);
+        index.add(
+            image(object(1), vec![Digest([0; 32]); MAX_BLOCKS]),
+            &mut None,
+        );
         let mut missing = Some(digests(&[1]).into_iter().collect());
-        index.add(object(2), digests(&[1]), &mut missing);
+        index.add(image(object(2), digests(&[1])), &mut missing);
         assert_eq!(index.images.len(), 1);
         assert_eq!(missing.map(|missing| missing.len()), Some(1));
     }

@@ -15,6 +15,7 @@ use crate::context::Context;
 const VALIDITY: Duration = Duration::from_secs(3600);
 /// Attempts of one part, and the delay after the first of them.
 const MAX_ATTEMPTS: u32 = 5;
+const MAX_FIRST_ATTEMPTS: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Characters of an entity tag that is an MD5 in hex.
 const MD5_CHARS: usize = 32;
@@ -23,6 +24,8 @@ pub(crate) struct DirectUpload<'a> {
     host: &'a Host,
     multipart: &'a MultipartObject<'a>,
     ctx: &'a Context,
+    /// Whether the host has got a request: it may send that, whatever it says.
+    has_tried: AtomicBool,
     /// Whether the host has sent a part.
     has_sent: AtomicBool,
     /// Why the rest is sent by this machine, if it is.
@@ -45,14 +48,15 @@ impl<'a> DirectUpload<'a> {
             host,
             multipart,
             ctx,
+            has_tried: AtomicBool::new(false),
             has_sent: AtomicBool::new(false),
             error: OnceLock::new(),
         }
     }
 
-    /// Returns whether the host has sent a part.
-    pub(crate) fn has_sent(&self) -> bool {
-        self.has_sent.load(Relaxed)
+    /// Returns whether the host has got a request.
+    pub(crate) fn has_tried(&self) -> bool {
+        self.has_tried.load(Relaxed)
     }
 
     /// Has the host send a part, the range at `offset` of what `reader` reads; returns the digests of its blocks. `None` if this
@@ -77,10 +81,10 @@ impl<'a> DirectUpload<'a> {
             };
             self.ctx.check_cancelled()?;
             attempts += 1;
-            // Once more, if the host has never sent a part: it may not reach the store at all.
-            let limit = match self.has_sent() {
+            // Fewer, if the host has never sent a part: it may not reach the store at all.
+            let limit = match self.has_sent.load(Relaxed) || error.kind() == Kind::Unreachable {
                 true => MAX_ATTEMPTS,
-                false => 2,
+                false => MAX_FIRST_ATTEMPTS,
             };
             if error.is_retryable() && attempts < limit {
                 tracing::debug!("{error}");
@@ -114,6 +118,7 @@ impl<'a> DirectUpload<'a> {
         let endpoint = self.host.settings().bucket_endpoint.as_deref();
         let request = self.multipart.presign_part(index, endpoint, VALIDITY);
         let request = request.await?;
+        self.has_tried.store(true, Relaxed);
         let sent = reader
             .send(&request, offset, length, &self.ctx.cancel)
             .await?;

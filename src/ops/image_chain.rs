@@ -35,7 +35,8 @@ pub(crate) async fn image_chain(
         .collect();
     let canonical = host.fs().canonicalize(&paths).await?;
     let (dirs, canonical) = canonical.split_at_checked(dirs.len()).unwrap_or_default();
-    for ((path, _), file) in files.iter().zip(canonical) {
+    let mut images = Vec::new();
+    for ((path, format), file) in files.iter().zip(canonical) {
         let is_in_dir = dirs.iter().any(|dir| file.parent() == Some(dir.as_path()));
         if !is_in_dir || file.file_name() != Path::new(path).file_name() {
             return Err(refused(format!(
@@ -43,8 +44,10 @@ pub(crate) async fn image_chain(
                 settings.snapshots_dir, settings.sandboxes_dir
             )));
         }
+        // Links on the given path may lead elsewhere later.
+        images.push((file.to_str().unwrap_or(path), *format));
     }
-    ImageChain::new(&files).ok_or_else(|| refused("it has no file".to_owned()))
+    ImageChain::new(&images).ok_or_else(|| refused("it has no file".to_owned()))
 }
 
 /// Returns path and format of each file, or why one is not to be opened. The disk itself is qcow2, as its domain says.

@@ -123,6 +123,7 @@ fn local_manifest(
     manifest.file = Some(image.stamp);
     // Its blocks were read.
     manifest.proof = None;
+    manifest.claimed = None;
     manifest.different_object = None;
     if let Some(annotations) = &source.annotations {
         manifest = manifest.with_existing_annotations(annotations.clone());

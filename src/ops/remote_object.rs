@@ -72,6 +72,7 @@ impl RemoteObject {
         let is_claimed =
             |manifest: &mut Manifest| manifest.claimed.is_some() && manifest.proof.is_some();
         if let Some(manifest) = self.manifest.take_if(is_claimed) {
+            self.annotations = Some(manifest.annotations());
             let name = &manifest.name;
             ctx.info(format!(
                 "the digests of {} are the word of a host: downloading all of it; `snapdeck adopt {name} --bucket` reads it",

@@ -23,8 +23,8 @@ use crate::transfer_plan::ZERO_BLOCK;
 pub(crate) struct SentParts {
     /// Digests of its blocks; those of copied parts are the snapshot's.
     pub digests: Vec<Digest>,
-    /// Whether the host has sent parts itself: their digests are only its word.
-    pub is_direct: bool,
+    /// Whether digests are only the word of the host: it has sent parts itself, or the store has copied such ones.
+    pub is_claimed: bool,
     pub uploaded_bytes: u64,
     pub copied_bytes: u64,
 }
@@ -95,6 +95,12 @@ impl<'a> PartSender<'a> {
         tokio::try_join!(Box::pin(copying), Box::pin(uploading))?;
         Box::pin(self.resend_stale_copies()).await?;
         let copied = self.lock_copied().clone();
+        let is_claimed = |index: &u64| {
+            let part = self.copies.get(index);
+            part.is_some_and(|part| self.stored.is_claimed(part.object))
+        };
+        let is_direct = self.direct.as_ref().is_some_and(DirectUpload::has_tried);
+        let is_claimed = is_direct || copied.iter().any(is_claimed);
         let copied_bytes = copied
             .into_iter()
             .map(|index| self.part_length(index))
@@ -105,7 +111,7 @@ impl<'a> PartSender<'a> {
             .ok_or_else(|| Error::new(Kind::Failed, "cannot hash all blocks of the snapshot"))?;
         Ok(SentParts {
             digests,
-            is_direct: self.direct.as_ref().is_some_and(DirectUpload::has_sent),
+            is_claimed,
             uploaded_bytes: self.uploaded_bytes.into_inner(),
             copied_bytes,
         })

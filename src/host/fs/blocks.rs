@@ -368,6 +368,11 @@ impl RemoteFs {
         let Some(writer) = batch.verb.writer else {
             return self.run_lines(summary, batch, None).await;
         };
+        // The connection was lost when another command had failed.
+        if end.is_cancelled() {
+            return Err(Error::new(Kind::Unreachable, summary)
+                .with_cause("another command on the host has failed"));
+        }
         let run = move |info: OpenInfo| {
             let work = async move {
                 let result = tokio::select! {

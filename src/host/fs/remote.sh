@@ -60,7 +60,8 @@ end_without_heartbeats() {
 # as DESCRIPTOR, /proc/PID/fd/9: without that session, nothing is written.
 open_target() {
   [ -z "$in_pull" ] || lock_dir shared
-  exec 8<>"$1" || exit 1
+  # As if it was killed, which is what happened to its session.
+  command exec 8<>"$1" || exit 137
   [ "$(stat -L -c %i /proc/self/fd/8)" = "$2" ] || busy 'another process has replaced the file'
 }
 # open_source FILE: opens it as descriptor 7.
@@ -138,6 +139,9 @@ remove_finished_pull)
 # record and of each held lock (after a line with its time), path and "BLOCKS TIME" of each partial file, and an empty field.
 # A missing directory has no space and the single name "/".
 list_images)
+  # show_locks reads names in lines.
+  newline='*
+*'
   for dir do
     realpath -mz -- "$dir" || exit 1
     if [ -e "$dir" ]; then
@@ -148,7 +152,7 @@ list_images)
       printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
         -printf '%f\0' -exec dd if={} iflag=nofollow,nonblock bs=64K count=1 status=none \; -printf '\0' -o \
-        \( -name '.*.qcow2.lock' -o -name '.*.sandbox.lock' \) -type f -exec sh -c "$show_locks" sh {} + || :
+        \( -name '.*.qcow2.lock' -o -name '.*.sandbox.lock' \) ! -name "$newline" -type f -exec sh -c "$show_locks" sh {} + || :
       find "$dir/" -mindepth 1 -maxdepth 2 -type d ! -name '.*.qcow2.pull' -prune -o \
         -path '*/.*.qcow2.pull/partial' -type f -printf '%P\0%b %Ts\0' 2>/dev/null || :
     else
@@ -310,7 +314,7 @@ download)
       {
         # A redirection would not have the signature; a proxy is that of the host's environment.
         status=$(printf '%srange = "%s-%s"\n' "$config" "$first" $((end - 1)) |
-          curl -q -sS -f -g --proto =http,https --connect-timeout 10 --speed-limit 1 --speed-time 60 \
+          curl -q -sS -f --http1.1 -g --proto =http,https --connect-timeout 10 --speed-limit 1 --speed-time 60 \
             -w '%{http_code}' -o /dev/fd/5 -K -)
         echo "http $status $?" >&4
       } 5>&1 | receive "$first" $sizes
@@ -342,7 +346,7 @@ upload)
   dd if=/proc/self/fd/8 bs=1M iflag=skip_bytes,count_bytes skip="$4" count="$bytes" status=none | {
     exec 7<&0
     # A redirection would not have the signature. Chunks would have no length (RFC 9112, section 6.1), which stores refuse.
-    printf '%s' "$config" | curl -q -sS -f -g --proto =http,https --connect-timeout 10 --speed-limit 1 --speed-time 60 \
+    printf '%s' "$config" | curl -q -sS -f --http1.1 -g --proto =http,https --connect-timeout 10 --speed-limit 1 --speed-time 60 \
       -T /dev/fd/7 -H "Content-Length: $bytes" -H 'Transfer-Encoding:' -H 'Expect:' -H "Content-MD5: $digest" \
       -D - -o /dev/null -w '\nhttp %{http_code}' -K -
     echo " $?"
@@ -356,7 +360,7 @@ try_request)
   read_config
   echo "$(curl -q --version 2>/dev/null | head -n 1)"
   # The answer may be long; the status is at its end.
-  printf '%s' "$config" | curl -q -sS -g --proto =http,https --connect-timeout 10 --max-time 20 -w '\n%{http_code}\n' -K - 2>&1 |
+  printf '%s' "$config" | curl -q -sS --http1.1 -g --proto =http,https --connect-timeout 10 --max-time 20 -w '\n%{http_code}\n' -K - 2>&1 |
     tail -c 4000
   ;;
 

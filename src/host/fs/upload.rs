@@ -20,6 +20,8 @@ use snapdeck_model::{
 const MAX_LINE_BYTES: u64 = 1024;
 /// Lines beside those of the blocks.
 const MAX_OTHER_LINES: u64 = 16;
+/// Bytes of an entity tag.
+const MAX_TAG_BYTES: usize = 256;
 /// Characters of an unexpected line in a message.
 const MAX_TEXT_CHARS: usize = 40;
 /// The status of a part that was stored (S3 API, UploadPart), and the exit status of curl after it.
@@ -143,7 +145,10 @@ impl RemoteFile {
         };
         let is_success = exit?.success();
         let Output { sent, status } = output;
-        let is_complete = sent.digests.len() as u64 == blocks && !sent.etag.is_empty();
+        // It is kept until the upload is completed.
+        let is_tag = (1..=MAX_TAG_BYTES).contains(&sent.etag.len())
+            && sent.etag.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_complete = sent.digests.len() as u64 == blocks && is_tag;
         match &*status {
             SUCCESS if is_success && is_complete => Ok(sent),
             // It was killed, without heartbeats, or the session of the file is gone.

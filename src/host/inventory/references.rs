@@ -150,11 +150,11 @@ fn resolve_node(image: &Path, node: &Map<String, Value>, reference: &mut Referen
 
 /// Turns `{"a.b": 1}` into `{"a": {"b": 1}}`; what is nested in `depth` others and too deep is not understood.
 fn nest(options: Map<String, Value>, depth: usize) -> Map<String, Value> {
-    let mut nested = Map::new();
+    let (mut nested, mut is_too_deep) = (Map::new(), false);
     for (key, value) in options {
         let depth = depth + 1 + key.matches('.').count();
         if depth > MAX_DEPTH {
-            mark_unknown(&mut nested);
+            is_too_deep = true;
             continue;
         }
         let value = match value {
@@ -162,6 +162,10 @@ fn nest(options: Map<String, Value>, depth: usize) -> Map<String, Value> {
             value => value,
         };
         insert(&mut nested, &key, value);
+    }
+    // Last: other keys must not take its place.
+    if is_too_deep {
+        mark_unknown(&mut nested);
     }
     nested
 }

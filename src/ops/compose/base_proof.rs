@@ -90,7 +90,12 @@ pub(super) async fn prove_base(
                 object.key
             )));
         }
-        Some(remote) if is_trusted(bucket, remote) => Some("its manifest has the same digests"),
+        Some(remote)
+            if is_trusted(bucket, remote)
+                && (remote.claimed.as_ref()).is_none_or(|claiming| claiming == host.name()) =>
+        {
+            Some("its manifest has the same digests")
+        }
         None if local.matches_object(&object) => Some("the base was downloaded from it"),
         _ if object.size_bytes != local.size_bytes => {
             return Ok(Err(format!("{} is a different image", object.key)));
@@ -107,7 +112,9 @@ pub(super) async fn prove_base(
             )));
         }
         (None, Some(ctx)) => {
-            let proving = prove_by_checksums(host, bucket, &object, local, ctx);
+            // The manifest of a push says more than that of an adoption.
+            let may_adopt = remote.is_none_or(|remote| remote.proof.is_some());
+            let proving = prove_by_checksums(host, bucket, (&object, may_adopt), local, ctx);
             match Box::pin(proving).await? {
                 Ok((reason, proof)) => {
                     is_claimed = !proof.has_digests;
@@ -135,7 +142,7 @@ pub(crate) fn is_trusted(bucket: &Bucket, manifest: &Manifest) -> bool {
 async fn prove_by_checksums(
     host: &Host,
     bucket: &Bucket,
-    object: &Object,
+    (object, may_adopt): (&Object, bool),
     local: &Manifest,
     ctx: &Context,
 ) -> Result<Result<(&'static str, ObjectProof), String>> {
@@ -162,7 +169,9 @@ async fn prove_by_checksums(
             host.name()
         )));
     }
-    adopt_proven(host, bucket, object, local, proof, ctx).await?;
+    if may_adopt {
+        adopt_proven(host, bucket, object, local, proof, ctx).await?;
+    }
     let reason = match proof.kind {
         ContentProof::Sha256 => "its SHA-256 in the store is that of the base",
         ContentProof::Crc64Nvme => "its CRC64NVME in the store is that of the base",

@@ -259,8 +259,7 @@ async fn upload(
             saved_bytes: estimate.file_bytes.saturating_sub(uploaded_bytes),
         },
         digests: composed.digests.all(object.size_bytes),
-        has_claimed_digests: composed.copied_bytes > 0
-            && kept.object().is_some_and(|proof| proof.is_claimed),
+        has_claimed_digests: composed.is_claimed,
         object,
         variables,
         pause_duration: captured.map(|disk| disk.pause_duration),

@@ -34,6 +34,8 @@ pub(super) struct ComposedObject {
     pub digests: BlockDigests,
     pub uploaded_bytes: u64,
     pub copied_bytes: u64,
+    /// Whether digests are only the word of the host: those of an object from which parts were copied.
+    pub is_claimed: bool,
     /// Of which the next image can be composed.
     pub image: Option<ComposedImage>,
 }
@@ -124,7 +126,14 @@ impl<'a> ComposedUpload<'a> {
         self.resend_stale_copies().await?;
         self.check_copied_objects().await?;
         self.put(0, first).await?;
+        let copied = lock(&self.copied_objects).clone();
+        let has_kept = !lock(&self.copied_parts).is_empty();
+        let is_claimed = copied
+            .into_iter()
+            .any(|number| self.index.is_claimed(number))
+            || has_kept && self.kept.object().is_some_and(|proof| proof.is_claimed);
         Ok(ComposedObject {
+            is_claimed,
             uploaded_bytes: self.uploaded_bytes.into_inner(),
             copied_bytes: self.copied_bytes.into_inner(),
             digests: self.digests,

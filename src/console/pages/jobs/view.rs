@@ -89,7 +89,7 @@ pub(super) fn draw(
         line.spans
             .insert(0, Span::styled(fit(&name, SECTION_WIDTH), theme.dim));
         lines.push(match row == page.list.row() && focused {
-            true => select_line(line, theme.selected),
+            true => select_line(line, theme.selected, inner.width),
             false => line,
         });
     }
@@ -390,7 +390,7 @@ pub(crate) fn draw_pane(
             *first = Span::raw(">");
         }
         Some(match selected {
-            true => select_line(line, context.appearance.theme.selected),
+            true => select_line(line, context.appearance.theme.selected, inner.width),
             false => line,
         })
     };
@@ -399,9 +399,10 @@ pub(crate) fn draw_pane(
     text::draw_lines(frame, inner, &lines);
 }
 
-/// Returns the line in the style of a selected row. Other colours would make a patchwork of it.
-fn select_line(line: Line<'static>, selected: Style) -> Line<'static> {
-    let spans = line.spans.into_iter();
+/// Returns the line in the style of a selected row, in all of the `width`. Other colours would make a patchwork of it.
+fn select_line(line: Line<'static>, selected: Style, width: u16) -> Line<'static> {
+    let padding = " ".repeat(usize::from(width).saturating_sub(line.width()));
+    let spans = line.spans.into_iter().chain([Span::raw(padding)]);
     let spans: Vec<Span> = spans
         .map(|span| Span::styled(span.content, selected))
         .collect();
