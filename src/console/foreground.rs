@@ -87,6 +87,7 @@ impl Screen {
         let _ = writeln!(io::stdout(), "{title}");
         let modes = tcgetattr(io::stdout()).ok();
         let result = run(&command.argv, signals).await;
+        signals.end_foreground();
         take_terminal_back(modes.as_ref());
         let (message, end) = match result {
             Ok(Some(status)) => (failure(&command.argv, status), ForegroundEnd::Exited),

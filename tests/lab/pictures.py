@@ -156,7 +156,7 @@ def pictures():
     picture("lists", "Sandboxes, snapshots and the bucket side by side, and a push at work")
     # Its graph is there while a job runs.
     press("J")
-    until(" now, at most ")
+    until("iB/s now, at most ")
     picture("jobs", "The jobs of this and earlier runs, and the rate of all transfers")
     press("J")
     until("✓ push")

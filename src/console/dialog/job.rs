@@ -106,9 +106,10 @@ pub(crate) fn log_lines(job: &JobView, theme: &Theme, width: usize) -> Vec<Line<
             theme.text
         };
         let mut time = format!("{} ", format::time_of_day(line.time));
+        let mut sign = if line.is_warning { "!" } else { " " };
         for text in format::wrap(&line.text, width.saturating_sub(10)) {
             let margin = std::mem::replace(&mut time, " ".repeat(9));
-            let sign = if line.is_warning { "!" } else { " " };
+            let sign = std::mem::replace(&mut sign, " ");
             lines.push(Line::from(vec![
                 Span::styled(margin, theme.dim),
                 Span::styled(format!("{sign}{text}"), style),
