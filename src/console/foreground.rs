@@ -87,7 +87,6 @@ impl Screen {
         let _ = writeln!(io::stdout(), "{title}");
         let modes = tcgetattr(io::stdout()).ok();
         let result = run(&command.argv, signals).await;
-        signals.end_foreground();
         take_terminal_back(modes.as_ref());
         let (message, end) = match result {
             Ok(Some(status)) => (failure(&command.argv, status), ForegroundEnd::Exited),
@@ -108,6 +107,8 @@ impl Screen {
         if is_paused {
             wait_for_enter(message.as_ref().map(|(_, text)| text.as_str())).await;
         }
+        // After the wait, in which signals are not received.
+        signals.end_foreground();
         terminal.reenter()?;
         if let Some((_, text)) = message {
             tracing::warn!("{text}");
