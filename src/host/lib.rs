@@ -49,7 +49,7 @@ use self::command::CommandRunner;
 use self::fs::HostFiles;
 use self::ssh::Ssh;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{Error, HostName, Kind, Result, SandboxId, SnapshotName};
+use snapdeck_model::{Claim, Error, HostName, Kind, Result, SandboxId, SnapshotName};
 use snapdeck_ownership::OwnershipRecords;
 
 pub use backup::{Backup, Backups, Export, StaleBackup};
@@ -174,6 +174,11 @@ impl Host {
             records,
             ..self
         }
+    }
+
+    /// Returns what manifests say of digests that are only the word of this host.
+    pub fn claim(&self) -> Claim {
+        Claim::new(self.name(), self.records.installation())
     }
 
     /// Returns its name in the records of what snapdeck creates on it.

@@ -18,7 +18,7 @@ use virt::error::{Error, ErrorNumber};
 
 use loader::load;
 pub use pool::{CallError, ConnectTarget, ConnectionPool, Lease};
-pub use sys::{begin_session, begin_sync, clone_range, set_mmap_threshold};
+pub use sys::{FileLease, begin_session, begin_sync, clone_range, set_mmap_threshold};
 
 /// An event of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -48,6 +48,46 @@ pub fn begin_sync(file: &File, offset: u64, bytes: u64) {
     };
 }
 
+/// Chooses the signal of a lease (Linux, asm-generic/fcntl.h); the libc crate does not have it.
+const F_SETSIG: i32 = 10;
+
+/// A lease of a file that nothing else has open (fcntl(2), `F_SETLEASE`): until it is dropped, who opens the file waits.
+pub struct FileLease<'a>(&'a File);
+
+impl<'a> FileLease<'a> {
+    /// Takes the lease; `None` if another descriptor has the file open, or its file system has no leases.
+    pub fn take(file: &'a File) -> Option<Self> {
+        // The default signal to its holder, SIGIO, would end this process; SIGURG is ignored unless it is handled.
+        // SAFETY: the file is open, and no memory is passed.
+        let is_taken = unsafe {
+            nix::libc::fcntl(file.as_raw_fd(), F_SETSIG, nix::libc::SIGURG) == 0
+                && nix::libc::fcntl(file.as_raw_fd(), nix::libc::F_SETLEASE, nix::libc::F_WRLCK)
+                    == 0
+        };
+        is_taken.then_some(Self(file))
+    }
+
+    /// Returns whether no process has tried to open the file since.
+    pub fn is_unbroken(&self) -> bool {
+        // SAFETY: the file is open, and no memory is passed.
+        let lease = unsafe { nix::libc::fcntl(self.0.as_raw_fd(), nix::libc::F_GETLEASE) };
+        lease == nix::libc::F_WRLCK
+    }
+}
+
+impl Drop for FileLease<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the file is open, and no memory is passed.
+        unsafe {
+            nix::libc::fcntl(
+                self.0.as_raw_fd(),
+                nix::libc::F_SETLEASE,
+                nix::libc::F_UNLCK,
+            );
+        }
+    }
+}
+
 /// Makes a program that is not started yet lead a new session, without a controlling terminal (setsid(2)): another process of
 /// the user that it may run as could use the terminal through it.
 pub fn begin_session(command: &mut Command) {

@@ -43,7 +43,7 @@ pub use lineage::{
     SharedBytes, order_by_ancestry,
 };
 pub use manifest::{
-    Consistency, ContentProof, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent,
+    Claim, Consistency, ContentProof, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent,
 };
 pub use name_proposal::{propose_clone_id, propose_sandbox_id, propose_snapshot_name};
 pub use names::{HostName, SandboxId, SnapshotName};

@@ -46,6 +46,18 @@ impl std::fmt::Display for Digest {
     }
 }
 
+/// A host whose word digests are, of one installation of snapdeck: another installation may have another host of that name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Claim(String);
+
+impl Claim {
+    /// Returns the claim of a host; `installation` is a random id.
+    pub fn new(host: &HostName, installation: &str) -> Self {
+        Self(format!("{host} {installation}"))
+    }
+}
+
 /// Consistency of the file systems on a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -204,7 +216,7 @@ pub struct Manifest {
     /// In the bucket: the host whose word digests are, which neither snapdeck nor the store has compared with the bytes. They
     /// say nothing of the images of other hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claimed: Option<HostName>,
+    pub claimed: Option<Claim>,
     /// Beside a file: entity tag of an object whose checksums were compared with the file and did not match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub different_object: Option<String>,

@@ -9,9 +9,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
-use snapdeck_model::{
-    BLOCK_BYTES, Digest, HostName, Object, Result, SnapshotName, block_bytes, family_name,
-};
+use snapdeck_model::{BLOCK_BYTES, Digest, Object, Result, SnapshotName, block_bytes, family_name};
 
 use crate::compose::is_trusted;
 use crate::context::Context;
@@ -106,9 +104,8 @@ impl BlockIndex {
             let read = async move {
                 let manifest = bucket.manifest(&object).await.ok().flatten()?;
                 // Digests whose origin the settings do not trust prove nothing, nor does the word of another host.
-                let is_other = |claimed: &HostName| claimed != host.name();
                 let is_usable = is_trusted(bucket, &manifest)
-                    && !manifest.claimed.as_ref().is_some_and(is_other);
+                    && (manifest.claimed.as_ref()).is_none_or(|claim| *claim == host.claim());
                 is_usable.then_some(IndexedImage {
                     object,
                     is_claimed: manifest.claimed.is_some(),

@@ -166,7 +166,7 @@ async fn write_manifest(job: SnapshotJob<'_>, image: &UploadedImage) -> Result<M
     manifest.method = Some(image.transfer.method.as_str().to_owned());
     manifest.paused_ms = image.paused_ms();
     manifest.etag = object.etag.clone();
-    manifest.claimed = image.has_claimed_digests.then(|| host.name().clone());
+    manifest.claimed = image.has_claimed_digests.then(|| host.claim());
     manifest.variables = Some(snapshot_parts(image.variables.as_ref()).variables);
     write_object_manifest(job.bucket, object, &manifest, "push").await?;
     Ok(manifest)

@@ -213,7 +213,7 @@ pub(crate) async fn adopt_proven(
     manifest.virtual_size = local.virtual_size;
     manifest.etag = object.etag.clone();
     manifest.proof = Some(proof.kind);
-    manifest.claimed = (!proof.has_digests).then(|| host.name().clone());
+    manifest.claimed = (!proof.has_digests).then(|| host.claim());
     match bucket.write_manifest(&manifest).await {
         Ok(()) => ctx.info(format!(
             "recorded the digests of {}, proven by {}",

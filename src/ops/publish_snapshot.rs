@@ -30,7 +30,7 @@ pub(crate) async fn publish_snapshot(
     existing.check_again(host, name, &ctx.sharing).await?;
     let path = host.snapshot_path(name);
     host.images().refuse_if_open(&path, "replace", None).await?;
-    match existing.stamp() {
+    let published = match existing.stamp() {
         None => {
             refuse_other_base(host, job.source, job.overwrite, ctx).await?;
             if host.fs().has_file(&path).await? {
@@ -56,11 +56,14 @@ pub(crate) async fn publish_snapshot(
                     .remove_file(&host.snapshot_variables_path(name))
                     .await;
             }
-            result?;
+            result?
         }
         Some(old) => replace(job, writer, image.stamp, old, change).await?,
-    }
-    write_local_manifest(job, expected, progress).await;
+    };
+    // Without a stamp that is certain, the next use of its digests hashes it again.
+    let mut image = image.clone();
+    image.stamp = published.unwrap_or(image.stamp);
+    write_local_manifest(job, &image, expected, progress).await;
     Ok(())
 }
 
@@ -70,7 +73,7 @@ async fn replace(
     new: FileStamp,
     old: FileStamp,
     change: &VariablesChange,
-) -> Result<()> {
+) -> Result<Option<FileStamp>> {
     let (host, ctx, name) = (job.host, job.ctx, &job.source.object.name);
     let snapshots = host.snapshots();
     let earlier = snapshots.damage(name).await?;
@@ -90,8 +93,9 @@ async fn replace(
         writer.rename_into_place(&path, Some(old)).await
     }
     .await;
-    let Err(error) = result else {
-        return Ok(());
+    let error = match result {
+        Ok(stamp) => return Ok(stamp),
+        Err(error) => error,
     };
     let is_unchanged = matches!(stamp_of(&path).await, Ok(Some(current)) if current == old)
         && matches!(stamp_of(&variables_path).await, Ok(current) if current == old_variables);
@@ -131,20 +135,18 @@ fn local_manifest(
     Some(manifest)
 }
 
-/// Writes the manifest beside the installed snapshot, which is complete with it.
+/// Writes the manifest beside the installed snapshot `image`, which is complete with it.
 ///
 /// A failure is only a warning: without a manifest the snapshot works, but its blocks cannot be copied.
 pub(crate) async fn write_local_manifest(
     job: PullJob<'_>,
+    image: &ImageFile,
     variables: Option<ExpectedVariables>,
     progress: &TransferProgress,
 ) {
     let (host, name) = (job.host, &job.source.object.name);
     let write = async {
-        let image = host.fs().image_file(&host.snapshot_path(name)).await?;
-        if let Some(image) = image
-            && let Some(manifest) = local_manifest(job, &image, variables, progress)
-        {
+        if let Some(manifest) = local_manifest(job, image, variables, progress) {
             host.snapshots().write_manifest(manifest).await?;
         }
         host.snapshots().record_damage(name, None).await?;

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use snapdeck_model::{BlockSet, Digest, ExpectedVariables, Phase, Result};
+use snapdeck_host::ImageFile;
+use snapdeck_model::{BlockSet, Digest, Error, ExpectedVariables, Kind, Phase, Result};
 
+use crate::adopt::wait_for_clock;
 use crate::fetch::FetchHandle;
 use crate::hash_blocks::hash_local_blocks;
 use crate::job::PullJob;
@@ -63,6 +65,39 @@ pub(crate) async fn repair_in_place(
     {
         ctx.warn(warning);
     }
-    write_local_manifest(job, variables, &progress).await;
+    let image = read_again(job, &path, &progress).await?;
+    write_local_manifest(job, &image, variables, &progress).await;
     Ok(progress)
+}
+
+/// Returns the metadata of the repaired file, whose blocks are all read again: who owns it, which may be QEMU's user, could have
+/// changed it before it was repaired, and after.
+///
+/// # Errors
+/// `Conflict` if it is not as it was repaired; those of the host; `Cancelled`.
+async fn read_again(
+    job: PullJob<'_>,
+    path: &str,
+    progress: &TransferProgress,
+) -> Result<ImageFile> {
+    let (host, ctx) = (job.host, job.ctx);
+    let changed = || {
+        Error::new(
+            Kind::Conflict,
+            format!("cannot repair {path} on host {}", host.name()),
+        )
+        .with_cause("it was changed meanwhile")
+        .hint("check which program writes to it, then repair it again")
+    };
+    let image = host.fs().image_file(path).await?.ok_or_else(changed)?;
+    wait_for_clock(image.stamp, ctx).await?;
+    let all = BlockSet::all(job.source.object.size_bytes);
+    let blocks = hash_local_blocks(host, path, &all, ctx).await?;
+    let current = host.fs().image_file(path).await?;
+    let is_same = current.is_some_and(|current| current.stamp == image.stamp);
+    let expected = progress.digests();
+    match is_same && expected.is_none_or(|expected| blocks.into_values().eq(expected)) {
+        true => Ok(image),
+        false => Err(changed()),
+    }
 }

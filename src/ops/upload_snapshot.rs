@@ -84,7 +84,7 @@ pub async fn upload_snapshot(
     manifest.file = None;
     // Its blocks were read, or copied from an object with the same digests.
     let proof = manifest.proof.take();
-    manifest.claimed = sent.is_claimed.then(|| host.name().clone());
+    manifest.claimed = sent.is_claimed.then(|| host.claim());
     write_object_manifest(bucket, &object, &manifest, "upload").await?;
     if manifest.pinned {
         // A manifest alone pins nothing: pins belong to their place.

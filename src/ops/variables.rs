@@ -259,7 +259,7 @@ impl FetchedVariables {
             // The first error is reported.
             let _ = writer.discard().await;
         }
-        result
+        result.map(|_| ())
     }
 }
 

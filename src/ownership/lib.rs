@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! STATE/owned/ID.json    one created directory, file or upload; written before it is created, removed with it
+//! STATE/installation     the random id of this installation
 //! ```
 //! A directory or file has a random id inside (an [`OwnerMark`]) that its record has, too. An upload has the id that the
 //! store gave it.
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,7 @@ pub struct OwnershipRecords {
 #[derive(Debug, Default)]
 struct Inner {
     dir: Option<PathBuf>,
+    installation: OnceLock<String>,
     /// By the name of the record's file.
     memory: Mutex<BTreeMap<String, Record>>,
 }
@@ -67,7 +69,7 @@ impl OwnershipRecords {
         let records = Self {
             inner: Arc::new(Inner {
                 dir: Some(state.join("owned")),
-                memory: Mutex::default(),
+                ..Inner::default()
             }),
         };
         let now = Timestamp::now();
@@ -77,6 +79,18 @@ impl OwnershipRecords {
             }
         }
         records
+    }
+
+    /// Returns the random id of the installation that has this state directory; without a writable one, that of this process.
+    pub fn installation(&self) -> &str {
+        self.inner.installation.get_or_init(|| {
+            let state = self.inner.dir.as_deref().and_then(Path::parent);
+            let id = state.map(|state| read_or_create_id(&state.join("installation")));
+            match id {
+                Some(Ok(id)) => id,
+                _ => random_id(),
+            }
+        })
     }
 
     /// Records that something with this `id` is about to be created.
@@ -186,6 +200,24 @@ fn write(dir: &Path, name: &str, record: &Record) -> io::Result<()> {
     Ok(())
 }
 
+fn read_or_create_id(path: &Path) -> io::Result<String> {
+    if let Some(state) = path.parent() {
+        create_private_dir(state)?;
+        let mut file = tempfile::NamedTempFile::new_in(state)?;
+        file.write_all(random_id().as_bytes())?;
+        file.as_file().sync_all()?;
+        // Another process may have created it.
+        let _ = file.persist_noclobber(path);
+    }
+    let mut id = String::new();
+    let file = open_private_file(path)?;
+    file.take(MAX_MARK_BYTES).read_to_string(&mut id)?;
+    match id.is_empty() {
+        true => Err(io::ErrorKind::InvalidData.into()),
+        false => Ok(id),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -229,6 +261,24 @@ mod tests {
             records.remove("s3://b", "k", "1");
             assert!(!records.contains("s3://b", "k", "1"));
         }
+    }
+
+    #[test]
+    fn an_installation_keeps_its_id() {
+        let (state, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let id = |state: &Path| OwnershipRecords::open(state).installation().to_owned();
+        let own = id(state.path());
+        assert_eq!(id(state.path()), own);
+        assert_ne!(id(other.path()), own);
+        assert_ne!(OwnershipRecords::in_memory().installation(), own);
+        // One that another user could have written is not its own.
+        fs::remove_file(other.path().join("installation")).unwrap();
+        std::os::unix::fs::symlink(
+            state.path().join("installation"),
+            other.path().join("installation"),
+        )
+        .unwrap();
+        assert_ne!(id(other.path()), own);
     }
 
     #[test]

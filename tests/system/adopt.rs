@@ -177,7 +177,12 @@ fn digests_that_only_a_host_claims_do_not_make_a_pull() {
     world
         .snapdeck(&["push", &id, "one", alpha[0], alpha[1]])
         .ok();
-    assert_eq!(world.manifest("base")["claimed"], "alpha");
+    let state = world.dir.join("home/.local/state/snapdeck");
+    let installation = std::fs::read_to_string(state.join("installation")).unwrap();
+    assert_eq!(
+        world.manifest("base")["claimed"],
+        format!("alpha {installation}")
+    );
     world.snapdeck(&["pull", "base", "--host", "beta"]).ok();
     let pulled = world.hosts[1].snapshot_path("base");
     assert_eq!(sha256(&pulled), sha256(&base));

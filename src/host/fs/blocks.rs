@@ -241,6 +241,26 @@ pub(super) fn format_stamp(stamp: FileStamp) -> String {
     format!("{inode} {modified} {size_bytes}{changed}")
 }
 
+/// Parses what [`format_stamp`] formats, with a change time.
+pub(super) fn parse_stamp(text: &str) -> Option<FileStamp> {
+    let mut fields = text.split(' ');
+    let stamp = FileStamp {
+        inode: fields.next()?.parse().ok()?,
+        modified_ns: parse_time_ns(fields.next()?)?,
+        size_bytes: fields.next()?.parse().ok()?,
+        changed_ns: Some(parse_time_ns(fields.next()?)?),
+    };
+    fields.next().is_none().then_some(stamp)
+}
+
+/// Parses a time of stat(1), seconds with nine decimals.
+pub(super) fn parse_time_ns(text: &str) -> Option<i128> {
+    let (seconds, nanoseconds) = text.split_once('.')?;
+    // Numbers of 64 bits: their product fits.
+    let (seconds, nanoseconds): (i64, u32) = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
+    Some(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds))
+}
+
 /// A verb of the script that prints one line for each block.
 #[derive(Clone, Copy)]
 struct BlockVerb<'a> {

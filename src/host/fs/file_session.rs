@@ -170,7 +170,7 @@ pub(super) struct FileSession {
     /// Length of the part of the resume log that was sent.
     pub sent_log_bytes: Mutex<usize>,
     _heartbeat: AbortOnDropHandle<()>,
-    _process: RunningCommand,
+    process: RunningCommand,
     ended: CancellationToken,
     _end: DropGuard,
 }
@@ -246,7 +246,7 @@ impl FileSession {
             transport: Mutex::default(),
             sent_log_bytes: Mutex::default(),
             _heartbeat: AbortOnDropHandle::new(heartbeat),
-            _process: process,
+            process,
             _end: ended.clone().drop_guard(),
             ended,
         })
@@ -337,6 +337,13 @@ impl FileSession {
         }
         // The reply shows that all earlier commands are done, such as the last records of the resume log.
         self.stop_nbd().await;
+    }
+
+    /// Ends the process on the host, and waits a while for that.
+    pub(super) async fn end(mut self, runner: &CommandRunner) {
+        // Any byte that is no command.
+        let _ = with_timeout(async { self.stdin.lock().await.write_all(b"e").await }).await;
+        let _ = timeout(COMMAND_TIMEOUT, runner.wait(&mut self.process)).await;
     }
 
     async fn send_command(&self, command: &[u8]) -> io::Result<String> {

@@ -24,7 +24,7 @@ use super::pull_dir::{FILE_NAME, PullDir, PullDirRecords};
 use super::resume_log::{Content, ResumeLog, ResumeState};
 use super::{ReadFile, WriteFile};
 use crate::image_file::{self, ImageFile, file_stamp};
-use snapdeck_libvirt::begin_sync;
+use snapdeck_libvirt::{FileLease, begin_sync};
 use snapdeck_model::{
     BlockSet, BufferPool, Digest, Error, FileStamp, Kind, PresignedRequest, Result,
 };
@@ -292,16 +292,23 @@ impl WriteFile for LocalWriter {
         synced
     }
 
-    async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {
+    async fn rename_into_place(
+        &self,
+        path: &str,
+        replaced: Option<FileStamp>,
+    ) -> Result<Option<FileStamp>> {
         let action = format!("rename {} to {path}", self.path);
         let dir = self.pull.as_ref().map(|pull| pull.dir.clone());
         let (file, target) = (self.file.clone(), PathBuf::from(path));
-        self.fs
+        let stamp = self
+            .fs
             .run(action, CALL_TIMEOUT, move || {
                 let dir = dir.ok_or(io::ErrorKind::InvalidInput)?;
                 let to = dir.sibling(&target)?;
                 file.set_permissions(Permissions::from_mode(0o644))?;
                 file.sync_all()?;
+                // Its owner may be QEMU's user, which can open it once it has its name.
+                let lease = FileLease::take(&file);
                 rename(&dir.file(), &to, replaced)?;
                 if !is_only_name(&file, &to)? {
                     return Err(io::Error::new(
@@ -309,14 +316,17 @@ impl WriteFile for LocalWriter {
                         "another process has replaced the file",
                     ));
                 }
-                sync_dir(&dir.entry(".."))
+                let stamp = file_stamp(&file.metadata()?);
+                let is_certain = lease.is_some_and(|lease| lease.is_unbroken());
+                sync_dir(&dir.entry(".."))?;
+                Ok(is_certain.then_some(stamp))
             })
             .await?;
         // It is published: the next pull removes the directory.
         if let Err(error) = self.remove_dir().await {
             tracing::warn!("{error}");
         }
-        Ok(())
+        Ok(stamp)
     }
 }
 

@@ -345,9 +345,16 @@ pub trait WriteFile: Send + Sync {
     /// Gives the file mode 0644 and its final name, beside its private directory, in place of the file with the stamp
     /// `replaced`; without one, never over an existing file. The directory is removed.
     ///
+    /// From then on the host's `owner` can change the file. Returns its stamp, if it is certain that nothing has changed it
+    /// before it had this stamp.
+    ///
     /// # Errors
     /// `Conflict` if `path` exists and has another stamp; an I/O error. The file keeps its name then.
-    async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()>;
+    async fn rename_into_place(
+        &self,
+        path: &str,
+        replaced: Option<FileStamp>,
+    ) -> Result<Option<FileStamp>>;
 }
 
 /// The file system of a local or remote host.

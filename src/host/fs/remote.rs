@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::blocks::{BlockCopy, BlockSender, format_stamp};
+use super::blocks::{BlockCopy, BlockSender, format_stamp, parse_stamp};
 use super::errors::{explain, suggest_other_id, system_error};
 use super::file_session::Mode;
 use super::pull_dir::{FILE_NAME, FILE_PATH, PullDir, PullDirRecords, unmarked_error};
@@ -166,7 +166,7 @@ impl RemoteFs {
         path: &str,
         replaced: Option<FileStamp>,
         inode: &str,
-    ) -> Result<()> {
+    ) -> Result<Option<FileStamp>> {
         let stamp = replaced.map(format_stamp).unwrap_or_default();
         let dir = self.dir.as_deref().map_or("", PullDir::path);
         let action = format!("rename {dir}/{FILE_NAME} to {path}");
@@ -180,9 +180,8 @@ impl RemoteFs {
         };
         let to = format!("../{name}");
         let args = [FILE_PATH, &*to, &*stamp, inode];
-        self.call(&action, "rename_into_place", &args, SYNC_TIMEOUT)
-            .await
-            .map(|_| ())
+        let reply = self.call_line(&action, "rename_into_place", &args, SYNC_TIMEOUT);
+        Ok(parse_stamp(&reply.await?))
     }
 
     /// Creates the directory of a pull, or uses an existing one.

@@ -36,6 +36,15 @@ lock_dir() {
   is_file "./$mark" && exec 6<>"./$mark" && flock "--$1" --wait 10 6 ||
     fail 'Resource temporarily unavailable: another process is writing it, or just finished'
 }
+# take_lease, has_lease: a lease of descriptor 8 for reading, F_SETLEASE and F_GETLEASE of fcntl(2), which lasts until that is closed:
+# who opens the file for writing waits, and breaks it. No program but Perl does this in a shell.
+take_lease() {
+  # The session of the file may just be closing it.
+  perl -e 'open(F, "<&=8") or exit 1; for (1 .. 40) { exit 0 if fcntl(F, 1024, 0); select(undef, undef, undef, 0.05) } exit 1' 2>/dev/null
+}
+has_lease() {
+  perl -e 'open(F, "<&=8") or exit 1; my $lease = fcntl(F, 1025, 0); exit !(defined $lease && $lease == 0)' 2>/dev/null
+}
 # read_request: reads a request from stdin, by read_config, which is followed by heartbeats. Ends if none comes within 20 s.
 read_request() {
   exec 3<&0 </dev/null
@@ -173,22 +182,26 @@ canonicalize)
   realpath -mz -- "$@"
   ;;
 
-# read_headers LENGTH FILE...: the first bytes of each file, as `head -v` prints them.
+# read_headers LENGTH FILE...: a title and the first bytes of each file, up to the first one that cannot be read. It may have been
+# replaced since stat, by a link to a device or a FIFO.
 read_headers)
   length=$1
   shift
-  # A file with a lease makes it wait, and so does one that was replaced by a FIFO since stat.
-  timeout 5 head -c "$length" -v -- "$@" || :
+  for file do
+    printf '==> %s <==\n' "$file"
+    dd if="$file" iflag=nofollow,nonblock,fullblock bs="$length" count=1 status=none 2>/dev/null || exit 0
+    echo
+  done
   ;;
 
-# read_headers_singly LENGTH FILE...: the same, without files that make a reader wait.
+# read_headers_singly LENGTH FILE...: the same, without files that cannot be read.
 read_headers_singly)
   length=$1
   shift
   for file do
-    dd if="$file" iflag=nonblock count=0 status=none </dev/null || continue
+    dd if="$file" iflag=nofollow,nonblock count=0 status=none </dev/null || continue
     printf '==> %s <==\n' "$file"
-    dd if="$file" iflag=nonblock,fullblock bs="$length" count=1 status=none 2>/dev/null
+    dd if="$file" iflag=nofollow,nonblock,fullblock bs="$length" count=1 status=none 2>/dev/null
     echo
   done
   ;;
@@ -431,7 +444,8 @@ create_file)
   sync -- "${1%/*}/"
   ;;
 
-# rename_into_place FROM TO STAMP INODE: replaces TO if it has the stamp; without a stamp, never replaces a file.
+# rename_into_place FROM TO STAMP INODE: replaces TO if it has the stamp; without a stamp, never replaces a file. Prints the stamp
+# of the file if it is certain that nothing has changed it before it had this stamp.
 rename_into_place)
   # Done by an earlier attempt whose response was lost.
   if [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then
@@ -442,7 +456,10 @@ rename_into_place)
   fi
   open_file "$1" own
   [ "$(stat -L -c %i /proc/self/fd/8)" = "$4" ] || busy 'another process has replaced the partial file'
+  flock -sn 8 || busy 'another process is writing it'
   give_away 644 || exit 1
+  # Its owner may be QEMU's user, which can open it once it has its name.
+  take_lease && is_leased=yes || is_leased=
   if [ -n "$3" ]; then
     is_file "$2" && has_stamp "$2" "$3" || busy 'the file of that name was changed meanwhile'
     mv -fT -- "$1" "$2" || exit 1
@@ -457,6 +474,8 @@ rename_into_place)
     [ ! -e "$1" ] || fail 'File exists'
   fi
   [ "$(stat -c %i -- "$2")" = "$4" ] || busy 'another process has replaced the partial file'
+  stamp=$(stat -L --printf '%i %.9Y %s %.9Z' /proc/self/fd/8)
+  [ -z "$is_leased" ] || ! has_lease || printf '%s\n' "$stamp"
   sync -- "${2%/*}/"
   ;;
 

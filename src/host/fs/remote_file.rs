@@ -179,6 +179,14 @@ impl RemoteFile {
         }
     }
 
+    /// Ends the session, and with it the lock, after [`RemoteFile::finish`]; waits until the process on the host has exited.
+    pub(super) async fn end(&self) {
+        let session = self.session.lock().await.take();
+        if let Some(session) = session.and_then(Arc::into_inner) {
+            session.end(&self.runner).await;
+        }
+    }
+
     /// Executes a request, with retries while the host is unreachable.
     async fn execute(&self, request: &Request) -> Result<Bytes> {
         let summary = || {

@@ -254,14 +254,25 @@ impl WriteFile for RemoteWriter {
         synced
     }
 
-    async fn rename_into_place(&self, path: &str, replaced: Option<FileStamp>) -> Result<()> {
+    async fn rename_into_place(
+        &self,
+        path: &str,
+        replaced: Option<FileStamp>,
+    ) -> Result<Option<FileStamp>> {
         self.file.finish().await?;
+        // The command holds the lock from now on.
+        self.file.end().await;
         let inode = &self.file.open_info().inode;
-        self.fs.rename_into_place(path, replaced, inode).await?;
+        let renamed = self.fs.rename_into_place(path, replaced, inode).await;
+        if renamed.is_err() {
+            // The file is still that of this pull, and locked again.
+            let _ = self.file.session().await;
+        }
+        let stamp = renamed?;
         // It is published: the next pull removes the directory.
         if let Err(error) = self.fs.remove_pull().await {
             tracing::warn!("{error}");
         }
-        Ok(())
+        Ok(stamp)
     }
 }

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::blocks::parse_time_ns;
 use super::errors::parse_system_error;
 use super::remote::{CALL_TIMEOUT, RemoteFs};
 use crate::disk_space::DiskSpace;
@@ -320,12 +321,7 @@ fn parse_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
     ) {
         return Some(Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_A_FILE)));
     }
-    let time_ns = |index| {
-        let (seconds, nanoseconds) = text(index)?.split_once('.')?;
-        // Numbers of 64 bits: their product fits.
-        let (seconds, nanoseconds): (i64, u32) = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
-        Some(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds))
-    };
+    let time_ns = |index| parse_time_ns(text(index)?);
     let size_bytes = text(0)?
         .parse()
         .ok()
@@ -369,13 +365,15 @@ mod tests {
     use super::super::remote::script_argv;
     use super::*;
 
-    fn run_script(verb: &str, args: &[&str]) -> std::process::Output {
+    fn script(verb: &str, args: &[&str]) -> std::process::Command {
         let argv = script_argv(verb, "0:0", None, args);
-        std::process::Command::new(argv[0])
-            .args(&argv[1..])
-            .env("LC_ALL", "C")
-            .output()
-            .unwrap()
+        let mut script = std::process::Command::new(argv[0]);
+        script.args(&argv[1..]).env("LC_ALL", "C");
+        script
+    }
+
+    fn run_script(verb: &str, args: &[&str]) -> std::process::Output {
+        script(verb, args).output().unwrap()
     }
 
     #[test]
@@ -432,6 +430,47 @@ mod tests {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let cause = Some("No such file or directory");
         assert_eq!(find_message(&stderr, missing), cause);
+    }
+
+    #[test]
+    fn headers_are_not_read_through_links_nor_from_fifos() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        std::os::unix::fs::symlink("/dev/zero", path("link")).unwrap();
+        let mkfifo = std::process::Command::new("mkfifo")
+            .arg(path("fifo"))
+            .status();
+        assert!(mkfifo.unwrap().success());
+        std::fs::write(path("file"), "text").unwrap();
+        let [link, fifo, file] = ["link", "fifo", "file"].map(path);
+        let output = run_script("read_headers_singly", &["4", &link, &fifo, &file]);
+        let expected = format!("==> {fifo} <==\n\n==> {file} <==\ntext\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        let output = run_script("read_headers", &["4", &link, &file]);
+        let expected = format!("==> {link} <==\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    }
+
+    #[test]
+    fn a_fifo_that_takes_the_name_of_a_file_while_it_is_opened_does_not_hold_up_the_script() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("file"), "text").unwrap();
+        // `dd` looks at it last before it is opened.
+        let fake = "#!/bin/sh\nrm -f \"$FILE\"; mkfifo \"$FILE\"\n";
+        std::fs::write(path("dd"), fake).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(path("dd"), mode).unwrap();
+        let programs = format!("{}:/usr/bin:/bin", dir.path().display());
+        let file = path("file");
+        let output = script("read_file", &[&file, "10"])
+            .env("PATH", programs)
+            .env("FILE", &file)
+            .output()
+            .unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty());
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.contains("makes its reader wait"), "{message}");
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Inventory<'_> {
                 files.run("list images".into(), SCAN_TIMEOUT, scan).await
             }
             HostFiles::Remote(files) => {
-                scan::scan_remote(files, &self.host.settings, &domains, scope).await
+                scan::scan_remote(files, &self.host.settings, domains, scope).await
             }
         }
     }

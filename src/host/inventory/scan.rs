@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::task::spawn_blocking;
 
 use super::chain::{ChainWalker, Head, MAX_CHAIN};
 use super::directory_id;
@@ -102,8 +104,8 @@ pub(crate) fn scan_local(
 /// As [`scan_local`]; `Unreachable`.
 pub(crate) async fn scan_remote(
     fs: &RemoteFs,
-    settings: &HostSettings,
-    domains: &[DomainSummary],
+    settings: &Arc<HostSettings>,
+    domains: Arc<[DomainSummary]>,
     scope: Scope,
 ) -> Result<HostInventory> {
     let dirs = [&*settings.snapshots_dir, &*settings.sandboxes_dir];
@@ -139,6 +141,7 @@ pub(crate) async fn scan_remote(
         .collect();
     let mut metadata = HashMap::new();
     let mut inventory = HostInventory::default();
+    let listings = Arc::new(listings);
     for _ in 0..=MAX_CHAIN {
         let paths: Vec<PathBuf> = std::mem::take(&mut requested).into_iter().collect();
         for (path, status) in paths.iter().zip(fs.stat_files(&paths).await?) {
@@ -153,7 +156,17 @@ pub(crate) async fn scan_remote(
             metadata,
             missing: BTreeSet::new(),
         };
-        inventory = build_inventory(settings, &listings, domains, &mut source);
+        let (settings, domains) = (settings.clone(), domains.clone());
+        let listings = listings.clone();
+        // With tens of thousands of files it takes a while.
+        let build = move || {
+            let inventory = build_inventory(&settings, &listings, &domains, &mut source);
+            (inventory, source)
+        };
+        let source;
+        (inventory, source) = spawn_blocking(build).await.map_err(|error| {
+            Error::new(Kind::Failed, "cannot list images of a host").with_cause(error)
+        })?;
         if scope == Scope::All {
             fs.prune_header_cache(&source);
         }

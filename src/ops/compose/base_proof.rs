@@ -92,7 +92,7 @@ pub(super) async fn prove_base(
         }
         Some(remote)
             if is_trusted(bucket, remote)
-                && (remote.claimed.as_ref()).is_none_or(|claiming| claiming == host.name()) =>
+                && (remote.claimed.as_ref()).is_none_or(|claim| *claim == host.claim()) =>
         {
             Some("its manifest has the same digests")
         }

@@ -1,5 +1,6 @@
 //! The private directory of a pull, while QEMU's user owns the directory that it is in.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 
 use super::{Target, as_qemu_user};
@@ -138,4 +139,59 @@ fn the_directory_of_a_pull_does_not_become_that_of_another_snapshot() {
     world.snapdeck(&["pull", "other"]).ok();
     assert_eq!(sha256(&world.snapshot_path("other")), sha256(&other));
     target.assert_untouched();
+}
+
+/// Changes a byte of the file PATH as soon as it can be opened, and puts its modification time back. Prints when it looks first, and
+/// when it is done.
+const CHANGE: &str = r#"
+import os, sys, time
+end = time.time() + 100
+print('ready', flush=True)
+while time.time() < end:
+    try: file = os.open(sys.argv[1], os.O_RDWR | os.O_NONBLOCK)
+    except OSError: continue
+    before = os.fstat(file)
+    byte = os.pread(file, 1, 150000)
+    os.pwrite(file, bytes([byte[0] ^ 1]), 150000)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    print('changed', flush=True)
+    break
+"#;
+
+#[test]
+fn a_snapshot_that_its_owner_changes_at_once_does_not_pass_as_the_image_that_was_pulled() {
+    let Some(target) = Target::new() else { return };
+    let world = &target.world;
+    let pull = HeldPull::start(&target);
+    let snapshot = world.snapshot_path("victim");
+    let mut attacker = super::attacker::command("/usr/bin/python3");
+    attacker.args(["-S", "-c", CHANGE, &snapshot]);
+    let mut attacker = attacker
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(attacker.stdout.take().unwrap());
+    let mut lines = output.lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("ready"));
+    let image = pull.image.clone();
+    assert_eq!(pull.finish(), Some(0));
+    assert_eq!(lines.next().as_deref(), Some("changed"));
+    attacker.wait().unwrap();
+    assert_ne!(sha256(&snapshot), sha256(&image));
+    world
+        .snapdeck(&["adopt", "victim"])
+        .failed(1, &["victim", "manifest"]);
+}
+
+#[test]
+fn the_digests_of_a_pulled_snapshot_are_known_without_reading_it() {
+    let Some(target) = Target::new() else { return };
+    let world = &target.world;
+    let image = world.path("scratch/victim.qcow2");
+    world.image(&image, 1);
+    world.put(&image, "victim");
+    world.snapdeck(&["pull", "victim"]).ok();
+    let ran = world.snapdeck(&["adopt", "victim", "--json"]).ok();
+    let adopted: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(adopted["hashedBytes"], 0, "{ran:?}");
 }
