@@ -299,6 +299,7 @@ fn build_host_settings(dir: &Path) -> Result<HostSettings> {
         running_methods: vec![Method::Backup, Method::Copy, Method::Convert],
         transfer: TransferRoute::Relay,
         bucket_endpoint: None,
+        unattended: Duration::ZERO,
     })
 }
 

@@ -425,6 +425,7 @@ async fn run_job(
         let ctx = snapdeck_ops::Context {
             progress: progress_cell.clone(),
             cancel,
+            is_suspended: is_in_journal(&inner, id),
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
             sharing: inner.sharing.clone(),
@@ -682,6 +683,15 @@ fn suspend_in_journal(inner: &Inner, id: JobId) {
         entry.suspend();
         journal.update(id, &entry);
     }
+}
+
+/// Returns a function that tells whether a job is in the journal, which a cancelled one is not.
+fn is_in_journal(inner: &Arc<Inner>, id: JobId) -> Arc<dyn Fn() -> bool + Send + Sync> {
+    let inner = inner.clone();
+    Arc::new(move || {
+        let journal = inner.journal.get();
+        journal.is_some_and(|journal| journal.entry(id).is_some())
+    })
 }
 
 /// Stops a job; its journal entry stays.

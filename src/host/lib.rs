@@ -62,7 +62,8 @@ pub use domain_copy::DomainCopy;
 pub use domain_xml::DomainTemplate;
 pub use fs::{
     BlockCopy, BlockSender, BlockState, Checksum, Content, CopySource, FileReader, FileWriter,
-    HostAnswer, HostFs, PreopenedFile, PullDir, ReadFile, ResumeState, SentRange, WriteFile,
+    HostAnswer, HostFs, PreopenedFile, PullDir, ReadFile, ResumeState, SentRange, Standby,
+    WriteFile,
 };
 pub use image::{ImageChain, ImageFormat, Images};
 pub use image_file::ImageFile;

@@ -68,7 +68,7 @@ enter_pull() {
 }
 # remove_entered_pull DIR: removes the working directory, the mark last.
 remove_entered_pull() {
-  rm -f -- ./partial ./partial.mark "./$mark.new" || exit 1
+  rm -f -- ./unattended ./partial ./partial.mark "./$mark.new" || exit 1
   case $(ls -A) in '' | "$mark") ;; *) busy "$1 has files that snapdeck did not create" ;; esac
   [ "$(identity "../${1##*/}")" = "$(identity .)" ] || busy "another directory has the name $1 now"
   rm -f -- "./$mark" && cd .. && rmdir -- "./${1##*/}" && sync -- .

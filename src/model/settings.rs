@@ -51,6 +51,8 @@ pub struct HostSettings {
     pub transfer: TransferRoute,
     /// URL of the store for the host itself; `None`: that of the bucket.
     pub bucket_endpoint: Option<String>,
+    /// Time for which the host continues a direct download when snapdeck is gone; zero: not at all.
+    pub unattended: Duration,
 }
 
 /// The way of an image's bytes between the bucket and a remote host.

@@ -18,6 +18,8 @@ pub struct Context {
     pub progress: Arc<ProgressCell>,
     /// Fires when the operator cancels; cleanup still runs to its end.
     pub cancel: CancellationToken,
+    /// Returns whether `cancel` has fired because this process ends, and a later one resumes the operation.
+    pub is_suspended: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The job's own log.
     pub log: Arc<LogFn>,
     /// Whether new clusters are compressed with zstd, if the image's version allows it.

@@ -1,18 +1,20 @@
 //! Downloads of a pull that the host makes itself: this machine only signs the requests and checks the digests.
 
+use std::convert::Infallible;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use humansize::{BINARY, format_size};
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use snapdeck_bucket::Bucket;
-use snapdeck_host::{BlockCopy, BlockState, FileWriter};
+use snapdeck_host::{BlockCopy, BlockState, FileWriter, Standby};
 use snapdeck_model::settings::TransferRoute;
-use snapdeck_model::{BlockSet, Error, Kind, Result};
+use snapdeck_model::{BlockSet, Error, Kind, PresignedRequest, Result};
 
 use crate::image_source::ImageSource;
 use crate::job::PullJob;
@@ -23,6 +25,11 @@ const MAX_LANES: usize = 4;
 const BLOCKS_PER_REQUEST: usize = 32;
 /// Time for which a request is valid. A host that is slower than 256 MiB an hour downloads the rest through this machine.
 const VALIDITY: Duration = Duration::from_secs(3600);
+
+/// For which a request for an unattended download is valid beyond that.
+const UNATTENDED_MARGIN: Duration = Duration::from_secs(15 * 60);
+/// After which that request is replaced by a newer one.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Attempts in a row without a new block, and the delay before the first of them.
 const MAX_STALLS: u32 = 4;
@@ -40,6 +47,8 @@ pub(crate) struct DirectDownload<'a> {
     has_progressed: bool,
     /// The error that has ended it, if any.
     error: OnceLock<Error>,
+    /// The process that continues when this machine is gone.
+    standby: Mutex<Option<Standby>>,
 }
 
 impl<'a> DirectDownload<'a> {
@@ -67,6 +76,7 @@ impl<'a> DirectDownload<'a> {
             stalls: 0,
             has_progressed: false,
             error: OnceLock::new(),
+            standby: Mutex::default(),
         })
     }
 
@@ -85,11 +95,44 @@ impl<'a> DirectDownload<'a> {
             let delay = tokio::time::sleep(STALL_DELAY * self.stalls);
             let _ = ctx.cancel.run_until_cancelled(delay).await;
         }
-        let size = format_size(self.blocks.bytes(), BINARY);
+        let recorded = match self.writer.recorded_blocks().await {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                let _ = self.error.set(error);
+                return Ok(());
+            }
+        };
+        let is_recorded = |block: &u64| {
+            let digest = recorded.get(block);
+            digest.is_some() && digest.copied() == source.digest(*block)
+        };
+        let size_bytes = self.blocks.size_bytes();
+        let known = BlockSet::from_predicate(size_bytes, |block| {
+            self.blocks.contains(block) && is_recorded(&block)
+        });
+        if !known.is_empty() {
+            let size = format_size(known.bytes(), BINARY);
+            ctx.info(format!(
+                "host {} has downloaded {size} while it was unreachable",
+                host.name()
+            ));
+        }
+        for block in known.iter() {
+            let copy = BlockCopy {
+                source: block,
+                target: block,
+                size_bytes: source.block_bytes(block),
+            };
+            if let Some(digest) = recorded.get(&block) {
+                let _ = block_tx.send((copy, BlockState::Hashed(*digest)));
+            }
+        }
+        let size = format_size(self.blocks.bytes() - known.bytes(), BINARY);
         ctx.info(format!("host {} downloads {size} itself", host.name()));
         let all: Vec<BlockCopy> = self
             .blocks
             .iter()
+            .filter(|block| !known.contains(*block))
             .map(|block| BlockCopy {
                 source: block,
                 target: block,
@@ -104,7 +147,16 @@ impl<'a> DirectDownload<'a> {
             .map(|blocks| self.download(blocks, &block_tx, end).boxed())
             .collect();
         let downloads = stream::iter(downloads).buffer_unordered(MAX_LANES);
-        let results: Vec<Result<()>> = downloads.collect().await;
+        let downloads = downloads.collect::<Vec<Result<()>>>();
+        let mut standby = self.standby.lock().await;
+        *standby = self.start_standby().await;
+        let results = match standby.as_mut() {
+            None => downloads.await,
+            Some(standby) => tokio::select! {
+                results = downloads => results,
+                never = self.keep(standby) => match never {},
+            },
+        };
         ctx.check_cancelled()?;
         let mut errors = results.into_iter().filter_map(Result::err);
         let error = errors.find(|error| error.kind() != Kind::Cancelled);
@@ -117,6 +169,64 @@ impl<'a> DirectDownload<'a> {
             None => {}
         }
         Ok(())
+    }
+
+    /// Ends the process that continues on the host, unless that is out of reach now, or this process is about to end and a later one
+    /// resumes the pull.
+    pub(crate) async fn end_standby(&self) {
+        let standby = self.standby.lock().await.take();
+        let ctx = self.job.ctx;
+        let is_lost = || {
+            let error = self.error.get();
+            error.is_some_and(|error| error.kind() == Kind::Unreachable)
+        };
+        let continues = match ctx.cancel.is_cancelled() {
+            true => (ctx.is_suspended)(),
+            false => is_lost(),
+        };
+        if let Some(standby) = standby.filter(|_| !continues) {
+            standby.dismiss().await;
+        }
+    }
+
+    /// Starts the process that continues on the host when this machine is gone, if it is to.
+    async fn start_standby(&self) -> Option<Standby> {
+        let PullJob { host, ctx, .. } = self.job;
+        let unattended = host.settings().unattended;
+        if unattended.is_zero() {
+            return None;
+        }
+        let start = async {
+            let request = self.sign(unattended + UNATTENDED_MARGIN).await?;
+            self.writer.start_standby(&request, unattended).await
+        };
+        // A download that fails says more.
+        let started = ctx.cancel.run_until_cancelled(start).await?;
+        let started = started.inspect_err(|error| {
+            ctx.info(format!(
+                "the download would end with this machine's connection: {error}"
+            ));
+        });
+        started.ok()
+    }
+
+    async fn keep(&self, standby: &mut Standby) -> Infallible {
+        loop {
+            standby.keep(RENEWAL_INTERVAL).await;
+            let valid_for = self.job.host.settings().unattended + UNATTENDED_MARGIN;
+            match self.sign(valid_for).await {
+                Ok(request) => standby.renew(&request).await,
+                // The one before is valid for a while.
+                Err(error) => tracing::debug!("{error}"),
+            }
+        }
+    }
+
+    async fn sign(&self, valid_for: Duration) -> Result<PresignedRequest> {
+        let endpoint = self.job.host.settings().bucket_endpoint.as_deref();
+        let object = &self.job.source.object;
+        let signed = self.bucket.presign_download(object, endpoint, valid_for);
+        signed.await
     }
 
     /// Returns the download of what is `missing` after this one; `None` if the host cannot download it: blocks were wrong
@@ -179,10 +289,7 @@ impl<'a> DirectDownload<'a> {
             if end.is_cancelled() {
                 return Err(Error::cancelled("the download"));
             }
-            let endpoint = self.job.host.settings().bucket_endpoint.as_deref();
-            let object = &self.job.source.object;
-            let signed = self.bucket.presign_download(object, endpoint, VALIDITY);
-            let request = signed.await?;
+            let request = self.sign(VALIDITY).await?;
             self.writer.download(&request, blocks, block_tx, end).await
         };
         let result = work.await;

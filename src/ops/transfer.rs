@@ -176,7 +176,11 @@ pub(crate) async fn run_transfer(
         };
         transfer.direct_blocks = download.map(|direct| direct.blocks.clone());
         let receiving = transfer.receive_blocks(subscription.take(), on_host, block_rx);
-        let is_complete = receiving.await?;
+        let received = receiving.await;
+        if let Some(direct) = &direct {
+            direct.end_standby().await;
+        }
+        let is_complete = received?;
         transfer.check_shared().await?;
         let missing = transfer.progress.missing_blocks(total_bytes);
         if missing.is_empty() {

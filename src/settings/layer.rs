@@ -192,6 +192,7 @@ layer! {
         running: RunningMethods,
         transfer: Keyword<TransferRoute>,
         bucket_endpoint: Endpoint,
+        unattended_secs: Seconds,
     }
     bucket: BucketTable {
         name: BucketName,

@@ -392,6 +392,7 @@ fn build_host(host: &HostTable) -> Result<HostSettings> {
         running_methods: required::<RunningMethods, RunningMethods>(&host.running)?.0,
         transfer: required_word(&host.transfer)?,
         bucket_endpoint: optional(&host.bucket_endpoint),
+        unattended: required(&host.unattended_secs)?,
     })
 }
 

@@ -5,6 +5,7 @@ mod interrupted;
 mod invalid;
 mod replaced;
 mod resume;
+mod unattended;
 mod verify;
 
 use std::ops::Deref;

@@ -239,6 +239,7 @@ mod tests {
             running_methods: Vec::new(),
             transfer: TransferRoute::Relay,
             bucket_endpoint: None,
+            unattended: Duration::ZERO,
         }
     }
 }

@@ -214,7 +214,7 @@ pub(super) async fn send_request(mut stdin: ChildStdin, request: &PresignedReque
 }
 
 /// Returns the request as options of curl(1), ended by an empty line.
-fn curl_config(request: &PresignedRequest) -> String {
+pub(super) fn curl_config(request: &PresignedRequest) -> String {
     let mut config = format!("url = {}\n", quote(&request.url));
     for (name, value) in &request.headers {
         let header = quote(&format!("{name}: {value}"));

@@ -396,7 +396,10 @@ async fn handshake(
     let mut command = "keep\n".to_owned();
     match (mode, first) {
         (Mode::Read | Mode::Repair, _) => {}
-        (Mode::Write { .. }, Some(first)) if first.inode == info.inode => {}
+        (Mode::Write { content, .. }, Some(first)) if first.inode == info.inode => {
+            let resume_log = info.resume_log(content);
+            info.resume_state = resume_log.parse(log.as_bytes(), info.size_bytes);
+        }
         (Mode::Write { .. }, Some(_)) => {
             return Err(io::Error::other(
                 "it was replaced while the connection was lost",

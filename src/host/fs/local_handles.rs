@@ -22,7 +22,7 @@ use super::local::{CALL_TIMEOUT, LocalFs, sync_dir};
 use super::local_pull::{LocalPullDir, OpenPull, open_pull};
 use super::pull_dir::{FILE_NAME, PullDir, PullDirRecords};
 use super::resume_log::{Content, ResumeLog, ResumeState};
-use super::{ReadFile, WriteFile};
+use super::{ReadFile, Standby, WriteFile};
 use crate::image_file::{self, ImageFile, file_stamp};
 use snapdeck_libvirt::{FileLease, begin_sync};
 use snapdeck_model::{
@@ -226,6 +226,19 @@ impl WriteFile for LocalWriter {
     ) -> Result<()> {
         let summary = format!("cannot download to {}", self.path);
         Err(Error::new(Kind::Failed, summary).with_cause("it is on this machine"))
+    }
+
+    async fn start_standby(
+        &self,
+        _request: &PresignedRequest,
+        _unattended: Duration,
+    ) -> Result<Standby> {
+        let summary = format!("cannot start a process for {}", self.path);
+        Err(Error::new(Kind::Failed, summary).with_cause("it is on this machine"))
+    }
+
+    async fn recorded_blocks(&self) -> Result<BTreeMap<u64, Digest>> {
+        Ok(self.resume_state.blocks.clone())
     }
 
     async fn image_file(&self) -> Result<ImageFile> {

@@ -7,6 +7,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
 
@@ -22,6 +24,10 @@ const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 /// The file with the mark of the snapdeck that created the directory, and its name while it is written.
 const MARK_NAME: &str = ".snapdeck-owner";
 const NEW_MARK_NAME: &str = ".snapdeck-owner.new";
+/// A download of the host itself for another machine, which is gone, ends without this file (remote.sh, `stand_by`).
+const UNATTENDED_NAME: &str = "unattended";
+/// For the end of such a download.
+const UNATTENDED_END: Duration = Duration::from_secs(5);
 
 /// An open directory that only this user can change.
 #[derive(Clone)]
@@ -160,7 +166,8 @@ impl LocalPullDir {
     /// # Errors
     /// `ResourceBusy` if it has other files, or another one has its name; an I/O error.
     pub(super) fn remove(&self) -> io::Result<()> {
-        for path in [self.file(), self.log(), self.entry(NEW_MARK_NAME)] {
+        let names = [UNATTENDED_NAME, NEW_MARK_NAME].map(|name| self.entry(name));
+        for path in names.into_iter().chain([self.file(), self.log()]) {
             ignore_missing(std::fs::remove_file(path))?;
         }
         if self.names()?.iter().any(|name| name != MARK_NAME) {
@@ -294,6 +301,11 @@ fn open_file(
     // Locked until it is open: no program that downloads to it for an earlier pull still runs then (remote.sh, lock_dir).
     let mut options = OpenOptions::new();
     let mark_file = open_no_follow(options.read(true).write(true), &dir.entry(MARK_NAME))?;
+    let started = Instant::now();
+    let is_unattended = std::fs::remove_file(dir.entry(UNATTENDED_NAME)).is_ok();
+    while is_unattended && started.elapsed() < UNATTENDED_END && lock_file(&mark_file).is_err() {
+        sleep(Duration::from_millis(50));
+    }
     lock_file(&mark_file)?;
     // Without a boot ID, recorded blocks are verified before use.
     let boot_id = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();

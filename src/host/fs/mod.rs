@@ -17,11 +17,13 @@ mod remote_handles;
 mod remote_stat;
 mod resume_log;
 mod session_commands;
+mod standby;
 mod upload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -47,6 +49,7 @@ pub(crate) use remote::RemoteFs;
 pub use remote_handles::PreopenedFile;
 pub(crate) use resume_log::ResumeLog;
 pub use resume_log::{Content, ResumeState};
+pub use standby::Standby;
 pub use upload::SentRange;
 
 /// The file system of a host.
@@ -297,6 +300,24 @@ pub trait WriteFile: Send + Sync {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()>;
+
+    /// Starts a process on the host that downloads the blocks without a record itself when this machine is gone, for `unattended`
+    /// at most.
+    ///
+    /// # Errors
+    /// `Failed` if the host cannot download; `Unreachable`.
+    async fn start_standby(
+        &self,
+        request: &PresignedRequest,
+        unattended: Duration,
+    ) -> Result<Standby>;
+
+    /// Returns the blocks that the resume log had when the file was last opened: also those that a [`Standby`] has added while the
+    /// host was unreachable.
+    ///
+    /// # Errors
+    /// As [`HostFs::open_writer`].
+    async fn recorded_blocks(&self) -> Result<BTreeMap<u64, Digest>>;
 
     /// Returns size, stamp and header of the file as an image.
     ///

@@ -187,6 +187,7 @@ mod tests {
             running_methods: Vec::new(),
             transfer: TransferRoute::Relay,
             bucket_endpoint: None,
+            unattended: std::time::Duration::ZERO,
         });
         let records = PullDirRecords::new(&OwnershipRecords::in_memory(), &settings, "/s/.a.pull");
         let claimed = records.claim();

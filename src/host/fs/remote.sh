@@ -33,8 +33,14 @@ hash_range() {
 # lock_dir shared|exclusive: locks the mark of the working directory, that of a pull, as descriptor 6. Its file is opened for a
 # pull under an exclusive lock: no command that writes to it for an earlier session still runs then.
 lock_dir() {
-  is_file "./$mark" && exec 6<>"./$mark" && flock "--$1" --wait 10 6 ||
-    fail 'Resource temporarily unavailable: another process is writing it, or just finished'
+  if is_file "./$mark" && exec 6<>"./$mark"; then
+    for attempt in 1 2 3 4 5 6 7 8 9 10; do
+      # An unattended download ends without this file.
+      [ "$1" = shared ] || rm -f ./unattended
+      if flock "--$1" --wait 1 6; then return; fi
+    done
+  fi
+  fail 'Resource temporarily unavailable: another process is writing it, or just finished'
 }
 # take_lease, has_lease: a lease of descriptor 8 for reading, F_SETLEASE and F_GETLEASE of fcntl(2), which lasts until that is closed:
 # who opens the file for writing waits, and breaks it. No program but Perl does this in a shell.
@@ -45,15 +51,19 @@ take_lease() {
 has_lease() {
   perl -e 'open(F, "<&=8") or exit 1; my $lease = fcntl(F, 1025, 0); exit !(defined $lease && $lease == 0)' 2>/dev/null
 }
-# read_request: reads a request from stdin, by read_config, which is followed by heartbeats. Ends if none comes within 20 s.
+# read_request: reads a request from stdin, by read_config_in_time, which is followed by heartbeats.
 read_request() {
   exec 3<&0 </dev/null
+  read_config_in_time
+  command -v curl >/dev/null || fail 'curl is not installed'
+  end_without_heartbeats
+}
+# read_config_in_time: as read_config; kills this process group if it is not complete within 20 s.
+read_config_in_time() {
   { sleep 20; kill -9 "-$$"; } >/dev/null 2>&1 3<&- &
   watcher=$!
   read_config
   kill "$watcher"
-  command -v curl >/dev/null || fail 'curl is not installed'
-  end_without_heartbeats
 }
 # end_without_heartbeats: kills this process group, which this process leads, when descriptor 3 ends or is silent for 20 s.
 end_without_heartbeats() {
@@ -89,6 +99,34 @@ read_config() {
 "
   done
   fail 'the connection was lost'
+}
+# download_range OFFSET BYTES...: downloads a range to descriptor 8, by the options in $config; prints the digest of each of its blocks,
+# which have these lengths, as it is in the file then, and "http STATUS EXIT" of curl.
+download_range() {
+  first=$1
+  shift
+  end=$first
+  for bytes do end=$((end + bytes)); done
+  {
+    {
+      # A redirection would not have the signature; a proxy is that of the host's environment.
+      status=$(printf '%srange = "%s-%s"\n' "$config" "$first" $((end - 1)) |
+        curl -q -sS -f --http1.1 -g --proto =http,https --connect-timeout 10 --speed-limit 1 --speed-time 60 \
+          -w '%{http_code}' -o /dev/fd/5 -K -)
+      echo "http $status $?" >&4
+    } 5>&1 | receive "$first" "$@"
+  } 4>&1
+}
+# receive OFFSET BYTES...: writes blocks from stdin to descriptor 8, one behind the other, and prints the digest of each.
+receive() {
+  offset=$1
+  shift
+  for bytes do
+    dd of=/proc/self/fd/8 bs=1M iflag=fullblock,count_bytes count="$bytes" oflag=seek_bytes seek="$offset" \
+      conv=notrunc,nocreat status=none || exit 1
+    hash_range /proc/self/fd/8 "$offset" "$bytes"
+    offset=$((offset + bytes))
+  done
 }
 # remove_temporary: removes the file of write_file, create_new or create_file that has not got its name.
 remove_temporary() { rm -f -- "$new"; }
@@ -304,35 +342,92 @@ download)
   open_target "$1" "$2"
   block=$3
   shift 3
-  # receive OFFSET BYTES...: writes blocks from stdin, one behind the other.
-  receive() {
-    offset=$1
-    shift
-    for bytes do
-      dd of=/proc/self/fd/8 bs=1M iflag=fullblock,count_bytes count="$bytes" oflag=seek_bytes seek="$offset" \
-        conv=notrunc,nocreat status=none || exit 1
-      hash_range /proc/self/fd/8 "$offset" "$bytes"
-      offset=$((offset + bytes))
-    done
-  }
   while [ $# -ge 2 ]; do
     # Blocks in a row are one request, of 16 at most.
-    first=$(($1 * block)) end=$(($1 * block + $2)) sizes=$2
+    from=$(($1 * block)) to=$(($1 * block + $2)) sizes=$2
     shift 2
-    while [ $# -ge 2 ] && [ $(($1 * block)) = "$end" ] && [ $((end - first)) -lt $((16 * block)) ]; do
-      end=$((end + $2)) sizes="$sizes $2"
+    while [ $# -ge 2 ] && [ $(($1 * block)) = "$to" ] && [ $((to - from)) -lt $((16 * block)) ]; do
+      to=$((to + $2)) sizes="$sizes $2"
       shift 2
     done
-    {
-      {
-        # A redirection would not have the signature; a proxy is that of the host's environment.
-        status=$(printf '%srange = "%s-%s"\n' "$config" "$first" $((end - 1)) |
-          curl -q -sS -f --http1.1 -g --proto =http,https --connect-timeout 10 --speed-limit 1 --speed-time 60 \
-            -w '%{http_code}' -o /dev/fd/5 -K -)
-        echo "http $status $?" >&4
-      } 5>&1 | receive "$first" $sizes
-    } 4>&1 || exit 1
+    download_range "$from" $sizes || exit 1
   done
+  ;;
+
+# stand_by DESCRIPTOR INODE BLOCK_BYTES SIZE SECONDS: waits while heartbeats come. When they end without a "q", and with them the
+# session that has the file of the pull as DESCRIPTOR, downloads the blocks that are not in the resume log yet, and adds them to it:
+# for SECONDS at most, as long as the file "unattended" exists. Stdin has a request; "c" is followed by a newer one. Prints "ready".
+stand_by)
+  trap '' HUP PIPE
+  exec 3<&0 </dev/null
+  read_config_in_time
+  command -v curl >/dev/null || fail 'curl is not installed'
+  echo ready
+  while byte=$(timeout 20 head -c 1 <&3) && [ -n "$byte" ]; do
+    case $byte in
+    .) ;;
+    c) read_config_in_time ;;
+    *) exit 0 ;;
+    esac
+  done
+  exec 3<&- >/dev/null 2>&1
+  inode=$2 block=$3 size=$4 until=$(($(date +%s) + $5)) seconds=0
+  while [ "$(stat -L -c %i -- "$1")" = "$inode" ]; do
+    [ $seconds -lt 60 ] && sleep 1 || exit 0
+    seconds=$((seconds + 1))
+  done
+  is_file "./$mark" && exec 6<>"./$mark" && flock --shared --nonblock 6 && is_file ./partial && exec 8<>./partial &&
+    flock --nonblock 8 && [ "$(stat -L -c %i /proc/self/fd/8)" = "$inode" ] && exec 7>>./partial.mark || exit 0
+  echo "$until" >./unattended || exit 0
+  {
+    exec 6<&- 7>&- 8<&-
+    while sleep 1; do
+      [ -e ./unattended ] && [ "$(date +%s)" -lt "$until" ] || { rm -f ./unattended; kill -9 "-$$"; }
+    done
+  } &
+  # list_ranges: prints number and count of the first missing blocks of each row, of 4 at most.
+  list_ranges() {
+    tr '\t' '\n' <./partial.mark | awk -v blocks=$(((size + block - 1) / block)) '
+      /^\{/ { split("", done) }
+      /^[0-9]+ [0-9a-f]+$/ && length($2) == 64 { done[$1] = 1 }
+      END {
+        for (b = 0; b < blocks; b += count) {
+          for (count = 0; count < 4 && b + count < blocks && !((b + count) in done); count++);
+          if (count) print b, count; else count = 1
+        }
+      }'
+  }
+  # download_ranges: downloads the ranges on stdin, and records those that came as they are.
+  download_ranges() {
+    tab=$(printf '\t')
+    while read -r number count; do
+      sizes= last=$((number + count))
+      for index in $(seq "$number" $((last - 1))); do
+        bytes=$((size - index * block))
+        [ "$bytes" -le "$block" ] || bytes=$block
+        sizes="$sizes $bytes"
+      done
+      lines=$(download_range $((number * block)) $sizes) || return 1
+      case $lines in *'http 206 0'*) ;; *) return 1 ;; esac
+      records=
+      for word in $lines; do
+        [ ${#word} = 64 ] || continue
+        records="$records$number $word$tab" number=$((number + 1))
+      done
+      [ "$number" = "$last" ] && printf '%s' "$records" >&7 || return 1
+    done
+  }
+  failures=0
+  while ranges=$(list_ranges) && [ -n "$ranges" ] && [ $failures -lt 30 ]; do
+    lanes=
+    for lane in 0 1 2 3; do
+      printf '%s\n' "$ranges" | awk -v lane=$lane 'NR % 4 == lane' | download_ranges &
+      lanes="$lanes $!"
+    done
+    wait $lanes
+    [ "$(list_ranges)" != "$ranges" ] && failures=0 || { failures=$((failures + 1)); sleep 10; }
+  done
+  rm -f ./unattended
   ;;
 
 # upload DESCRIPTOR INODE BLOCK_BYTES OFFSET BYTES: sends a range of the file with that inode, which a session of `open` has as
@@ -454,6 +549,7 @@ rename_into_place)
     sync -- "${2%/*}/"
     exit 0
   fi
+  lock_dir exclusive
   open_file "$1" own
   [ "$(stat -L -c %i /proc/self/fd/8)" = "$4" ] || busy 'another process has replaced the partial file'
   flock -sn 8 || busy 'another process is writing it'

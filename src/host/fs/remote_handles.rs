@@ -18,7 +18,7 @@ use super::pull_dir::PullDir;
 use super::remote::RemoteFs;
 use super::remote_file::RemoteFile;
 use super::resume_log::ResumeState;
-use super::{FileReader, HostFiles, ReadFile, SentRange, WriteFile};
+use super::{FileReader, HostFiles, ReadFile, SentRange, Standby, WriteFile};
 use crate::command::{CommandRunner, RunningCommand};
 use crate::image_file::ImageFile;
 use crate::reconnect::RetryPolicy;
@@ -201,6 +201,19 @@ impl WriteFile for RemoteWriter {
         cancel: &CancellationToken,
     ) -> Result<()> {
         self.download_blocks(request, blocks, results, cancel).await
+    }
+
+    async fn start_standby(
+        &self,
+        request: &PresignedRequest,
+        unattended: Duration,
+    ) -> Result<Standby> {
+        self.start_standby_process(request, unattended).await
+    }
+
+    async fn recorded_blocks(&self) -> Result<BTreeMap<u64, Digest>> {
+        let session = self.file.session().await?;
+        Ok(session.open_info.resume_state.blocks.clone())
     }
 
     async fn image_file(&self) -> Result<ImageFile> {

@@ -573,6 +573,7 @@ mod tests {
             running_methods: Vec::new(),
             transfer: TransferRoute::Relay,
             bucket_endpoint: None,
+            unattended: std::time::Duration::ZERO,
         };
         let before = reads();
         let inventory = scan_local(&settings, &[], Scope::All).unwrap();

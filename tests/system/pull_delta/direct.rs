@@ -12,8 +12,17 @@ use crate::common::{
 /// MiB in the object: with its tables 6 blocks, which the host downloads by three requests.
 const IMAGE: u32 = 40;
 
-/// Creates an environment with a host over SSH that downloads by itself, as `route` says, and the object `app`.
+/// Creates an environment with a host over SSH that downloads by itself, as `route` says, and never unattended, and the object
+/// `app`.
 fn with_object(route: &str) -> (ProxiedWorld, String) {
+    let (world, image) = with_unattended(route);
+    let line = format!("transfer = \"{route}\"\n");
+    world.reconfigure(&line, &format!("{line}unattended_secs = 0\n"));
+    (world, image)
+}
+
+/// As [`with_object`], with unattended downloads.
+pub(super) fn with_unattended(route: &str) -> (ProxiedWorld, String) {
     let inner = World::over_ssh(1);
     let faults = inner.use_proxy();
     let world = ProxiedWorld { inner, faults };

@@ -1,0 +1,92 @@
+//! A download that continues on a host when this machine is gone: a process there waits as long as heartbeats come, and downloads
+//! what the resume log lacks when they end (`remote.sh`, `stand_by`). The next session of the file ends it.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
+use tokio::time::{sleep, timeout};
+
+use super::download::curl_config;
+use super::file_session::HEARTBEAT_INTERVAL;
+use super::remote_handles::RemoteWriter;
+use crate::command::{BoundedLines, RunningCommand, bounded_lines};
+use snapdeck_model::{BLOCK_BYTES, Error, Kind, PresignedRequest, Result};
+
+/// For a message to the process, and for its answers.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// For its exit: a cancelled pull ends soon, also if the host does not answer.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of its output.
+const MAX_OUTPUT_BYTES: u64 = 64;
+
+/// A process on a host that downloads the rest of a file if this machine is gone. Dropped, it is not told to exit: it takes over
+/// then.
+pub struct Standby {
+    running: RunningCommand,
+    stdin: ChildStdin,
+}
+
+impl RemoteWriter {
+    /// Starts it; as [`WriteFile::start_standby`](super::WriteFile::start_standby).
+    pub(super) async fn start_standby_process(
+        &self,
+        request: &PresignedRequest,
+        unattended: Duration,
+    ) -> Result<Standby> {
+        let info = self.file.session().await?.open_info.clone();
+        let numbers = [
+            BLOCK_BYTES,
+            self.file.open_info().size_bytes,
+            unattended.as_secs(),
+        ];
+        let [block, size, seconds] = numbers.map(|number| number.to_string());
+        let args = [&*info.descriptor, &*info.inode, &*block, &*size, &*seconds];
+        let mut running = self.start_beside("stand_by", &args).await?;
+        let (host, path) = (self.fs.runner.host(), self.file.path());
+        let summary = format!("cannot start a process for {path} on host {host}");
+        let (Some(stdin), Some(stdout)) = (running.stdin(), running.stdout()) else {
+            return Err(Error::new(Kind::Failed, summary));
+        };
+        let mut standby = Standby { running, stdin };
+        let mut lines: BoundedLines<_> = bounded_lines(stdout, MAX_OUTPUT_BYTES);
+        standby.send(curl_config(request).as_bytes()).await;
+        match timeout(MESSAGE_TIMEOUT, lines.next_line()).await {
+            Ok(Ok(Some(line))) if line == "ready" => Ok(standby),
+            _ => {
+                standby.running.terminate().await;
+                Err(Error::new(Kind::Failed, summary).with_cause("it gave no answer"))
+            }
+        }
+    }
+}
+
+impl Standby {
+    /// Sends heartbeats for `time`.
+    pub async fn keep(&mut self, time: Duration) {
+        let beating = async {
+            loop {
+                sleep(HEARTBEAT_INTERVAL).await;
+                self.send(b".").await;
+            }
+        };
+        let _: std::result::Result<(), _> = timeout(time, beating).await;
+    }
+
+    /// Replaces its request by one that is valid for longer.
+    pub async fn renew(&mut self, request: &PresignedRequest) {
+        self.send(format!("c{}", curl_config(request)).as_bytes())
+            .await;
+    }
+
+    /// Tells it to exit, and waits for that.
+    pub async fn dismiss(mut self) {
+        self.send(b"q").await;
+        let _ = timeout(EXIT_TIMEOUT, self.running.wait_status()).await;
+    }
+
+    /// An error shows in the connection, or it takes over.
+    async fn send(&mut self, message: &[u8]) {
+        let _ = timeout(MESSAGE_TIMEOUT, self.stdin.write_all(message)).await;
+    }
+}
