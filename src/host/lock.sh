@@ -35,7 +35,10 @@ acquire() {
     fi
     # Its last holder may have removed it.
     (refuse_blocking "$3") 2>/dev/null || [ ! -e "$3" ] || refuse_blocking "$3"
-    eval "command exec $1<\"\$3\"" 2>/dev/null || continue
+    guard_open "$3"
+    eval "command exec $1<\"\$3\"" 2>/dev/null && is_open=yes || is_open=
+    end_guard
+    [ -n "$is_open" ] || continue
     eval "command exec $1<>/proc/self/fd/$1" || exit 1
     if ! flock -n "--$2" "$1"; then
       printf 'conflict %s\n' "$(head -c 500 "/proc/self/fd/$1" | head -n 1)"

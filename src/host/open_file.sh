@@ -11,20 +11,23 @@ refuse_blocking() {
   *) fail "$message" ;;
   esac
 }
-# open_or_end PATH: opens a file as descriptor 8, for reading, within 5 s. A FIFO that got the name just now would wait for a writer.
-open_or_end() {
+# guard_open PATH, end_guard: kills this script if what opens the file in between takes more than 5 s. A FIFO that got the name just
+# now would wait for a writer.
+guard_open() {
+  # In a subshell $$ would be that of the script.
+  read -r self _ </proc/self/stat
   {
     # Neither a lock nor a pipe of this script lasts as long as it sleeps.
     sleep 5 2>/dev/null 3<&- 4>&- 6<&- 7<&- 8<&- 9<&-
     echo "Device or resource busy: $1 makes its reader wait" >&2
-    kill -9 $$
+    kill -9 "$self"
   } </dev/null >/dev/null 3<&- 4>&- 6<&- 7<&- 8<&- 9<&- &
   opener=$!
-  command exec 8<"$1" && is_open=yes || is_open=
+}
+end_guard() {
   # Not by a signal that the script handles.
   kill -9 "$opener"
   wait "$opener" 2>/dev/null
-  [ -n "$is_open" ] || exit 1
 }
 # owner_uid: the user of the host's owner (USER:GROUP), a number.
 owner_uid() {
@@ -40,7 +43,10 @@ open_file() {
   [ -e "$1" ] || [ -L "$1" ] || stat -- "$1" >/dev/null || exit 1
   is_file "$1" || busy "$1 is not a regular file"
   refuse_blocking "$1"
-  open_or_end "$1"
+  guard_open "$1"
+  command exec 8<"$1" && is_open=yes || is_open=
+  end_guard
+  [ -n "$is_open" ] || exit 1
   # One stat(1) of the name for all: it may change between two.
   set -- "$1" "${2:-}" "$(stat -L -c %d:%i /proc/self/fd/8)" $(stat -c '%d:%i %h %u %a' -- "$1" 2>/dev/null)
   [ -f /proc/self/fd/8 ] && [ "$3" = "${4:-}" ] || busy "$1 was replaced while it was opened"

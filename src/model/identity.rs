@@ -1,5 +1,7 @@
 //! Identity of an image: which bytes a name referred to when it was read.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,18 @@ impl FileStamp {
     pub fn is_same_file(&self, other: &Self) -> bool {
         let bare = |stamp: &Self| (stamp.inode, stamp.modified_ns, stamp.size_bytes);
         bare(self) == bare(other)
+    }
+
+    /// Returns the time after which every write of the file gives it another stamp.
+    pub fn clock_step(&self) -> Duration {
+        const SECOND_NS: i128 = 1_000_000_000;
+        let times = [Some(self.modified_ns), self.changed_ns];
+        match times.iter().flatten().all(|time| time % SECOND_NS == 0) {
+            // The file system keeps whole seconds.
+            true => Duration::from_millis(2100),
+            // Longer than the kernel's steps of file times.
+            false => Duration::from_millis(50),
+        }
     }
 }
 

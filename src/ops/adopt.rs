@@ -1,7 +1,5 @@
 //! Adopt: the digests of an image that snapdeck did not write are recorded in a manifest, so that its bytes are known.
 
-use std::time::Duration;
-
 use humansize::{BINARY, format_size};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -15,11 +13,6 @@ use snapdeck_model::{
 use crate::context::Context;
 use crate::hash_blocks::{HashedBlocks, hash_unknown_blocks};
 use crate::standalone_image::refuse_unusable;
-
-/// Longer than the kernel's steps of file times: a write after it changes the stamp.
-const CLOCK_STEP: Duration = Duration::from_millis(50);
-/// For file systems that keep whole seconds.
-const COARSE_CLOCK_STEP: Duration = Duration::from_millis(2100);
 
 /// A snapshot of a host whose digests are recorded.
 pub(crate) struct AdoptedFile {
@@ -188,15 +181,8 @@ async fn refuse_changed(host: &Host, name: &SnapshotName, stamp: FileStamp) -> R
 /// # Errors
 /// `Cancelled`.
 pub(crate) async fn wait_for_clock(stamp: FileStamp, ctx: &Context) -> Result<()> {
-    const SECOND_NS: i128 = 1_000_000_000;
-    let times = [Some(stamp.modified_ns), stamp.changed_ns];
-    let is_coarse = times.iter().flatten().all(|time| time % SECOND_NS == 0);
-    let step = match is_coarse {
-        true => COARSE_CLOCK_STEP,
-        false => CLOCK_STEP,
-    };
     let waiting = async {
-        sleep(step).await;
+        sleep(stamp.clock_step()).await;
         Ok(())
     };
     ctx.until_cancelled(waiting).await

@@ -28,6 +28,9 @@ pub(crate) async fn publish_snapshot(
     let (host, ctx, name) = (job.host, job.ctx, &job.source.object.name);
     let (change, expected) = variables;
     existing.check_again(host, name, &ctx.sharing).await?;
+    // Its digests vouch for a file with this stamp only after they were compared once more.
+    let mut uncertain = image.clone();
+    uncertain.stamp.changed_ns = None;
     let path = host.snapshot_path(name);
     host.images().refuse_if_open(&path, "replace", None).await?;
     let published = match existing.stamp() {
@@ -42,7 +45,7 @@ pub(crate) async fn publish_snapshot(
                 .hint("check what wrote it, then pull again"));
             }
             // First the manifest: with it, variables without an image are known to be left by a pull.
-            if let Some(manifest) = local_manifest(job, image, expected, progress) {
+            if let Some(manifest) = local_manifest(job, &uncertain, expected, progress) {
                 host.snapshots().write_manifest(manifest).await?;
             }
             let is_changed = change.apply(host, name, ctx).await?;
@@ -60,8 +63,7 @@ pub(crate) async fn publish_snapshot(
         }
         Some(old) => replace(job, writer, image.stamp, old, change).await?,
     };
-    // Without a stamp that is certain, the next use of its digests hashes it again.
-    let mut image = image.clone();
+    let mut image = uncertain;
     image.stamp = published.unwrap_or(image.stamp);
     write_local_manifest(job, &image, expected, progress).await;
     Ok(())

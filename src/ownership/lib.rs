@@ -201,17 +201,25 @@ fn write(dir: &Path, name: &str, record: &Record) -> io::Result<()> {
 }
 
 fn read_or_create_id(path: &Path) -> io::Result<String> {
-    if let Some(state) = path.parent() {
-        create_private_dir(state)?;
-        let mut file = tempfile::NamedTempFile::new_in(state)?;
-        file.write_all(random_id().as_bytes())?;
-        file.as_file().sync_all()?;
-        // Another process may have created it.
-        let _ = file.persist_noclobber(path);
+    match read_id(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        id => return id,
     }
+    let state = path.parent().unwrap_or(path);
+    create_private_dir(state)?;
+    let mut file = tempfile::NamedTempFile::new_in(state)?;
+    file.write_all(random_id().as_bytes())?;
+    file.as_file().sync_all()?;
+    // Another process may have created it.
+    let _ = file.persist_noclobber(path);
+    read_id(path)
+}
+
+fn read_id(path: &Path) -> io::Result<String> {
     let mut id = String::new();
-    let file = open_private_file(path)?;
-    file.take(MAX_MARK_BYTES).read_to_string(&mut id)?;
+    open_private_file(path)?
+        .take(MAX_MARK_BYTES)
+        .read_to_string(&mut id)?;
     match id.is_empty() {
         true => Err(io::ErrorKind::InvalidData.into()),
         false => Ok(id),

@@ -42,14 +42,15 @@ lock_dir() {
   fi
   fail 'Resource temporarily unavailable: another process is writing it, or just finished'
 }
-# take_lease, has_lease: a lease of descriptor 8 for reading, F_SETLEASE and F_GETLEASE of fcntl(2), which lasts until that is closed:
-# who opens the file for writing waits, and breaks it. No program but Perl does this in a shell.
+# take_lease, has_lease SECONDS: a lease of descriptor 8 for reading, F_SETLEASE and F_GETLEASE of fcntl(2), which lasts until that is
+# closed: a process that opens the file for writing waits, and breaks it. has_lease looks after SECONDS. In a shell this takes Perl.
 take_lease() {
   # The session of the file may just be closing it.
   perl -e 'open(F, "<&=8") or exit 1; for (1 .. 40) { exit 0 if fcntl(F, 1024, 0); select(undef, undef, undef, 0.05) } exit 1' 2>/dev/null
 }
 has_lease() {
-  perl -e 'open(F, "<&=8") or exit 1; my $lease = fcntl(F, 1025, 0); exit !(defined $lease && $lease == 0)' 2>/dev/null
+  perl -e 'open(F, "<&=8") or exit 1; select(undef, undef, undef, $ARGV[0]);
+    my $lease = fcntl(F, 1025, 0); exit !(defined $lease && $lease == 0)' "$1" 2>/dev/null
 }
 # read_request: reads a request from stdin, by read_config_in_time, which is followed by heartbeats.
 read_request() {
@@ -552,7 +553,7 @@ rename_into_place)
   lock_dir exclusive
   open_file "$1" own
   [ "$(stat -L -c %i /proc/self/fd/8)" = "$4" ] || busy 'another process has replaced the partial file'
-  flock -sn 8 || busy 'another process is writing it'
+  flock -s --wait 25 8 || busy 'another process is writing it'
   give_away 644 || exit 1
   # Its owner may be QEMU's user, which can open it once it has its name.
   take_lease && is_leased=yes || is_leased=
@@ -571,7 +572,9 @@ rename_into_place)
   fi
   [ "$(stat -c %i -- "$2")" = "$4" ] || busy 'another process has replaced the partial file'
   stamp=$(stat -L --printf '%i %.9Y %s %.9Z' /proc/self/fd/8)
-  [ -z "$is_leased" ] || ! has_lease || printf '%s\n' "$stamp"
+  # A write within the same step of the clock would not show in the stamp.
+  case $stamp in *.000000000\ *.000000000) step=2.1 ;; *) step=0.05 ;; esac
+  [ -z "$is_leased" ] || ! has_lease $step || printf '%s\n' "$stamp"
   sync -- "${2%/*}/"
   ;;
 
