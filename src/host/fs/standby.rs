@@ -20,8 +20,7 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of its output.
 const MAX_OUTPUT_BYTES: u64 = 64;
 
-/// A process on a host that downloads the rest of a file if this machine is gone. Dropped, it is not told to exit: it takes over
-/// then.
+/// A process on a host that downloads the rest of a file if this machine is gone, or if this is dropped.
 pub struct Standby {
     running: RunningCommand,
     stdin: ChildStdin,

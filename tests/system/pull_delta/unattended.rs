@@ -64,7 +64,7 @@ fn the_next_pull_takes_over_what_a_host_downloads() {
     wait_for_exit(child);
     wait_until("the host continues", || has_unattended(&world));
     let next = world.start(&["pull", "app", "--json"]);
-    wait_until("it is told to end", || !has_unattended(&world));
+    wait_until("the download is stopped", || !has_unattended(&world));
     world.release();
     let result = wait_for_exit(next).ok().json();
     assert!(bytes(&result, "resumedBytes") >= 2 * BLOCK, "{result}");
