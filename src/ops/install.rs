@@ -177,7 +177,9 @@ async fn keep_or_discard_partial(
     let earlier_blocks = writer.resume_state().blocks.keys();
     let earlier_bytes: u64 = earlier_blocks.map(|block| source.block_bytes(*block)).sum();
     let bytes = progress.done_bytes().max(earlier_bytes);
-    let is_resumable = bytes > 0
+    // The host may continue by itself, from its first block on.
+    let is_left = failure.error.kind() == Kind::Cancelled && (ctx.is_suspended)();
+    let is_resumable = (bytes > 0 || is_left)
         && !failure.is_unsynced
         && content_id(job).version.is_some()
         && match failure.error.kind() {
