@@ -24,6 +24,7 @@ mod format;
 mod host_list;
 mod keymap;
 mod list;
+mod load_history;
 mod log_view;
 mod logging;
 mod lookup;

@@ -16,9 +16,8 @@ const HISTORY: usize = 8;
 const HISTORY_STEP: Duration = Duration::from_secs(1);
 /// A transfer without a byte for this time has no rate and no remaining time.
 const STALL_TIME: Duration = Duration::from_secs(5);
-/// Number of sums that are kept.
-const TOTAL_HISTORY: usize = 240;
-
+/// The time for which the rates of all jobs together are kept.
+const TOTAL_HISTORY: Duration = Duration::from_mins(10);
 #[derive(Debug)]
 struct JobRate {
     phase: Phase,
@@ -32,12 +31,22 @@ struct JobRate {
     history_updated: Instant,
 }
 
-/// Rates of running jobs, and the sum of all over the last minutes.
+/// Rates of all jobs together, in bytes per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct TransferRates {
+    /// To the bucket or another host.
+    pub up: f64,
+    /// From the bucket.
+    pub down: f64,
+    /// Read and written on hosts, such as to compute digests.
+    pub on_hosts: f64,
+}
+
+/// Rates of running jobs, and of all together over the last minutes in which any ran.
 #[derive(Debug, Default)]
 pub(crate) struct JobRates {
     jobs: HashMap<JobId, JobRate>,
-    total: VecDeque<f64>,
-    total_updated: Option<Instant>,
+    totals: VecDeque<(Instant, TransferRates)>,
 }
 
 impl JobRates {
@@ -74,37 +83,76 @@ impl JobRates {
             }
             rate.add_sample(progress, now);
         }
-        self.sample_total(now);
+        self.sample_totals(now);
     }
 
-    fn sample_total(&mut self, now: Instant) {
-        let is_due = self
-            .total_updated
-            .is_none_or(|at| now.saturating_duration_since(at) >= HISTORY_STEP);
-        if !is_due {
+    fn sample_totals(&mut self, now: Instant) {
+        let last = self.totals.back();
+        let now = last.map_or(now, |(at, _)| now.max(*at));
+        let is_idle = last.is_none_or(|(_, rates)| *rates == TransferRates::default());
+        let is_due = last.is_none_or(|(at, _)| now.saturating_duration_since(*at) >= HISTORY_STEP);
+        // With the last job the curve ends, at zero.
+        let is_wanted = match self.jobs.is_empty() {
+            true => !is_idle,
+            false => is_due,
+        };
+        if !is_wanted {
             return;
         }
-        if self.jobs.is_empty() {
-            self.total.clear();
-            self.total_updated = None;
-            return;
+        let mut rates = TransferRates::default();
+        for job in self.jobs.values() {
+            let sum = match job.phase {
+                Phase::Uploading => &mut rates.up,
+                Phase::Downloading => &mut rates.down,
+                _ => &mut rates.on_hosts,
+            };
+            *sum += job.rate.unwrap_or(0.0);
         }
-        self.total_updated = Some(now);
-        self.total.push_back(self.total());
-        if self.total.len() > TOTAL_HISTORY {
-            self.total.pop_front();
+        if let Some((at, _)) = last.filter(|_| is_idle)
+            && now.saturating_duration_since(*at) > HISTORY_STEP * 2
+        {
+            self.totals
+                .push_back((now - HISTORY_STEP, TransferRates::default()));
+        }
+        self.totals.push_back((now, rates));
+        let is_old =
+            |(at, _): &(Instant, TransferRates)| now.saturating_duration_since(*at) > TOTAL_HISTORY;
+        while self.totals.front().is_some_and(is_old) {
+            self.totals.pop_front();
         }
     }
 
-    /// Returns the sums of the last seconds, oldest first, at most `columns`; empty while no job runs.
-    pub(crate) fn totals(&self, columns: usize) -> Vec<f64> {
-        let skipped = self.total.len().saturating_sub(columns);
-        self.total.iter().skip(skipped).copied().collect()
+    /// Returns the rates of all jobs together, oldest first: seconds before the last sample, and rates. Empty until a job
+    /// runs.
+    pub(crate) fn history(&self) -> Vec<(f64, TransferRates)> {
+        let Some((end, _)) = self.totals.back() else {
+            return Vec::new();
+        };
+        let age = |at: &Instant| end.saturating_duration_since(*at).as_secs_f64();
+        self.totals
+            .iter()
+            .map(|(at, rates)| (age(at), *rates))
+            .collect()
+    }
+
+    /// Returns whether a job runs.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Returns whether there is a [`JobRates::history`].
+    pub(crate) fn has_history(&self) -> bool {
+        self.totals.len() > 1
     }
 
     /// Returns a graph of the sums of the last seconds.
     pub(crate) fn total_graph(&self) -> String {
-        graph(&self.totals(HISTORY), 1.0)
+        let skipped = self.totals.len().saturating_sub(HISTORY);
+        let sums = self.totals.iter().skip(skipped);
+        let sums: Vec<f64> = sums
+            .map(|(_, rates)| rates.up + rates.down + rates.on_hosts)
+            .collect();
+        graph(&sums, 1.0)
     }
 
     /// Returns the rate of the current phase, in bytes per second; `None` while nothing is transferred.
@@ -239,5 +287,52 @@ mod tests {
         rates.sample(&view, start + Duration::from_secs(12));
         assert_eq!(rates.rate(job.id), None);
         assert_eq!(rates.total(), 0.0);
+    }
+
+    #[test]
+    fn the_history_has_each_direction_and_ends_at_zero_while_nothing_runs() {
+        let mut view = fixture::populated();
+        let job = view.jobs[0].clone();
+        let mut rates = JobRates::default();
+        let start = Instant::now();
+        let at = |seconds: u32| start + HISTORY_STEP * seconds;
+        assert!(!rates.has_history());
+        job.progress_cell.enter(Phase::Uploading, 1000 << 20);
+        for second in 0..=4 {
+            job.progress_cell.set_done(u64::from(second) * (10 << 20));
+            rates.sample(&view, at(second));
+        }
+        let history = rates.history();
+        assert_eq!(history.len(), 5);
+        let (age, last) = *history.last().unwrap();
+        assert_eq!((age, last.down, last.on_hosts), (0.0, 0.0, 0.0));
+        assert!(
+            (last.up / f64::from(10 << 20) - 1.0).abs() < 0.01,
+            "{last:?}"
+        );
+
+        view.jobs.clear();
+        for second in 5..=100 {
+            rates.sample(&view, at(second));
+        }
+        let history = rates.history();
+        assert_eq!(history.len(), 6);
+        assert_eq!(history.last(), Some(&(0.0, TransferRates::default())));
+
+        // The curve of the next job begins at zero, and does not rise during the pause.
+        view.jobs.push(job.clone());
+        job.progress_cell.enter(Phase::Downloading, 1000 << 20);
+        for second in 200..=203 {
+            job.progress_cell.add(1 << 20);
+            rates.sample(&view, at(second));
+        }
+        let zeros = rates.history();
+        let zero = |(_, rates): &&(f64, TransferRates)| *rates == TransferRates::default();
+        assert_eq!(
+            zeros.iter().filter(|entry| zero(entry)).count(),
+            4,
+            "{zeros:?}"
+        );
+        assert!(zeros.last().unwrap().1.down > 0.0);
     }
 }

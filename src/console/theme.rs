@@ -29,6 +29,12 @@ pub(crate) struct Theme {
     pub dim: Style,
     /// Headings and names.
     pub title: Style,
+    /// The title of a pane without the focus.
+    pub heading: Style,
+    /// The label of a value.
+    pub label: Style,
+    /// A size or a count in a list.
+    pub number: Style,
     pub border: Style,
     /// Border and title of the focused pane.
     pub focus: Style,
@@ -51,6 +57,10 @@ pub(crate) struct Theme {
     pub warn: Style,
     /// Failed or refused.
     pub bad: Style,
+    /// A bar of what is in use.
+    pub meter: Style,
+    /// The curves of a chart.
+    pub curves: [Style; 3],
     /// The name of a key.
     pub key: Style,
 }
@@ -71,6 +81,9 @@ const ROLES: &[(&str, Role)] = &[
     ("text", |theme| &mut theme.text),
     ("dim", |theme| &mut theme.dim),
     ("title", |theme| &mut theme.title),
+    ("heading", |theme| &mut theme.heading),
+    ("label", |theme| &mut theme.label),
+    ("number", |theme| &mut theme.number),
     ("border", |theme| &mut theme.border),
     ("focus", |theme| &mut theme.focus),
     ("selected", |theme| &mut theme.selected),
@@ -87,6 +100,10 @@ const ROLES: &[(&str, Role)] = &[
     ("good", |theme| &mut theme.good),
     ("warn", |theme| &mut theme.warn),
     ("bad", |theme| &mut theme.bad),
+    ("meter", |theme| &mut theme.meter),
+    ("curve-1", |theme| &mut theme.curves[0]),
+    ("curve-2", |theme| &mut theme.curves[1]),
+    ("curve-3", |theme| &mut theme.curves[2]),
     ("key", |theme| &mut theme.key),
 ];
 
@@ -132,7 +149,14 @@ impl Theme {
             })?;
         }
         // Themes for earlier versions have fewer roles.
-        let fallbacks: [(&str, Role, Style); 9] = [
+        let fallbacks: [(&str, Role, Style); 16] = [
+            ("heading", |theme| &mut theme.heading, theme.text),
+            ("label", |theme| &mut theme.label, theme.dim),
+            ("number", |theme| &mut theme.number, theme.text),
+            ("meter", |theme| &mut theme.meter, theme.text),
+            ("curve-1", |theme| &mut theme.curves[0], theme.good),
+            ("curve-2", |theme| &mut theme.curves[1], theme.focus),
+            ("curve-3", |theme| &mut theme.curves[2], theme.warn),
             ("header", |theme| &mut theme.header, theme.dim),
             ("running", |theme| &mut theme.running, theme.good),
             ("paused", |theme| &mut theme.paused, theme.warn),
@@ -147,6 +171,10 @@ impl Theme {
             if !named.contains(&name) {
                 *role(&mut theme) = style;
             }
+        }
+        // A title is drawn over its border, which may be dim.
+        if !theme.heading.add_modifier.contains(Modifier::DIM) {
+            theme.heading = theme.heading.remove_modifier(Modifier::DIM);
         }
         Ok(theme)
     }

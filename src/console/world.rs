@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::facts::AnnotationsQuery;
+use super::load_history::LoadHistory;
 use super::lookup::{self, Index};
 use super::picture::EncodedImage;
 use super::rates::JobRates;
@@ -36,6 +37,7 @@ pub(crate) struct World {
     objects: Index<Object>,
     metrics: Option<Arc<SandboxMetrics>>,
     loads: Arc<BTreeMap<HostName, HostLoad>>,
+    load_history: LoadHistory,
     screens: Arc<Screens>,
     /// Screens, encoded for the terminal.
     thumbnails: HashMap<ScreenKey, EncodedImage>,
@@ -158,6 +160,7 @@ impl World {
     }
 
     pub(crate) fn set_loads(&mut self, loads: Arc<BTreeMap<HostName, HostLoad>>) {
+        self.load_history.add(&loads);
         self.loads = loads;
     }
 
@@ -206,6 +209,11 @@ impl World {
     pub(crate) fn load(&self, host: &HostName) -> Option<HostLoad> {
         let is_up = self.host(host).is_some_and(|host| host.link == Link::Up);
         self.loads.get(host).copied().filter(|_| is_up)
+    }
+
+    /// Returns the load of a host over the last minutes, oldest first, with the ages at the last sample in seconds.
+    pub(crate) fn load_history(&self, host: &HostName) -> Vec<(f64, HostLoad)> {
+        self.load_history.of_host(host)
     }
 
     pub(crate) fn view(&self) -> &Arc<View> {

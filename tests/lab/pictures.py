@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape
 
 SNAPDECK = os.path.abspath(os.environ.get("SD", "target/release/snapdeck"))
 OUT = os.path.abspath("assets")
-COLUMNS, ROWS = 120, 32
+COLUMNS, ROWS = 120, 40
 CELL_WIDTH, CELL_HEIGHT = 8.4, 18
 TMUX = ("tmux", "-L", f"snapdeck-pictures-{os.getpid()}", "-f", "/dev/null")
 ENV = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLORTERM": "truecolor"}
@@ -61,9 +61,11 @@ def color(codes):
     return "#%02x%02x%02x" % (levels[index // 36], levels[index // 6 % 6], levels[index % 6]), 2
 
 
-def cells(line, paper, ink):
-    """Yields the runs of one style in a line: (text, columns, foreground, background, bold, dim, underlined)."""
-    style = {}
+def cells(line, style, paper, ink):
+    """Yields the runs of one style in a line: (text, columns, foreground, background, bold, dim, underlined).
+
+    `style` is that at the end of the line before: tmux writes only what changes.
+    """
     for part in re.split(r"(\x1b\[[0-9;:]*m)", line):
         match = re.fullmatch(r"\x1b\[([0-9;:]*)m", part)
         if not match:
@@ -79,7 +81,7 @@ def cells(line, paper, ink):
             code = codes.pop(0)
             flags = {1: "bold", 2: "dim", 4: "underlined", 7: "reverse"}
             if code == 0:
-                style = {}
+                style.clear()
             elif code in flags:
                 style[flags[code]] = True
             elif code in (22, 24, 27):
@@ -97,6 +99,34 @@ def cells(line, paper, ink):
                 style["back"] = BASIC[code - 40 if code < 100 else code - 92]
 
 
+def shapes(text, x, y):
+    """Returns braille dots and blocks of a run as an SVG path: few fonts have them as wide as letters."""
+    path = []
+
+    def box(left, top, width, height):
+        path.append(f"M{x + left:.1f} {y + top:.1f}h{width:.1f}v{height:.1f}h-{width:.1f}z")
+
+    for c in text:
+        code = ord(c)
+        if 0x2800 < code <= 0x28FF:
+            for bit, (column, row) in enumerate(((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))):
+                if code >> bit & 1:
+                    box(CELL_WIDTH * (0.25 + column / 2) - 1, CELL_HEIGHT * (row + 0.5) / 4 - 1, 2, 2)
+        elif "▁" <= c <= "█":
+            height = CELL_HEIGHT * (code - 0x2580) / 8
+            box(0, CELL_HEIGHT - height, CELL_WIDTH, height)
+        elif "▉" <= c <= "▏":
+            box(0, 0, CELL_WIDTH * (0x2590 - code) / 8, CELL_HEIGHT)
+        elif c == "▀":
+            box(0, 0, CELL_WIDTH, CELL_HEIGHT / 2)
+        elif c == "░":
+            for row in range(4):
+                for column in range(2):
+                    box(CELL_WIDTH * (column + row % 2 / 2) / 2, CELL_HEIGHT * (row + 0.4) / 4, 1, 1)
+        x += CELL_WIDTH
+    return "".join(path)
+
+
 def picture(name, title, scheme=DARK):
     paper, ink = scheme
     width, height = COLUMNS * CELL_WIDTH + 24, ROWS * CELL_HEIGHT + 24
@@ -106,17 +136,25 @@ def picture(name, title, scheme=DARK):
         f'<rect width="100%" height="100%" rx="8" fill="{paper}"/>',
         '<g font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="14" xml:space="preserve">',
     ]
+    style = {}
     for row, line in enumerate(screen().splitlines()[:ROWS]):
         column = 0
-        for text, wide, front, back, bold, dim, underlined in cells(line, paper, ink):
+        for text, wide, front, back, bold, dim, underlined in cells(line, style, paper, ink):
             x, y, length = 12 + column * CELL_WIDTH, 12 + row * CELL_HEIGHT, wide * CELL_WIDTH
             column += wide
             if back != paper:
                 lines.append(f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{CELL_HEIGHT}" fill="{back}"/>')
             if not text.strip():
                 continue
-            style = ' font-weight="bold"' * bold + ' opacity="0.6"' * dim + ' text-decoration="underline"' * underlined
-            lines.append(f'<text x="{x:.1f}" y="{y + 14}" textLength="{length:.1f}" fill="{front}"{style}>{escape(text)}</text>')
+            drawn = "".join(c if "▀" <= c <= "▐" or c == "░" or "⠀" <= c <= "⣿" else " " for c in text)
+            if drawn.strip():
+                opacity = ' opacity="0.6"' * dim
+                lines.append(f'<path d="{shapes(drawn, x, y)}" fill="{front}"{opacity}/>')
+                text = "".join(" " if d != " " else c for c, d in zip(text, drawn))
+            if not text.strip():
+                continue
+            attributes = ' font-weight="bold"' * bold + ' opacity="0.6"' * dim + ' text-decoration="underline"' * underlined
+            lines.append(f'<text x="{x:.1f}" y="{y + 14}" textLength="{length:.1f}" fill="{front}"{attributes}>{escape(text)}</text>')
     lines += ["</g>", "</svg>", ""]
     os.makedirs(f"{OUT}/pictures", exist_ok=True)
     with open(f"{OUT}/pictures/{name}.svg", "w") as file:

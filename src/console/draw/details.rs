@@ -1,29 +1,56 @@
 //! Details of the selected row.
 
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
 
 use super::annotations;
 use super::metrics;
 use crate::actions::Pane;
 use crate::app::App;
-use crate::format::{count, size, timestamp, wrap};
+use crate::format::{count, fit, share_short, short_size, size, timestamp, wrap};
 use crate::lookup;
 use crate::pages::lists::{state_sign, state_style};
 use crate::pages::locations::describe_places;
-use crate::pages::{DrawContext, Subject, jobs};
+use crate::pages::{DrawContext, Subject, hosts, jobs};
 use crate::theme::Theme;
+use crate::widgets::chart::Chart;
+use crate::widgets::gauge::gauge;
 use snapdeck_engine::{HostView, Link};
 use snapdeck_model::{
-    ChainLink, Compression, ImageFacts, LockedResource, Object, Sandbox, Snapshot,
+    ChainLink, Compression, HostName, ImageFacts, LockedResource, Object, Sandbox, Snapshot,
 };
 
 use crate::cell::Place;
 
-/// Returns the details of the selected row, in lines of `width` columns.
+/// Returns the charts of the selected row; none with `--plain`.
+pub(super) fn charts(app: &App, context: &DrawContext<'_>) -> Vec<Chart> {
+    match app.selected() {
+        _ if context.appearance.plain => Vec::new(),
+        Some(Subject::Sandbox(host, id)) => match metrics::charts(context, &host, &id) {
+            charts if charts.is_empty() => hosts::charts(context, &host),
+            charts => charts,
+        },
+        Some(Subject::Snapshot(_, Place::Host(host))) => hosts::charts(context, &host),
+        Some(Subject::Job(id)) => {
+            let job = context.world.view().job(id);
+            let host = job.and_then(|job| job.operation.host());
+            host.map_or(Vec::new(), |host| hosts::charts(context, host))
+        }
+        Some(Subject::Snapshot(_, Place::Bucket)) => {
+            let host = context.world.current_host();
+            host.map_or(Vec::new(), |host| hosts::charts(context, host))
+        }
+        _ => app.page().charts(context),
+    }
+}
+
+/// Returns the details of the selected row, in lines of `width` columns. `has_charts`: [`charts`] are drawn below.
 pub(super) fn lines(
     app: &App,
     context: &DrawContext<'_>,
     (width, height): (usize, u16),
+    has_charts: bool,
 ) -> Vec<Line<'static>> {
     if let Some(lines) = app.page().details(context, width) {
         return lines;
@@ -63,8 +90,11 @@ pub(super) fn lines(
                     host,
                     &LockedResource::Sandbox(id.clone()),
                 );
-                metrics::push_metrics(&mut lines, context, (host, sandbox), (width, height));
+                let room = (width, height);
+                metrics::push_metrics(&mut lines, context, (host, sandbox), room, has_charts);
                 push_chain(&mut lines, sandbox, host, theme);
+                push_capacity(&mut lines, context, host, width);
+                push_recent_jobs(&mut lines, context, (id.as_str(), Some(&host.name)), width);
             }
         }
         // The tree is about the name, wherever it is.
@@ -79,6 +109,8 @@ pub(super) fn lines(
             let found = host.and_then(|host| Some((host, world.snapshot(&host.name, name)?)));
             if let Some((host, snapshot)) = found {
                 push_snapshot(&mut lines, snapshot, host, app);
+                push_capacity(&mut lines, context, host, width);
+                push_recent_jobs(&mut lines, context, (name.as_str(), None), width);
                 push_lock(
                     &mut lines,
                     context,
@@ -90,6 +122,7 @@ pub(super) fn lines(
         Subject::Snapshot(name, Place::Bucket) => {
             if let Some(object) = world.object(name) {
                 push_object(&mut lines, object, app);
+                push_recent_jobs(&mut lines, context, (name.as_str(), None), width);
             }
         }
         Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) | Subject::Partial(..) => {
@@ -98,6 +131,82 @@ pub(super) fn lines(
         Subject::Host(_) => {}
     }
     lines
+}
+
+/// Jobs listed below the facts of a sandbox or snapshot.
+const MAX_JOBS: usize = 5;
+/// Width of a bar, in columns.
+const BAR: usize = 12;
+const SHORT_BAR: usize = 4;
+/// The width from which on bars have the whole length.
+const WIDE: usize = 90;
+/// Sandboxes or hosts that have a line each.
+const MAX_LISTED: usize = 12;
+
+/// Adds the load of the host, with bars.
+fn push_capacity(
+    lines: &mut Vec<Line<'static>>,
+    context: &DrawContext<'_>,
+    host: &HostView,
+    width: usize,
+) {
+    let Some(load) = context.world.load(&host.name) else {
+        return;
+    };
+    let theme = &context.appearance.theme;
+    let mut spans = vec![Span::styled(format!("   {:<9}", "host"), theme.label)];
+    let bar_width = match width {
+        ..WIDE => SHORT_BAR,
+        _ => BAR,
+    };
+    let mut gap = "";
+    let mut push = |label: &str, share: f64, text: String| {
+        let bar = match context.appearance.plain {
+            true => String::new(),
+            false => gauge(share, bar_width) + " ",
+        };
+        let gap = std::mem::replace(&mut gap, "  ");
+        spans.push(Span::styled(format!("{gap}{label} "), theme.dim));
+        spans.push(Span::styled(bar, hosts::load_style(share, theme)));
+        spans.push(Span::raw(text));
+    };
+    if let Some(permille) = load.cpu_permille {
+        push(
+            "CPU",
+            f64::from(permille) / 1000.0,
+            format!("{} %", permille / 10),
+        );
+    }
+    let (used, total) = (load.memory_used_bytes, load.memory_total_bytes);
+    push(
+        "mem",
+        used as f64 / total.max(1) as f64,
+        share_short(used, total),
+    );
+    if let (Some(free), Some(total)) = (load.snapshots_free_bytes, load.snapshots_total_bytes) {
+        let used = 1.0 - free as f64 / total.max(1) as f64;
+        push("disk", used, format!("{} free", short_size(free)));
+    }
+    lines.push(Line::from(spans));
+}
+
+/// Adds the last jobs about a sandbox or snapshot, newest first.
+fn push_recent_jobs(
+    lines: &mut Vec<Line<'static>>,
+    context: &DrawContext<'_>,
+    subject: (&str, Option<&HostName>),
+    width: usize,
+) {
+    let recent = jobs::recent_lines(context, subject, MAX_JOBS, width.saturating_sub(12));
+    for (at, line) in recent.into_iter().enumerate() {
+        let label = if at == 0 { "jobs" } else { "" };
+        let mut spans = vec![Span::styled(
+            format!("   {label:<9}"),
+            context.appearance.theme.label,
+        )];
+        spans.extend(line.spans);
+        lines.push(Line::from(spans));
+    }
 }
 
 /// Adds the job of another process that holds a lock.
@@ -169,7 +278,8 @@ fn chain_link_line(
             count(base.dependents.len(), "sandbox")
         ));
     }
-    facts.extend(link.facts.as_ref().map(image_info));
+    // Those of the whole image are in the details of the snapshot.
+    facts.extend(link.facts.as_ref().map(unusual_image_info));
     let text = format!("  {}  {}", facts.join(", "), link.path);
     let style = if link.size_bytes.is_none() {
         theme.warn
@@ -183,6 +293,23 @@ fn chain_link_line(
     ])
 }
 
+/// Cluster size that qemu-img chooses.
+const USUAL_CLUSTER: u64 = 64 << 10;
+
+/// Returns the virtual size and what is unusual about an image.
+fn unusual_image_info(facts: &ImageFacts) -> String {
+    let mut text = format!("virtual size {}", size(facts.virtual_size));
+    if (facts.version, facts.cluster_size) != (3, USUAL_CLUSTER) {
+        text.push_str(&format!(
+            ", qcow2 v{}, {} clusters",
+            facts.version,
+            size(facts.cluster_size)
+        ));
+    }
+    push_flags(&mut text, facts);
+    text
+}
+
 fn image_info(facts: &ImageFacts) -> String {
     let mut text = format!(
         "virtual size {}, qcow2 v{}, {} clusters",
@@ -190,6 +317,11 @@ fn image_info(facts: &ImageFacts) -> String {
         facts.version,
         size(facts.cluster_size)
     );
+    push_flags(&mut text, facts);
+    text
+}
+
+fn push_flags(text: &mut String, facts: &ImageFacts) {
     let compression = match facts.compression {
         Compression::Zlib => None,
         Compression::Zstd => Some("zstd"),
@@ -210,13 +342,12 @@ fn image_info(facts: &ImageFacts) -> String {
         text.push_str(", ");
         text.push_str(word);
     }
-    text
 }
 
 /// Adds a line with a label.
 pub(super) fn push_field(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
     lines.push(Line::from(vec![
-        Span::styled(format!("   {label:<9}"), theme.dim),
+        Span::styled(format!("   {label:<9}"), theme.label),
         Span::raw(text),
     ]));
 }
@@ -240,12 +371,7 @@ fn push_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &Hos
     if let Some(problem) = &snapshot.problem {
         lines.push(Line::styled(format!("   ! {problem}"), theme.warn));
     }
-    let dependents = if snapshot.dependents.is_empty() {
-        "no sandbox".to_owned()
-    } else {
-        snapshot.dependents.join(", ")
-    };
-    push_field(lines, "used by", dependents, theme);
+    push_dependents(lines, snapshot, host, theme);
     let object = match world.object_size(&snapshot.name) {
         Some(bytes) if bytes == snapshot.size_bytes => "in the bucket, same size".to_owned(),
         Some(bytes) => format!("in the bucket, other size: {}", size(bytes)),
@@ -263,8 +389,97 @@ fn push_snapshot(lines: &mut Vec<Line<'static>>, snapshot: &Snapshot, host: &Hos
     push_field(lines, "path", snapshot.path.clone(), theme);
 }
 
-fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
+/// Adds the sandboxes that are based on a snapshot, with their states.
+fn push_dependents(
+    lines: &mut Vec<Line<'static>>,
+    snapshot: &Snapshot,
+    host: &HostView,
+    theme: &Theme,
+) {
+    let dependents = &snapshot.dependents;
+    if dependents.is_empty() {
+        return push_field(lines, "used by", "no sandbox".to_owned(), theme);
+    }
+    if dependents.len() > MAX_LISTED {
+        return push_field(lines, "used by", dependents.join(", "), theme);
+    }
+    let widest = dependents.iter().map(|name| name.width()).max();
+    for (at, name) in dependents.iter().enumerate() {
+        let label = if at == 0 { "used by" } else { "" };
+        let mut spans = vec![Span::styled(format!("   {label:<9}"), theme.label)];
+        let sandboxes = &host.sandboxes;
+        match sandboxes.iter().find(|sandbox| sandbox.id.as_str() == name) {
+            Some(sandbox) => {
+                let style = state_style(sandbox.state, theme);
+                let overlay = sandbox.chain.first().and_then(|link| link.size_bytes);
+                let overlay =
+                    overlay.map_or(String::new(), |bytes| format!("overlay {}", size(bytes)));
+                spans.push(Span::styled(
+                    format!("{} ", state_sign(sandbox.state)),
+                    style,
+                ));
+                spans.push(Span::raw(fit(name, widest.unwrap_or(0) + 2)));
+                spans.push(Span::styled(fit(sandbox.state.as_str(), 11), style));
+                spans.push(Span::raw(overlay));
+            }
+            None => spans.push(Span::raw(name.clone())),
+        }
+        lines.push(Line::from(spans));
+    }
+}
+
+/// Adds on which hosts an object is, with the free space of each.
+fn push_places(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
     let (world, theme) = (app.world(), &app.appearance().theme);
+    let places: Vec<(&HostView, String, Style)> = world
+        .hosts()
+        .map(|host| {
+            let mut partials = host.partials.iter();
+            let partial = partials.find(|partial| partial.name == object.name);
+            let (text, style) = match world.snapshot_size(&host.name, &object.name) {
+                _ if host.last_scan.is_none() => ("? unknown".to_owned(), theme.dim),
+                Some(bytes) if bytes == object.size_bytes => ("✓ same".to_owned(), theme.same),
+                Some(_) => ("≠ differs".to_owned(), theme.differs),
+                None => match partial {
+                    Some(partial) => {
+                        let bytes = size(partial.allocated_bytes);
+                        (format!("↓ partial, {bytes} on disk"), theme.warn)
+                    }
+                    None => ("↓ absent".to_owned(), theme.only_there),
+                },
+            };
+            // The state of an unreachable host is only the last known one.
+            let is_stale = lookup::is_stale(&host.link, host.last_scan);
+            let stale = if is_stale { theme.dim } else { Style::new() };
+            (host, text, style.patch(stale))
+        })
+        .collect();
+    if places.len() > MAX_LISTED {
+        let places = places
+            .iter()
+            .map(|(host, text, _)| format!("{} {text}", host.name));
+        let text = places.collect::<Vec<_>>().join("   ");
+        return push_field(lines, "hosts", text, theme);
+    }
+    let names = places.iter().map(|(host, ..)| host.name.as_str().width());
+    let widest = names.max().unwrap_or(0);
+    for (at, (host, text, style)) in places.into_iter().enumerate() {
+        let label = if at == 0 { "hosts" } else { "" };
+        let mut spans = vec![
+            Span::styled(format!("   {label:<9}"), theme.label),
+            Span::raw(fit(host.name.as_str(), widest + 2)),
+            Span::styled(fit(&text, text.width().max(11)), style),
+        ];
+        let load = world.load(&host.name);
+        if let Some(free) = load.and_then(|load| load.snapshots_free_bytes) {
+            spans.push(Span::styled(format!("{} free", size(free)), theme.number));
+        }
+        lines.push(Line::from(spans));
+    }
+}
+
+fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
+    let theme = &app.appearance().theme;
     let mut text = format!("  {}", size(object.size_bytes));
     if let Some(at) = object.modified {
         text.push_str(&format!(", uploaded {}", timestamp(at)));
@@ -274,28 +489,7 @@ fn push_object(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
         Span::raw(text),
     ]));
     annotations::push_annotations(lines, app);
-    let places = world.hosts().map(|host| {
-        let sign = match world.snapshot_size(&host.name, &object.name) {
-            _ if host.last_scan.is_none() => "?",
-            Some(bytes) if bytes == object.size_bytes => "✓",
-            Some(_) => "≠",
-            None => "↓ absent",
-        };
-        let mut partials = host.partials.iter();
-        match partials.find(|partial| partial.name == object.name) {
-            Some(partial) => {
-                let bytes = size(partial.allocated_bytes);
-                format!("{} ↓ partial, {bytes} on disk", host.name)
-            }
-            None => format!("{} {sign}", host.name),
-        }
-    });
-    push_field(
-        lines,
-        "hosts",
-        places.collect::<Vec<_>>().join("   "),
-        theme,
-    );
+    push_places(lines, object, app);
     annotations::push_relatives(lines, app);
     if let Some(problem) = &object.problem {
         push_field(lines, "problem", problem.clone(), theme);

@@ -258,7 +258,7 @@ fn push_load(
     let Some(load) = load else { return };
     let mut push = |label: &str, share: f64, text: String| {
         let gap = if label.is_empty() { "" } else { " " };
-        spans.push(Span::styled(format!(" {label}{gap}"), theme.dim));
+        spans.push(Span::styled(format!(" {label}{gap}"), theme.label));
         let style = load_style(share, theme);
         let bar = match form {
             LoadText::Bars => gauge(share, 6) + " ",

@@ -1,7 +1,7 @@
 //! Lines of the log pane: time, level and message, wrapped between words.
 
 use ratatui::style::Style;
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
 use tui_logger::{ExtLogRecord, LevelFilter, LogFormatter};
 
 use crate::format::wrap;
@@ -12,6 +12,8 @@ pub(super) struct LogLines {
     warning: Style,
     info: Style,
     debug: Style,
+    /// The word of an information.
+    info_level: Style,
 }
 
 /// Width of time and level, and indent of the further lines of a message.
@@ -24,6 +26,7 @@ impl LogLines {
             warning: theme.warn,
             info: theme.text,
             debug: theme.dim,
+            info_level: theme.good,
         }
     }
 }
@@ -41,11 +44,20 @@ impl LogFormatter for LogLines {
             _ => self.debug,
         };
         let time = event.timestamp.strftime("%H:%M:%S");
-        let mut prefix = format!("{time} {:<5} ", event.level.as_str());
+        let level_style = match event.level.to_level_filter() {
+            LevelFilter::Info => self.info_level,
+            _ => style,
+        };
+        let mut prefix = vec![
+            Span::styled(format!("{time} "), self.debug),
+            Span::styled(format!("{:<5} ", event.level.as_str()), level_style),
+        ];
         let message = wrap(&message(event.msg()), width.saturating_sub(INDENT));
         let lines = message.into_iter().map(|line| {
-            let prefix = std::mem::replace(&mut prefix, " ".repeat(INDENT));
-            Line::styled(format!("{prefix}{line}"), style)
+            let indent = vec![Span::raw(" ".repeat(INDENT))];
+            let mut spans = std::mem::replace(&mut prefix, indent);
+            spans.push(Span::styled(line, style));
+            Line::from(spans)
         });
         lines.collect()
     }

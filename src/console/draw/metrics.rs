@@ -16,9 +16,11 @@ use crate::dialog::{Content, ScreenView};
 use crate::format::{age, clip, clock, graph, rate, size, wrap};
 use crate::pages::DrawContext;
 use crate::theme::Theme;
+use crate::widgets::chart::{Chart, Curve, Scale, window};
+use crate::widgets::gauge::gauge;
 use crate::widgets::text;
 use snapdeck_engine::{HostView, Sample};
-use snapdeck_model::{AgentChannel, Guest, GuestAccess, Sandbox, Vnc};
+use snapdeck_model::{AgentChannel, Guest, GuestAccess, HostName, Sandbox, SandboxId, Vnc};
 
 /// Smaller pictures are not shown.
 const MIN_PICTURE: Size = Size::new(10, 3);
@@ -33,6 +35,8 @@ const LONG_GRAPH_WIDTH: usize = 60;
 /// Columns of the graphs.
 const LONG_GRAPH: usize = 24;
 const SHORT_GRAPH: usize = 8;
+/// Width of the bar of the overlay, in columns.
+const OVERLAY_BAR: usize = 12;
 /// Columns of the label before a graph.
 const GRAPH_LABEL_WIDTH: usize = 4;
 /// Columns of `123.4 MiB/s`.
@@ -180,6 +184,7 @@ pub(super) fn push_metrics(
     context: &DrawContext<'_>,
     (host, sandbox): (&HostView, &Sandbox),
     (width, height): (usize, u16),
+    has_charts: bool,
 ) {
     let metrics = context.world.metrics_of(&host.name, &sandbox.id);
     let Some(metrics) = metrics.filter(|_| sandbox.state.is_active()) else {
@@ -196,14 +201,16 @@ pub(super) fn push_metrics(
     };
     match metrics.samples.back() {
         Some(last) => {
-            let parts = usage_spans(
-                &metrics.samples,
-                last,
-                columns,
-                !context.appearance.plain,
-                theme,
-            );
-            push_flowed(lines, parts, width);
+            let mut parts = Vec::new();
+            if !has_charts {
+                let graphs = !context.appearance.plain;
+                parts = usage_spans(&metrics.samples, last, columns, graphs, theme);
+            }
+            let has_bar = width >= LONG_GRAPH_WIDTH && !context.appearance.plain;
+            parts.extend(overlay_spans(&metrics.samples, sandbox, has_bar, theme));
+            if !parts.is_empty() {
+                push_flowed(lines, parts, width);
+            }
         }
         None if metrics.error.is_none() => lines.push(Line::styled(" measuring…", theme.dim)),
         None => {}
@@ -246,13 +253,13 @@ fn usage_spans(
         } else {
             0
         };
-        let mut spans = vec![Span::styled(format!("{label:<width$} "), theme.dim)];
+        let mut spans = vec![Span::styled(format!("{label:<width$} "), theme.label)];
         if let Some((values, scale)) = values.filter(|_| graphs) {
             // The newest value is at the right edge: while the graph fills, the parts behind it stay where they are.
             let missing = columns.saturating_sub(values.len());
             let graph = graph(&values, scale);
             let text = format!("{}{graph} ", " ".repeat(missing));
-            spans.push(Span::styled(text, theme.good));
+            spans.push(Span::styled(text, theme.curves[0]));
         }
         spans.push(Span::raw(text));
         spans
@@ -287,10 +294,116 @@ fn usage_spans(
         rate(last.send_rate)
     );
     parts.push(part("net", Some((net, MIN_GRAPH_SCALE)), text));
-    if let Some(text) = growth_text(samples) {
-        parts.push(part("overlay", None, text));
-    }
     parts
+}
+
+/// Returns the size of the overlay, and of the disk with a bar.
+fn overlay_spans(
+    samples: &VecDeque<Sample>,
+    sandbox: &Sandbox,
+    has_bar: bool,
+    theme: &Theme,
+) -> Option<UsageColumn> {
+    let mut text = growth_text(samples)?;
+    let mut spans = vec![Span::styled("overlay ", theme.label)];
+    let bytes = samples.iter().rev().find_map(|sample| sample.overlay_bytes);
+    let facts = sandbox.chain.first().and_then(|link| link.facts.as_ref());
+    if let Some((bytes, facts)) = bytes.zip(facts).filter(|_| has_bar) {
+        let share = bytes as f64 / facts.virtual_size.max(1) as f64;
+        let bar = gauge(share, OVERLAY_BAR) + " ";
+        spans.push(Span::styled(bar, theme.meter));
+        text = format!("{text} of {}", size(facts.virtual_size));
+    }
+    spans.push(Span::raw(text));
+    Some(spans)
+}
+
+/// Returns the charts of CPU, memory, disk and network of a sandbox; none if it was not measured.
+pub(super) fn charts(context: &DrawContext<'_>, host: &HostName, id: &SandboxId) -> Vec<Chart> {
+    let (theme, world) = (&context.appearance.theme, context.world);
+    let sandbox = world
+        .sandbox(host, id)
+        .filter(|sandbox| sandbox.state.is_active());
+    let metrics = world.metrics_of(host, id);
+    let Some((metrics, sandbox)) = metrics.zip(sandbox) else {
+        return Vec::new();
+    };
+    let Some(last) = metrics.samples.back() else {
+        return Vec::new();
+    };
+    let curve = |at: usize, legend: String, value: &dyn Fn(&Sample) -> Option<f64>| {
+        let age = |sample: &Sample| {
+            last.time
+                .saturating_duration_since(sample.time)
+                .as_secs_f64()
+        };
+        let samples = metrics.samples.iter();
+        Curve {
+            points: samples
+                .filter_map(|sample| Some((age(sample), value(sample)?)))
+                .collect(),
+            legend,
+            style: theme.curves[at],
+        }
+    };
+    let first = metrics.samples.front().unwrap_or(last);
+    let span = last.time.saturating_duration_since(first.time);
+    let chart = |title, scale, curves| Chart {
+        title,
+        curves,
+        scale,
+        window: window(span.as_secs_f64()),
+        end: if metrics.error.is_some() {
+            "last"
+        } else {
+            "now"
+        },
+    };
+    let mut charts = Vec::new();
+    if let Some(cpu) = last.cpu {
+        let legend = format!("{:.0} %", cpu * 100.0);
+        let curves = vec![curve(0, legend, &|sample| sample.cpu)];
+        charts.push(chart("CPU", Scale::Percent, curves));
+    }
+    match (last.guest_memory, last.resident_bytes) {
+        (Some(guest), _) => {
+            let legend = format!("{} of {}", size(guest.used_bytes), size(guest.total_bytes));
+            let used = |sample: &Sample| Some(sample.guest_memory?.used_bytes as f64);
+            let curves = vec![curve(0, legend, &used)];
+            charts.push(chart("memory", Scale::Bytes(guest.total_bytes), curves));
+        }
+        // The guest may use less: QEMU gives back nothing.
+        (None, Some(bytes)) => {
+            let resident = |sample: &Sample| Some(sample.resident_bytes? as f64);
+            let curves = vec![curve(0, size(bytes), &resident)];
+            let total = sandbox.memory_bytes.max(bytes);
+            charts.push(chart("QEMU memory", Scale::Bytes(total), curves));
+        }
+        (None, None) => {}
+    }
+    let disk = vec![
+        curve(
+            1,
+            format!("w {:<RATE_WIDTH$}", rate(last.write_rate)),
+            &|sample| Some(sample.write_rate),
+        ),
+        curve(0, format!("r {}", rate(last.read_rate)), &|sample| {
+            Some(sample.read_rate)
+        }),
+    ];
+    charts.push(chart("disk", Scale::Rate, disk));
+    let net = vec![
+        curve(
+            1,
+            format!("out {:<RATE_WIDTH$}", rate(last.send_rate)),
+            &|sample| Some(sample.send_rate),
+        ),
+        curve(0, format!("in {}", rate(last.receive_rate)), &|sample| {
+            Some(sample.receive_rate)
+        }),
+    ];
+    charts.push(chart("net", Scale::Rate, net));
+    charts
 }
 
 /// Returns the size of the overlay, and its growth over the samples.
@@ -331,7 +444,7 @@ fn vnc_line(access: &GuestAccess, host: &HostView, theme: &Theme) -> Line<'stati
         }
         Some(vnc) => format!("{vnc} on {}", host.name),
     };
-    Line::from(vec![Span::styled(" VNC ", theme.dim), Span::raw(text)])
+    Line::from(vec![Span::styled(" VNC ", theme.label), Span::raw(text)])
 }
 
 fn guest_line(access: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Option<Line<'static>> {
@@ -356,7 +469,7 @@ fn guest_line(access: &GuestAccess, guest: Option<&Guest>, theme: &Theme) -> Opt
         }
     };
     Some(Line::from(vec![
-        Span::styled(" guest ", theme.dim),
+        Span::styled(" guest ", theme.label),
         Span::raw(text),
     ]))
 }

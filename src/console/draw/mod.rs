@@ -26,6 +26,7 @@ use super::app::App;
 use super::areas::Areas;
 use super::format::utc_offset;
 use super::pages::{DrawContext, jobs};
+use super::widgets::chart::{draw_charts, fit_charts};
 use super::widgets::{ascii, text};
 
 /// On a smaller screen only a message is shown.
@@ -135,10 +136,29 @@ fn draw_details(
         },
     };
     let width = usize::from(text_area.width);
-    let lines = details::lines(app, context, (width, inner.height)).into_iter();
-    let lines: Vec<Line> = lines
-        .flat_map(|line| text::wrap_line(line, width))
-        .collect();
+    let wrapped = |has_charts: bool| -> Vec<Line> {
+        let lines = details::lines(app, context, (width, inner.height), has_charts).into_iter();
+        lines
+            .flat_map(|line| text::wrap_line(line, width))
+            .collect()
+    };
+    let below = |lines: &[Line]| {
+        // An empty line between both.
+        let used = u16::try_from(lines.len() + 1).unwrap_or(u16::MAX);
+        Rect {
+            y: text_area.y.saturating_add(used),
+            height: text_area.height.saturating_sub(used),
+            ..text_area
+        }
+    };
+    let charts = details::charts(app, context);
+    let mut lines = wrapped(!charts.is_empty());
+    let fit = fit_charts(charts.len(), below(&lines));
+    if fit {
+        draw_charts(&charts, frame, below(&lines), &context.appearance.theme);
+    } else if !charts.is_empty() {
+        lines = wrapped(false);
+    }
     let height = usize::from(inner.height);
     areas.details_end = u16::try_from(lines.len().saturating_sub(height)).unwrap_or(u16::MAX);
     areas.panes.push((Pane::Details, inner, 0));
@@ -149,7 +169,7 @@ fn draw_details(
     let room = match plan.is_boxed {
         true => {
             let theme = &context.appearance.theme;
-            let title = Line::styled(metrics::picture_title(context), theme.text);
+            let title = Line::styled(metrics::picture_title(context), theme.heading);
             context
                 .appearance
                 .border(theme.border)
@@ -180,7 +200,7 @@ impl Section {
         let theme = &context.appearance.theme;
         let (style, title_style) = match context.focus == self.pane {
             true => (theme.focus, theme.focus),
-            false => (theme.border, theme.text),
+            false => (theme.border, theme.heading),
         };
         let title = Line::styled(self.title, title_style);
         if self.is_boxed {

@@ -22,7 +22,7 @@ pub(super) fn page_border(
     let theme = &context.appearance.theme;
     let (border, title) = match context.focus == pane {
         true => (theme.focus, theme.focus),
-        false => (theme.border, theme.text),
+        false => (theme.border, theme.heading),
     };
     let title = Line::styled(page_title(pane.title(), summary, &[], false), title);
     let border = context.appearance.border(border).title(title);

@@ -287,3 +287,43 @@ fn snapshots_of_an_unscanned_host_are_unknown() {
         "{output}"
     );
 }
+
+#[test]
+fn details_show_the_load_of_the_host() {
+    let mut app = app(populated());
+    let load = |seconds: u64, percent: u32| snapdeck_model::HostLoad {
+        cpus: 8,
+        cpu_permille: Some(percent * 10),
+        memory_total_bytes: 64 << 30,
+        memory_used_bytes: 16 << 30,
+        snapshots_free_bytes: Some(256 << 30),
+        snapshots_total_bytes: Some(1 << 40),
+        sampled_at: Instant::now() + Duration::from_secs(seconds),
+    };
+    for sample in [load(0, 10), load(5, 30)] {
+        let host: snapdeck_model::HostName = "alpha".parse().unwrap();
+        app.on_loads(Arc::new(std::collections::BTreeMap::from([(host, sample)])));
+    }
+    app.focus_on(Pane::Snapshots);
+    let output = screen(&mut app, 120, 40);
+    for text in [
+        "host     CPU ███▌░░░░░░░░ 30 %",
+        "16/64G",
+        "256G free",
+        "host CPU  30 %",
+        "host memory  16 GiB",
+    ] {
+        assert!(output.contains(text), "{text}: {output}");
+    }
+    keys(&mut app, "H");
+    let output = screen(&mut app, 120, 40);
+    for text in [
+        "30 % of 8 CPUs",
+        "16 GiB of 64 GiB in use",
+        "256 GiB of 1 TiB free",
+        "host CPU  30 %",
+        "└ 15 s ago",
+    ] {
+        assert!(output.contains(text), "{text}: {output}");
+    }
+}

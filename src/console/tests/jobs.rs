@@ -167,3 +167,99 @@ fn a_job_that_waits_for_its_host_says_until_when() {
     job.progress_cell.set_wait(target, &ended);
     assert!(screen(&mut app, 120, 40).contains("uploading"));
 }
+
+/// Returns a console whose running push has sent 50 MiB/s for 4 s.
+fn transferring() -> App {
+    let mut app = app(populated());
+    let cell = app.view().jobs[0].progress_cell.clone();
+    let start = Instant::now();
+    for second in 1..=4u32 {
+        cell.set_done(u64::from(303 + 50 * second) << 20);
+        app.sample_rates(start + Duration::from_secs(1) * second);
+    }
+    keys(&mut app, "J");
+    app
+}
+
+#[test]
+fn the_chart_of_transfers_stays_when_they_end() {
+    let mut app = transferring();
+    let output = screen(&mut app, 120, 40);
+    for text in [
+        "Transfers  ↑ up 50 MiB/s, at most 50 MiB/s",
+        "64 MiB/s│",
+        "└ 15 s ago ─",
+        " now ",
+    ] {
+        assert!(output.contains(text), "{text}: {output}");
+    }
+    update(&mut app, |view| {
+        let mut job = (*view.jobs[0]).clone();
+        job.state = view.jobs[1].state.clone();
+        view.jobs[0] = Arc::new(job);
+    });
+    let output = screen(&mut app, 120, 40);
+    for text in [
+        "Transfers  ↑ up at most 50 MiB/s",
+        "64 MiB/s│",
+        " the last one ended ",
+    ] {
+        assert!(output.contains(text), "{text}: {output}");
+    }
+}
+
+#[test]
+fn a_chart_is_drawn_in_ascii_and_left_out_without_graphs() {
+    let mut app = transferring();
+    let appearance = app.appearance().clone();
+    let has_braille = |output: &str| output.contains(|c| ('⠁'..='⣿').contains(&c));
+    assert!(has_braille(&screen(&mut app, 120, 40)));
+    app.set_appearance(crate::theme::Appearance {
+        ascii: true,
+        ..appearance.clone()
+    });
+    let output = screen(&mut app, 120, 40);
+    assert!(
+        output.is_ascii() && output.contains("64 MiB/s|"),
+        "{output}"
+    );
+    assert!(output.contains("||||"), "the curve is filled: {output}");
+    app.set_appearance(crate::theme::Appearance {
+        plain: true,
+        ..appearance
+    });
+    let output = screen(&mut app, 120, 40);
+    assert!(!output.contains("64 MiB/s"), "{output}");
+    assert!(
+        output.contains("50 MiB/s"),
+        "the job has its rate: {output}"
+    );
+}
+
+#[test]
+fn details_list_the_last_jobs_about_the_selection() {
+    let mut app = app(populated());
+    keys(&mut app, "G");
+    let output = screen(&mut app, 120, 40);
+    assert!(
+        output.contains("jobs     ● push sandbox-004 → myapp-v1.1"),
+        "{output}"
+    );
+    let ended_at = jiff::Timestamp::now() - jiff::Span::new().hours(30);
+    app.on_history(Arc::new([snapdeck_engine::HistoryEntry {
+        title: "push sandbox-003 → myapp-v1.0".to_owned(),
+        operation: "push".to_owned(),
+        host: Some("alpha".to_owned()),
+        started_at: None,
+        ended_at,
+        result: snapdeck_engine::JobResult::Finished,
+        summary: "10 GiB".to_owned(),
+        moved_bytes: None,
+    }]));
+    keys(&mut app, "ggjj");
+    let output = screen(&mut app, 120, 40);
+    let line = "jobs     ✓ push sandbox-003 → myapp-v1.0  30h ago: 10 GiB";
+    assert!(output.contains(line), "{output}");
+    keys(&mut app, "k");
+    assert!(!screen(&mut app, 120, 40).contains("jobs     "));
+}

@@ -9,15 +9,13 @@ fn details_follow_the_focused_list() {
     press(&mut app, KeyCode::End);
     let output = screen(&mut app, 120, 40);
     assert!(
-        output.contains("used by  config-vm, sandbox-002, sandbox-003, sandbox-004"),
+        output.contains("used by  ● config-vm    running    overlay 812 MiB"),
         "{output}"
     );
+    assert!(output.contains("◌ sandbox-003  saved"), "{output}");
     press(&mut app, KeyCode::Tab);
     let output = screen(&mut app, 120, 40);
-    assert!(
-        output.contains("hosts    alpha ↓ absent   beta ?"),
-        "{output}"
-    );
+    assert!(output.contains("hosts    alpha  ↓ absent"), "{output}");
 }
 
 #[test]

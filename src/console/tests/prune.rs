@@ -226,7 +226,7 @@ fn a_partial_pull_is_shown_and_removed_by_itself() {
     assert_eq!(selected(&app), "far-away");
     let output = screen(&mut app, 120, 40);
     assert!(
-        output.contains("alpha ↓ partial, 3 GiB on disk"),
+        output.contains("alpha  ↓ partial, 3 GiB on disk"),
         "{output}"
     );
     keys(&mut app, "d");

@@ -67,14 +67,18 @@ fn the_title_of_the_screen_shows_its_age() {
 fn values_stay_in_their_places_while_the_graphs_fill() {
     let mut app = app(populated());
     let now = Instant::now();
-    let mut columns = |count: usize| {
+    let mut positions = |count: usize, height: u16| {
         let mut metrics = metrics(now);
         metrics.samples.truncate(count);
         app.on_metrics(Some(Arc::new(metrics)));
-        let output = screen_at(&mut app, 120, 40, now);
-        [" %  QEMU memory", "disk ", "net ", "overlay "].map(|text| position_of(&output, text))
+        let output = screen_at(&mut app, 120, height, now);
+        // Charts, or graphs in a line.
+        assert_eq!(output.contains("100 %│"), height == 40, "{output}");
+        ["QEMU memory", "disk ", "net ", "overlay "].map(|text| position_of(&output, text))
     };
-    assert_eq!(columns(1), columns(10));
+    for height in [36, 40] {
+        assert_eq!(positions(1, height), positions(10, height));
+    }
 }
 
 #[test]

@@ -43,6 +43,18 @@ fn ascii_sign(c: char) -> char {
         '▅' | '▋' => '+',
         '▆' | '▊' => '*',
         '▇' | '▉' => '#',
+        // Braille: the lower the dots, the lower the sign.
+        '⠀' => ' ',
+        c if is_braille(c) => match c as u32 & 0xff {
+            dots if dots & 0x09 != 0 && dots & 0xc0 != 0 => '|',
+            dots if dots & 0x09 != 0 => '\'',
+            dots if dots & 0x36 != 0 => '-',
+            _ => '.',
+        },
         _ => '?',
     }
+}
+
+fn is_braille(c: char) -> bool {
+    ('⠀'..='⣿').contains(&c)
 }

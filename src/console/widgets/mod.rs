@@ -2,6 +2,7 @@
 
 pub(crate) mod ascii;
 pub(crate) mod border;
+pub(crate) mod chart;
 pub(crate) mod gauge;
 pub(crate) mod link;
 pub(crate) mod table;

@@ -14,14 +14,17 @@ use crate::lookup;
 use crate::pages::frame::{empty_line, page_border};
 use crate::pages::{DrawContext, Page};
 use crate::theme::Theme;
+use crate::widgets::chart::{Chart, Curve, Scale, window};
 use crate::widgets::gauge::gauge;
 use crate::widgets::link::format_link;
 use crate::widgets::table::{RowStyle, TableLayout};
 use crate::widgets::text;
 use snapdeck_engine::Link;
+use snapdeck_model::{HostLoad, HostName};
 
 /// Width of a bar, in columns.
 const BAR: usize = 8;
+const DETAILS_BAR: usize = 30;
 
 pub(super) fn draw(
     page: &Hosts,
@@ -105,7 +108,7 @@ fn cell(item: &HostItem, context: &DrawContext<'_>, column: Column) -> (String, 
         },
         Column::Dependents => (
             format!("{}/{}", item.running, host.sandboxes.len()),
-            theme.text,
+            theme.number,
         ),
         Column::Cpus => match item
             .load
@@ -145,7 +148,7 @@ fn cell(item: &HostItem, context: &DrawContext<'_>, column: Column) -> (String, 
             let bytes = bytes.fold(0, u64::saturating_add);
             (
                 format!("{} · {}", host.snapshots.len(), short_size(bytes)),
-                theme.text,
+                theme.number,
             )
         }
         _ => (String::new(), theme.text),
@@ -173,7 +176,7 @@ pub(crate) fn load_style(share: f64, theme: &Theme) -> Style {
     match share {
         share if share >= 0.95 => theme.bad,
         share if share >= HIGH_LOAD => theme.warn,
-        _ => theme.text,
+        _ => theme.meter,
     }
 }
 
@@ -193,55 +196,86 @@ pub(super) fn details(
             lines.push(Line::styled(format!(" {line}"), theme.bad));
         }
     }
-    let mut push = |label: &str, text: String| {
+    let mut push = |label: &str, share: Option<f64>, text: String| {
+        let bar = share.filter(|_| !context.appearance.plain);
+        let bar = bar.map_or(Span::raw(""), |share| {
+            Span::styled(gauge(share, DETAILS_BAR) + "  ", load_style(share, theme))
+        });
         lines.push(Line::from(vec![
-            Span::styled(format!("   {label:<10}"), theme.dim),
+            Span::styled(format!("   {label:<10}"), theme.label),
+            bar,
             Span::raw(text),
         ]));
     };
-    push(
-        "sandboxes",
-        format!("{}, {} running", host.sandboxes.len(), item.running),
-    );
-    push("snapshots", host.snapshots.len().to_string());
     if let Some(load) = item.load {
         if let Some(permille) = load.cpu_permille {
-            push(
-                "CPU",
-                format!(
-                    "{} % of {}",
-                    permille / 10,
-                    format::count(load.cpus as usize, "CPU")
-                ),
-            );
+            let cpus = format::count(load.cpus as usize, "CPU");
+            let text = format!("{} % of {cpus}", permille / 10);
+            push("CPU", Some(f64::from(permille) / 1000.0), text);
         }
-        push(
-            "memory",
-            format!(
-                "{} of {} in use",
-                size(load.memory_used_bytes),
-                size(load.memory_total_bytes)
-            ),
-        );
+        let (used, total) = (load.memory_used_bytes, load.memory_total_bytes);
+        let text = format!("{} of {} in use", size(used), size(total));
+        push("memory", Some(share(used, total)), text);
         if let (Some(free), Some(total)) = (load.snapshots_free_bytes, load.snapshots_total_bytes) {
-            push(
-                "disk",
-                format!("{} of {} free for snapshots", size(free), size(total)),
-            );
+            let text = format!("{} of {} free for snapshots", size(free), size(total));
+            push("disk", Some(share(total.saturating_sub(free), total)), text);
         }
     }
+    let running = format!("{}, {} running", host.sandboxes.len(), item.running);
+    push("sandboxes", None, running);
+    let snapshots = host.snapshots.iter();
+    let bytes = snapshots.map(|snapshot| snapshot.size_bytes);
+    let bytes = bytes.fold(0, u64::saturating_add);
+    let snapshots = format!("{}, {}", host.snapshots.len(), size(bytes));
+    push("snapshots", None, snapshots);
     for lock in host.locks.iter() {
         let holder = match lock.holder.is_empty() {
             true => String::new(),
             false => format!(", by {}", lock.holder),
         };
-        push("busy", format!("{}{holder}", lock.job));
+        push("busy", None, format!("{}{holder}", lock.job));
     }
     if let Some(method) = host.running_method {
         push(
             "running",
+            None,
             format!("disks of running sandboxes are read by {}", method.as_str()),
         );
     }
     lines
+}
+
+/// Returns the charts of CPU and memory of a host; none if they were not sampled twice.
+pub(crate) fn charts(context: &DrawContext<'_>, host: &HostName) -> Vec<Chart> {
+    let history = context.world.load_history(host);
+    let load = context.world.load(host).filter(|_| history.len() > 1);
+    let Some(load) = load else {
+        return Vec::new();
+    };
+    let style = context.appearance.theme.curves[0];
+    let curve = |legend: String, value: &dyn Fn(&HostLoad) -> Option<f64>| Curve {
+        points: history
+            .iter()
+            .filter_map(|(age, load)| Some((*age, value(load)?)))
+            .collect(),
+        legend,
+        style,
+    };
+    let chart = |title, scale, curve| Chart {
+        title,
+        curves: vec![curve],
+        scale,
+        window: window(history.first().map_or(0.0, |(age, _)| *age)),
+        end: "now",
+    };
+    let cpu = load.cpu_permille.map(|permille| {
+        let legend = format!("{} %", permille / 10);
+        curve(legend, &|load| Some(f64::from(load.cpu_permille?) / 1000.0))
+    });
+    let cpu = cpu.map(|cpu| chart("host CPU", Scale::Percent, cpu));
+    let used = |load: &HostLoad| Some(load.memory_used_bytes as f64);
+    let memory = curve(size(load.memory_used_bytes), &used);
+    let total = Scale::Bytes(load.memory_total_bytes);
+    let memory = chart("host memory", total, memory);
+    cpu.into_iter().chain([memory]).collect()
 }

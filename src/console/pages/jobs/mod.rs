@@ -21,7 +21,7 @@ use crate::world::World;
 use snapdeck_engine::{HostView, InterruptedId, InterruptedJob, JobId, JobState, JobView, View};
 use snapdeck_model::{HostName, Operation, PartialPull, SnapshotName};
 
-pub(crate) use view::{draw_pane, pane_title, push_details};
+pub(crate) use view::{draw_pane, pane_title, push_details, recent_lines};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum JobRowKey {
@@ -209,11 +209,11 @@ impl Page for Jobs {
     }
 
     fn desired_height(&self, context: &DrawContext<'_>, _width: u16) -> usize {
-        let graph = match context.world.rates().totals(1).is_empty() {
-            true => 0,
-            false => 4,
+        let chart = match context.world.rates().has_history() && !context.appearance.plain {
+            true => usize::from(view::MAX_CHART),
+            false => 0,
         };
-        self.list.len().max(1) + 2 + graph
+        self.list.len().max(1) + 2 + chart
     }
 
     fn draw(&self, context: &DrawContext<'_>, frame: &mut Frame, area: Rect, areas: &mut Areas) {

@@ -1,5 +1,7 @@
 //! Draws jobs: phase, gauge, bytes, rate and remaining time; finished ones with their results.
 
+use std::sync::Arc;
+
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -15,17 +17,20 @@ use crate::format::{self, fit, wrap};
 use crate::lookup::partial_pull;
 use crate::pages::frame::{empty_line, page_border};
 use crate::pages::{DrawContext, Page, Subject};
+use crate::rates::TransferRates;
 use crate::theme::Theme;
-use crate::widgets::gauge::{gauge, tall_graph};
+use crate::widgets::chart::{Chart, Curve, MIN_CHART, Scale, window};
+use crate::widgets::gauge::gauge;
 use crate::widgets::text;
 use crate::world::World;
 use snapdeck_engine::{HistoryEntry, InterruptedJob, JobResult, JobState, JobView};
 use snapdeck_model::{Error, HostName, Kind, PartialPull, SnapshotName};
 
-/// Lines of the transfer graph.
-const GRAPH_HEIGHT: u16 = 3;
-/// A lower page has no transfer graph.
-const MIN_GRAPH_PAGE: u16 = GRAPH_HEIGHT + 2;
+/// Height of the chart of all transfers, at most.
+pub(super) const MAX_CHART: u16 = 16;
+/// Width of the bar in the details of a job, in columns.
+const MIN_BAR: usize = 8;
+const MAX_BAR: usize = 60;
 /// Columns of a section's label.
 const SECTION_WIDTH: usize = 13;
 
@@ -48,7 +53,7 @@ pub(super) fn draw(
     if inner.is_empty() {
         return;
     }
-    let inner = draw_transfers(context, frame, inner);
+    let inner = draw_transfers(context, page.list.len(), frame, inner);
     let window = page.list.window(usize::from(inner.height));
     areas.panes.push((Pane::JobsPage, inner, window.start));
     let width = usize::from(inner.width).saturating_sub(SECTION_WIDTH);
@@ -87,7 +92,7 @@ pub(super) fn draw(
         };
         let mut line = line.unwrap_or_default();
         line.spans
-            .insert(0, Span::styled(fit(&name, SECTION_WIDTH), theme.dim));
+            .insert(0, Span::styled(fit(&name, SECTION_WIDTH), theme.label));
         lines.push(match row == page.list.row() && focused {
             true => select_line(line, theme.selected, inner.width),
             false => line,
@@ -100,37 +105,74 @@ pub(super) fn draw(
     text::draw_lines(frame, inner, &lines);
 }
 
-/// Draws the sum of all transfer rates over time; returns the area below. Nothing is drawn while no job runs.
-fn draw_transfers(context: &DrawContext<'_>, frame: &mut Frame, area: Rect) -> Rect {
-    let columns = usize::from(area.width.saturating_sub(2));
-    let rates = context.world.rates().totals(columns);
-    let Some(last) = rates.last().filter(|_| area.height >= MIN_GRAPH_PAGE) else {
-        return area;
-    };
-    if context.appearance.plain {
-        return area;
+/// Returns the height of the chart of all transfers above `rows` in `height` lines; 0: there is none.
+fn chart_height(context: &DrawContext<'_>, rows: usize, height: u16) -> u16 {
+    if context.appearance.plain || !context.world.rates().has_history() {
+        return 0;
     }
-    let theme = &context.appearance.theme;
-    let most = rates.iter().copied().fold(0.0, f64::max);
-    let text = format!(
-        " {} now, at most {} in the last {}",
-        format::rate(*last),
-        format::rate(most),
-        format::clock(std::time::Duration::from_secs(rates.len() as u64)),
-    );
-    let [graph, label, below] = ratatui::layout::Layout::vertical([
-        ratatui::layout::Constraint::Length(GRAPH_HEIGHT),
-        ratatui::layout::Constraint::Length(1),
+    let rows = u16::try_from(rows).unwrap_or(u16::MAX);
+    let chart = height.saturating_sub(rows).max(height / 2).min(MAX_CHART);
+    if chart < MIN_CHART.1 { 0 } else { chart }
+}
+
+/// Draws the rates of all transfers over time; returns the area below.
+fn draw_transfers(context: &DrawContext<'_>, rows: usize, frame: &mut Frame, area: Rect) -> Rect {
+    let height = chart_height(context, rows, area.height);
+    let [above, below] = ratatui::layout::Layout::vertical([
+        ratatui::layout::Constraint::Length(height),
         ratatui::layout::Constraint::Min(0),
     ])
     .areas(area);
-    // The last rate is at the right edge.
-    let padding = " ".repeat(columns.saturating_sub(rates.len()) + 1);
-    let lines = tall_graph(&rates, 1.0, usize::from(GRAPH_HEIGHT)).into_iter();
-    let lines = lines.map(|line| Line::styled(format!("{padding}{line}"), theme.good));
-    text::draw_lines(frame, graph, &lines.collect::<Vec<_>>());
-    text::draw_lines(frame, label, &[Line::styled(text, theme.dim)]);
+    if height > 0 {
+        transfer_chart(context).draw(frame, above, &context.appearance.theme);
+    }
     below
+}
+
+fn transfer_chart(context: &DrawContext<'_>) -> Chart {
+    let rates = context.world.rates();
+    let styles = context.appearance.theme.curves;
+    let history = rates.history();
+    let curve = |at: usize, label: &str, value: fn(&TransferRates) -> f64| {
+        let points: Vec<(f64, f64)> = history
+            .iter()
+            .map(|(age, rates)| (*age, value(rates)))
+            .collect();
+        let last = points.last().map_or(0.0, |(_, value)| *value);
+        let most = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+        let legend = match last >= 1.0 {
+            true => format!(
+                "{label} {}, at most {}",
+                format::rate(last),
+                format::rate(most)
+            ),
+            false => format!("{label} at most {}", format::rate(most)),
+        };
+        (most >= 1.0).then_some(Curve {
+            points,
+            legend,
+            style: styles[at],
+        })
+    };
+    let curves = [
+        curve(1, "↓ down", |rates| rates.down),
+        curve(0, "↑ up", |rates| rates.up),
+    ];
+    let mut curves: Vec<Curve> = curves.into_iter().flatten().collect();
+    // Disks are faster: beside theirs, the curves of transfers would be flat.
+    if curves.is_empty() {
+        curves.extend(curve(2, "● on hosts", |rates| rates.on_hosts));
+    }
+    Chart {
+        title: "Transfers",
+        curves,
+        scale: Scale::Rate,
+        window: window(history.first().map_or(0.0, |(age, _)| *age)),
+        end: match rates.is_active() {
+            true => "now",
+            false => "the last one ended",
+        },
+    }
 }
 
 /// Returns the label before a row: the section in its first row; the position of each queued job.
@@ -253,6 +295,9 @@ pub(crate) fn push_details(
     let Some(job) = job else { return };
     let title = format!(" job {}: {}", job.id.0, job.title());
     lines.push(Line::styled(title, theme.title));
+    if job.state == JobState::Running {
+        lines.push(progress_line(context, job, width));
+    }
     let result = match &job.state {
         JobState::Failed(error) => Some((error.to_string(), theme.bad)),
         JobState::Finished(outcome) => Some((outcome_text(outcome), theme.good)),
@@ -263,6 +308,32 @@ pub(crate) fn push_details(
         lines.extend(wrapped.map(|line| Line::styled(format!("   {line}"), style)));
     }
     lines.extend(log_lines(job, theme, width));
+}
+
+/// Returns the progress of a job with a bar that takes what its numbers leave of `width`.
+fn progress_line(context: &DrawContext<'_>, job: &JobView, width: usize) -> Line<'static> {
+    let theme = &context.appearance.theme;
+    let progress = job.progress();
+    let mut spans = vec![Span::styled(
+        format!("   {}", progress.phase.as_str()),
+        theme.good,
+    )];
+    let mut numbers = String::new();
+    if let Some(percent) = progress.percent() {
+        let share = format::share(progress.done_bytes, progress.total_bytes);
+        numbers = format!("  {percent:>3} %  {share}");
+    }
+    if let Some(elapsed) = duration_text(job, context.now) {
+        numbers.push_str(&format!("  {elapsed} so far"));
+    }
+    let used = spans[0].width() + numbers.width() + 4;
+    if progress.percent().is_some() && !context.appearance.plain && used + MIN_BAR <= width {
+        let share = progress.done_bytes as f64 / progress.total_bytes.max(1) as f64;
+        let bar = format!("  {}", gauge(share, (width - used).min(MAX_BAR)));
+        spans.push(Span::styled(bar, theme.meter));
+    }
+    spans.push(Span::raw(numbers));
+    Line::from(spans)
 }
 
 fn result_style(result: JobResult, theme: &Theme) -> (&'static str, Style) {
@@ -288,6 +359,49 @@ fn past_line(theme: &Theme, entry: &HistoryEntry, room: usize, width: usize) -> 
         Span::raw(format!(" {}  ", fit(&entry.title, room))),
         Span::styled(text, theme.dim),
     ])
+}
+
+/// Returns a line for each of the last jobs about a sandbox or snapshot of that name, newest first.
+pub(crate) fn recent_lines(
+    context: &DrawContext<'_>,
+    (name, host): (&str, Option<&HostName>),
+    count: usize,
+    width: usize,
+) -> Vec<Line<'static>> {
+    let world = context.world;
+    let is_about = |title: &str| title.split(' ').any(|word| word == name);
+    let is_on_host = |other: Option<&str>| match (host, other) {
+        (Some(host), Some(other)) => host.as_str() == other,
+        _ => true,
+    };
+    let jobs = world.view().jobs.iter().rev();
+    let jobs = jobs.filter(|job| {
+        let on_host = job.operation.host().map(HostName::as_str);
+        is_about(&job.title()) && is_on_host(on_host)
+    });
+    let past = world.past_jobs();
+    let past = past.filter(|entry| is_about(&entry.title) && is_on_host(entry.host.as_deref()));
+    // Whether it is of this run, and what its line shows.
+    let jobs: Vec<&Arc<JobView>> = jobs.take(count).collect();
+    let past: Vec<&HistoryEntry> = past.take(count - jobs.len()).collect();
+    let titles = jobs.iter().map(|job| self::name(world, job).width());
+    let widest = titles
+        .chain(past.iter().map(|entry| entry.title.width()))
+        .max();
+    let room = widest.unwrap_or(0).min(width / 2);
+    let jobs = jobs
+        .into_iter()
+        .map(|job| line(context, job, (room, width), true));
+    let theme = &context.appearance.theme;
+    let past = past
+        .into_iter()
+        .map(|entry| past_line(theme, entry, room, width));
+    let mut lines: Vec<Line> = jobs.chain(past).collect();
+    for line in &mut lines {
+        // The margin of a row.
+        line.spans.remove(0);
+    }
+    lines
 }
 
 fn push_past(lines: &mut Vec<Line<'static>>, entry: &HistoryEntry, theme: &Theme, width: usize) {
@@ -509,7 +623,7 @@ fn running_line(
         return vec![Span::styled(format::clip(&text, room), style)];
     }
     // Each with its rank: those of the highest rank are left out first.
-    let mut parts = vec![(0, fit(progress.phase.as_str(), 11), Style::new())];
+    let mut parts = vec![(0, fit(progress.phase.as_str(), 11), style)];
     let mut push = |rank: u8, text: String| parts.push((rank, text, Style::new()));
     if let Some(percent) = percent {
         push(0, format!("{percent:>3} %"));

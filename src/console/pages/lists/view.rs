@@ -108,7 +108,7 @@ fn pane_border(lists: &Lists, context: &DrawContext<'_>, pane: Pane, width: u16)
     let theme = &context.appearance.theme;
     let (style, title_style) = match context.focus == pane {
         true => (theme.focus, theme.focus),
-        false => (theme.border, theme.text),
+        false => (theme.border, theme.heading),
     };
     let mut text = title(lists, context, pane);
     if let Some(last_seen) = stale_since(context, pane) {
@@ -418,14 +418,14 @@ fn sandbox_cell(sandbox: &Sandbox, column: Column, theme: &Theme) -> (String, St
         Column::State => (sandbox.state.as_str().to_owned(), state),
         Column::Base => (
             sandbox.base().map_or(String::new(), ToString::to_string),
-            theme.text,
+            theme.label,
         ),
         Column::Size => {
             let overlay = sandbox.chain.first().and_then(|link| link.size_bytes);
-            (overlay.map_or("?".to_owned(), short_size), theme.text)
+            (overlay.map_or("?".to_owned(), short_size), theme.number)
         }
-        Column::Cpus => (sandbox.cpus.to_string(), theme.text),
-        Column::Memory => (short_size(sandbox.memory_bytes), theme.text),
+        Column::Cpus => (sandbox.cpus.to_string(), theme.number),
+        Column::Memory => (short_size(sandbox.memory_bytes), theme.number),
         Column::Host | Column::Dependents | Column::Modified | Column::Elsewhere => {
             (String::new(), theme.text)
         }
@@ -446,10 +446,10 @@ fn snapshot_cell(
             };
             (snapshot.name.to_string(), style)
         }
-        Column::Size => (short_size(snapshot.size_bytes), theme.text),
+        Column::Size => (short_size(snapshot.size_bytes), theme.number),
         Column::Dependents => match snapshot.dependents.len() {
             0 => ("-".to_owned(), theme.dim),
-            count => (format!("⌂{count}"), theme.text),
+            count => (format!("⌂{count}"), theme.number),
         },
         Column::Elsewhere => {
             let (text, style) = match context.world.object_size(&snapshot.name) {
@@ -481,7 +481,7 @@ fn object_cell(context: &DrawContext<'_>, object: &Object, column: Column) -> (S
             };
             (object.name.to_string(), style)
         }
-        Column::Size => (short_size(object.size_bytes), theme.text),
+        Column::Size => (short_size(object.size_bytes), theme.number),
         Column::Elsewhere if context.world.shows_all_hosts() => on_hosts(context, object),
         Column::Elsewhere => {
             let world = context.world;

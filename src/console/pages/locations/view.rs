@@ -39,7 +39,7 @@ pub(super) fn draw(
         .clamp(NAME_WIDTH_RANGE.0, NAME_WIDTH_RANGE.1)
         .min(width);
     let (pinned, window) = matrix.window(((width - names) / COLUMN_WIDTH).max(1));
-    let title_style = if focused { theme.focus } else { theme.text };
+    let title_style = if focused { theme.focus } else { theme.heading };
     let mut block = page_border(
         context,
         Pane::Matrix,
@@ -195,7 +195,7 @@ fn cell_text(theme: &Theme, cell: &Cell<'_>, in_bucket: bool) -> (String, Style)
         State::Absent if cell.stale => ("?", "absent".to_owned(), theme.dim),
         State::Absent => ("·", String::new(), theme.dim),
         State::Damaged(_) => ("!", "damaged".to_owned(), theme.warn),
-        State::Present { bytes, .. } if in_bucket => ("●", short_size(*bytes), theme.text),
+        State::Present { bytes, .. } if in_bucket => ("●", short_size(*bytes), theme.number),
         State::Present {
             dependents,
             differs,
