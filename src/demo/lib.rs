@@ -3,7 +3,9 @@
 
 mod s3_server;
 
+use std::fs::Permissions;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -161,6 +163,9 @@ impl DemoEnvironment {
         let (images, inventory) = tokio::join!(
             async {
                 create_image(&self.dir, &base, BASE_BYTES).await?;
+                // As a pull leaves it, for the health checks.
+                std::fs::set_permissions(&base, Permissions::from_mode(0o644))
+                    .map_err(|error| demo_error("create an image").with_cause(error))?;
                 create_image(&self.dir, &tools, TOOLS_BYTES).await
             },
             // The start of libvirt takes a moment.

@@ -194,6 +194,20 @@ fn the_first_push_in_the_demo_takes_at_most_six_keys() {
 }
 
 #[test]
+fn the_demo_passes_its_own_check_of_snapshots() {
+    let world = World::new();
+    let mut screen = Screen::open(&world.command(&["demo"]));
+    screen.wait(&["build-02", "winserver-base", "r-tools-v1"]);
+    screen.press("D");
+    // Warnings are first in the list of a host.
+    screen.wait_for("the checks have ended", |text| {
+        text.contains("┌ doctor") && text.contains("reflinks") && !text.contains("checking")
+    });
+    let text = screen.text();
+    assert!(!text.contains("! owner and mode"), "{text}");
+}
+
+#[test]
 fn every_page_opens_with_one_key_and_closes_with_esc() {
     let world = World::new();
     let mut screen = Screen::open(&world.command(&["demo"]));

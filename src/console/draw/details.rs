@@ -23,26 +23,31 @@ use snapdeck_model::{
 
 use crate::cell::Place;
 
-/// Returns the charts of the selected row; none with `--plain`.
+/// Returns the charts of the selected sandbox if it is measured, else of the host; none with `--plain`.
 pub(super) fn charts(app: &App, context: &DrawContext<'_>) -> Vec<Chart> {
-    match app.selected() {
-        _ if context.appearance.plain => Vec::new(),
-        Some(Subject::Sandbox(host, id)) => match metrics::charts(context, &host, &id) {
-            charts if charts.is_empty() => hosts::charts(context, &host),
-            charts => charts,
-        },
-        Some(Subject::Snapshot(_, Place::Host(host))) => hosts::charts(context, &host),
-        Some(Subject::Job(id)) => {
-            let job = context.world.view().job(id);
-            let host = job.and_then(|job| job.operation.host());
-            host.map_or(Vec::new(), |host| hosts::charts(context, host))
-        }
-        Some(Subject::Snapshot(_, Place::Bucket)) => {
-            let host = context.world.current_host();
-            host.map_or(Vec::new(), |host| hosts::charts(context, host))
-        }
-        _ => app.page().charts(context),
+    let world = context.world;
+    if context.appearance.plain {
+        return Vec::new();
     }
+    let host = match app.selected() {
+        Some(Subject::Sandbox(host, id)) if world.metrics_of(&host, &id).is_some() => {
+            return metrics::charts(context, &host, &id);
+        }
+        Some(
+            Subject::Sandbox(host, _)
+            | Subject::Snapshot(_, Place::Host(host))
+            | Subject::Partial(host, _)
+            | Subject::Host(host),
+        ) => Some(host),
+        Some(Subject::Job(id)) => {
+            let job = world.view().job(id);
+            job.and_then(|job| job.operation.host().cloned())
+        }
+        Some(Subject::Snapshot(_, Place::Bucket) | Subject::Interrupted(_) | Subject::Past(_))
+        | None => None,
+    };
+    let host = host.as_ref().or_else(|| world.current_host());
+    host.map_or(Vec::new(), |host| hosts::charts(context, host))
 }
 
 /// Returns the details of the selected row, in lines of `width` columns. `has_charts`: [`charts`] are drawn below.

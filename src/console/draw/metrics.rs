@@ -348,8 +348,8 @@ pub(super) fn charts(context: &DrawContext<'_>, host: &HostName, id: &SandboxId)
     };
     let first = metrics.samples.front().unwrap_or(last);
     let span = last.time.saturating_duration_since(first.time);
-    let chart = |title, scale, curves| Chart {
-        title,
+    let chart = |title: &str, scale, curves| Chart {
+        title: title.to_owned(),
         curves,
         scale,
         window: window(span.as_secs_f64()),

@@ -24,7 +24,6 @@ use super::dialog::TextInput;
 use super::facts::AnnotationsQuery;
 use super::list::{Change, Sort, Summary};
 use super::theme::Appearance;
-use super::widgets::chart::Chart;
 use super::world::World;
 use snapdeck_engine::{InterruptedId, JobId};
 use snapdeck_model::{HostName, SandboxId, SnapshotName};
@@ -113,11 +112,6 @@ pub(crate) trait Page: Debug {
     /// Returns the details of the selected row if only the page knows them.
     fn details(&self, _context: &DrawContext<'_>, _width: usize) -> Option<Vec<Line<'static>>> {
         None
-    }
-
-    /// Returns the charts below such details.
-    fn charts(&self, _context: &DrawContext<'_>) -> Vec<Chart> {
-        Vec::new()
     }
 
     fn draw(&self, context: &DrawContext<'_>, frame: &mut Frame, area: Rect, areas: &mut Areas);

@@ -310,8 +310,8 @@ fn details_show_the_load_of_the_host() {
         "host     CPU ███▌░░░░░░░░ 30 %",
         "16/64G",
         "256G free",
-        "host CPU  30 %",
-        "host memory  16 GiB",
+        "CPU of alpha  30 %",
+        "memory of alpha  16 GiB",
     ] {
         assert!(output.contains(text), "{text}: {output}");
     }
@@ -321,7 +321,7 @@ fn details_show_the_load_of_the_host() {
         "30 % of 8 CPUs",
         "16 GiB of 64 GiB in use",
         "256 GiB of 1 TiB free",
-        "host CPU  30 %",
+        "CPU of alpha  30 %",
         "└ 15 s ago",
     ] {
         assert!(output.contains(text), "{text}: {output}");

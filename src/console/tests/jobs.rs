@@ -200,7 +200,7 @@ fn the_chart_of_transfers_stays_when_they_end() {
     });
     let output = screen(&mut app, 120, 40);
     for text in [
-        "Transfers  ↑ up at most 50 MiB/s",
+        "Transfers  ↑ up, at most 50 MiB/s",
         "64 MiB/s│",
         " the last one ended ",
     ] {

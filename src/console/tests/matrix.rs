@@ -264,3 +264,17 @@ fn a_long_pull_dialog_follows_the_selected_host() {
     press(&mut app, KeyCode::PageUp);
     assert!(screen(&mut app, 80, 24).contains("Downloads 1 snapshot"));
 }
+
+#[test]
+fn names_are_not_cut_while_there_is_room() {
+    let mut app = app(populated());
+    let name = "winserver-2022-datacenter-base-v2026-11-28";
+    update(&mut app, |view| {
+        set_bucket(view, |bucket| {
+            bucket.objects = [object(name, 9)].into();
+        });
+    });
+    keys(&mut app, "m");
+    assert!(screen(&mut app, 120, 40).contains(name));
+    assert!(!screen(&mut app, 80, 24).contains(name));
+}

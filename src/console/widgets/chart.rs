@@ -44,7 +44,7 @@ pub(crate) enum Scale {
 
 /// A chart of curves with a title and a legend above them.
 pub(crate) struct Chart {
-    pub title: &'static str,
+    pub title: String,
     pub curves: Vec<Curve>,
     pub scale: Scale,
     /// Seconds between both edges.
@@ -99,11 +99,7 @@ impl Chart {
         let dots = self.dots(columns, rows, top);
         for (label, cells) in labels.into_iter().zip(dots) {
             let mut spans = vec![Span::styled(format!(" {label:>margin$}│"), theme.dim)];
-            spans.extend(
-                cells
-                    .into_iter()
-                    .map(|(sign, style)| Span::styled(sign, style)),
-            );
+            spans.extend(cells);
             lines.push(Line::from(spans));
         }
         lines.push(self.time_axis(&format!(" {zero:>margin$}"), columns, theme));
@@ -135,9 +131,9 @@ impl Chart {
         Line::styled(format!("{zero}└{text}"), theme.dim)
     }
 
-    /// Returns the cells of each row, the top one first. Where curves meet, a cell has the style of the last one, which is
+    /// Returns the rows of cells, the top one first. Where curves meet, a cell has the style of the last one, which is
     /// filled down to the axis.
-    fn dots(&self, columns: usize, rows: usize, top: f64) -> Vec<Vec<(String, Style)>> {
+    fn dots(&self, columns: usize, rows: usize, top: f64) -> Vec<Vec<Span<'static>>> {
         let mut cells = vec![vec![(0_u32, Style::new()); columns]; rows];
         let most = rows * DOTS.1 - 1;
         for (at, curve) in self.curves.iter().enumerate() {
@@ -170,14 +166,22 @@ impl Chart {
                 }
             }
         }
-        let sign = |dots: u32| match dots {
-            0 => ' ',
-            dots => char::from_u32(0x2800 + dots).unwrap_or(' '),
-        };
-        let cell = |(dots, style): (u32, Style)| (sign(dots).to_string(), style);
-        let row = |row: Vec<(u32, Style)>| row.into_iter().map(cell).collect();
-        cells.into_iter().map(row).collect()
+        cells.into_iter().map(|row| spans(&row)).collect()
     }
+}
+
+/// Returns a row of cells, those of one style in one span.
+fn spans(row: &[(u32, Style)]) -> Vec<Span<'static>> {
+    let sign = |dots: u32| match dots {
+        0 => ' ',
+        dots => char::from_u32(0x2800 + dots).unwrap_or(' '),
+    };
+    let runs = row.chunk_by(|(_, one), (_, other)| one == other);
+    let span = |run: &[(u32, Style)]| {
+        let text: String = run.iter().map(|(dots, _)| sign(*dots)).collect();
+        Span::styled(text, run[0].1)
+    };
+    runs.map(span).collect()
 }
 
 /// The times that a chart can show, in seconds.
@@ -192,7 +196,7 @@ pub(crate) fn window(seconds: f64) -> f64 {
 /// Size of a chart among others, at least.
 const MIN_GRID_CELL: (u16, u16) = (30, 4);
 /// Height of a chart among others, at most.
-const MAX_GRID_HEIGHT: u16 = 12;
+const MAX_GRID_HEIGHT: u16 = 20;
 
 /// Returns the columns of a grid of so many charts, and the height of each; `None` if they do not fit.
 fn grid(count: usize, area: Rect) -> Option<(u16, u16)> {
@@ -253,7 +257,7 @@ mod tests {
             style: Style::new(),
         };
         let chart = Chart {
-            title: "disk",
+            title: "disk".to_owned(),
             curves: curves.into_iter().map(curve).collect(),
             scale,
             window: 60.0,
@@ -308,7 +312,7 @@ mod tests {
         assert_eq!(grid(118, 7), None);
         assert_eq!(grid(120, 5), Some((4, 5)));
         assert_eq!(grid(118, 10), Some((2, 5)));
-        assert_eq!(grid(70, 60), Some((2, 12)));
+        assert_eq!(grid(70, 60), Some((2, 20)));
         assert_eq!(grid(40, 20), Some((1, 5)));
         assert_eq!(grid(40, 15), None);
     }

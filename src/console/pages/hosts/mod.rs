@@ -15,7 +15,6 @@ use crate::actions::Pane;
 use crate::areas::Areas;
 use crate::columns::{Column, Row, Value};
 use crate::list::{Change, List, Sort, Summary};
-use crate::widgets::chart::Chart;
 use crate::world::World;
 use snapdeck_engine::{HostView, Link};
 use snapdeck_model::{HostLoad, HostName, SandboxState};
@@ -133,11 +132,6 @@ impl Page for Hosts {
     fn details(&self, context: &DrawContext<'_>, width: usize) -> Option<Vec<Line<'static>>> {
         let item = self.list.current(&self.items)?;
         Some(view::details(item, context, width))
-    }
-
-    fn charts(&self, context: &DrawContext<'_>) -> Vec<Chart> {
-        let item = self.list.current(&self.items);
-        item.map_or(Vec::new(), |item| view::charts(context, &item.host.name))
     }
 
     fn draw(&self, context: &DrawContext<'_>, frame: &mut Frame, area: Rect, areas: &mut Areas) {

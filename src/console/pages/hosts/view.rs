@@ -25,6 +25,9 @@ use snapdeck_model::{HostLoad, HostName};
 /// Width of a bar, in columns.
 const BAR: usize = 8;
 const DETAILS_BAR: usize = 30;
+const SHORT_DETAILS_BAR: usize = 10;
+/// The width from which on bars in the details have the whole length.
+const WIDE: usize = 90;
 
 pub(super) fn draw(
     page: &Hosts,
@@ -196,10 +199,14 @@ pub(super) fn details(
             lines.push(Line::styled(format!(" {line}"), theme.bad));
         }
     }
+    let bar_width = match width {
+        ..WIDE => SHORT_DETAILS_BAR,
+        _ => DETAILS_BAR,
+    };
     let mut push = |label: &str, share: Option<f64>, text: String| {
         let bar = share.filter(|_| !context.appearance.plain);
         let bar = bar.map_or(Span::raw(""), |share| {
-            Span::styled(gauge(share, DETAILS_BAR) + "  ", load_style(share, theme))
+            Span::styled(gauge(share, bar_width) + "  ", load_style(share, theme))
         });
         lines.push(Line::from(vec![
             Span::styled(format!("   {label:<10}"), theme.label),
@@ -261,8 +268,8 @@ pub(crate) fn charts(context: &DrawContext<'_>, host: &HostName) -> Vec<Chart> {
         legend,
         style,
     };
-    let chart = |title, scale, curve| Chart {
-        title,
+    let chart = |title: &str, scale, curve| Chart {
+        title: format!("{title} of {host}"),
         curves: vec![curve],
         scale,
         window: window(history.first().map_or(0.0, |(age, _)| *age)),
@@ -272,10 +279,10 @@ pub(crate) fn charts(context: &DrawContext<'_>, host: &HostName) -> Vec<Chart> {
         let legend = format!("{} %", permille / 10);
         curve(legend, &|load| Some(f64::from(load.cpu_permille?) / 1000.0))
     });
-    let cpu = cpu.map(|cpu| chart("host CPU", Scale::Percent, cpu));
+    let cpu = cpu.map(|cpu| chart("CPU", Scale::Percent, cpu));
     let used = |load: &HostLoad| Some(load.memory_used_bytes as f64);
     let memory = curve(size(load.memory_used_bytes), &used);
     let total = Scale::Bytes(load.memory_total_bytes);
-    let memory = chart("host memory", total, memory);
+    let memory = chart("memory", total, memory);
     cpu.into_iter().chain([memory]).collect()
 }

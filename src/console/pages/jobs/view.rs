@@ -31,6 +31,11 @@ pub(super) const MAX_CHART: u16 = 16;
 /// Width of the bar in the details of a job, in columns.
 const MIN_BAR: usize = 8;
 const MAX_BAR: usize = 60;
+/// Columns of the progress of a job with its rate.
+const PROGRESS_WIDTH: usize = 60;
+const MIN_NAME: usize = 12;
+/// Jobs among which those about the selection are searched, so that a frame costs the same with many.
+const MAX_SEARCHED: usize = 200;
 /// Columns of a section's label.
 const SECTION_WIDTH: usize = 13;
 
@@ -69,7 +74,7 @@ pub(super) fn draw(
         }
     };
     let widest = rows.iter().filter_map(|(_, item)| name_width(item)).max();
-    let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
+    let room = name_room(widest, width);
     let (mut lines, mut before) = (Vec::new(), None);
     for (row, item) in rows {
         let name = section_label(
@@ -100,9 +105,19 @@ pub(super) fn draw(
     }
     if lines.is_empty() {
         let is_empty = page.items.is_empty();
-        lines.push(empty_line(context, is_empty, " no jobs yet"));
+        lines.push(empty_line(
+            context,
+            is_empty,
+            " no jobs yet: create (c), push (p) or pull (f) in the lists",
+        ));
     }
     text::draw_lines(frame, inner, &lines);
+}
+
+/// Returns the columns for the names of jobs: all if enough is left for their progress.
+fn name_room(widest: Option<usize>, width: usize) -> usize {
+    let most = (width * 2 / 5).max(width.saturating_sub(PROGRESS_WIDTH));
+    widest.unwrap_or(0).min(most.max(MIN_NAME))
 }
 
 /// Returns the height of the chart of all transfers above `rows` in `height` lines; 0: there is none.
@@ -146,7 +161,7 @@ fn transfer_chart(context: &DrawContext<'_>) -> Chart {
                 format::rate(last),
                 format::rate(most)
             ),
-            false => format!("{label} at most {}", format::rate(most)),
+            false => format!("{label}, at most {}", format::rate(most)),
         };
         (most >= 1.0).then_some(Curve {
             points,
@@ -164,7 +179,7 @@ fn transfer_chart(context: &DrawContext<'_>) -> Chart {
         curves.extend(curve(2, "● on hosts", |rates| rates.on_hosts));
     }
     Chart {
-        title: "Transfers",
+        title: "Transfers".to_owned(),
         curves,
         scale: Scale::Rate,
         window: window(history.first().map_or(0.0, |(age, _)| *age)),
@@ -374,7 +389,7 @@ pub(crate) fn recent_lines(
         (Some(host), Some(other)) => host.as_str() == other,
         _ => true,
     };
-    let jobs = world.view().jobs.iter().rev();
+    let jobs = world.view().jobs.iter().rev().take(MAX_SEARCHED);
     let jobs = jobs.filter(|job| {
         let on_host = job.operation.host().map(HostName::as_str);
         is_about(&job.title()) && is_on_host(on_host)
@@ -491,7 +506,7 @@ pub(crate) fn draw_pane(
     let width = usize::from(inner.width);
     let shown = jobs.get(window.clone()).unwrap_or_default();
     let widest = shown.iter().map(|job| name(world, job).width()).max();
-    let room = widest.unwrap_or(0).min((width * 2 / 5).max(12));
+    let room = name_room(widest, width);
     let line = |row: usize| {
         let job = jobs.get(row)?;
         let selected = row == page.pane.row() && context.focus == Pane::Jobs;

@@ -278,7 +278,7 @@ fn empty_text(lists: &Lists, context: &DrawContext<'_>, pane: Pane) -> (String, 
         }
         Some(Link::Connecting) => (format!("connecting to {host}…"), theme.dim),
         Some(Link::Up) if pane == Pane::Bucket => (
-            "the bucket has no snapshots yet: push or create one".to_owned(),
+            "the bucket has no snapshots yet: push, create or upload one".to_owned(),
             theme.dim,
         ),
         Some(Link::Up) if pane == Pane::Snapshots => {

@@ -30,6 +30,8 @@ pub(crate) struct Locations {
     list: List<SnapshotName>,
     /// All rows, sorted.
     names: Vec<SnapshotName>,
+    /// Length of the longest name.
+    widest: usize,
     /// The columns: the bucket, then the hosts.
     places: Vec<Place>,
     /// The current column.
@@ -54,6 +56,7 @@ impl Default for Locations {
         Self {
             list: List::default(),
             names: Vec::new(),
+            widest: 0,
             places: Vec::new(),
             place: Place::Bucket,
             first_column: 0,
@@ -113,6 +116,8 @@ impl Locations {
         self.marks.retain(|(name, _)| names.contains(name));
         self.names = names.into_iter().cloned().collect();
         self.names.sort_unstable();
+        let lengths = self.names.iter().map(|name| name.as_str().len());
+        self.widest = lengths.max().unwrap_or(0);
         self.list.update_with(&self.names, world);
     }
 

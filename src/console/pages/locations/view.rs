@@ -35,9 +35,7 @@ pub(super) fn draw(
     let theme = &context.appearance.theme;
     let focused = context.focus == Pane::Matrix;
     let width = usize::from(area.width.saturating_sub(2));
-    let names = (width / 4)
-        .clamp(NAME_WIDTH_RANGE.0, NAME_WIDTH_RANGE.1)
-        .min(width);
+    let names = name_width(matrix, width);
     let (pinned, window) = matrix.window(((width - names) / COLUMN_WIDTH).max(1));
     let title_style = if focused { theme.focus } else { theme.heading };
     let mut block = page_border(
@@ -103,6 +101,15 @@ pub(super) fn draw(
         lines.push(empty_line(context, is_empty, NO_SNAPSHOTS));
     }
     text::draw_lines(frame, inner, &lines);
+}
+
+/// Returns the width of the names: a quarter, or more if the places leave it.
+fn name_width(matrix: &Locations, width: usize) -> usize {
+    let least = (width / 4).clamp(NAME_WIDTH_RANGE.0, NAME_WIDTH_RANGE.1);
+    let left = width.saturating_sub(matrix.places.len() * COLUMN_WIDTH);
+    // Columns before and after the name.
+    let wanted = matrix.widest + 3;
+    wanted.min(left).max(least).min(width)
 }
 
 fn header_line(
