@@ -98,8 +98,13 @@ pub(super) fn lines(
                 let room = (width, height);
                 metrics::push_metrics(&mut lines, context, (host, sandbox), room, has_charts);
                 push_chain(&mut lines, sandbox, host, theme);
-                push_capacity(&mut lines, context, host, width);
-                push_recent_jobs(&mut lines, context, (id.as_str(), Some(&host.name)), width);
+                push_capacity(&mut lines, context, host, (SANDBOX_INDENT, width));
+                push_recent_jobs(
+                    &mut lines,
+                    context,
+                    (id.as_str(), Some(&host.name)),
+                    (SANDBOX_INDENT, width),
+                );
             }
         }
         // The tree is about the name, wherever it is.
@@ -114,8 +119,8 @@ pub(super) fn lines(
             let found = host.and_then(|host| Some((host, world.snapshot(&host.name, name)?)));
             if let Some((host, snapshot)) = found {
                 push_snapshot(&mut lines, snapshot, host, app);
-                push_capacity(&mut lines, context, host, width);
-                push_recent_jobs(&mut lines, context, (name.as_str(), None), width);
+                push_capacity(&mut lines, context, host, (INDENT, width));
+                push_recent_jobs(&mut lines, context, (name.as_str(), None), (INDENT, width));
                 push_lock(
                     &mut lines,
                     context,
@@ -127,7 +132,7 @@ pub(super) fn lines(
         Subject::Snapshot(name, Place::Bucket) => {
             if let Some(object) = world.object(name) {
                 push_object(&mut lines, object, app);
-                push_recent_jobs(&mut lines, context, (name.as_str(), None), width);
+                push_recent_jobs(&mut lines, context, (name.as_str(), None), (INDENT, width));
             }
         }
         Subject::Job(_) | Subject::Interrupted(_) | Subject::Past(_) | Subject::Partial(..) => {
@@ -153,13 +158,13 @@ fn push_capacity(
     lines: &mut Vec<Line<'static>>,
     context: &DrawContext<'_>,
     host: &HostView,
-    width: usize,
+    (indent, width): (usize, usize),
 ) {
     let Some(load) = context.world.load(&host.name) else {
         return;
     };
     let theme = &context.appearance.theme;
-    let mut spans = vec![Span::styled(format!("   {:<9}", "host"), theme.label)];
+    let mut spans = vec![Span::styled(field_label(indent, "host"), theme.label)];
     let bar_width = match width {
         ..WIDE => SHORT_BAR,
         _ => BAR,
@@ -172,7 +177,7 @@ fn push_capacity(
         };
         let gap = std::mem::replace(&mut gap, "  ");
         spans.push(Span::styled(format!("{gap}{label} "), theme.dim));
-        spans.push(Span::styled(bar, hosts::load_style(share, theme)));
+        spans.push(Span::styled(bar, hosts::bar_style(share, theme)));
         spans.push(Span::raw(text));
     };
     if let Some(permille) = load.cpu_permille {
@@ -200,13 +205,13 @@ fn push_recent_jobs(
     lines: &mut Vec<Line<'static>>,
     context: &DrawContext<'_>,
     subject: (&str, Option<&HostName>),
-    width: usize,
+    (indent, width): (usize, usize),
 ) {
     let recent = jobs::recent_lines(context, subject, MAX_JOBS, width.saturating_sub(12));
     for (at, line) in recent.into_iter().enumerate() {
         let label = if at == 0 { "jobs" } else { "" };
         let mut spans = vec![Span::styled(
-            format!("   {label:<9}"),
+            field_label(indent, label),
             context.appearance.theme.label,
         )];
         spans.extend(line.spans);
@@ -349,10 +354,18 @@ fn push_flags(text: &mut String, facts: &ImageFacts) {
     }
 }
 
+/// Indent of the label of a field, and of one about a sandbox.
+const INDENT: usize = 3;
+const SANDBOX_INDENT: usize = 1;
+
+fn field_label(indent: usize, label: &str) -> String {
+    format!("{:indent$}{label:<9}", "")
+}
+
 /// Adds a line with a label.
 pub(super) fn push_field(lines: &mut Vec<Line<'static>>, label: &str, text: String, theme: &Theme) {
     lines.push(Line::from(vec![
-        Span::styled(format!("   {label:<9}"), theme.label),
+        Span::styled(field_label(INDENT, label), theme.label),
         Span::raw(text),
     ]));
 }
@@ -411,7 +424,7 @@ fn push_dependents(
     let widest = dependents.iter().map(|name| name.width()).max();
     for (at, name) in dependents.iter().enumerate() {
         let label = if at == 0 { "used by" } else { "" };
-        let mut spans = vec![Span::styled(format!("   {label:<9}"), theme.label)];
+        let mut spans = vec![Span::styled(field_label(INDENT, label), theme.label)];
         let sandboxes = &host.sandboxes;
         match sandboxes.iter().find(|sandbox| sandbox.id.as_str() == name) {
             Some(sandbox) => {
@@ -471,7 +484,7 @@ fn push_places(lines: &mut Vec<Line<'static>>, object: &Object, app: &App) {
     for (at, (host, text, style)) in places.into_iter().enumerate() {
         let label = if at == 0 { "hosts" } else { "" };
         let mut spans = vec![
-            Span::styled(format!("   {label:<9}"), theme.label),
+            Span::styled(field_label(INDENT, label), theme.label),
             Span::raw(fit(host.name.as_str(), widest + 2)),
             Span::styled(fit(&text, text.width().max(11)), style),
         ];

@@ -201,8 +201,7 @@ const MAX_GRID_HEIGHT: u16 = 20;
 /// Returns the columns of a grid of so many charts, and the height of each; `None` if they do not fit.
 fn grid(count: usize, area: Rect) -> Option<(u16, u16)> {
     let count = u16::try_from(count).ok().filter(|count| *count > 0)?;
-    let even = (1..=count).rev().filter(|columns| count % columns == 0);
-    let sizes = even.map(|columns| (columns, area.height / (count / columns)));
+    let sizes = (1..=count).map(|rows| (count.div_ceil(rows), area.height / rows));
     let mut fitting = sizes.filter(|(columns, height)| {
         area.width / columns >= MIN_GRID_CELL.0 && *height >= MIN_GRID_CELL.1
     });
@@ -315,6 +314,7 @@ mod tests {
         assert_eq!(grid(70, 60), Some((2, 20)));
         assert_eq!(grid(40, 20), Some((1, 5)));
         assert_eq!(grid(40, 15), None);
+        assert_eq!(super::grid(3, Rect::new(0, 0, 70, 8)), Some((2, 4)));
     }
 
     #[test]

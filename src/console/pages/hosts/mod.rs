@@ -2,7 +2,7 @@
 
 mod view;
 
-pub(crate) use view::{HIGH_LOAD, charts, load_style};
+pub(crate) use view::{HIGH_LOAD, bar_style, charts, load_style};
 
 use std::sync::Arc;
 

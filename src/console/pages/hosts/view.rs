@@ -2,7 +2,7 @@
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::Style;
+use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use super::{HostItem, Hosts};
@@ -183,6 +183,11 @@ pub(crate) fn load_style(share: f64, theme: &Theme) -> Style {
     }
 }
 
+/// Returns the style of a bar of a share that is in use. In a reversed style it would look empty.
+pub(crate) fn bar_style(share: f64, theme: &Theme) -> Style {
+    load_style(share, theme).remove_modifier(Modifier::REVERSED)
+}
+
 pub(super) fn details(
     item: &HostItem,
     context: &DrawContext<'_>,
@@ -206,7 +211,7 @@ pub(super) fn details(
     let mut push = |label: &str, share: Option<f64>, text: String| {
         let bar = share.filter(|_| !context.appearance.plain);
         let bar = bar.map_or(Span::raw(""), |share| {
-            Span::styled(gauge(share, bar_width) + "  ", load_style(share, theme))
+            Span::styled(gauge(share, bar_width) + "  ", bar_style(share, theme))
         });
         lines.push(Line::from(vec![
             Span::styled(format!("   {label:<10}"), theme.label),
