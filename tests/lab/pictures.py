@@ -40,11 +40,20 @@ def screen():
 
 
 def until(text):
+    until_match(re.escape(text))
+
+
+def until_match(pattern):
     end = time.monotonic() + DEADLINE
-    while text not in re.sub(r"\x1b\[[0-9;:]*m", "", screen()):
+    while not re.search(pattern, re.sub(r"\x1b\[[0-9;:]*m", "", screen())):
         if time.monotonic() > end:
-            sys.exit(f"timed out waiting for: {text}\n{screen()}")
+            sys.exit(f"timed out waiting for: {pattern}\n{screen()}")
         time.sleep(0.05)
+
+
+def until_uploading():
+    """Waits until at least a tenth is uploaded."""
+    until_match(r"uploading .*[1-9][0-9] % .* left")
 
 
 def color(codes):
@@ -99,31 +108,41 @@ def cells(line, style, paper, ink):
                 style["back"] = BASIC[code - 40 if code < 100 else code - 92]
 
 
-def shapes(text, x, y):
-    """Returns braille dots and blocks of a run as an SVG path: few fonts have them as wide as letters."""
+def blocks(text, x, y):
+    """Returns the block elements of a run as an SVG path: few fonts have them as wide as letters."""
     path = []
-
-    def box(left, top, width, height):
-        path.append(f"M{x + left:.1f} {y + top:.1f}h{width:.1f}v{height:.1f}h-{width:.1f}z")
-
     for c in text:
-        code = ord(c)
-        if 0x2800 < code <= 0x28FF:
-            for bit, (column, row) in enumerate(((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))):
-                if code >> bit & 1:
-                    box(CELL_WIDTH * (0.25 + column / 2) - 1, CELL_HEIGHT * (row + 0.5) / 4 - 1, 2, 2)
-        elif "▁" <= c <= "█":
-            height = CELL_HEIGHT * (code - 0x2580) / 8
-            box(0, CELL_HEIGHT - height, CELL_WIDTH, height)
+        left, top, width, height = 0, 0, CELL_WIDTH, CELL_HEIGHT
+        if "▁" <= c <= "█":
+            height = CELL_HEIGHT * (ord(c) - 0x2580) / 8
+            top = CELL_HEIGHT - height
         elif "▉" <= c <= "▏":
-            box(0, 0, CELL_WIDTH * (0x2590 - code) / 8, CELL_HEIGHT)
+            width = CELL_WIDTH * (0x2590 - ord(c)) / 8
         elif c == "▀":
-            box(0, 0, CELL_WIDTH, CELL_HEIGHT / 2)
-        elif c == "░":
-            for row in range(4):
-                for column in range(2):
-                    box(CELL_WIDTH * (column + row % 2 / 2) / 2, CELL_HEIGHT * (row + 0.4) / 4, 1, 1)
+            height = CELL_HEIGHT / 2
+        else:
+            height = 0
+        if height:
+            path.append(f"M{x + left:.1f} {y + top:.1f}h{width:.1f}v{height:.1f}h-{width:.1f}z")
         x += CELL_WIDTH
+    return "".join(path)
+
+
+def dots(text, x, y):
+    """Returns the braille dots and shades of a run as an SVG path of dashed lines, one for neighbours in a row."""
+    rows = (1, 2, 4, 64), (8, 16, 32, 128)
+    path = []
+    for row in range(4):
+        start = None
+        for column in range(len(text) * 2 + 1):
+            c = text[column // 2] if column // 2 < len(text) else " "
+            is_dot = c == "░" and column % 2 == row % 2 or "⠀" < c <= "⣿" and ord(c) & rows[column % 2][row]
+            if start is None and is_dot:
+                start = column
+            elif start is not None and not is_dot:
+                left = x + (start + 0.5) * CELL_WIDTH / 2 - 1
+                path.append(f"M{left:.1f} {y + (row + 0.5) * CELL_HEIGHT / 4:.1f}h{(column - start - 1) * CELL_WIDTH / 2 + 2:.1f}")
+                start = None
     return "".join(path)
 
 
@@ -146,11 +165,14 @@ def picture(name, title, scheme=DARK):
                 lines.append(f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{CELL_HEIGHT}" fill="{back}"/>')
             if not text.strip():
                 continue
-            drawn = "".join(c if "▀" <= c <= "▐" or c == "░" or "⠀" <= c <= "⣿" else " " for c in text)
-            if drawn.strip():
-                opacity = ' opacity="0.6"' * dim
-                lines.append(f'<path d="{shapes(drawn, x, y)}" fill="{front}"{opacity}/>')
-                text = "".join(" " if d != " " else c for c, d in zip(text, drawn))
+            opacity = ' opacity="0.6"' * dim
+            for path, paint in (
+                (blocks(text, x, y), f'fill="{front}"'),
+                (dots(text, x, y), f'stroke="{front}" stroke-width="2" stroke-dasharray="2 {CELL_WIDTH / 2 - 2:.1f}"'),
+            ):
+                if path:
+                    lines.append(f'<path d="{path}" {paint}{opacity}/>')
+            text = re.sub("[▀-▏░⠀-⣿]", " ", text)
             if not text.strip():
                 continue
             attributes = ' font-weight="bold"' * bold + ' opacity="0.6"' * dim + ' text-decoration="underline"' * underlined
@@ -178,26 +200,37 @@ def pictures():
     tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), command)
     until("r-tools-v1")
     until("running")
-    # The metrics and the screen of the guest are there when it is selected again.
+    # The charts have some samples, and the screen of the guest is there when it is selected again.
     press("G")
     until("VNC")
     until_loaded()
+    until(" 30 s ago ")
     press("g", "g", "p")
     until("Name:")
     press("web-v1")
     until("uploads to")
     picture("push", "The push dialog says where the snapshot goes before it does")
     press("Enter", "G")
-    until("uploading")
-    until(" left ")
+    until("QEMU memory")
     until_loaded()
+    until_uploading()
     picture("lists", "Sandboxes, snapshots and the bucket side by side, and a push at work")
-    # Its graph is there while a job runs.
+    until("✓ push build-02")
+    # The chart of transfers has both directions.
+    press("g", "b", "G", "f")
+    until("y pull")
+    press("y")
+    until("✓ pull")
+    press("g", "s", "g", "g", "j", "p")
+    until("Name:")
+    press("test-v1")
+    until("uploads to")
+    press("Enter", "J")
+    until("● push")
+    until_uploading()
+    picture("jobs", "The jobs of this and earlier runs, and the rates of all transfers")
     press("J")
-    until("iB/s now, at most ")
-    picture("jobs", "The jobs of this and earlier runs, and the rate of all transfers")
-    press("J")
-    until("✓ push")
+    until("✓ push test-03")
     press("m")
     until("Locations")
     picture("matrix", "Where each snapshot is")

@@ -141,12 +141,13 @@ impl Chart {
             let mut before: Option<usize> = None;
             for x in 0..columns * DOTS.0 {
                 let age = self.window * (1.0 - (x as f64 + 0.5) / (columns * DOTS.0) as f64);
-                let height = value_at(&curve.points, age)
-                    .map(|value| ((value / top).clamp(0.0, 1.0) * most as f64).round() as usize);
-                let Some(height) = height else {
+                // Beside other curves, one at zero would only colour the axis.
+                let value = value_at(&curve.points, age).filter(|value| is_filled || *value > 0.0);
+                let Some(value) = value else {
                     before = None;
                     continue;
                 };
+                let height = ((value / top).clamp(0.0, 1.0) * most as f64).round() as usize;
                 // A steep curve has no gaps.
                 let from = match before.replace(height) {
                     Some(before) if before < height => before + 1,
@@ -288,6 +289,29 @@ mod tests {
      0└ 60 s ago ── now";
         let drawn = drawn(vec![points], Scale::Percent, (25, 7));
         assert_eq!(format!("\n{drawn}"), expected);
+    }
+
+    #[test]
+    fn a_curve_at_zero_leaves_the_filled_one_its_colour() {
+        let curve = |value: f64, style| Curve {
+            points: vec![(60.0, value), (0.0, value)],
+            legend: String::new(),
+            style,
+        };
+        let (first, last) = (Style::new().red(), Style::new().green());
+        let chart = |value| Chart {
+            title: String::new(),
+            curves: vec![curve(value, first), curve(1.0, last)],
+            scale: Scale::Percent,
+            window: 60.0,
+            end: "now",
+        };
+        let has_first = |value: f64| {
+            let rows = chart(value).dots(10, 4, 1.0).into_iter();
+            rows.flatten().any(|span| span.style.fg == first.fg)
+        };
+        assert!(!has_first(0.0));
+        assert!(has_first(0.5));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use ratatui::Frame;
 use ratatui::layout::{Rect, Size};
+use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 use ratatui_image::Image;
 
@@ -77,6 +78,8 @@ fn divide(count: usize, selected: usize, offset: usize, area: Rect) -> Grid {
         rows * usize::from(height_of(*columns).1 + 2) <= usize::from(area.height)
     };
     let columns = (1..=most).find(fits).unwrap_or(most);
+    // One row uses the whole width.
+    let columns = columns.min(count.max(1));
     let (width, height) = height_of(columns);
     let height = height.min(area.height.saturating_sub(2));
     let rows = usize::from(area.height / (height + 2).max(1)).max(1);
@@ -125,11 +128,16 @@ fn draw_thumbnail(
     let title = Line::from(vec![
         Span::styled(
             format!(" {mark}{} ", state_sign(item.state)),
-            state_style(item.state, theme),
+            // A title is drawn over its border, which may be dim.
+            state_style(item.state, theme).remove_modifier(Modifier::DIM),
         ),
         Span::styled(
             format!("{name} "),
-            if is_selected { theme.focus } else { theme.text },
+            if is_selected {
+                theme.focus
+            } else {
+                theme.heading
+            },
         ),
     ]);
     let inner = context
@@ -177,6 +185,8 @@ mod tests {
         let area = Rect::new(0, 0, 120, 36);
         let one = divide(1, 0, 0, area);
         assert_eq!((one.columns, one.count), (1, 1));
+        let two = divide(2, 0, 0, Rect::new(0, 0, 118, 17));
+        assert_eq!((two.columns, two.picture), (2, Size::new(57, 15)));
         let twelve = divide(12, 11, 0, area);
         assert_eq!((twelve.columns, twelve.first, twelve.count), (4, 0, 12));
         for count in 1..60 {
