@@ -141,12 +141,15 @@ impl Chart {
             let mut before: Option<usize> = None;
             for x in 0..columns * DOTS.0 {
                 let age = self.window * (1.0 - (x as f64 + 0.5) / (columns * DOTS.0) as f64);
-                // Beside other curves, one at zero would only colour the axis.
-                let value = value_at(&curve.points, age).filter(|value| is_filled || *value > 0.0);
-                let Some(value) = value else {
+                let Some(value) = value_at(&curve.points, age) else {
                     before = None;
                     continue;
                 };
+                // Beside other curves, one at zero would only colour the axis.
+                if !is_filled && value <= 0.0 {
+                    before = Some(0);
+                    continue;
+                }
                 let height = ((value / top).clamp(0.0, 1.0) * most as f64).round() as usize;
                 // A steep curve has no gaps.
                 let from = match before.replace(height) {
