@@ -273,6 +273,7 @@ fn build_api_options(args: &ServeArgs) -> Result<api::Options> {
         listen: args.listen,
         access,
         tls: files.map(|(cert, key)| api::TlsFiles { cert, key }),
+        has_public_metrics: args.public_metrics,
     })
 }
 

@@ -2834,7 +2834,7 @@ _snapdeck() {
             return 0
             ;;
         snapdeck__subcmd__serve)
-            opts="-v -h --listen --token-file --insecure-no-auth --tls-cert --tls-key --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
+            opts="-v -h --listen --token-file --insecure-no-auth --tls-cert --tls-key --public-metrics --json --host --verbose --config --uri --bucket-name --prefix --endpoint --region --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

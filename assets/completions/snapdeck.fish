@@ -524,6 +524,7 @@ complete -c snapdeck -n "__fish_snapdeck_using_subcommand serve" -l prefix -d 'K
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand serve" -l endpoint -d 'URL of an S3-compatible store other than AWS [env: AWS_ENDPOINT_URL]' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand serve" -l region -d 'The bucket\'s region [env: AWS_REGION]' -r
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand serve" -l insecure-no-auth -d 'Serve every caller on a loopback address, without a token'
+complete -c snapdeck -n "__fish_snapdeck_using_subcommand serve" -l public-metrics -d 'Serve GET /metrics without a token'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand serve" -l json -d 'Print exactly one JSON document on stdout, also for an error'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand serve" -s v -l verbose -d 'Log more to stderr; -vv for debug output'
 complete -c snapdeck -n "__fish_snapdeck_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,6 +1,5 @@
 //! Authentication of callers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -17,7 +16,10 @@ use url::form_urlencoded;
 use super::App;
 use super::browser::check_not_from_browser;
 use super::connections::{Connection, RequestGuard};
+use super::health::HEALTHZ;
+use super::metrics::METRICS;
 use super::problem::{Problem, RequestInfo};
+use super::runner::ROOT;
 use snapdeck_model::{Error, Kind, Result};
 
 /// Fewer could be guessed.
@@ -98,7 +100,7 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Response {
     let info = RequestInfo::from_request(&request);
-    let response = match authorize(&app.access, app.address, &request, &connection) {
+    let response = match authorize(&app, &request, &connection) {
         Ok(guard) => hold_until_sent(next.run(request).await, guard),
         Err(problem) => problem.into_response(),
     };
@@ -125,13 +127,12 @@ fn hold_until_sent(response: Response, guard: Option<RequestGuard>) -> Response 
 
 /// Returns the guard of the request; `None` for one that needs no token.
 fn authorize(
-    access: &Access,
-    address: SocketAddr,
+    app: &App,
     request: &Request,
     connection: &Arc<Connection>,
 ) -> Result<Option<RequestGuard>, Problem> {
-    if *access == Access::Open {
-        check_not_from_browser(address, request)?;
+    if app.access == Access::Open {
+        check_not_from_browser(app.address, request)?;
     }
     let query = request.uri().query().unwrap_or_default();
     let mut names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
@@ -139,15 +140,24 @@ fn authorize(
         return Err(Problem::token_in_url());
     }
     let is_read = [Method::GET, Method::HEAD].contains(request.method());
-    if is_read && request.uri().path() == super::health::HEALTHZ {
+    if is_read && is_public(request.uri().path(), app.has_public_metrics) {
         return Ok(None);
     }
-    if let Access::Token(token) = access {
+    if let Access::Token(token) = &app.access {
         check_token(token, request.headers())?;
     }
     Connection::begin_request(connection)
         .map(Some)
         .ok_or_else(Problem::too_many_connections)
+}
+
+/// Returns whether a path needs no token. Its response comes from memory.
+fn is_public(path: &str, has_public_metrics: bool) -> bool {
+    match path {
+        HEALTHZ | ROOT => true,
+        METRICS => has_public_metrics,
+        _ => false,
+    }
 }
 
 fn check_token(token: &Token, headers: &HeaderMap) -> Result<(), Problem> {

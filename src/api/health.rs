@@ -10,7 +10,7 @@ use super::problem::CommonErrors;
 use super::{App, json_response};
 use snapdeck_engine::Link;
 
-/// The only path without a token.
+/// A path that never needs a token.
 pub(crate) const HEALTHZ: &str = "/healthz";
 
 /// The server is running.
@@ -56,7 +56,7 @@ impl ConnectionStatus {
 }
 
 /// Check that the server is running. Needs no token.
-#[utoipa::path(get, path = HEALTHZ, tag = "service", security(()), responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = HEALTHZ, tag = "service", security(()), responses((status = 200, description = "It is running", body = Health)))]
 pub(crate) async fn healthz() -> Response {
     let status = "ok".to_owned();
     json_response(StatusCode::OK, &Health { status })
@@ -65,7 +65,7 @@ pub(crate) async fn healthz() -> Response {
 /// Check that host and bucket answer and jobs are accepted.
 #[utoipa::path(
     get, path = "/readyz", tag = "service",
-    responses((status = 200, body = Readiness), (status = 503, description = "Not ready", body = Readiness), CommonErrors),
+    responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready", body = Readiness), CommonErrors),
 )]
 pub(crate) async fn readyz(State(app): State<App>) -> Response {
     let view = app.engine.view();

@@ -13,7 +13,7 @@ use super::problem::{self, ApiResult, CommonErrors, ErrorBody, Problem};
 use super::request::{NoFields, NoQuery, OptionalJsonBody};
 use super::{App, json_response};
 use snapdeck_engine::{JobId, JobState, JobView, error_code};
-use snapdeck_model::{HostName, Kind, Outcome, SandboxId, SnapshotName};
+use snapdeck_model::{Error, HostName, Kind, Outcome, SandboxId, SnapshotName};
 
 /// A job.
 #[derive(Debug, Serialize, ToSchema)]
@@ -103,7 +103,7 @@ impl JobStatus {
 pub(crate) struct JobError {
     /// The status of a call that waited for the job.
     status_code: u16,
-    /// Error code, as in Error.
+    /// Error code, as in ErrorBody.
     code: String,
     /// Description with the cause.
     message: String,
@@ -138,19 +138,22 @@ impl JobProgress {
     }
 }
 
+impl JobError {
+    pub(crate) fn from_error(error: &Error) -> Self {
+        Self {
+            status_code: problem::status(error.kind()).as_u16(),
+            code: error_code(error.kind()).to_owned(),
+            message: error.message(),
+            hint: error.hint_text().map(str::to_owned),
+        }
+    }
+}
+
 impl Job {
     pub(crate) fn from_view(job: &JobView) -> Self {
         let (result, error) = match &job.state {
             JobState::Finished(outcome) => (Some(outcome.clone()), None),
-            JobState::Failed(error) => {
-                let error = JobError {
-                    status_code: problem::status(error.kind()).as_u16(),
-                    code: error_code(error.kind()).to_owned(),
-                    message: error.message(),
-                    hint: error.hint_text().map(str::to_owned),
-                };
-                (None, Some(error))
-            }
+            JobState::Failed(error) => (None, Some(JobError::from_error(error))),
             _ => (None, None),
         };
         Self {
@@ -193,7 +196,7 @@ pub(crate) fn job_not_found(id: JobId) -> Problem {
 }
 
 /// List all jobs, oldest first. The last 200 finished ones are kept.
-#[utoipa::path(get, path = "/jobs", tag = "jobs", responses((status = 200, body = Vec<Job>), CommonErrors))]
+#[utoipa::path(get, path = "/jobs", tag = "jobs", responses((status = 200, description = "The jobs", body = Vec<Job>), CommonErrors))]
 pub(crate) async fn list_jobs(State(app): State<App>, _: NoQuery) -> Response {
     let jobs: Vec<Job> = app
         .engine
@@ -209,7 +212,7 @@ pub(crate) async fn list_jobs(State(app): State<App>, _: NoQuery) -> Response {
 #[utoipa::path(
     get, path = "/jobs/{id}", tag = "jobs",
     params(("id" = u64, Path, description = "Job number")),
-    responses((status = 200, body = Job), (status = 404, description = "Unknown job", body = ErrorBody), CommonErrors),
+    responses((status = 200, description = "The job", body = Job), (status = 404, description = "Unknown job", body = ErrorBody), CommonErrors),
 )]
 pub(crate) async fn get_job(
     State(app): State<App>,

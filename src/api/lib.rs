@@ -1,8 +1,10 @@
 //! The HTTP API of one host.
 
 mod access;
+mod annotations;
 mod browser;
 mod connections;
+mod doctor;
 mod events;
 mod health;
 mod idempotency;
@@ -10,7 +12,9 @@ mod jobs;
 mod metrics;
 mod openapi;
 mod problem;
+mod prune;
 mod request;
+mod runner;
 mod sandboxes;
 mod server;
 mod snapshots;
@@ -25,7 +29,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -48,6 +52,8 @@ pub struct Options {
     pub access: Access,
     /// Certificate and key; `None`: plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// Whether `GET /metrics` needs no token.
+    pub has_public_metrics: bool,
 }
 
 impl Options {
@@ -75,12 +81,15 @@ struct AppState {
     engine: Engine,
     host: HostName,
     access: Access,
+    has_public_metrics: bool,
     /// The address listened on.
     address: SocketAddr,
     idempotency_keys: Mutex<IdempotencyKeys>,
     metrics: Metrics,
     /// Calls that may wait for jobs or follow them at the same time.
     waits: Arc<Semaphore>,
+    /// Requests for the load of the host.
+    load_requests: Notify,
     /// Fires when no more jobs are accepted.
     shutdown: CancellationToken,
 }
@@ -99,9 +108,14 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(snapshots::push_snapshot))
         .routes(routes!(snapshots::pull_snapshot))
         .routes(routes!(snapshots::adopt_snapshot))
+        .routes(routes!(snapshots::verify_snapshot))
         .routes(routes!(snapshots::upload_snapshot))
         .routes(routes!(snapshots::copy_snapshot))
         .routes(routes!(snapshots::remove_snapshot))
+        .routes(routes!(prune::prune_snapshots))
+        .routes(routes!(annotations::get_note, annotations::set_note))
+        .routes(routes!(annotations::pin_snapshot))
+        .routes(routes!(annotations::unpin_snapshot))
         .routes(routes!(snapshots::snapshot_exists))
         .routes(routes!(snapshots::get_snapshot_info))
         .routes(routes!(
@@ -126,6 +140,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::get_job, jobs::cancel_job))
         .routes(routes!(events::follow_job))
+        .routes(routes!(runner::get_status))
+        .routes(routes!(runner::get_host_info))
+        .routes(routes!(doctor::run_doctor))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::get_metrics))

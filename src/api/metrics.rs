@@ -18,6 +18,7 @@ use super::problem::CommonErrors;
 use snapdeck_engine::{Engine, JobId, JobState, JobView, Link, error_code};
 use snapdeck_model::{HostName, Outcome};
 
+pub(crate) const METRICS: &str = "/metrics";
 /// Prometheus, "Exposition formats", version 0.0.4.
 const TEXT_FORMAT: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -209,7 +210,7 @@ impl Metrics {
 
 /// Metrics for Prometheus: jobs, bytes transferred, run times, guest pauses.
 #[utoipa::path(
-    get, path = "/metrics", tag = "service",
+    get, path = METRICS, tag = "service",
     responses((status = 200, description = "Prometheus text format", content_type = "text/plain", body = String), CommonErrors),
 )]
 pub(crate) async fn get_metrics(State(app): State<App>) -> Response {

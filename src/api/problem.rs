@@ -15,7 +15,6 @@ use snapdeck_model::{Error, Kind};
 /// Body of a failed call.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Error)]
 pub(crate) struct ErrorBody {
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
@@ -72,7 +71,7 @@ impl Problem {
         }
     }
 
-    fn hint(mut self, hint: &str) -> Self {
+    pub(crate) fn hint(mut self, hint: &str) -> Self {
         self.hint = Some(hint.to_owned());
         self
     }
@@ -242,19 +241,19 @@ impl RequestInfo {
 pub(crate) enum CommonErrors {
     /// A name, field or parameter is invalid; the message names it.
     #[response(status = 400)]
-    InvalidInput(#[to_schema] ErrorBody),
+    InvalidInput(ErrorBody),
     /// The token is missing or wrong.
     #[response(status = 401, headers(("WWW-Authenticate" = String, description = "`Bearer`")))]
-    Unauthorized(#[to_schema] ErrorBody),
+    Unauthorized(ErrorBody),
     /// A web page called a server without a token.
     #[response(status = 403)]
-    Forbidden(#[to_schema] ErrorBody),
+    Forbidden(ErrorBody),
     /// The Host header is not a name of a server without a token.
     #[response(status = 421)]
-    Misdirected(#[to_schema] ErrorBody),
+    Misdirected(ErrorBody),
     /// Internal error.
     #[response(status = 500)]
-    Failed(#[to_schema] ErrorBody),
+    Failed(ErrorBody),
 }
 
 /// Errors of calls that read from the host or the bucket, beside [`CommonErrors`].
@@ -263,13 +262,13 @@ pub(crate) enum CommonErrors {
 pub(crate) enum QueryErrors {
     /// A name or parameter is invalid.
     #[response(status = 400)]
-    InvalidInput(#[to_schema] ErrorBody),
+    InvalidInput(ErrorBody),
     /// Not found.
     #[response(status = 404)]
-    NotFound(#[to_schema] ErrorBody),
+    NotFound(ErrorBody),
     /// The host or the bucket is unreachable.
     #[response(status = 502)]
-    Unreachable(#[to_schema] ErrorBody),
+    Unreachable(ErrorBody),
 }
 
 /// Errors of calls that run a job, beside [`CommonErrors`].
@@ -278,29 +277,29 @@ pub(crate) enum QueryErrors {
 pub(crate) enum JobErrors {
     /// A field is missing or invalid; the message names it.
     #[response(status = 400)]
-    InvalidInput(#[to_schema] ErrorBody),
+    InvalidInput(ErrorBody),
     /// Unknown sandbox, snapshot or object.
     #[response(status = 404)]
-    NotFound(#[to_schema] ErrorBody),
+    NotFound(ErrorBody),
     /// The body did not arrive in time.
     #[response(status = 408)]
-    RequestTimeout(#[to_schema] ErrorBody),
+    RequestTimeout(ErrorBody),
     /// Wrong state, in use, or it exists (`conflict`); the Idempotency-Key was used for another request (`keyReused`); or
     /// the job was cancelled (`cancelled`).
     #[response(status = 409)]
-    Conflict(#[to_schema] ErrorBody),
+    Conflict(ErrorBody),
     /// The body is too long.
     #[response(status = 413)]
-    TooLarge(#[to_schema] ErrorBody),
+    TooLarge(ErrorBody),
     /// The host or the bucket is unreachable (`unreachable`), or its data is damaged (`damaged`).
     #[response(status = 502)]
-    BadGateway(#[to_schema] ErrorBody),
+    BadGateway(ErrorBody),
     /// snapdeck shuts down (`shuttingDown`; accepted jobs are resumed at its next start) or has too many jobs (`busy`).
     #[response(status = 503, headers(("Retry-After" = u32, description = "Seconds")))]
-    ServiceUnavailable(#[to_schema] ErrorBody),
+    ServiceUnavailable(ErrorBody),
     /// A disk or the bucket is full.
     #[response(status = 507)]
-    NoSpace(#[to_schema] ErrorBody),
+    NoSpace(ErrorBody),
 }
 
 #[cfg(test)]

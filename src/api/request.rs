@@ -6,8 +6,8 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use url::form_urlencoded;
 use utoipa::IntoParams;
 
@@ -53,6 +53,23 @@ pub(crate) struct NoFields {}
 
 pub(crate) fn default_true() -> bool {
     true
+}
+
+/// Accepts 2.0 as 2 (JSON Schema, "integer").
+pub(crate) fn deserialize_whole_number<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<u32>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(from)? else {
+        return Ok(None);
+    };
+    // Each u32 has an exact f64.
+    match number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
+        true => Ok(Some(number as u32)),
+        false => Err(D::Error::custom(format!(
+            "{number} is not a whole number from 0 to {}",
+            u32::MAX
+        ))),
+    }
 }
 
 /// Refuses a query: a caller that passes parameters means something that the call does not do.
@@ -142,6 +159,49 @@ impl<S: Sync> FromRequestParts<S> for SnapshotQuery {
                 "the parameter snapshot is given more than once",
             )),
         }
+    }
+}
+
+/// A JSON body, or without one `?snapshot=NAME`.
+pub(crate) enum BodyOrSnapshot<T> {
+    Body(T),
+    Snapshot(SnapshotName),
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for BodyOrSnapshot<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let query = parts.uri.query().unwrap_or_default();
+        let has_query = form_urlencoded::parse(query.as_bytes()).next().is_some();
+        let snapshot = match has_query {
+            true => Some(
+                SnapshotQuery::from_request_parts(&mut parts, state)
+                    .await?
+                    .0,
+            ),
+            false => None,
+        };
+        let text = read_body(Request::from_parts(parts, body), state).await?;
+        match (snapshot, text.trim_ascii().is_empty()) {
+            (Some(snapshot), true) => Ok(Self::Snapshot(snapshot)),
+            (Some(_), false) => Err(Problem::invalid_input(
+                "the snapshot is in the query and there is a body: use one of the two",
+            )),
+            (None, _) => parse(&text).map(Self::Body),
+        }
+    }
+}
+
+/// [`RequestOptions`] of a call with a query.
+pub(crate) struct HeaderOptions(pub RequestOptions);
+
+impl<S: Sync> FromRequestParts<S> for HeaderOptions {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        RequestOptions::from_headers(&parts.headers).map(Self)
     }
 }
 

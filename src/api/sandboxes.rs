@@ -1,23 +1,29 @@
 //! Sandboxes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::jobs::Job;
 use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
-use super::request::{JsonBody, NoFields, NoQuery, OptionalJsonBody, RequestOptions, default_true};
+use super::request::{
+    JsonBody, NoFields, NoQuery, OptionalJsonBody, RequestOptions, default_true,
+    deserialize_whole_number,
+};
+use super::runner::{RunnerFields, Unsupported};
 use super::{App, json_response};
 use snapdeck_model::{
-    Operation, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName, VerbKind,
+    Operation, Result, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName, VerbKind,
 };
 
 /// Sanity limits.
 const MAX_CPUS: u32 = 512;
+/// Less is a number in GiB.
+const MIN_MEMORY_MIB: u32 = 64;
 const MAX_MEMORY_MIB: u32 = 16 << 20;
 const MAX_STORAGE_GIB: u32 = 64 << 10;
 const MAX_STOP_TIMEOUT_SECS: u32 = 24 * 3600;
@@ -28,7 +34,7 @@ const MAX_STOP_TIMEOUT_SECS: u32 = 24 * 3600;
 pub(crate) struct CreateSandboxRequest {
     /// Id of the sandbox.
     id: SandboxId,
-    /// The snapshot it is based on, which must be on the host.
+    /// The snapshot it is based on; pulled first if the host has none of that name and the bucket has.
     snapshot: SnapshotName,
     /// Virtual CPUs; default: `cpus` of the settings.
     #[serde(default, deserialize_with = "deserialize_whole_number")]
@@ -36,7 +42,7 @@ pub(crate) struct CreateSandboxRequest {
     cpu_quota: Option<u32>,
     /// Memory in MiB; default: `memory_mib` of the settings.
     #[serde(default, deserialize_with = "deserialize_whole_number")]
-    #[schema(minimum = 1, maximum = 16777216)]
+    #[schema(minimum = 64, maximum = 16777216)]
     memory_quota: Option<u32>,
     /// Disk size in GiB; default: that of the snapshot.
     #[serde(default, deserialize_with = "deserialize_whole_number")]
@@ -45,27 +51,60 @@ pub(crate) struct CreateSandboxRequest {
     /// Start it; if that fails, the sandbox is removed.
     #[serde(default = "default_true")]
     start: bool,
+    /// Give it no network, whatever the settings say.
+    #[serde(default)]
+    network_block_all: Option<bool>,
+    // Clients of the runner send these; they have no effect there either.
+    #[schema(ignore)]
+    #[serde(rename = "userId", default)]
+    _user_id: Option<String>,
+    #[schema(ignore)]
+    #[serde(rename = "osUser", default)]
+    _os_user: Option<String>,
+    #[schema(ignore)]
+    #[serde(rename = "metadata", default)]
+    _metadata: Option<BTreeMap<String, String>>,
+    // And these, which would have one.
+    #[schema(ignore)]
+    #[serde(rename = "gpuQuota", default)]
+    _gpu_quota: Unsupported,
+    #[schema(ignore)]
+    #[serde(rename = "env", default)]
+    _env: Unsupported,
+    #[schema(ignore)]
+    #[serde(rename = "entrypoint", default)]
+    _entrypoint: Unsupported,
+    #[schema(ignore)]
+    #[serde(rename = "registry", default)]
+    _registry: Unsupported,
+    #[schema(ignore)]
+    #[serde(rename = "volumes", default)]
+    _volumes: Unsupported,
+    #[schema(ignore)]
+    #[serde(rename = "fromVolumeId", default)]
+    _from_volume_id: Unsupported,
+    #[schema(ignore)]
+    #[serde(rename = "networkAllowList", default)]
+    _network_allow_list: Unsupported,
 }
 
-/// Accepts 2.0 as 2 (JSON Schema, "integer").
-fn deserialize_whole_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
-    let Some(number) = Option::<f64>::deserialize(from)? else {
-        return Ok(None);
-    };
-    // Each u32 has an exact f64.
-    match number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
-        true => Ok(Some(number as u32)),
-        false => Err(D::Error::custom(format!(
-            "{number} is not a whole number from 0 to {}",
-            u32::MAX
-        ))),
-    }
-}
-
-/// Options of a stop or a restart.
+/// Options of a stop.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StopSandboxRequest {
+    /// Seconds to wait for the guest; default: `stop_timeout_secs` of the settings.
+    #[serde(default, deserialize_with = "deserialize_whole_number")]
+    #[schema(minimum = 0, maximum = 86400)]
+    timeout: Option<u32>,
+    /// Force it off: after `timeout`, or at once without one.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Options of a restart.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RestartSandboxRequest {
     /// Seconds to wait for the guest; default: `stop_timeout_secs` of the settings.
     #[serde(default, deserialize_with = "deserialize_whole_number")]
     #[schema(minimum = 0, maximum = 86400)]
@@ -112,7 +151,7 @@ pub(crate) struct SetSandboxRequest {
     cpu_quota: Option<u32>,
     /// Memory in MiB; default: unchanged.
     #[serde(default, deserialize_with = "deserialize_whole_number")]
-    #[schema(minimum = 1, maximum = 16777216)]
+    #[schema(minimum = 64, maximum = 16777216)]
     memory_quota: Option<u32>,
 }
 
@@ -129,7 +168,8 @@ fn check_size(
     memory_quota: Option<u32>,
 ) -> Result<(Option<u32>, Option<u64>), Problem> {
     let cpus = check_range("cpuQuota", cpu_quota, 1, MAX_CPUS)?;
-    let memory_mib = check_range("memoryQuota", memory_quota, 1, MAX_MEMORY_MIB)?;
+    let memory_mib = check_range("memoryQuota", memory_quota, MIN_MEMORY_MIB, MAX_MEMORY_MIB)
+        .map_err(|problem| problem.hint("its unit is MiB: 4096 are 4 GiB"))?;
     Ok((cpus, memory_mib.map(|mib| u64::from(mib) << 20)))
 }
 
@@ -145,17 +185,26 @@ impl CreateSandboxRequest {
                 storage_bytes: check_range("storageQuota", self.storage_quota, 1, MAX_STORAGE_GIB)?
                     .map(|gib| u64::from(gib) << 30),
                 start: self.start,
+                block_network: self.network_block_all == Some(true),
+                accept_existing: true,
             },
         ))
     }
 }
 
 impl StopSandboxRequest {
-    fn into_parts(self) -> Result<(Option<Duration>, bool), Problem> {
-        let timeout = check_range("timeout", self.timeout, 0, MAX_STOP_TIMEOUT_SECS)?
-            .map(|secs| Duration::from_secs(secs.into()));
-        Ok((timeout, self.force))
+    fn into_verb(self) -> Result<SandboxVerb, Problem> {
+        let force = self.force;
+        Ok(match check_timeout(self.timeout)? {
+            None if force => SandboxVerb::ForceOff,
+            timeout => SandboxVerb::Stop { timeout, force },
+        })
     }
+}
+
+fn check_timeout(secs: Option<u32>) -> Result<Option<Duration>, Problem> {
+    let secs = check_range("timeout", secs, 0, MAX_STOP_TIMEOUT_SECS)?;
+    Ok(secs.map(|secs| Duration::from_secs(secs.into())))
 }
 
 fn check_range(
@@ -172,10 +221,30 @@ fn check_range(
     }
 }
 
+/// A sandbox, with the fields of the runner.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SandboxInfo {
+    #[serde(flatten)]
+    sandbox: Sandbox,
+    #[serde(flatten)]
+    fields: RunnerFields,
+}
+
+impl SandboxInfo {
+    fn new(sandbox: Sandbox) -> Self {
+        let fields = RunnerFields::new(Some(sandbox.state));
+        Self { sandbox, fields }
+    }
+}
+
 /// List the sandboxes of the host.
-#[utoipa::path(get, path = "/sandboxes", tag = "sandboxes", responses((status = 200, body = Vec<Sandbox>), CommonErrors, QueryErrors))]
+#[utoipa::path(
+    get, path = "/sandboxes", tag = "sandboxes",
+    responses((status = 200, description = "The sandboxes", body = Vec<SandboxInfo>), CommonErrors, QueryErrors),
+)]
 pub(crate) async fn list_sandboxes(State(app): State<App>, _: NoQuery) -> ApiResult {
-    let sandboxes = app.engine.sandboxes(&app.host).await?;
+    let sandboxes = app.engine.sandboxes(&app.host).await?.into_iter();
+    let sandboxes: Vec<SandboxInfo> = sandboxes.map(SandboxInfo::new).collect();
     Ok(json_response(StatusCode::OK, &sandboxes))
 }
 
@@ -184,7 +253,7 @@ pub(crate) async fn list_sandboxes(State(app): State<App>, _: NoQuery) -> ApiRes
     get, path = "/sandboxes/{id}", tag = "sandboxes",
     params(("id" = SandboxId, Path, description = "Sandbox id")),
     responses(
-        (status = 200, body = Sandbox),
+        (status = 200, description = "The sandbox", body = SandboxInfo),
         (status = 409, description = "A domain of that name is not a sandbox", body = super::problem::ErrorBody),
         CommonErrors, QueryErrors,
     ),
@@ -195,7 +264,7 @@ pub(crate) async fn get_sandbox(
     _: NoQuery,
 ) -> ApiResult {
     let sandbox = app.engine.sandbox(&app.host, &id.parse()?).await?;
-    Ok(json_response(StatusCode::OK, &sandbox))
+    Ok(json_response(StatusCode::OK, &SandboxInfo::new(sandbox)))
 }
 
 /// The domain XML of a sandbox.
@@ -212,7 +281,7 @@ pub(crate) struct DomainXml {
     get, path = "/sandboxes/{id}/xml", tag = "sandboxes",
     params(("id" = SandboxId, Path, description = "Sandbox id")),
     responses(
-        (status = 200, body = DomainXml),
+        (status = 200, description = "The domain XML", body = DomainXml),
         (status = 409, description = "A domain of that name is not a sandbox", body = super::problem::ErrorBody),
         CommonErrors, QueryErrors,
     ),
@@ -227,11 +296,13 @@ pub(crate) async fn get_domain_xml(
     Ok(json_response(StatusCode::OK, &DomainXml { id, xml }))
 }
 
-/// Create a sandbox from a snapshot, and start it.
+/// Create a sandbox from a snapshot, and start it. One of that id with the same properties is left as it is.
 #[utoipa::path(
     post, path = "/sandboxes", tag = "sandboxes", request_body = CreateSandboxRequest, params(RequestOptions),
     responses(
-        (status = 201, description = "Created", body = ref("#/components/schemas/SandboxCreated"),
+        (status = 200, description = "It exists with the same properties", body = ref("#/components/schemas/CreatedSandbox"),
+         headers(("Location" = String, description = "Path of the sandbox"))),
+        (status = 201, description = "Created", body = ref("#/components/schemas/CreatedSandbox"),
          headers(("Location" = String, description = "Path of the sandbox"))),
         (status = 202, description = "Accepted: the job runs in the background", body = Job),
         CommonErrors, JobErrors,
@@ -244,14 +315,33 @@ pub(crate) async fn create_sandbox(
 ) -> ApiResult {
     let (id, spec) = request.into_spec()?;
     let host = app.host.clone();
-    app.run_operation(options, Operation::CreateSandbox { host, id, spec })
+    let pull = app.pull_if_missing(&spec.snapshot).await?;
+    let create = Operation::CreateSandbox { host, id, spec };
+    app.run_chain(options, pull.into_iter().collect(), create)
         .await
+}
+
+impl App {
+    /// Returns the pull of a snapshot that only the bucket has.
+    async fn pull_if_missing(&self, name: &SnapshotName) -> Result<Option<Operation>> {
+        if self.engine.settings().bucket.name.is_none()
+            || self.engine.snapshot(&self.host, name).await?.is_some()
+            || self.engine.object(name).await?.is_none()
+        {
+            return Ok(None);
+        }
+        Ok(Some(Operation::Pull {
+            host: self.host.clone(),
+            name: name.clone(),
+            overwrite: false,
+        }))
+    }
 }
 
 #[utoipa::path(
     post, path = "/sandboxes/{id}/stop", tag = "sandboxes", summary = SandboxVerb::STOP.effect(), request_body = Option<StopSandboxRequest>,
     params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SandboxChanged")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/ChangedSandbox")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn stop_sandbox(
     State(app): State<App>,
@@ -259,22 +349,21 @@ pub(crate) async fn stop_sandbox(
     options: RequestOptions,
     OptionalJsonBody(request): OptionalJsonBody<StopSandboxRequest>,
 ) -> ApiResult {
-    let (timeout, force) = request.into_parts()?;
-    run_verb(app, id, options, SandboxVerb::Stop { timeout, force }).await
+    run_verb(app, id, options, request.into_verb()?).await
 }
 
 #[utoipa::path(
-    post, path = "/sandboxes/{id}/restart", tag = "sandboxes", summary = SandboxVerb::RESTART.effect(), request_body = Option<StopSandboxRequest>,
+    post, path = "/sandboxes/{id}/restart", tag = "sandboxes", summary = SandboxVerb::RESTART.effect(), request_body = Option<RestartSandboxRequest>,
     params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SandboxChanged")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/ChangedSandbox")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn restart_sandbox(
     State(app): State<App>,
     Path(id): Path<String>,
     options: RequestOptions,
-    OptionalJsonBody(request): OptionalJsonBody<StopSandboxRequest>,
+    OptionalJsonBody(request): OptionalJsonBody<RestartSandboxRequest>,
 ) -> ApiResult {
-    let (timeout, force) = request.into_parts()?;
+    let (timeout, force) = (check_timeout(request.timeout)?, request.force);
     run_verb(app, id, options, SandboxVerb::Restart { timeout, force }).await
 }
 
@@ -282,7 +371,7 @@ pub(crate) async fn restart_sandbox(
 #[utoipa::path(
     post, path = "/sandboxes/{id}/autostart", tag = "sandboxes", request_body = AutostartRequest,
     params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SandboxConfigured")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SandboxConfigured")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn set_autostart(
     State(app): State<App>,
@@ -296,7 +385,7 @@ pub(crate) async fn set_autostart(
 #[utoipa::path(
     post, path = "/sandboxes/{id}/set", tag = "sandboxes", summary = VerbKind::Set.effect(), request_body = SetSandboxRequest,
     params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SandboxConfigured")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SandboxConfigured")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn set_sandbox(
     State(app): State<App>,
@@ -310,7 +399,7 @@ pub(crate) async fn set_sandbox(
 #[utoipa::path(
     post, path = "/sandboxes/{id}/rename", tag = "sandboxes", summary = VerbKind::Rename.effect(), request_body = RenameSandboxRequest,
     params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SandboxRenamed")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SandboxRenamed")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn rename_sandbox(
     State(app): State<App>,
@@ -327,7 +416,7 @@ pub(crate) async fn rename_sandbox(
     post, path = "/sandboxes/{id}/clone", tag = "sandboxes", summary = VerbKind::Clone.effect(), request_body = CloneSandboxRequest,
     params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
     responses(
-        (status = 201, description = "Created", body = ref("#/components/schemas/SandboxCreated"),
+        (status = 201, description = "Created", body = ref("#/components/schemas/CreatedSandbox"),
          headers(("Location" = String, description = "Path of the sandbox"))),
         (status = 202, description = "Accepted: the job runs in the background", body = Job),
         CommonErrors, JobErrors,
@@ -362,7 +451,7 @@ macro_rules! verb {
             $method, path = $path, tag = "sandboxes", summary = $verb.effect(),
             params(("id" = SandboxId, Path, description = "Sandbox id"), RequestOptions),
             responses(
-                (status = 200, body = ref("#/components/schemas/SandboxChanged")),
+                (status = 200, description = "The result", body = ref("#/components/schemas/ChangedSandbox")),
                 (status = 202, description = "Accepted: the job runs in the background", body = Job),
                 CommonErrors, JobErrors,
             ),

@@ -14,7 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -68,9 +68,11 @@ pub async fn serve(
         engine,
         host,
         access: options.access,
+        has_public_metrics: options.has_public_metrics,
         address,
         idempotency_keys: Mutex::default(),
         waits: Arc::new(Semaphore::new(submit::MAX_WAITS)),
+        load_requests: Notify::new(),
         metrics: Metrics::new(),
         shutdown: CancellationToken::new(),
     }));
@@ -84,6 +86,10 @@ pub async fn serve(
     let counter = {
         let app = app.clone();
         tokio::spawn(async move { app.metrics.count_completed_jobs(&app.engine).await })
+    };
+    let load_watch = {
+        let app = app.clone();
+        tokio::spawn(async move { app.watch_load().await })
     };
     let handler = ConnectionHandler {
         router: router(app.clone()),
@@ -117,6 +123,7 @@ pub async fn serve(
     // Idle connections end at once; after the timeout the others are closed.
     let _ = timeout(RESPONSES_SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
     counter.abort();
+    load_watch.abort();
     Ok(())
 }
 

@@ -7,7 +7,10 @@ use utoipa::ToSchema;
 
 use super::jobs::Job;
 use super::problem::{ApiResult, CommonErrors, JobErrors, Problem, QueryErrors};
-use super::request::{JsonBody, RequestOptions, SnapshotQuery, default_true};
+use super::request::{
+    BodyOrSnapshot, HeaderOptions, JsonBody, RequestOptions, SnapshotQuery, default_true,
+};
+use super::runner::Unsupported;
 use super::{App, json_response};
 use snapdeck_model::{
     Error, HostName, Kind, Object, Operation, Result, SandboxId, Snapshot, SnapshotName,
@@ -57,6 +60,16 @@ pub(crate) struct PullSnapshotRequest {
     /// Download it again even if the host has a valid copy.
     #[serde(default)]
     overwrite: bool,
+    // Clients of the runner may send these.
+    #[schema(ignore)]
+    #[serde(rename = "registry", default)]
+    _registry: Unsupported,
+    #[schema(ignore)]
+    #[serde(rename = "destinationRegistry", default)]
+    _destination_registry: Unsupported,
+    #[schema(ignore)]
+    #[serde(rename = "destinationRef", default)]
+    _destination_ref: Unsupported,
 }
 
 /// The snapshot to upload.
@@ -108,6 +121,20 @@ pub(crate) struct AdoptSnapshotRequest {
     bucket: bool,
 }
 
+/// The snapshot to verify.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct VerifySnapshotRequest {
+    /// The snapshot.
+    snapshot: SnapshotName,
+    /// Verify the object in the bucket instead of the host's snapshot.
+    #[serde(default)]
+    bucket: bool,
+    /// Download bad blocks of the host's snapshot from the bucket.
+    #[serde(default)]
+    repair: bool,
+}
+
 /// Locations of a snapshot.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SnapshotPresence {
@@ -139,7 +166,7 @@ pub(crate) struct SnapshotInfo {
 /// Create a snapshot of a sandbox in any state. Pauses a running guest briefly, unless `live`.
 #[utoipa::path(
     post, path = "/snapshots/create", tag = "snapshots", request_body = CreateSnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotCreated")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SnapshotCreated")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn create_snapshot(
     State(app): State<App>,
@@ -160,7 +187,7 @@ pub(crate) async fn create_snapshot(
 /// Upload the disk of a stopped or paused sandbox as a snapshot.
 #[utoipa::path(
     post, path = "/snapshots/push", tag = "snapshots", request_body = PushSnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotPushed")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SnapshotPushed")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn push_snapshot(
     State(app): State<App>,
@@ -180,7 +207,7 @@ pub(crate) async fn push_snapshot(
 /// Download a snapshot from the bucket to the host. An existing valid copy is kept.
 #[utoipa::path(
     post, path = "/snapshots/pull", tag = "snapshots", request_body = PullSnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotPulled")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SnapshotPulled")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn pull_snapshot(
     State(app): State<App>,
@@ -198,7 +225,7 @@ pub(crate) async fn pull_snapshot(
 /// Record the digests of a snapshot that has no manifest.
 #[utoipa::path(
     post, path = "/snapshots/adopt", tag = "snapshots", request_body = AdoptSnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotAdopted")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SnapshotAdopted")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn adopt_snapshot(
     State(app): State<App>,
@@ -212,10 +239,33 @@ pub(crate) async fn adopt_snapshot(
     app.run_operation(options, operation).await
 }
 
+/// Read a snapshot and check every block. A bad one is an error (`damaged`).
+#[utoipa::path(
+    post, path = "/snapshots/verify", tag = "snapshots", request_body = VerifySnapshotRequest, params(RequestOptions),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SnapshotVerified")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+)]
+pub(crate) async fn verify_snapshot(
+    State(app): State<App>,
+    options: RequestOptions,
+    JsonBody(request): JsonBody<VerifySnapshotRequest>,
+) -> ApiResult {
+    if request.bucket && request.repair {
+        return Err(Problem::invalid_input(
+            "repair: only a snapshot of the host can be repaired, without bucket",
+        ));
+    }
+    let operation = Operation::Verify {
+        host: (!request.bucket).then(|| app.host.clone()),
+        name: request.snapshot,
+        repair: request.repair,
+    };
+    app.run_operation(options, operation).await
+}
+
 /// Upload a snapshot of the host to the bucket under its own name.
 #[utoipa::path(
     post, path = "/snapshots/upload", tag = "snapshots", request_body = UploadSnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotUploaded")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SnapshotUploaded")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn upload_snapshot(
     State(app): State<App>,
@@ -233,7 +283,7 @@ pub(crate) async fn upload_snapshot(
 /// Copy a snapshot of another host of the settings to the host. An existing valid copy is kept.
 #[utoipa::path(
     post, path = "/snapshots/copy", tag = "snapshots", request_body = CopySnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotCopied")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SnapshotCopied")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn copy_snapshot(
     State(app): State<App>,
@@ -260,13 +310,21 @@ pub(crate) async fn copy_snapshot(
 /// Remove a snapshot from the host, from the bucket, or both. One that is in use is not removed.
 #[utoipa::path(
     post, path = "/snapshots/remove", tag = "snapshots", request_body = RemoveSnapshotRequest, params(RequestOptions),
-    responses((status = 200, body = ref("#/components/schemas/SnapshotRemoved")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
+    responses((status = 200, description = "The result", body = ref("#/components/schemas/SnapshotRemoved")), (status = 202, description = "Accepted: the job runs in the background", body = Job), CommonErrors, JobErrors),
 )]
 pub(crate) async fn remove_snapshot(
     State(app): State<App>,
-    options: RequestOptions,
-    JsonBody(request): JsonBody<RemoveSnapshotRequest>,
+    HeaderOptions(options): HeaderOptions,
+    request: BodyOrSnapshot<RemoveSnapshotRequest>,
 ) -> ApiResult {
+    let request = match request {
+        BodyOrSnapshot::Body(request) => request,
+        BodyOrSnapshot::Snapshot(snapshot) => RemoveSnapshotRequest {
+            snapshot,
+            local: true,
+            bucket: false,
+        },
+    };
     if !(request.local || request.bucket) {
         return Err(Problem::invalid_input(
             "local and bucket are both false: there is nothing to remove",
@@ -285,7 +343,7 @@ pub(crate) async fn remove_snapshot(
 #[utoipa::path(
     get, path = "/snapshots/exists", tag = "snapshots",
     params(("snapshot" = SnapshotName, Query, description = "The snapshot")),
-    responses((status = 200, body = SnapshotPresence), CommonErrors, QueryErrors),
+    responses((status = 200, description = "Where the snapshot is", body = SnapshotPresence), CommonErrors, QueryErrors),
 )]
 pub(crate) async fn snapshot_exists(
     State(app): State<App>,
@@ -307,7 +365,7 @@ pub(crate) async fn snapshot_exists(
 #[utoipa::path(
     get, path = "/snapshots/info", tag = "snapshots",
     params(("snapshot" = SnapshotName, Query, description = "The snapshot")),
-    responses((status = 200, body = SnapshotInfo), CommonErrors, QueryErrors),
+    responses((status = 200, description = "The details", body = SnapshotInfo), CommonErrors, QueryErrors),
 )]
 pub(crate) async fn get_snapshot_info(
     State(app): State<App>,

@@ -9,9 +9,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::problem::{ApiResult, Problem};
 use super::request::RequestOptions;
+use super::runner::sandbox_response;
 use super::{App, jobs, json_response};
 use snapdeck_engine::JobId;
-use snapdeck_model::{Kind, Operation, Outcome};
+use snapdeck_model::{Error, Kind, Operation, Outcome};
 
 const MAX_ACTIVE_JOBS: usize = 256;
 /// Fewer than there are places for authorized connections: others are still served.
@@ -25,12 +26,22 @@ impl App {
         options: RequestOptions,
         operation: Operation,
     ) -> ApiResult {
+        self.run_chain(options, Vec::new(), operation).await
+    }
+
+    /// As [`App::run_operation`], after the jobs of `earlier`; the first failure ends the chain.
+    pub(crate) async fn run_chain(
+        &self,
+        options: RequestOptions,
+        earlier: Vec<Operation>,
+        operation: Operation,
+    ) -> ApiResult {
         // Before the job is submitted, so that a refused call changes nothing.
         let _wait = match options.wait {
             Some(Duration::ZERO) => None,
             _ => Some(self.begin_wait()?),
         };
-        let id = self.submit_job(options.key, operation)?;
+        let id = self.submit_jobs(options.key, earlier, operation)?;
         let result = match options.wait {
             None => Some(self.engine.wait(id).await),
             Some(Duration::ZERO) => None,
@@ -62,7 +73,13 @@ impl App {
         permit.map_err(|_| Problem::too_many_waits(MAX_WAITS))
     }
 
-    fn submit_job(&self, key: Option<String>, operation: Operation) -> Result<JobId, Problem> {
+    /// Submits a chain of jobs; returns the id of the last one.
+    fn submit_jobs(
+        &self,
+        key: Option<String>,
+        earlier: Vec<Operation>,
+        operation: Operation,
+    ) -> Result<JobId, Problem> {
         // Locked during the submission, so that of two requests with one key only one is submitted.
         let mut keys = self
             .idempotency_keys
@@ -78,28 +95,56 @@ impl App {
                 "snapdeck is shutting down and accepts no jobs",
             ));
         }
-        let view = self.engine.view();
-        let active = view
-            .jobs
-            .iter()
-            .filter(|job| !job.state.is_finished())
-            .count();
-        if active >= MAX_ACTIVE_JOBS {
-            return Err(Problem::busy(active));
-        }
-        let id = self.engine.submit(operation.clone())?;
+        self.refuse_too_many_jobs()?;
+        let id = match earlier.is_empty() {
+            true => self.engine.submit(operation.clone())?,
+            false => {
+                let chain = earlier.into_iter().chain([operation.clone()]);
+                let jobs = self.engine.submit_chain(chain.collect())?;
+                *jobs.last().ok_or_else(Problem::key_expired)?
+            }
+        };
         if let Some(key) = key {
             keys.insert(key, operation, id);
         }
         Ok(id)
     }
 
+    /// Fails if no more jobs are accepted now.
+    pub(crate) fn refuse_too_many_jobs(&self) -> Result<(), Problem> {
+        let view = self.engine.view();
+        let jobs = view.jobs.iter();
+        let active = jobs.filter(|job| !job.state.is_finished()).count();
+        match active >= MAX_ACTIVE_JOBS {
+            true => Err(Problem::busy(active)),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs work that is not a job, and continues it if the caller disconnects.
+    pub(crate) async fn run_to_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let wait = self.begin_wait()?;
+        let task = tokio::spawn(async move {
+            let _wait = wait;
+            work.await
+        });
+        task.await.map_err(|crash| {
+            Error::new(Kind::Failed, "the call crashed inside snapdeck")
+                .with_cause(crash)
+                .into()
+        })
+    }
+
     fn outcome_response(&self, outcome: &Outcome) -> Response {
-        let Outcome::SandboxCreated { sandbox, .. } = outcome else {
+        let Some(mut response) = sandbox_response(outcome) else {
             return json_response(StatusCode::OK, outcome);
         };
-        let mut response = json_response(StatusCode::CREATED, outcome);
-        set_location(&mut response, &format!("/sandboxes/{}", sandbox.id));
+        if let Outcome::SandboxCreated { sandbox, .. } = outcome {
+            set_location(&mut response, &format!("/sandboxes/{}", sandbox.id));
+        }
         response
     }
 

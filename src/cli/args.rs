@@ -110,6 +110,9 @@ pub struct ServeArgs {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Serve GET /metrics without a token
+    #[arg(long)]
+    pub public_metrics: bool,
 }
 
 /// The commands.

@@ -153,6 +153,26 @@ async fn follow_jobs(
     show_progress(engine, &ids, &mut display, &mut log_lengths, verbose);
     display.clear();
     results
+        .into_iter()
+        .map(|result| result.and_then(refuse_missing))
+        .collect()
+}
+
+/// Fails if there was nothing to destroy: a person may have mistyped the id.
+fn refuse_missing(outcome: Outcome) -> Result<Outcome> {
+    match &outcome {
+        Outcome::SandboxChanged {
+            host,
+            id,
+            state: None,
+            changed: false,
+        } => {
+            let summary = format!("sandbox {id} not found on host {host}");
+            let error = Error::new(Kind::NotFound, summary);
+            Err(error.hint("list sandboxes with `snapdeck sandboxes`"))
+        }
+        _ => Ok(outcome),
+    }
 }
 
 /// Returns what identifies an operation among several: its sandbox or its host.
@@ -408,7 +428,7 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
                 .collect();
             format!("removed {snapshot_name} from {}\n", locations.join(" and "))
         }
-        Outcome::SandboxCreated { host, sandbox } => {
+        Outcome::SandboxCreated { host, sandbox, .. } => {
             let state = sandbox.state.label();
             format!("created {} on {host}: {state}\n", sandbox.id)
         }

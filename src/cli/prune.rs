@@ -14,7 +14,7 @@ use snapdeck_engine::{Engine, Partials, PruneRequest, leftover_label};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{
     Candidate, Error, HostName, Kind, Leftover, PrunePlan, PruneRule, Result, SnapshotName,
-    printable,
+    parse_age, printable,
 };
 
 /// `snapdeck prune`.
@@ -105,24 +105,6 @@ impl PruneArgs {
     }
 }
 
-/// Parses an age with its unit: `12h`, `30d`, `8w`.
-fn parse_age(text: &str) -> Result<Duration, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let hours = match unit {
-        "h" => 1,
-        "d" => 24,
-        "w" => 7 * 24,
-        _ => return Err("use a number with a unit: h, d or w".to_owned()),
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(hours * 60 * 60))
-        .map(Duration::from_secs)
-        .ok_or_else(|| "the number is missing or too large".to_owned())
-}
-
 /// Shows the plan and, if confirmed, removes what it selects. A failure gives the exit code and does not stop the rest.
 pub(super) async fn run(
     engine: &Engine,
@@ -146,7 +128,7 @@ pub(super) async fn run(
     }
     let (mut text, mut document) = render_plan(&plan)?;
     if let (Partials::Of(name), true) = (&request.partials, plan.is_empty()) {
-        match Box::pin(kept_partial(engine, request, name, &plan)).await? {
+        match Box::pin(engine.kept_partial(request, name, &plan)).await? {
             // It was asked for by its name: that it stays is not what was wanted.
             Some(error) if confirmation != Confirmation::DryRun => return Err(error),
             Some(error) => eprint_line(format_args!("warning: {error}")),
@@ -224,36 +206,6 @@ pub(super) async fn run(
     document["results"] = json!(results);
     let output = CommandOutput::new(&document, text)?;
     Ok(CommandOutput { code, ..output })
-}
-
-/// Returns why the partial pull of `name` is not removed; `None` if there is none.
-async fn kept_partial(
-    engine: &Engine,
-    request: &PruneRequest,
-    name: &SnapshotName,
-    plan: &PrunePlan,
-) -> Result<Option<Error>> {
-    let conflict = |host: &HostName| {
-        let summary = format!("cannot remove the partial pull of {name} on host {host}");
-        Error::new(Kind::Conflict, summary)
-    };
-    let mut foreign = plan.foreign_leftovers.iter();
-    let foreign = foreign.find(|leftover| leftover.name.as_ref() == Some(name));
-    if let Some((leftover, host)) = foreign.and_then(|one| Some((one, one.host.as_ref()?))) {
-        let creator = leftover.creator.as_deref().unwrap_or("unknown");
-        let cause = format!("another installation created it: {}", printable(creator));
-        let hint = "make sure that its pull does not run any more, then add --foreign";
-        return Ok(Some(conflict(host).with_cause(cause).hint(hint)));
-    }
-    for host in &request.hosts {
-        let pulls = engine.partial_pulls(host).await?;
-        if pulls.iter().any(|pull| pull.name == *name) {
-            let cause = format!("nothing proves that snapdeck created .{name}.qcow2.pull there");
-            let hint = "look at it, and remove it by hand if nothing uses it";
-            return Ok(Some(conflict(host).with_cause(cause).hint(hint)));
-        }
-    }
-    Ok(None)
 }
 
 fn confirm_removal(plan: &PrunePlan, text: &str) -> Result<()> {
@@ -352,19 +304,4 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
         false => format!("reclaims {}\n", format_size(plan.reclaimed_bytes())),
     };
     Ok((text, document))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn ages_need_a_unit() {
-        assert_eq!(parse_age("12h"), Ok(Duration::from_secs(12 * 3600)));
-        assert_eq!(parse_age("2w"), parse_age("14d"));
-        for text in ["", "3", "3m", "d", "-1d", "1.5d", "99999999999999999d"] {
-            assert!(parse_age(text).is_err(), "{text:?}");
-        }
-    }
 }

@@ -247,6 +247,8 @@ pub(super) fn plan(command: SandboxCommand, host: HostName) -> CommandPlan {
                 memory_bytes: memory,
                 storage_bytes: storage,
                 start,
+                block_network: false,
+                accept_existing: false,
             };
             let create = Operation::CreateSandbox { host, id, spec };
             return CommandPlan::RunInOrder(pull.into_iter().chain([create]).collect());

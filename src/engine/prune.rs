@@ -9,8 +9,8 @@ use super::copies::{ImageLocation, ListedImage};
 use super::state::Engine;
 use snapdeck_host::HostInventory;
 use snapdeck_model::{
-    Candidate, HostName, ImageIdentity, Leftover, Object, Operation, PrunePlan, PruneRule, Result,
-    SnapshotName, find_matching, find_removable,
+    Candidate, Error, HostName, ImageIdentity, Kind, Leftover, Object, Operation, PrunePlan,
+    PruneRule, Result, SnapshotName, find_matching, find_removable, printable,
 };
 
 const MAX_READS: usize = 8;
@@ -82,6 +82,40 @@ impl Engine {
         let mut now = PrunePlan::default();
         self.find_snapshots(request, &mut now).await?;
         Ok(plan.revalidate(&now, "it has changed since it was listed"))
+    }
+
+    /// Returns why the partial pull of `name`, which `plan` does not remove, is kept; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub async fn kept_partial(
+        &self,
+        request: &PruneRequest,
+        name: &SnapshotName,
+        plan: &PrunePlan,
+    ) -> Result<Option<Error>> {
+        let conflict = |host: &HostName| {
+            let summary = format!("cannot remove the partial pull of {name} on host {host}");
+            Error::new(Kind::Conflict, summary)
+        };
+        let mut foreign = plan.foreign_leftovers.iter();
+        let foreign = foreign.find(|leftover| leftover.name.as_ref() == Some(name));
+        if let Some((leftover, host)) = foreign.and_then(|one| Some((one, one.host.as_ref()?))) {
+            let creator = leftover.creator.as_deref().unwrap_or("unknown");
+            let cause = format!("another installation created it: {}", printable(creator));
+            let hint = "make sure that its pull does not run any more, then add --foreign";
+            return Ok(Some(conflict(host).with_cause(cause).hint(hint)));
+        }
+        for host in &request.hosts {
+            let pulls = self.partial_pulls(host).await?;
+            if pulls.iter().any(|pull| pull.name == *name) {
+                let cause =
+                    format!("nothing proves that snapdeck created .{name}.qcow2.pull there");
+                let hint = "look at it, and remove it by hand if nothing uses it";
+                return Ok(Some(conflict(host).with_cause(cause).hint(hint)));
+            }
+        }
+        Ok(None)
     }
 
     /// Removes a leftover; returns whether it was removed. One that is in use again stays.

@@ -160,6 +160,24 @@ impl DomainTemplate<'_> {
     }
 }
 
+/// Returns the first element of a domain's XML with which its guest may reach a network; `None` if there is none.
+///
+/// A device of the host may be a network card, and QEMU's own arguments anything.
+///
+/// # Errors
+/// `Failed` if it is not XML.
+pub fn find_network_device(xml: &str) -> Result<Option<String>> {
+    let document = Document::parse(xml).map_err(|error| {
+        Error::new(Kind::Failed, "cannot read the domain XML").with_cause(error)
+    })?;
+    let is_network = |name: &str| matches!(name, "interface" | "hostdev" | "commandline");
+    let mut names = document
+        .descendants()
+        .filter(|node| node.is_element())
+        .map(|node| node.tag_name().name());
+    Ok(names.find(|name| is_network(name)).map(str::to_owned))
+}
+
 fn template_error(reason: String) -> Error {
     Error::new(
         Kind::InvalidInput,
@@ -264,6 +282,26 @@ mod tests {
             assert!(present.iter().all(|part| xml.contains(part)), "{xml}");
             assert!(!absent.iter().any(|part| xml.contains(part)), "{xml}");
         }
+    }
+
+    #[test]
+    fn devices_that_reach_a_network_are_found() {
+        let found = |xml: &str| find_network_device(xml).unwrap();
+        assert_eq!(found(&render(TEMPLATE, |_| {}).unwrap()), None);
+        let bridge: &Network = Box::leak(Box::new(Network::Bridge("br0".into())));
+        let xml = render(TEMPLATE, |domain| domain.network = bridge).unwrap();
+        assert_eq!(found(&xml).as_deref(), Some("interface"));
+        for device in [
+            "<devices><interface type='user'/></devices>",
+            "<devices><hostdev mode='subsystem' type='pci'/></devices>",
+            "<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'/>",
+        ] {
+            assert!(
+                found(&format!("<domain>{device}</domain>")).is_some(),
+                "{device}"
+            );
+        }
+        assert!(find_network_device("<domain").is_err());
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub use digest::hash_block;
 pub use disk_space::DiskSpace;
 pub use doctor::Doctor;
 pub use domain_copy::DomainCopy;
-pub use domain_xml::DomainTemplate;
+pub use domain_xml::{DomainTemplate, find_network_device};
 pub use fs::{
     BlockCopy, BlockSender, BlockState, Checksum, Content, CopySource, FileReader, FileWriter,
     HostAnswer, HostFs, PreopenedFile, PullDir, ReadFile, ResumeState, SentRange, Standby,
@@ -326,6 +326,12 @@ impl Host {
         let parent = std::path::Path::new(path).parent();
         dirs.into_iter()
             .any(|dir| parent == Some(std::path::Path::new(dir)))
+    }
+
+    /// Returns the path of the UEFI variables that other programs keep for a snapshot: `NAME_VARS.fd` among those of the
+    /// sandboxes.
+    pub fn base_variables_path(&self, name: &SnapshotName) -> String {
+        format!("{}/{}", self.settings.nvram_dir, name.variables_file_name())
     }
 
     /// Returns the path of a sandbox's UEFI variables.

@@ -33,6 +33,7 @@ pub(crate) const MANIFEST_SCHEMA: &str = "snapdeck.manifest/1";
 
 /// Annotations of a snapshot on a host or in the bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Annotations {
     /// The note.

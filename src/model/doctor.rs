@@ -7,6 +7,7 @@ use super::text::{escape_unprintable, printable};
 
 /// Verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Nothing to do.
@@ -19,6 +20,7 @@ pub enum Verdict {
 
 /// Result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
     /// Subject of the check: `qemu-img`, `snapshots directory`.
@@ -64,6 +66,7 @@ impl Check {
 /// The checks of a host or the bucket. Checks that are impossible because of a failed one are missing; its finding
 /// names them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HealthReport {
     /// The host; `None`: the bucket.

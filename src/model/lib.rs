@@ -53,7 +53,7 @@ pub use presigned::PresignedRequest;
 pub use progress::{Phase, Progress, ProgressCell, Wait, WaitChange, WaitTarget};
 pub use retention::{
     Candidate, LEFTOVER_MIN_AGE, Leftover, LeftoverKind, PrunePlan, PruneRule, family_name,
-    find_matching, find_removable,
+    find_matching, find_removable, parse_age,
 };
 pub use text::{
     escape_json, escape_unprintable, escape_unprintable_lines, is_unprintable, printable,

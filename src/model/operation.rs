@@ -154,6 +154,12 @@ pub struct SandboxSpec {
     pub storage_bytes: Option<u64>,
     /// Start it; if that fails, the sandbox is removed again.
     pub start: bool,
+    /// No network, whatever the settings say.
+    #[serde(default)]
+    pub block_network: bool,
+    /// Accept a sandbox of that id with the same properties, and leave it as it is.
+    #[serde(default)]
+    pub accept_existing: bool,
 }
 
 impl Operation {
@@ -510,6 +516,8 @@ pub enum Outcome {
         /// The sandbox.
         #[serde(flatten)]
         sandbox: Sandbox,
+        /// Whether it was created; `false`: it existed with the same properties.
+        changed: bool,
     },
     /// A setting of a sandbox was changed.
     #[serde(rename_all = "camelCase")]
@@ -551,7 +559,7 @@ pub enum Outcome {
         id: SandboxId,
         /// New state of the sandbox; `None`: it was destroyed.
         state: Option<SandboxState>,
-        /// Whether anything changed; `false`: it already was in that state.
+        /// Whether anything changed; `false`: it already was in that state, or there was nothing to destroy.
         changed: bool,
     },
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{HostName, ImageIdentity, Operation, SnapshotName};
+use super::{Error, HostName, ImageIdentity, Kind, Operation, Result, SnapshotName};
 
 /// Minimum age of a leftover that is removed.
 pub const LEFTOVER_MIN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -29,8 +29,33 @@ impl PruneRule {
     }
 }
 
+/// Parses an age with its unit: `12h`, `30d`, `8w`.
+///
+/// # Errors
+/// `InvalidInput` for any other form.
+pub fn parse_age(text: &str) -> Result<Duration> {
+    let invalid = |cause: &str| {
+        Error::new(Kind::InvalidInput, format!("{text:?} is not an age")).with_cause(cause)
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let hours = match unit {
+        "h" => 1,
+        "d" => 24,
+        "w" => 7 * 24,
+        _ => return Err(invalid("use a number with a unit: h, d or w")),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(hours * 60 * 60))
+        .map(Duration::from_secs)
+        .ok_or_else(|| invalid("the number is missing or too large"))
+}
+
 /// A snapshot on a host or in the bucket that a prune considers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
     /// Name of the snapshot.
@@ -137,6 +162,7 @@ pub fn find_removable(rule: &PruneRule, all: &[Candidate], now: Timestamp) -> Ve
 
 /// Removals of a prune.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PrunePlan {
     /// Snapshots to remove.
@@ -203,6 +229,7 @@ impl PrunePlan {
 
 /// A leftover of an interrupted operation that was not touched for [`LEFTOVER_MIN_AGE`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Leftover {
     /// Kind of the leftover.
@@ -238,6 +265,7 @@ pub struct Leftover {
 
 /// Kind of a leftover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LeftoverKind {
     /// Partial image of a pull.
@@ -289,6 +317,15 @@ mod tests {
             .into_iter()
             .map(|index| all[index].name.as_str())
             .collect()
+    }
+
+    #[test]
+    fn ages_need_a_unit() {
+        assert_eq!(parse_age("12h"), Ok(Duration::from_secs(12 * 3600)));
+        assert_eq!(parse_age("2w"), parse_age("14d"));
+        for text in ["", "3", "3m", "d", "-1d", "1.5d", "99999999999999999d"] {
+            assert!(parse_age(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -3,11 +3,15 @@
 
 use humansize::{BINARY, format_size};
 
-use snapdeck_host::{DomainTemplate, Host, ImageFile};
-use snapdeck_model::settings::{Firmware, SandboxSettings};
-use snapdeck_model::{Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId, SandboxSpec};
+use snapdeck_host::{DomainTemplate, Host, ImageFile, find_network_device};
+use snapdeck_model::settings::{Firmware, Network, SandboxSettings};
+use snapdeck_model::{
+    Error, ImageFacts, Kind, Outcome, Phase, Result, SandboxId, SandboxSpec, SnapshotName,
+};
 
 use crate::context::Context;
+use crate::dependents::file_users;
+use crate::existing_sandbox::find_existing;
 use crate::host_memory::check_memory;
 use crate::new_id::refuse_used_id;
 use crate::new_sandbox::NewSandbox;
@@ -17,7 +21,7 @@ use crate::variables::{find_local_problem, read_variables};
 /// Creates the sandbox `id` from `spec`; `defaults` apply to what that leaves unset.
 ///
 /// # Errors
-/// `Conflict` if the id is taken, the disk would be smaller than the snapshot's, or the host lacks memory or firmware;
+/// `Conflict` if the id is taken (with `accept_existing`: by a sandbox with other properties), the disk would be smaller than the snapshot's, or the host lacks memory or firmware;
 /// `NotFound` without the snapshot; `Damaged` if it is not a valid standalone image; `InvalidInput` for an invalid
 /// template; `Failed` with libvirt's message. Everything that was created is removed then.
 pub async fn create_sandbox(
@@ -29,8 +33,18 @@ pub async fn create_sandbox(
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
     let refused = |kind| creation_error(host, id, kind);
+    if spec.accept_existing
+        && let Some(sandbox) = find_existing(host, id, spec).await?
+    {
+        ctx.info(format!("{id} exists with these properties"));
+        return Ok(Outcome::SandboxCreated {
+            host: host.name().clone(),
+            sandbox,
+            changed: false,
+        });
+    }
     refuse_used_id(host, id, &[], refused, ctx).await?;
-    let base = BaseSnapshot::find(host, spec).await?;
+    let base = BaseSnapshot::find(host, spec, ctx).await?;
     let storage_bytes = disk_size(host, id, spec, &base.facts)?;
     let memory_bytes = spec.memory_bytes.unwrap_or(defaults.memory_bytes);
     check_memory(host, id, memory_bytes, refused, ctx).await?;
@@ -44,7 +58,10 @@ pub async fn create_sandbox(
         memory_bytes,
         is_kvm: false,
         firmware: defaults.firmware,
-        network: &defaults.network,
+        network: match spec.block_network {
+            true => &Network::None,
+            false => &defaults.network,
+        },
         has_tpm: false,
     };
     // Detect an invalid template before anything is queried or created.
@@ -63,6 +80,9 @@ pub async fn create_sandbox(
     domain.has_tpm = capabilities.has_tpm;
     domain.is_kvm = host.libvirt().has_usable_kvm(defaults.accel).await?;
     let xml = domain.fill(&defaults.template)?;
+    if spec.block_network {
+        refuse_network(host, id, &xml)?;
+    }
     ctx.check_cancelled()?;
 
     ctx.enter_phase(Phase::Creating)?;
@@ -93,17 +113,29 @@ fn creation_error(host: &Host, id: &SandboxId, kind: Kind) -> Error {
     Error::new(kind, summary)
 }
 
+/// Fails if the template has network devices of its own.
+fn refuse_network(host: &Host, id: &SandboxId, xml: &str) -> Result<()> {
+    match find_network_device(xml)? {
+        None => Ok(()),
+        Some(device) => Err(creation_error(host, id, Kind::InvalidInput)
+            .with_cause(format!(
+                "it is to have no network, and the template has <{device}>"
+            ))
+            .hint("use {{network}} in template in [sandbox] of the settings")),
+    }
+}
+
 /// The snapshot that a new sandbox is based on.
 struct BaseSnapshot {
     path: String,
-    /// Path of its own UEFI variables, if it has any.
+    /// Path of its UEFI variables, if it has any.
     variables: Option<String>,
     file: ImageFile,
     facts: ImageFacts,
 }
 
 impl BaseSnapshot {
-    async fn find(host: &Host, spec: &SandboxSpec) -> Result<Self> {
+    async fn find(host: &Host, spec: &SandboxSpec, ctx: &Context) -> Result<Self> {
         let name = &spec.snapshot;
         let path = host.snapshot_path(name);
         let Some(file) = host.fs().image_file(&path).await? else {
@@ -133,9 +165,14 @@ impl BaseSnapshot {
         if let Some(problem) = find_local_problem(host, name, expected).await? {
             return Err(unusable(problem));
         }
-        let variables = host.snapshot_variables_path(name);
+        let own = host.snapshot_variables_path(name);
+        let variables = match (host.fs().has_file(&own).await?, expected) {
+            (true, _) => Some(own),
+            (false, Some(_)) => None,
+            (false, None) => find_base_variables(host, name, ctx).await?,
+        };
         Ok(Self {
-            variables: host.fs().has_file(&variables).await?.then_some(variables),
+            variables,
             path,
             facts,
             file,
@@ -157,6 +194,31 @@ impl BaseSnapshot {
             ),
         )
         .hint("try again"))
+    }
+}
+
+/// Returns the path of the UEFI variables that another program keeps for a snapshot, if there are any that are not those
+/// of a sandbox with the same name.
+async fn find_base_variables(
+    host: &Host,
+    name: &SnapshotName,
+    ctx: &Context,
+) -> Result<Option<String>> {
+    let path = host.base_variables_path(name);
+    if !host.fs().has_file(&path).await? {
+        return Ok(None);
+    }
+    let users = file_users(host, &path, None, ctx).await?;
+    match users.is_empty() {
+        true => {
+            ctx.info(format!("using the UEFI variables {path}"));
+            Ok(Some(path))
+        }
+        false => {
+            let users = users.join(", ");
+            ctx.info(format!("not using {path}, the UEFI variables of {users}"));
+            Ok(None)
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use crate::dependents::{file_users, refuse_if_overlay_in_use};
 /// Destroys the sandbox `id`, or the leftovers of one whose creation or destruction was interrupted.
 ///
 /// # Errors
-/// `Conflict` for a domain that is not a sandbox, or whose overlay is in use, which names its users; `NotFound` if
-/// nothing has that id.
+/// `Conflict` for a domain that is not a sandbox, or whose overlay is in use, which names its users; `NotFound` if only
+/// files have that id that may be another program's.
 pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Result<Outcome> {
     let inventory = ctx.sharing.scan(host).await?;
     let mut foreign_domains = inventory.foreign_domains.iter();
@@ -29,7 +29,17 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
         sandbox.is_some_and(|sandbox| sandbox.variables.as_ref() != Some(&variables));
     let mut leaves_variables = has_foreign_variables;
     if sandbox.is_none() {
-        leaves_variables = !find_leftovers(host, id, &disk, &variables, ctx).await?;
+        match find_leftovers(host, id, &disk, &variables, ctx).await? {
+            Leftovers::Nothing => {
+                return Ok(Outcome::SandboxChanged {
+                    host: host.name().clone(),
+                    id: id.clone(),
+                    state: None,
+                    changed: false,
+                });
+            }
+            leftovers => leaves_variables = leftovers == Leftovers::Disk,
+        }
     }
     ctx.enter_phase(Phase::Removing)?;
     let facts = match sandbox {
@@ -115,8 +125,18 @@ pub(crate) async fn destroy(host: &Host, id: &SandboxId, ctx: &Context) -> Resul
     })
 }
 
+/// Files of this snapdeck that remain of a sandbox without a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leftovers {
+    Nothing,
+    /// The disk; the variables, if there are any, may be another program's.
+    Disk,
+    /// The variables, and the disk if it exists.
+    All,
+}
+
 /// Fails unless the files of a sandbox without a domain are leftovers of this snapdeck: whatever has those names may be
-/// another program's. Returns whether the variables are.
+/// another program's.
 ///
 /// # Errors
 /// `NotFound`.
@@ -126,7 +146,7 @@ async fn find_leftovers(
     disk: &str,
     variables: &str,
     ctx: &Context,
-) -> Result<bool> {
+) -> Result<Leftovers> {
     let not_found = || host.sandboxes().not_found_error(id);
     let unknown = |path: &str| {
         not_found()
@@ -140,8 +160,8 @@ async fn find_leftovers(
     }
     if !host.fs().has_file(variables).await? {
         return match has_disk {
-            true => Ok(false),
-            false => Err(not_found()),
+            true => Ok(Leftovers::Disk),
+            false => Ok(Leftovers::Nothing),
         };
     }
     let is_own = created.is_own(variables).await?;
@@ -149,7 +169,10 @@ async fn find_leftovers(
         if !is_own {
             ctx.warn(format!("keeping {variables}: snapdeck has no record of it"));
         }
-        return Ok(is_own);
+        return Ok(match is_own {
+            true => Leftovers::All,
+            false => Leftovers::Disk,
+        });
     }
     let users = file_users(host, variables, None, ctx).await?;
     match (users.is_empty(), is_own) {
@@ -158,7 +181,7 @@ async fn find_leftovers(
             users.join(", ")
         ))),
         (true, false) => Err(unknown(variables)),
-        (true, true) => Ok(true),
+        (true, true) => Ok(Leftovers::All),
     }
 }
 

@@ -18,6 +18,7 @@ mod dependents;
 mod destroy;
 mod direct_download;
 mod direct_upload;
+mod existing_sandbox;
 mod fetch;
 mod hash_blocks;
 mod host_memory;

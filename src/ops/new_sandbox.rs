@@ -74,6 +74,7 @@ impl NewSandbox<'_> {
                 Ok(Outcome::SandboxCreated {
                     host: host.name().clone(),
                     sandbox,
+                    changed: true,
                 })
             }
             Err(error) => {

@@ -1,11 +1,13 @@
 //! The HTTP API: a real server in the lab, called with curl.
 mod access;
+mod annotations;
 mod connections;
 mod errors;
 mod jobs;
 mod locks;
 mod openapi;
 mod restart;
+mod runner;
 pub(crate) mod server;
 mod spec;
 mod targets;

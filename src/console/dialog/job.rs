@@ -206,6 +206,11 @@ pub(crate) fn outcome_text(outcome: &Outcome) -> String {
             if *autostart { "on" } else { "off" }
         ),
         Outcome::SandboxRenamed { sandbox_id, .. } => format!("renamed to {sandbox_id}"),
+        Outcome::SandboxChanged {
+            state: None,
+            changed: false,
+            ..
+        } => "there was nothing to destroy".to_owned(),
         Outcome::SandboxChanged { state: None, .. } => "destroyed".to_owned(),
         Outcome::SandboxChanged {
             state: Some(state),

@@ -201,6 +201,8 @@ impl NewSandboxDialog {
                 memory_bytes: Some(self.memory()?),
                 storage_bytes: self.storage(view)?,
                 start: self.form.is_checked(&NewSandboxField::Start),
+                block_network: false,
+                accept_existing: false,
             },
         };
         let pull = base.fetch_bytes.map(|_| Operation::Pull {

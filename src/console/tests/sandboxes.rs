@@ -312,6 +312,8 @@ fn new(id: &str, snapshot: &str, storage_bytes: Option<u64>) -> Operation {
             memory_bytes: Some(4 << 30),
             storage_bytes,
             start: true,
+            block_network: false,
+            accept_existing: false,
         },
     }
 }

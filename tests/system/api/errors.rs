@@ -211,7 +211,6 @@ fn unknown_paths_and_objects_are_404_and_wrong_methods_405() {
     let world = World::new();
     let api = Api::start(&world);
     for path in [
-        "/",
         "/nope",
         "/jobs/1",
         "/jobs/x",

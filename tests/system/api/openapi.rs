@@ -73,6 +73,6 @@ fn generated_requests_get_only_documented_responses() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{program}: {error}: run the tests with `make test`"));
-    let ran = wait_for_exit_within(child, Duration::from_secs(180));
+    let ran = wait_for_exit_within(child, Duration::from_secs(300));
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, api.log());
 }

@@ -146,7 +146,7 @@ fn queue_all_kinds(world: &World, api: &Api) -> [String; 3] {
     let stopped = world.id("r1");
     for (path, body) in [
         (format!("/sandboxes/{destroyed}/destroy"), json!({})),
-        (format!("/sandboxes/{stopped}/stop"), json!({"force": true})),
+        (format!("/sandboxes/{stopped}/stop"), json!({"timeout": 60})),
         (
             "/sandboxes".to_owned(),
             json!({"id": world.id("n"), "snapshot": "base"}),

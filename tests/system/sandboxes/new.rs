@@ -36,8 +36,10 @@ fn a_new_sandbox_is_as_requested_and_its_base_unchanged() {
     let size = ["--cpus", "2", "--memory", "96M", "--storage", "2G"];
     let args = [&["sandbox", "new", &id, "base", "--json"], &size[..]].concat();
 
-    let sandbox = world.snapdeck(&args).ok().json();
+    let mut sandbox = world.snapdeck(&args).ok().json();
 
+    let changed = sandbox.as_object_mut().unwrap().remove("changed");
+    assert_eq!(changed, Some(json!(true)));
     assert_eq!(
         (&sandbox["id"], &sandbox["host"]),
         (&json!(id), &json!("alpha"))

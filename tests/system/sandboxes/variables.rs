@@ -29,6 +29,38 @@ fn write_random(path: &str) {
 }
 
 #[test]
+fn variables_that_another_program_keeps_for_a_base_are_used() {
+    let (world, sum) = with_variables(1);
+    let kept = world.path("nvram/base_VARS.fd");
+    std::fs::rename(world.path("snapshots/base_VARS.fd"), &kept).unwrap();
+    let variables = |id: &str| world.path(&format!("nvram/{id}_VARS.fd"));
+    let id = world.id("a");
+    world.snapdeck(&["sandbox", "new", &id, "base"]).ok();
+    assert_eq!(sha256(&variables(&id)), sum);
+    assert_eq!(sha256(&kept), sum);
+    // Those beside the image come first.
+    write_random(&world.path("snapshots/base_VARS.fd"));
+    let own = sha256(&world.path("snapshots/base_VARS.fd"));
+    let other = world.id("b");
+    world.snapdeck(&["sandbox", "new", &other, "base"]).ok();
+    assert_eq!(sha256(&variables(&other)), own);
+    // A sandbox that has the name of a snapshot keeps its variables.
+    world.snapshot(&id, 0);
+    let third = world.id("c");
+    let ran = world.snapdeck(&["-v", "sandbox", "new", &third, &id]).ok();
+    assert!(
+        ran.stderr
+            .contains(&format!("not using {}", variables(&id))),
+        "{}",
+        ran.stderr
+    );
+    assert!(!exists(&variables(&third)));
+    // And destroying a sandbox leaves those of the base.
+    world.snapdeck(&["sandbox", "destroy", &id, "--yes"]).ok();
+    assert!(exists(&kept) && !exists(&variables(&id)));
+}
+
+#[test]
 fn variables_are_pushed_and_pulled_with_the_snapshot() {
     let (world, sum) = with_variables(2);
     let beta = &world.hosts[1];
