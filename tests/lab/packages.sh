@@ -59,7 +59,7 @@ if [ "$1" = test ] && ! cmp -s tests/lab/requirements.txt "$installed_requiremen
   exec 9>.lab/lock
   flock 9
   if ! cmp -s tests/lab/requirements.txt "$installed_requirements"; then
-    echo "installing an S3 server and an S3 client into .lab/venv"
+    echo "installing an S3 server and clients of S3 and of the API into .lab/venv"
     rm -rf .lab/venv
     python3 -m venv .lab/venv
     .lab/venv/bin/pip install -q --disable-pip-version-check -r tests/lab/requirements.txt

@@ -1,6 +1,7 @@
 //! The HTTP API: a real server in the lab, called with curl.
 mod access;
 mod annotations;
+mod clients;
 mod connections;
 mod errors;
 mod jobs;
