@@ -28,6 +28,7 @@ mod load;
 mod lock;
 mod login;
 mod login_queue;
+mod login_shell;
 mod peer_uid;
 mod quote;
 mod reconnect;

@@ -20,8 +20,18 @@ impl Host {
         match self.runner.ssh() {
             None => virsh.map(str::to_owned).to_vec(),
             Some(ssh) => {
-                // Without -e none a tilde after a newline is a command to ssh.
-                let options = ["-q", "-tt", "-e", "none", "-o", "BatchMode=yes"];
+                // Without -e none a tilde after a newline is a command to ssh. A command of the user's settings would exclude
+                // this one.
+                let options = [
+                    "-q",
+                    "-tt",
+                    "-e",
+                    "none",
+                    "-o",
+                    "BatchMode=yes",
+                    "-o",
+                    "RemoteCommand=none",
+                ];
                 ssh_argv(ssh.address(), &options, Some(quote_words(virsh)))
             }
         }

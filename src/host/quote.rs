@@ -1,5 +1,7 @@
 //! Quotes command lines for POSIX shells on hosts, and for operators to copy.
 
+use std::fmt::Write as _;
+
 /// Returns one line of POSIX shell that is exactly `words`.
 ///
 /// They contain no NUL, as arguments of a process cannot.
@@ -7,6 +9,24 @@ pub(crate) fn quote_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Strin
     // A NUL is the only error; it is allowed here, and starting the command fails then.
     let quoter = shlex::Quoter::new().allow_nul(true);
     quoter.join(words).unwrap_or_default()
+}
+
+/// Returns `line` of POSIX shell as a command that starts `sh` with it, for any shell that has `exec` and single quotes:
+/// POSIX ones, csh, tcsh, fish.
+pub(crate) fn quote_for_any_shell(line: &str) -> String {
+    let mut encoded = String::new();
+    for byte in line.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'/' | b'.' | b'_' | b'-' => {
+                encoded.push(byte.into());
+            }
+            // An octal escape of printf (POSIX, XCU printf).
+            _ => {
+                let _ = write!(encoded, "\\{byte:03o}");
+            }
+        }
+    }
+    format!("exec sh -c 'eval \"$(printf \"$0\")\"' '{encoded}'")
 }
 
 #[cfg(test)]
@@ -44,6 +64,31 @@ mod tests {
             "!!",
         ];
         assert_eq!(run_in_shell(&words), words);
+    }
+
+    #[test]
+    fn a_line_passes_shells_that_are_not_posix_ones() {
+        let words = [
+            "a'b",
+            "$HOME \\ ! \"",
+            "line\nbreak",
+            "%s \\n",
+            "ä→😀",
+            "*?{x}~",
+        ];
+        let line = quote_words(["printf", "%s|"].into_iter().chain(words));
+        for shell in ["sh", "bash", "csh", "tcsh", "fish", "zsh"] {
+            let mut command = std::process::Command::new(shell);
+            match command.args(["-c", &quote_for_any_shell(&line)]).output() {
+                Ok(output) => assert_eq!(
+                    String::from_utf8(output.stdout).unwrap(),
+                    words.map(|word| format!("{word}|")).concat(),
+                    "{shell}"
+                ),
+                // Not each is installed everywhere.
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::address::SshAddress;
 use super::command::read_bounded;
 use super::control_dir::{ControlDir, socket_parent};
 use super::login_queue;
+use super::login_shell::{self, LoginShell};
 use super::quote::quote_words;
 use super::ssh_login::{LoginError, log_in};
 use snapdeck_model::{Error, HostName, Kind, Result, Vnc, printable};
@@ -34,10 +35,8 @@ const MAX_MASTERS: usize = 4;
 const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 /// For a control command to the local ssh.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(3);
-/// For the first command, whose output shows whether the login shell prints something of its own.
-const SHELL_TIMEOUT: Duration = Duration::from_secs(6);
-/// Bytes that are shown of what the login shell prints.
-const MAX_BANNER: usize = 80;
+/// A file of settings without any (ssh(1), `-F`).
+const NO_SETTINGS: &str = "/dev/null";
 /// Bytes of ssh's messages that are read.
 const MAX_MESSAGE: usize = 4096;
 /// Callers within this time share the error of the last attempt.
@@ -66,6 +65,7 @@ struct MasterSlot {
 /// A multiplexed connection.
 pub(crate) struct Master {
     control_socket: PathBuf,
+    shell: LoginShell,
     _log_reader: AbortOnDropHandle<()>,
     sessions: Arc<Semaphore>,
     is_dead: AtomicBool,
@@ -187,15 +187,16 @@ impl Ssh {
         let login = log_in(address, dir.path())
             .await
             .map_err(|error| explain(summary.clone(), address, &error))?;
-        let master = Master {
+        let mut master = Master {
             control_socket: login.control_socket,
+            shell: LoginShell::Posix,
             _log_reader: login.log_reader,
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             is_dead: AtomicBool::new(false),
             next_forward_id: AtomicU32::new(0),
             dir,
         };
-        master.check_shell_is_silent(summary).await?;
+        master.shell = login_shell::detect(&master, address, summary).await?;
         Ok(master)
     }
 
@@ -236,11 +237,12 @@ impl Master {
         !self.is_dead.load(Relaxed)
     }
 
-    /// Returns an ssh that uses this connection and never opens one.
+    /// Returns an ssh that uses this connection and never opens one. The user's settings applied when it was opened; here
+    /// some would break it (`Host *` with a `RemoteCommand`, `StdinNull`, `SessionType` or `ForkAfterAuthentication`).
     fn ssh_command(&self) -> Command {
         let mut command = Command::from(tool_command("ssh"));
         command
-            .arg("-S")
+            .args(["-F", NO_SETTINGS, "-S"])
             .arg(&self.control_socket)
             .args(["-T", "-o", "BatchMode=yes", "-o", "ControlMaster=no"])
             .args(["-o", "ProxyCommand=false", "-p", "9"]);
@@ -272,43 +274,14 @@ impl Master {
 
     /// Returns a command that runs `line` in the user's login shell on the host.
     pub(crate) fn shell_command(&self, line: &str) -> Command {
-        let mut command = self.ssh_command();
-        command.args(["none", "--", line]);
-        command
+        self.command_in(self.shell, line)
     }
 
-    /// Fails if the login shell prints something before a command's output, which would be taken for a part of it.
-    async fn check_shell_is_silent(&self, summary: String) -> Result<()> {
-        let failed = Error::new(Kind::Unreachable, summary);
-        let mut command = self.shell_command("exec true");
+    /// As [`Master::shell_command`], if the login shell is `shell`.
+    pub(crate) fn command_in(&self, shell: LoginShell, line: &str) -> Command {
+        let mut command = self.ssh_command();
+        command.args(["none", "--", &shell.command_line(line)]);
         command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
-        let mut child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) => return Err(failed.with_cause(error)),
-        };
-        let output = read_bounded(child.stdout.take(), MAX_BANNER);
-        let Ok(output) = timeout(SHELL_TIMEOUT, output).await else {
-            return Err(failed
-                .with_cause(format!(
-                    "its login shell did not start within {} s",
-                    SHELL_TIMEOUT.as_secs()
-                ))
-                .hint("check the login shell's startup files on the host")
-                .retryable());
-        };
-        if output.is_empty() {
-            return Ok(());
-        }
-        Err(failed
-            .with_cause(format!(
-                "its login shell prints {:?} before the output of each command",
-                String::from_utf8_lossy(&output)
-            ))
-            .hint("make the shell's startup files silent without a terminal (~/.bashrc: `[ -t 1 ] || return`)"))
     }
 
     /// Returns a command that connects to the host's SFTP server.
@@ -334,7 +307,7 @@ impl Master {
         std::fs::write(
             &new,
             format!(
-                "#!/bin/sh\nexec ssh -S {socket} -o ControlMaster=no -o ProxyCommand=false \"$@\"\n"
+                "#!/bin/sh\nexec ssh -F {NO_SETTINGS} -S {socket} -o ControlMaster=no -o ProxyCommand=false \"$@\"\n"
             ),
         )?;
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o700))?;
@@ -397,7 +370,8 @@ impl Drop for Master {
         }
         // The process of the connection may hang.
         let mut exit = tool_command("timeout");
-        exit.args(["3", "ssh", "-S"]).arg(&self.control_socket);
+        exit.args(["3", "ssh", "-F", NO_SETTINGS, "-S"]);
+        exit.arg(&self.control_socket);
         exit.args(["-o", "BatchMode=yes", "-O", "exit", "none"]);
         let exit = exit.stdin(Stdio::null()).stdout(Stdio::null());
         // If this fails, it closes a minute after its last use.

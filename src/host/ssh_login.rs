@@ -17,8 +17,28 @@ use snapdeck_process::tool_command;
 
 /// For the TCP connection and the server's greeting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
-/// Between keepalive messages; the third without an answer ends the connection.
+/// Between keepalive messages.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// Keepalive messages without an answer that end the connection.
+const MAX_UNANSWERED: u32 = 3;
+/// Settings of the user that are not for this connection: it runs many commands, has a log that is read for the cause of a
+/// failure, and stays in the background (ssh_config(5)).
+const OVERRIDDEN: &[&str] = &[
+    // Attempts are repeated here, each within its deadline.
+    "ConnectionAttempts=1",
+    "LogLevel=INFO",
+    "VisualHostKey=no",
+    // Without a command of its own.
+    "RemoteCommand=none",
+    "RequestTTY=no",
+    "PermitLocalCommand=no",
+    // Of the user's own connection: a second one cannot have the same ports and devices.
+    "ClearAllForwardings=yes",
+    "ExitOnForwardFailure=no",
+    "Tunnel=no",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+];
 /// After so long without a session the connection closes, also when snapdeck was killed.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 /// First delay, and number, of further attempts after a connection was refused because of too many others.
@@ -165,7 +185,9 @@ fn options(address: &SshAddress) -> Vec<String> {
         format!("StrictHostKeyChecking={host_keys}"),
         format!("ConnectTimeout={}", CONNECT_TIMEOUT.as_secs()),
         format!("ServerAliveInterval={}", KEEPALIVE_INTERVAL.as_secs()),
+        format!("ServerAliveCountMax={MAX_UNANSWERED}"),
     ];
+    options.extend(OVERRIDDEN.iter().map(|option| (*option).to_owned()));
     if address.keyfile.is_some() {
         options.push("IdentitiesOnly=yes".to_owned());
     }

@@ -244,6 +244,9 @@ class Program:
         written = self.drain(seconds)
         return (self.cpu_seconds() - busy) / seconds * 100, (self.wakeups() - wakeups) / seconds, written
 
+    def resident_kib(self):
+        return int(re.search(r"^VmRSS:\s+(\d+)", self.read_task_file(self.pid, "status"), re.M)[1])
+
     def end(self):
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
@@ -361,22 +364,31 @@ def latencies_under_load(program, seconds):
     return times
 
 
+# Of one more host: descriptors, KiB of memory and percent of a processor, which must not grow faster than the hosts.
+HOST_DESCRIPTORS, HOST_KIB, HOST_CPU = 3, 400, 0.05
+
+
 def report_fleet(endpoint, uri):
-    """Reports the console with 60 hosts: they are one libvirt, with directories of their own."""
-    hosts = {f"host-{number:02}": uri for number in range(60)}
-    fleet = Program(SNAPDECK, SNAPDECK_CONFIG=config("fleet", endpoint, hosts))
-    fleet.until("host-00", 60)
-    fleet.press("H")
-    fleet.until("Hosts 60")
-    end = time.perf_counter() + 120
-    while fleet.screen().count("●") < 30 and time.perf_counter() < end:
-        fleet.read(0.5)
-    fleet.drain(15)
-    times = latencies(fleet, 300)
-    report("60 hosts: key to first byte, p99", percentile(times, 0.99), 8, "ms")
-    busy, wakeups, written = fleet.idle(min(IDLE, 30))
-    print(f"    idle: {busy:.2f} % of a processor, {wakeups:.1f} wakeups/s, {written / min(IDLE, 30):.0f} B/s (no limit)", flush=True)
-    fleet.end()
+    """Reports the console with 2, 60 and 200 hosts: they are one libvirt, with directories of their own."""
+    for count in (2, 60, 200):
+        hosts = {f"host-{number:03}": uri for number in range(count)}
+        fleet = Program(SNAPDECK, SNAPDECK_CONFIG=config("fleet", endpoint, hosts))
+        fleet.until("host-000", 60)
+        fleet.press("H")
+        fleet.until(f"Hosts {count}")
+        end = time.perf_counter() + 120
+        while fleet.screen().count("●") < min(count, 30) and time.perf_counter() < end:
+            fleet.read(0.5)
+        fleet.drain(15)
+        times = latencies(fleet, 300)
+        report(f"{count} hosts: key to first byte, p99", percentile(times, 0.99), 8, "ms")
+        busy, wakeups, written = fleet.idle(min(IDLE, 30))
+        descriptors, kib = len(os.listdir(f"/proc/{fleet.pid}/fd")), fleet.resident_kib()
+        report("  descriptors", descriptors, 40 + HOST_DESCRIPTORS * count, "", "8d")
+        report("  memory", kib, 96 * 1024 + HOST_KIB * count, "KiB", "8d")
+        report("  idle processor time", busy, 0.5 + HOST_CPU * count, "%")
+        print(f"    {wakeups:.1f} wakeups/s, {written / min(IDLE, 30):.0f} B/s written (no limit)", flush=True)
+        fleet.end()
 
 
 def report_wall(endpoint, uri):

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 build=(gcc libc6-dev pkg-config libvirt-dev)
 demo=(libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils)
 lab=(curl libvirt-daemon-system libvirt-clients openssh-client openssh-server openssl ovmf python3-venv swtpm
-  swtpm-tools tmux xfsprogs)
+  swtpm-tools tcsh fish tmux xfsprogs)
 case ${1-} in
 build) packages=("${build[@]}") ;;
 demo) packages=("${build[@]}" "${demo[@]}") ;;

@@ -27,6 +27,8 @@ impl Installer {
             "libvirt-clients" => "libvirt-client",
             "qemu-system-x86" => "qemu-kvm",
             "ovmf" => "edk2-ovmf",
+            // openSUSE has one package.
+            "swtpm swtpm-tools" | "swtpm-tools" if self == Self::Zypper => "swtpm",
             other => other,
         };
         match self {
@@ -80,12 +82,20 @@ pub(super) fn check_programs(probe: &Probe, is_remote: bool) -> Vec<Check> {
             installer.command("libvirt-clients"),
         ),
     });
-    checks.push(match probe.get("swtpm") {
-        Some(version) => Check::passed("swtpm", short_version(version)),
-        None => Check::warning(
+    checks.push(match (probe.get("swtpm"), probe.get("swtpm_setup")) {
+        (Some(version), Some(_)) => Check::passed("swtpm", short_version(version)),
+        (Some(version), None) => Check::warning(
+            "swtpm",
+            format!(
+                "{}, but swtpm_setup is not installed: guests with a TPM do not start",
+                short_version(version)
+            ),
+            installer.command("swtpm-tools"),
+        ),
+        (None, _) => Check::warning(
             "swtpm",
             "not installed; guests cannot have a TPM, which Windows 11 requires",
-            installer.command("swtpm"),
+            installer.command("swtpm swtpm-tools"),
         ),
     });
     checks
@@ -153,9 +163,32 @@ mod tests {
                 "qemu-nbd: dnf install qemu-img",
                 "system tools: dnf install util-linux coreutils findutils diffutils gawk grep",
                 "virsh: dnf install libvirt-client",
-                "swtpm: dnf install swtpm",
+                "swtpm: dnf install swtpm swtpm-tools",
             ]
         );
+    }
+
+    #[test]
+    fn a_tpm_also_needs_the_tools() {
+        let swtpm = ("swtpm", "TPM emulator version 0.7.1, Copyright (c) 2014");
+        let check = |pairs: &[(&str, &str)]| {
+            check_programs(&Probe::from_pairs(pairs), false)
+                .pop()
+                .unwrap()
+        };
+        assert_eq!(
+            check(&[swtpm, ("swtpm_setup", "installed")]).verdict,
+            Verdict::Passed
+        );
+        let missing = check(&[swtpm]);
+        assert!(
+            missing.finding.contains("swtpm_setup"),
+            "{}",
+            missing.finding
+        );
+        assert_eq!(missing.fix.as_deref(), Some("apt-get install swtpm-tools"));
+        let missing = check(&[swtpm, ("installer", "zypper")]);
+        assert_eq!(missing.fix.as_deref(), Some("zypper install swtpm"));
     }
 
     #[test]

@@ -676,12 +676,17 @@ open)
     .) ;;
     n)
       stop_nbd
-      [ "$mode" = read ] && option=-r || option=
+      # A running guest has locked its disk, which is read while it does not change.
+      if [ -b /proc/self/fd/9 ]; then protocol=host_device; else protocol=file; fi
+      case $mode in
+      read) set -- -r --image-opts "driver=raw,file.driver=$protocol,file.locking=off,file.filename=/proc/$$/fd/9" ;;
+      *) set -- -f raw -- "/proc/$$/fd/9" ;;
+      esac
       dir=$(mktemp -d /tmp/snapdeck-XXXXXXXX) || exit 1
       # Keeps the memory of a request for the next one (mallopt(3)): mapping it again costs more CPU than copying the
       # bytes.
       MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=134217728 MALLOC_TOP_PAD_=16777216 \
-        qemu-nbd $option -f raw -k "$dir/nbd" -- "/proc/$$/fd/9" </dev/null >/dev/null 2>"$dir/stderr" 7>&- 8>&- 9>&- &
+        qemu-nbd -k "$dir/nbd" "$@" </dev/null >/dev/null 2>"$dir/stderr" 7>&- 8>&- 9>&- &
       nbd=$! tries=0
       until [ -S "$dir/nbd" ] || ! kill -0 "$nbd" 2>/dev/null || [ $tries -ge 200 ]; do
         sleep 0.02

@@ -25,6 +25,9 @@ use snapdeck_model::{
     SandboxId, SandboxState, Snapshot, SnapshotName, printable,
 };
 
+/// Images with foreign names that a warning names.
+const MAX_NAMED: usize = 5;
+
 /// Inventory of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostInventory {
@@ -201,7 +204,7 @@ fn build_inventory(
     scanner.follow_images();
     scanner.add_snapshots();
     scanner.collect_overlay_users();
-    scanner.warn_of_double_endings();
+    scanner.warn_of_foreign_names();
     scanner.read_directory_ids();
     if scanner.snapshots.path == scanner.sandboxes.path {
         let dir = settings.snapshots_dir.clone();
@@ -375,20 +378,36 @@ impl Scanner<'_> {
         self.inventory.users.get(&file)
     }
 
-    /// Such a file cannot be a snapshot: its name from a listing, given back without one ending, would be another file's.
-    fn warn_of_double_endings(&mut self) {
+    /// Images whose names no snapshot has are not listed. With two endings, the name from a listing, given back without one,
+    /// would be another file's.
+    fn warn_of_foreign_names(&mut self) {
         let host = &self.settings.name;
-        let names = self
-            .snapshots
-            .others
+        let files = self.snapshots.others.iter();
+        let names = files.filter_map(|file| file.file_name().map(OsStr::to_string_lossy));
+        let images = names.filter(|name| name.ends_with(".qcow2") && !name.starts_with('.'));
+        let (double, foreign): (Vec<_>, Vec<_>) =
+            images.partition(|name| name.ends_with(".qcow2.qcow2"));
+        let dir = self.snapshots.path.display();
+        self.inventory.warnings.extend(double.iter().map(|name| {
+            let path = printable(&format!("{dir}/{name}"));
+            format!("{path} on host {host} is not listed: its name ends in .qcow2 twice")
+        }));
+        let shown: Vec<String> = foreign
             .iter()
-            .filter_map(|file| file.to_str());
-        let warnings = names
-            .filter(|name| name.ends_with(".qcow2.qcow2"))
-            .map(|name| {
-                format!("{name} on host {host} is not listed: its name ends in .qcow2 twice")
-            });
-        self.inventory.warnings.extend(warnings);
+            .take(MAX_NAMED)
+            .map(|name| format!("\"{}\"", printable(name)))
+            .collect();
+        let more = match foreign.len().saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        if !shown.is_empty() {
+            let shown = shown.join(", ");
+            self.inventory.warnings.push(format!(
+                "not listed in {dir} on host {host}: {shown}{more}; a snapshot's name has letters, digits, '.', '_' and '-' \
+                 only: rename the file to use it"
+            ));
+        }
     }
 
     fn read_directory_ids(&mut self) {

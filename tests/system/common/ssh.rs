@@ -109,10 +109,14 @@ fn write_config(host: &Host, more: &str) {
     // An empty home directory, without the shell configuration of the developer.
     let home = host.tool("home");
     std::fs::create_dir_all(&home).unwrap();
+    let sftp = match more.contains("Subsystem") {
+        true => "",
+        false => "Subsystem sftp internal-sftp",
+    };
     let text = format!(
         "{more}\nSetEnv HOME={home}\nHostKey {key}\nAuthorizedKeysFile {keys}\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitUserEnvironment yes\n\
-         MaxStartups 100\nUseDNS no\nPrintMotd no\nSubsystem sftp internal-sftp\nLogLevel VERBOSE\n"
+         MaxStartups 100\nUseDNS no\nPrintMotd no\n{sftp}\nLogLevel VERBOSE\n"
     );
     std::fs::write(host.tool("sshd_config"), text).unwrap();
 }
@@ -173,6 +177,14 @@ impl Host {
     pub(crate) fn set_home(&self, dir: &str) {
         std::fs::create_dir_all(dir).unwrap();
         self.set_sshd(&format!("SetEnv HOME={dir}"));
+    }
+
+    /// Makes `shell` the login shell of its user.
+    pub(crate) fn set_login_shell(&self, shell: &str) {
+        // The user's own one only starts it, also for the SFTP server, which is not within sshd then.
+        self.set_sshd(&format!(
+            "Subsystem sftp /usr/lib/openssh/sftp-server\nForceCommand exec {shell} -c \"$SSH_ORIGINAL_COMMAND\""
+        ));
     }
 
     /// Makes its sshd accept passwords only.

@@ -1,11 +1,16 @@
 //! SSH logins that fail: an error with a hint within the timeout, and never a prompt on the terminal.
 
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use snapdeck_host::Host;
 
-use crate::common::{Fault, State, World, output, same_disk, wait_for_exit_within};
+use crate::common::{
+    CommandOutput, Fault, State, World, exists, is_root, output, same_disk, wait_for_exit,
+    wait_for_exit_within,
+};
 
 /// A login times out after 12 s; the rest is for a slow machine.
 const DEADLINE: Duration = Duration::from_secs(40);
@@ -166,5 +171,100 @@ async fn many_hosts_behind_one_server_are_all_reached() {
     }
     for host in &hosts {
         host.disconnect().await;
+    }
+}
+
+/// Runs snapdeck where the machine's ssh has these settings.
+fn with_ssh_config(world: &World, text: &str, args: &[&str]) -> CommandOutput {
+    let config = world.path("ssh_config");
+    std::fs::write(&config, text).unwrap();
+    let snapdeck = world.command(args);
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-ec"])
+        .arg("mount --bind \"$1\" /etc/ssh/ssh_config; shift; exec \"$@\"")
+        .args(["sh", &config])
+        .arg(snapdeck.get_program())
+        .args(snapdeck.get_args())
+        .env_clear()
+        .envs(
+            snapdeck
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    wait_for_exit(command.spawn().unwrap())
+}
+
+#[test]
+fn the_users_settings_of_an_interactive_ssh_are_not_for_snapdeck() {
+    if !is_root() {
+        eprintln!("skipped without root: it replaces ssh_config");
+        return;
+    }
+    let world = World::over_ssh(1);
+    world.snapshot("base", 4);
+    let id = world.sandbox("vm", "base", State::Running);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mark = world.path("mark");
+    let text = format!(
+        "Host *\n  RemoteCommand touch {mark}\n  RequestTTY force\n  SessionType subsystem\n  StdinNull yes\n  \
+         ForkAfterAuthentication yes\n  PermitLocalCommand yes\n  LocalCommand touch {mark}; echo local\n  \
+         LocalForward {} 127.0.0.1:9\n  ExitOnForwardFailure yes\n  Tunnel point-to-point\n  ControlMaster auto\n  \
+         ControlPath {}/%C\n  ControlPersist yes\n  LogLevel QUIET\n  VisualHostKey yes\n  ForwardAgent yes\n  \
+         ServerAliveCountMax 100\n  ConnectionAttempts 10\n  SetEnv LC_ALL=de_DE.UTF-8\n",
+        taken.local_addr().unwrap(),
+        world.path("home"),
+    );
+    with_ssh_config(&world, &text, &["create", &id, "app"]).ok();
+    assert!(same_disk(&world.get("app"), &world.disk("vm")));
+    with_ssh_config(&world, &text, &["pull", "app"]).ok();
+    assert!(same_disk(&world.snapshot_path("app"), &world.disk("vm")));
+    assert!(!exists(&mark), "a command of the user has run");
+    // The cause of a failure is still read from ssh's log.
+    world.replace_client_key();
+    with_ssh_config(&world, &text, &["snapshots"]).failed(5, &["Permission denied"]);
+}
+
+#[test]
+fn a_login_shell_of_another_language_is_sufficient() {
+    let world = World::over_ssh(1);
+    world.snapshot("base", 4);
+    let id = world.sandbox("vm", "base", State::Running);
+    for (shell, name) in [("tcsh", "app-t"), ("fish", "app-f")] {
+        if !exists(&format!("/usr/bin/{shell}")) {
+            eprintln!("skipped with {shell}: not installed");
+            continue;
+        }
+        world.set_login_shell(shell);
+        world.snapdeck(&["create", &id, name]).ok();
+        assert!(same_disk(&world.get(name), &world.disk("vm")), "{shell}");
+        world.snapdeck(&["pull", name]).ok();
+        assert!(same_disk(&world.snapshot_path(name), &world.disk("vm")));
+        world.snapdeck(&["doctor"]).ok();
+        world
+            .snapdeck(&["remove", name, "--local", "--bucket"])
+            .ok();
+    }
+}
+
+#[test]
+fn a_user_without_a_login_shell_is_an_error() {
+    let world = World::over_ssh(1);
+    for (shell, words) in [
+        (
+            "/usr/sbin/nologin",
+            "This account is currently not available.",
+        ),
+        ("/bin/false", "exit status 1"),
+    ] {
+        world.set_login_shell(shell);
+        let ran = world.snapdeck(&["snapshots"]);
+        ran.failed(
+            5,
+            &["its login shell runs no commands", words, "chsh -s /bin/sh"],
+        );
     }
 }
