@@ -18,6 +18,7 @@ mod parts;
 mod retry;
 mod s3;
 mod transfer;
+mod versions;
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -44,6 +45,7 @@ pub use download::MAX_BLOCKS_IN_MEMORY;
 pub use multipart_object::{MultipartObject, PartSources};
 pub use retry::StoreRetry;
 pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
+pub use versions::FreedVersions;
 
 /// A handle of the bucket. Cheap to clone; makes no call until it is used.
 #[derive(Clone)]
@@ -327,7 +329,8 @@ impl Bucket {
     ///
     /// # Errors
     /// `Conflict`, with nothing deleted, if another object has the key by now: it is another client's.
-    pub async fn delete_object(&self, object: &Object) -> Result<()> {
+    /// Returns whether the bucket keeps it as an old version.
+    pub async fn delete_object(&self, object: &Object) -> Result<bool> {
         let store = self.store().await?;
         let (name, key) = (&object.name, self.key(&object.name));
         // DeleteObject also succeeds for a missing object.
@@ -352,7 +355,7 @@ impl Bucket {
             Some(etag) => store.delete_version(&key, etag).await,
             None => store.delete(&key).await,
         };
-        deleted.map_err(|error| match error.reason {
+        let is_kept = deleted.map_err(|error| match error.reason {
             Reason::PreconditionFailed | Reason::Conflict => replaced(),
             _ => error.error,
         })?;
@@ -362,7 +365,7 @@ impl Bucket {
                 tracing::warn!("{error}");
             }
         }
-        Ok(())
+        Ok(is_kept)
     }
 
     /// Deletes the UEFI variables and then the manifest of an image that was deleted, unless another client has put one
@@ -414,7 +417,7 @@ impl Bucket {
             Err(error) if matches!(error.reason, Reason::PreconditionFailed | Reason::Conflict) => {
                 Ok(())
             }
-            result => Ok(result?),
+            result => Ok(result.map(|_| ())?),
         }
     }
 

@@ -17,7 +17,7 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::settings::{
     Accel, BucketSettings, ConsoleSettings, Credentials, Firmware, HostSettings, JobSettings,
-    Network, PullSettings, PushSettings, SandboxSettings, Settings, TransferRoute,
+    Network, ObjectStorage, PullSettings, PushSettings, SandboxSettings, Settings, TransferRoute,
     TrustedChecksums,
 };
 use snapdeck_model::{
@@ -324,6 +324,7 @@ fn build_settings(
             profile: None,
             credentials: Some(keys),
             trusted_checksums: TrustedChecksums::Any,
+            storage: ObjectStorage::default(),
         },
         push: PushSettings {
             zstd_enabled: false,

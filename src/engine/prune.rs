@@ -59,6 +59,7 @@ impl Engine {
         let mut plan = PrunePlan::default();
         if request.rule != PruneRule::default() {
             self.find_snapshots(request, &mut plan).await?;
+            plan.warnings.extend(self.kept_versions(&plan).await?);
         }
         if request.include_leftovers || request.partials != Partials::None {
             self.find_leftovers(request, &mut plan).await?;
@@ -134,6 +135,23 @@ impl Engine {
             Some(host) => self.host(host)?.leftovers().remove(leftover).await,
             None => self.inner.bucket.remove_leftover(leftover).await,
         }
+    }
+
+    /// Returns a warning if the bucket keeps what the plan removes from it.
+    async fn kept_versions(&self, plan: &PrunePlan) -> Result<Option<String>> {
+        let bucket = &self.inner.bucket;
+        let mut removed = plan.to_remove.iter();
+        if bucket.deletes_versions() || removed.all(|candidate| candidate.host.is_some()) {
+            return Ok(None);
+        }
+        let is_kept = bucket.keeps_versions().await? == Some(true);
+        Ok(is_kept.then(|| {
+            format!(
+                "{} keeps old versions: nothing is freed in it, unless a lifecycle rule or [bucket] delete_versions \
+                 does it",
+                bucket.location()
+            )
+        }))
     }
 
     async fn find_snapshots(&self, request: &PruneRequest, plan: &mut PrunePlan) -> Result<()> {

@@ -85,6 +85,53 @@ pub struct BucketSettings {
     pub credentials: Option<Credentials>,
     /// Checksums by which the store may show that an object without a manifest is a host's file.
     pub trusted_checksums: TrustedChecksums,
+    /// Properties of new objects in the store.
+    pub storage: ObjectStorage,
+}
+
+/// Properties of new objects in the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObjectStorage {
+    /// Encryption by the store.
+    pub encryption: Encryption,
+    /// Storage class of images and UEFI variables; `None`: that of the store.
+    pub class: Option<String>,
+    /// Whether the old versions of what is removed are deleted, too.
+    pub deletes_versions: bool,
+}
+
+/// Encryption of new objects by the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// As the bucket is set up.
+    #[default]
+    Bucket,
+    /// With keys of the store (SSE-S3).
+    S3,
+    /// With a key of the key management service (SSE-KMS).
+    Kms {
+        /// ID, alias or ARN of the key; `None`: the account's default key for S3.
+        key: Option<String>,
+    },
+}
+
+impl Encryption {
+    /// Parses `bucket`, `s3`, `kms` or `kms:KEY`; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_key = |key: &str| {
+            let mut bytes = key.bytes();
+            !key.is_empty() && bytes.all(|c| c.is_ascii_alphanumeric() || b"-_:/".contains(&c))
+        };
+        match (text, text.strip_prefix("kms:")) {
+            ("bucket", _) => Some(Self::Bucket),
+            ("s3", _) => Some(Self::S3),
+            ("kms", _) => Some(Self::Kms { key: None }),
+            (_, Some(key)) if is_key(key) => Some(Self::Kms {
+                key: Some(key.to_owned()),
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// Checksums of a store that prove the content of an object.

@@ -109,7 +109,7 @@ async fn remove_unused(bucket: &Bucket, name: &SnapshotName, parts: SnapshotPart
             false => {
                 let store = bucket.variables_of(digest);
                 match store.head(name).await? {
-                    Some(object) => store.delete_object(&object).await,
+                    Some(object) => store.delete_object(&object).await.map(|_| ()),
                     None => Ok(()),
                 }
             }

@@ -1,5 +1,6 @@
 //! Remove: a snapshot is removed from a host, from the bucket, or from both.
 
+use humansize::{BINARY, format_size};
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
 use snapdeck_model::{Error, ImageIdentity, Kind, Object, Outcome, Phase, Result, SnapshotName};
@@ -90,14 +91,20 @@ pub async fn remove(
                 "keeping {key}, which is not a manifest of snapdeck"
             ));
         }
-        match &object {
+        let mut is_kept = match &object {
             Some(image) => bucket.delete_object(image).await?,
             // Left by a removal that was interrupted.
-            None => bucket.delete_orphaned_manifest(name).await?,
-        }
+            None => {
+                bucket.delete_orphaned_manifest(name).await?;
+                false
+            }
+        };
         let variables = bucket.variables();
         if !has_own_variables && let Some(found) = variables.head(name).await? {
-            variables.delete_object(&found).await?;
+            is_kept |= variables.delete_object(&found).await?;
+        }
+        if is_kept {
+            free_versions(bucket, name, ctx).await;
         }
         ctx.info(format!(
             "removed {} from {}",
@@ -110,6 +117,32 @@ pub async fn remove(
         host: on_host.map(|host| host.name().clone()),
         from_bucket: in_bucket.is_some(),
     })
+}
+
+/// Deletes the old versions that the bucket keeps of a snapshot that was removed, if the settings say so; a failure is a
+/// warning.
+async fn free_versions(bucket: &Bucket, name: &SnapshotName, ctx: &Context) {
+    let location = bucket.location();
+    if !bucket.deletes_versions() {
+        ctx.warn(format!(
+            "{location} keeps {name} as an old version: no space is freed, unless a lifecycle rule or [bucket] \
+             delete_versions does it"
+        ));
+        return;
+    }
+    match bucket.delete_versions(name).await {
+        Ok(freed) => {
+            ctx.info(format!(
+                "deleted {} old versions of {name} in {location}, {}",
+                freed.count,
+                format_size(freed.bytes, BINARY)
+            ));
+            for line in freed.kept {
+                ctx.warn(line);
+            }
+        }
+        Err(error) => ctx.warn(error.to_string()),
+    }
 }
 
 /// Returns whether the host has the image, or a manifest or variables that a removal left without it; fails if a chain

@@ -9,9 +9,9 @@ use serde_json::Value as Json;
 use toml::Spanned;
 
 use super::value::{
-    BucketColumns, BucketName, Compression, Count, Credential, Directory, Endpoint, FilePath,
-    Keyword, LibvirtUri, NetworkName, Owner, Prefix, Profile, Region, RunningMethods,
-    SandboxColumns, SnapshotColumns, Theme, Viewer,
+    BucketColumns, BucketName, Compression, Count, Credential, Directory, EncryptionText, Endpoint,
+    FilePath, Keyword, LibvirtUri, NetworkName, Owner, Prefix, Profile, Region, RunningMethods,
+    SandboxColumns, SnapshotColumns, StorageClass, Theme, Viewer,
 };
 use snapdeck_model::settings::{
     Accel, Firmware, NotificationMethod, PictureStyle, TransferRoute, TrustedChecksums,
@@ -203,6 +203,9 @@ layer! {
         access_key_id: Credential,
         secret_access_key: Credential,
         trusted_checksums: Keyword<TrustedChecksums>,
+        encryption: EncryptionText,
+        storage_class: StorageClass,
+        delete_versions: bool,
     }
     push: PushTable {
         compression: Keyword<Compression>,

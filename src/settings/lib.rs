@@ -30,7 +30,7 @@ pub use text::SourceText;
 use layer::{BucketTable, HostTable, Layer, Setting, invalid_setting};
 use snapdeck_model::settings::{
     BucketSettings, ConsoleSettings, Credentials, HostSettings, JobSettings, ListColumns,
-    PullSettings, PushSettings, SandboxSettings, Settings,
+    ObjectStorage, PullSettings, PushSettings, SandboxSettings, Settings,
 };
 use snapdeck_model::{Error, HostName, Kind, Result};
 use value::{Compression, FilePath, Keyword, NetworkName, RunningMethods};
@@ -317,6 +317,11 @@ fn build_settings(layer: &Layer) -> Result<Settings> {
             profile: optional(&bucket.profile),
             credentials: read_key_pair(bucket)?,
             trusted_checksums: required_word(&bucket.trusted_checksums)?,
+            storage: ObjectStorage {
+                encryption: required(&bucket.encryption)?,
+                class: optional(&bucket.storage_class),
+                deletes_versions: required(&bucket.delete_versions)?,
+            },
         },
         push: PushSettings {
             zstd_enabled: required_word(&layer.push.compression)? == Compression::Zstd,

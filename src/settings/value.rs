@@ -6,7 +6,9 @@ use serde::de::{Error, IntoDeserializer, Unexpected, Visitor, value::StringDeser
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use snapdeck_model::Method;
-use snapdeck_model::settings::{BUCKET_COLUMNS, Network, SANDBOX_COLUMNS, SNAPSHOT_COLUMNS};
+use snapdeck_model::settings::{
+    BUCKET_COLUMNS, Encryption, Network, SANDBOX_COLUMNS, SNAPSHOT_COLUMNS,
+};
 
 /// Parses a text, in an error of which `expected` describes valid ones.
 fn parse_text<'de, T, D: Deserializer<'de>>(
@@ -110,6 +112,11 @@ text_types! {
         keep_if(text, is_name && !has_control(text) && !text.contains(['[', ']']))
     };
     Credential, "a text without spaces", |text| keep_if(text, is_plain(text));
+    // Objects of the others cannot be read before they are restored.
+    StorageClass, "a storage class such as STANDARD_IA, without GLACIER and DEEP_ARCHIVE", |text| {
+        let is_archive = matches!(text, "GLACIER" | "DEEP_ARCHIVE");
+        keep_if(text, is_word(text, b"_-") && !is_archive)
+    };
     Theme, "\"auto\" or a theme's name of letters, digits, '_' and '-'", |text| {
         keep_if(text, is_word(text, b"_-"))
     };
@@ -166,6 +173,36 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Keyword<T> {
 pub(crate) enum Compression {
     None,
     Zstd,
+}
+
+/// Encryption of new objects in the words of the file.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct EncryptionText(pub(crate) Encryption);
+
+impl<'de> Deserialize<'de> for EncryptionText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "\"bucket\", \"s3\", \"kms\", or kms: with the ID, alias or ARN of a key";
+        parse_text(deserializer, expected, Encryption::parse).map(Self)
+    }
+}
+
+impl Serialize for EncryptionText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Encryption::Bucket => serializer.serialize_str("bucket"),
+            Encryption::S3 => serializer.serialize_str("s3"),
+            Encryption::Kms { key: None } => serializer.serialize_str("kms"),
+            Encryption::Kms { key: Some(key) } => {
+                serializer.collect_str(&format_args!("kms:{key}"))
+            }
+        }
+    }
+}
+
+impl From<EncryptionText> for Encryption {
+    fn from(text: EncryptionText) -> Self {
+        text.0
+    }
 }
 
 /// Methods to read the disk of a running sandbox, each at most once.

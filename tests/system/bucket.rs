@@ -2,6 +2,7 @@
 mod hostile;
 mod manifest;
 mod multipart;
+mod other_stores;
 mod overload;
 mod rights;
 

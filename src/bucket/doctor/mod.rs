@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Bucket;
 use super::keys::{IMAGE_SUFFIX, snapshot_name};
-use super::s3::{Reason, Store};
+use super::s3::{ListPage, Reason, Store, printable};
 use snapdeck_model::{Check, Error, HealthReport, Kind};
 
 /// Timeout of one small call.
@@ -62,9 +62,36 @@ impl Bucket {
         let access = check_listing(store, prefix, checks).await;
         if access == StoreAccess::Bucket {
             checks.extend(self.check_complete().await);
+            checks.extend(self.check_versions(store).await);
             probe::run_probe(store, prefix, checks, cancel).await;
         }
         access != StoreAccess::NoAccess
+    }
+
+    /// Shows whether the bucket keeps or locks what is removed. `None` if the store does not say it, or has neither.
+    async fn check_versions(&self, store: &Store) -> Option<Check> {
+        let store = store.with_timeout(CALL_TIMEOUT);
+        if !store.keeps_versions().await.ok()? {
+            return None;
+        }
+        let name = "versions";
+        let lock = store.bucket_lock().await.ok().flatten();
+        let lock = match lock.map(|lock| lock.default_retention) {
+            Some(Some(retention)) => format!(", and locks new objects: {retention}"),
+            Some(None) => ", and can lock them".to_owned(),
+            None => String::new(),
+        };
+        if self.deletes_versions() {
+            let finding = format!(
+                "the bucket keeps old versions{lock}; remove and prune delete those that are not locked"
+            );
+            return Some(Check::passed(name, finding));
+        }
+        Some(Check::warning(
+            name,
+            format!("the bucket keeps old versions{lock}; remove and prune free no space in it"),
+            "add a lifecycle rule with NoncurrentVersionExpiration, or set [bucket] delete_versions = true",
+        ))
     }
 
     /// Looks for incomplete snapshots, as far as [`LIST_TIMEOUT`] allows. `None` if the bucket cannot be listed.
@@ -146,18 +173,7 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
             checks.push(reachable);
             checks.extend(clock);
             checks.push(Check::passed("list", format!("{address} can be listed")));
-            let is_snapshot = |key: &str| snapshot_name(prefix, key, &[IMAGE_SUFFIX]).is_some();
-            let objects = page.objects.iter();
-            let count = objects.filter(|object| is_snapshot(&object.key)).count();
-            let more = if page.is_last { "" } else { " or more" };
-            checks.push(match count {
-                0 => Check::warning(
-                    "objects",
-                    format!("no snapshots under {address}"),
-                    "push one, or check [bucket] name and prefix",
-                ),
-                count => Check::passed("objects", format!("{count}{more} under {address}")),
-            });
+            checks.push(check_names(&page, prefix, &address));
             return StoreAccess::Bucket;
         }
         Err(failed) => failed,
@@ -189,6 +205,35 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
             checks.extend(clock.filter(|_| reason != Reason::NoResponse));
             StoreAccess::NoAccess
         }
+    }
+}
+
+/// Counts the snapshots of a page, and names images that are not listed.
+fn check_names(page: &ListPage, prefix: &str, address: &str) -> Check {
+    let keys = page.objects.iter().map(|object| &*object.key);
+    let images = keys.filter(|key| key.ends_with(IMAGE_SUFFIX));
+    let (snapshots, foreign): (Vec<&str>, Vec<&str>) =
+        images.partition(|key| snapshot_name(prefix, key, &[IMAGE_SUFFIX]).is_some());
+    let more = if page.is_last { "" } else { " or more" };
+    if !foreign.is_empty() {
+        let named = foreign.iter().take(MAX_NAMED);
+        let named: Vec<String> = named.map(|key| format!("\"{}\"", printable(key))).collect();
+        let finding = format!(
+            "{}{more} under {address}; {} not listed: {}",
+            snapshots.len(),
+            foreign.len(),
+            named.join(", ")
+        );
+        let hint = "a snapshot's name has letters, digits, '.', '_' and '-' only: rename the objects to use them";
+        return Check::warning("objects", finding, hint);
+    }
+    match snapshots.len() {
+        0 => Check::warning(
+            "objects",
+            format!("no snapshots under {address}"),
+            "push one, or check [bucket] name and prefix",
+        ),
+        count => Check::passed("objects", format!("{count}{more} under {address}")),
     }
 }
 

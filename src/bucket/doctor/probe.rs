@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CALL_TIMEOUT, failed_check, with_unchecked};
 use crate::meter::ByteCounter;
 use crate::multipart_upload::{MultipartUpload, random};
-use crate::s3::{Checksums, PutCondition, Store, StoreError};
+use crate::s3::{Checksums, PutCondition, Store, StoreError, UploadHandle, UploadedPart};
 use snapdeck_model::{Check, Kind, Result};
 
 /// Timeout of writing or copying a part over a slow connection.
@@ -50,6 +50,16 @@ pub(super) async fn run_probe(
         ));
     }
     checks.extend(probe.clear().await);
+}
+
+const CRC: &str = "CRC64NVME";
+const MD5: &str = "Content-MD5";
+
+/// Verification of uploaded bytes by a store.
+struct Integrity {
+    is_wrong_refused: bool,
+    /// [`CRC`] or [`MD5`].
+    checksum: &'static str,
 }
 
 /// Two objects that are written and removed. Their names begin with a dot, which no snapshot's does.
@@ -177,22 +187,34 @@ impl Probe {
 
     /// Completes an upload as a push does, and then another one of the same key, which must be refused.
     async fn complete(&self) -> Result<[Check; 2]> {
-        let has_part_checksum = self.upload().await?;
+        let integrity = self.upload().await?;
         let store = self.store.with_timeout(CALL_TIMEOUT);
-        let checksums = if !has_part_checksum {
-            Check::warning(
+        let is_kept = async || store.has_full_checksum(&self.multipart_key).await;
+        let checksums = match integrity {
+            Integrity {
+                is_wrong_refused: false,
+                checksum,
+            } => Check::warning(
                 "checksums",
-                "the store does not support CRC64NVME; uploads are protected by the request signature only",
+                format!(
+                    "the store accepts a part with a wrong {checksum}: it does not notice damage in transit"
+                ),
+                "use a store that verifies checksums, or rely on verify after a pull",
+            ),
+            Integrity { checksum: MD5, .. } => Check::warning(
+                "checksums",
+                "the store does not support CRC64NVME; uploads are protected by Content-MD5 and the request signature",
                 "use a store that supports CRC64NVME",
-            )
-        } else if store.has_full_checksum(&self.multipart_key).await {
-            Check::passed("checksums", "CRC64NVME of whole objects")
-        } else {
-            Check::warning(
+            ),
+            _ if is_kept().await => Check::passed(
+                "checksums",
+                "CRC64NVME of whole objects; a wrong one is refused",
+            ),
+            _ => Check::warning(
                 "checksums",
                 "the store supports CRC64NVME for parts, but does not keep it for whole objects",
                 "use a store that keeps full-object checksums, or rely on qemu-img check after a pull",
-            )
+            ),
         };
         let conditional = match self.upload().await {
             Err(error) if error.kind() == Kind::Conflict => Check::passed(
@@ -213,28 +235,43 @@ impl Probe {
         Ok([checksums, conditional])
     }
 
-    /// Uploads a small object in one part, unless it exists; returns whether the store accepted the checksum.
-    async fn upload(&self) -> Result<bool> {
+    /// Uploads a small object in one part, unless it exists; returns how the store checks its bytes.
+    async fn upload(&self) -> Result<Integrity> {
         let key = &self.multipart_key;
         let mut upload = MultipartUpload::begin(&self.store, key, None, Checksums::Object).await?;
-        let bytes = Bytes::from(vec![1; SMALL_OBJECT_BYTES]);
-        let count = ByteCounter::default();
-        let part = match self
-            .store
-            .upload_part(&upload.handle, 0, bytes, count)
-            .await
-        {
-            Ok(part) => part,
+        match self.upload_parts(&upload.handle).await {
+            Ok((part, integrity)) => {
+                upload
+                    .complete(vec![part], SMALL_OBJECT_BYTES as u64, false)
+                    .await?;
+                Ok(integrity)
+            }
             Err(failed) => {
                 upload.abort().await;
-                return Err(failed.error);
+                Err(failed.error)
             }
-        };
-        let has_checksum = upload.handle.checksums != Checksums::None && part.crc64nvme.is_some();
-        upload
-            .complete(vec![part], SMALL_OBJECT_BYTES as u64, false)
+        }
+    }
+
+    /// Sends the first part with a wrong checksum, and then as it is.
+    async fn upload_parts(
+        &self,
+        handle: &UploadHandle,
+    ) -> Result<(UploadedPart, Integrity), StoreError> {
+        let bytes = Bytes::from(vec![1; SMALL_OBJECT_BYTES]);
+        let store = self.store.with_timeout(CALL_TIMEOUT);
+        let is_wrong_refused = store
+            .refuses_wrong_checksum(handle, 0, bytes.clone())
             .await?;
-        Ok(has_checksum)
+        let count = ByteCounter::default();
+        let part = self.store.upload_part(handle, 0, bytes, count).await?;
+        let has_crc = handle.checksums != Checksums::None && part.crc64nvme.is_some();
+        let checksum = if has_crc { CRC } else { MD5 };
+        let integrity = Integrity {
+            is_wrong_refused,
+            checksum,
+        };
+        Ok((part, integrity))
     }
 
     /// Removes the objects; `None` if none was written.

@@ -186,6 +186,7 @@ impl LazyClient {
             endpoint,
             headers,
             timeout: None,
+            storage: settings.storage.clone(),
             retry: StoreRetry::short(),
             records: OwnershipRecords::in_memory(),
         })

@@ -12,6 +12,8 @@ const ENDPOINT_HINT: &str =
     "check [bucket] endpoint (AWS_ENDPOINT_URL) and that the store is running";
 const KEYS_HINT: &str = "check [bucket] access_key_id and secret_access_key (AWS_ACCESS_KEY_ID, \
                          AWS_SECRET_ACCESS_KEY) or the AWS profile";
+const LIST_HINT: &str = "allow s3:ListBucket on the bucket, for all prefixes: without it the store also answers 403 for an \
+                         object that does not exist; then check the keys and s3:GetObject";
 const REGION_HINT: &str = "check [bucket] region (AWS_REGION)";
 
 /// Codes for keys that are wrong or have no rights.
@@ -129,6 +131,14 @@ where
     }
 }
 
+/// Explains a refused lookup: the object may be missing (API reference, HeadObject, "Permissions").
+pub(super) fn maybe_missing(failed: StoreError) -> StoreError {
+    StoreError {
+        error: failed.error.hint(LIST_HINT),
+        ..failed
+    }
+}
+
 fn sdk_error<E>(store: &Store, summary: String, error: &SdkError<E>) -> Error
 where
     E: StdError + ProvideErrorMetadata + 'static,
@@ -213,6 +223,9 @@ fn service_error<E: ProvideErrorMetadata>(
                 ))
                 .hint(REGION_HINT)
         }
+        (_, "InvalidObjectState") => Error::new(Kind::Failed, summary)
+            .with_cause(format!("it is in an archive ({response})"))
+            .hint("restore it from its storage class first (aws s3api restore-object)"),
         (status, code) if matches!(status, 401 | 403) || ACCESS_DENIED_CODES.contains(&code) => {
             Error::new(Kind::Unreachable, summary)
                 .with_cause(format!("{endpoint} denied access ({response})"))

@@ -6,9 +6,12 @@ mod bounds;
 mod checksums;
 mod client;
 mod errors;
+mod integrity;
+mod odd_answer;
 mod presign;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::collections::HashMap;
 use std::io;
@@ -16,11 +19,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Builder, RequestChecksumCalculation};
+use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
+    ServerSideEncryption, StorageClass,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -31,6 +35,9 @@ use super::meter::ByteCounter;
 use super::retry::StoreRetry;
 use bounds::MAX_KEY_BYTES;
 use client::{CountingInterceptor, ResponseHeaders, no_sdk_retry};
+use integrity::content_md5;
+use odd_answer::RenameRoot;
+use snapdeck_model::settings::{Encryption, ObjectStorage};
 use snapdeck_model::{Error, ExpectedVariables, Kind, Object, Result, SnapshotName, SnapshotParts};
 use snapdeck_ownership::OwnershipRecords;
 
@@ -73,6 +80,7 @@ pub(crate) struct Store {
     endpoint: String,
     headers: ResponseHeaders,
     timeout: Option<Duration>,
+    storage: ObjectStorage,
     pub(crate) retry: StoreRetry,
     pub(crate) records: OwnershipRecords,
 }
@@ -346,6 +354,7 @@ impl Store {
             Err(error) => {
                 let error = self.error("look up", key, &error);
                 match error.reason {
+                    Reason::AccessDenied => Err(errors::maybe_missing(error)),
                     // A 404 of HeadObject has no body that distinguishes a missing object from a missing bucket.
                     Reason::NotFound => self.check_bucket(key).await.map(|()| None),
                     _ => Err(error),
@@ -388,6 +397,12 @@ impl Store {
         range: Option<Range<u64>>,
         if_match: Option<String>,
     ) -> Result<ObjectBody, StoreError> {
+        let mut config = self.single_attempt(FIRST_BYTE_TIMEOUT);
+        if range.is_some() {
+            // Some stores send the checksum of the whole object with a range of it; blocks have digests of their own.
+            let required = ResponseChecksumValidation::WhenRequired;
+            config = config.response_checksum_validation(required);
+        }
         let response = self
             .reader
             .get_object()
@@ -396,7 +411,7 @@ impl Store {
             .set_range(range.map(format_range))
             .set_if_match(if_match)
             .customize()
-            .config_override(self.single_attempt(FIRST_BYTE_TIMEOUT))
+            .config_override(config)
             .send()
             .await
             .map_err(|error| self.error("download", key, &error))?;
@@ -408,7 +423,8 @@ impl Store {
         })
     }
 
-    /// Writes a small object, once.
+    /// Writes a small object, once. With its MD5: a bucket with Object Lock refuses it otherwise (API reference,
+    /// PutObject).
     pub(crate) async fn put(
         &self,
         key: &str,
@@ -422,6 +438,9 @@ impl Store {
             .bucket(&self.bucket)
             .key(key)
             .content_type(content_type)
+            .content_md5(content_md5(&bytes))
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(self.kms_key())
             .body(ByteStream::from(bytes));
         let call = match condition {
             PutCondition::Always => call,
@@ -441,32 +460,32 @@ impl Store {
     }
 
     /// Deletes an object, if it still has this entity tag. Succeeds if it does not exist. Not every store honours the
-    /// condition: look up the object immediately before.
+    /// condition: look up the object immediately before. Returns whether the bucket keeps it as an old version.
     ///
     /// # Errors
     /// `PreconditionFailed` for another object.
-    pub(crate) async fn delete_version(&self, key: &str, etag: &str) -> Result<(), StoreError> {
+    pub(crate) async fn delete_version(&self, key: &str, etag: &str) -> Result<bool, StoreError> {
         match self.try_delete(key, Some(etag)).await {
             Err(error) if error.reason == Reason::Unsupported => self.try_delete(key, None).await,
             result => result,
         }
     }
 
-    /// Deletes an object. Succeeds if it does not exist.
+    /// Deletes an object. Succeeds if it does not exist. Returns whether the bucket keeps it as an old version.
     ///
     /// Not repeated for minutes: another client may have created an object of that name by then.
-    pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+    pub(crate) async fn delete(&self, key: &str) -> Result<bool, StoreError> {
         self.try_delete(key, None).await
     }
 
-    async fn try_delete(&self, key: &str, etag: Option<&str>) -> Result<(), StoreError> {
+    async fn try_delete(&self, key: &str, etag: Option<&str>) -> Result<bool, StoreError> {
         let call = self.client.delete_object().bucket(&self.bucket).key(key);
         let call = call.set_if_match(etag.map(str::to_owned));
         let delete = async {
             match call.send().await {
-                Ok(_) => Ok(()),
+                Ok(deleted) => Ok(deleted.delete_marker == Some(true)),
                 Err(error) => match self.error("delete", key, &error) {
-                    error if error.reason == Reason::NotFound => Ok(()),
+                    error if error.reason == Reason::NotFound => Ok(false),
                     error => Err(error),
                 },
             }
@@ -500,14 +519,19 @@ impl Store {
             .bucket(&self.bucket)
             .key(key)
             .content_type("application/octet-stream")
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(self.kms_key())
+            .set_storage_class(self.storage.class.as_deref().map(StorageClass::from))
             .set_metadata(Some(metadata.to_map()));
         let full = checksums == Checksums::Object;
         let with_checksum = call
             .clone()
             .set_checksum_algorithm(full.then_some(ChecksumAlgorithm::Crc64Nvme))
             .set_checksum_type(full.then_some(ChecksumType::FullObject));
-        let (response, checksums) = match with_checksum.send().await {
+        let with_checksum = with_checksum.customize().interceptor(RenameRoot).send();
+        let (response, checksums) = match with_checksum.await {
             Err(error) if full && matches!(errors::status(&error), Some(400 | 501)) => {
+                let call = call.customize().interceptor(RenameRoot);
                 (call.send().await, Checksums::None)
             }
             response => (response, checksums),
@@ -543,7 +567,7 @@ impl Store {
             .key(&upload.key)
             .upload_id(&upload.id)
             .part_number(part_number(index))
-            .body(ByteStream::from(bytes));
+            .body(ByteStream::from(bytes.clone()));
         let config = self.single_attempt(PART_TIMEOUT);
         let call = if upload.checksums != Checksums::None {
             // The checksum protects the bytes: hashing them for the signature too only costs time.
@@ -553,7 +577,8 @@ impl Store {
                 .config_override(config)
         } else {
             let required = RequestChecksumCalculation::WhenRequired;
-            call.customize()
+            call.content_md5(content_md5(&bytes))
+                .customize()
                 .config_override(config.request_checksum_calculation(required))
         };
         let uploaded = call.interceptor(CountingInterceptor(count)).send().await;
@@ -734,6 +759,21 @@ impl Store {
             }
         }
         Ok(parts)
+    }
+
+    fn encryption(&self) -> Option<ServerSideEncryption> {
+        match self.storage.encryption {
+            Encryption::Bucket => None,
+            Encryption::S3 => Some(ServerSideEncryption::Aes256),
+            Encryption::Kms { .. } => Some(ServerSideEncryption::AwsKms),
+        }
+    }
+
+    fn kms_key(&self) -> Option<String> {
+        match &self.storage.encryption {
+            Encryption::Kms { key } => key.clone(),
+            Encryption::Bucket | Encryption::S3 => None,
+        }
     }
 
     fn single_attempt(&self, timeout: Duration) -> Builder {

@@ -114,6 +114,7 @@ fn store(answers: &Answers) -> Store {
         endpoint: "http://store".into(),
         headers,
         timeout: None,
+        storage: Default::default(),
         retry: StoreRetry::none(),
         records: OwnershipRecords::in_memory(),
     }

@@ -12,7 +12,7 @@ use super::form::{Form, FormReply};
 use super::{Content, Context, Dialog, DialogAnswer, DialogQuery, DialogReply};
 use crate::command::Command;
 use crate::format;
-use snapdeck_model::settings::{BucketSettings, Settings, TrustedChecksums};
+use snapdeck_model::settings::{BucketSettings, ObjectStorage, Settings, TrustedChecksums};
 use snapdeck_model::{HealthReport, Verdict};
 use snapdeck_settings::{Setup, SetupAnswers, SetupField};
 
@@ -144,6 +144,7 @@ fn split_targets(settings: Settings) -> Vec<Arc<Settings>> {
         profile: None,
         credentials: None,
         trusted_checksums: TrustedChecksums::Any,
+        storage: ObjectStorage::default(),
     };
     let hosts = settings.hosts.iter().map(|host| Settings {
         hosts: vec![host.clone()],

@@ -57,6 +57,7 @@ fn needed(request: &str, prefix: &str) -> Vec<(String, String)> {
     let action = match (method, key) {
         ("HEAD", "") => "s3:ListBucket",
         ("GET", "") if has("uploads") => "s3:ListBucketMultipartUploads",
+        ("GET", "") if has("versioning") => "s3:GetBucketVersioning",
         ("GET", "") if has("list-type") => "s3:ListBucket",
         (_, "") => panic!("another request for the bucket: {line}"),
         ("GET", _) if has("uploadId") => "s3:ListMultipartUploadParts",
@@ -69,7 +70,7 @@ fn needed(request: &str, prefix: &str) -> Vec<(String, String)> {
     };
     if key.is_empty() {
         assert!(
-            method == "HEAD" || has("prefix"),
+            method == "HEAD" || has("prefix") || has("versioning"),
             "not only its prefix: {line}"
         );
         return vec![(action.to_owned(), format!("arn:aws:s3:::{bucket}"))];

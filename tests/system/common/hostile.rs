@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use snapdeck_bucket::Bucket;
-use snapdeck_model::settings::{BucketSettings, Credentials, TrustedChecksums};
+use snapdeck_model::settings::{BucketSettings, Credentials, ObjectStorage, TrustedChecksums};
 
 /// First line and headers of a request, in lower case.
 pub(crate) struct Request {
@@ -149,6 +149,7 @@ impl HostileStore {
                 secret_access_key: "lab-secret".into(),
             }),
             trusted_checksums: TrustedChecksums::Any,
+            storage: ObjectStorage::default(),
         })
     }
 

@@ -20,6 +20,7 @@ mod preload;
 mod process;
 pub(crate) mod proxy;
 pub(crate) mod screen;
+pub(crate) mod servers;
 mod ssh;
 pub(crate) mod stores;
 

@@ -9,7 +9,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials as Keys, Region};
 use aws_sdk_s3::primitives::ByteStream;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use snapdeck_bucket::Bucket;
-use snapdeck_model::settings::{BucketSettings, Credentials, TrustedChecksums};
+use snapdeck_model::settings::{BucketSettings, Credentials, ObjectStorage, TrustedChecksums};
 use tempfile::TempDir;
 
 const BUCKET: &str = "snapdeck-tests";
@@ -99,6 +99,7 @@ fn test_store(
             secret_access_key: secret.into(),
         }),
         trusted_checksums: TrustedChecksums::Any,
+        storage: ObjectStorage::default(),
     };
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{State, World, find_program, is_remote, run};
+use crate::common::{State, World, find_program, is_remote, lab, run};
 
 #[test]
 fn names_of_domains_do_not_control_the_terminal() {
@@ -224,4 +224,24 @@ fn listing_1000_snapshots_runs_few_commands() {
     let allowed = if is_remote() { 48 } else { 0 };
     assert!(calls.lines().count() <= allowed, "{calls}");
     assert!(!calls.contains("qemu-img"), "{calls}");
+}
+
+#[test]
+fn images_with_foreign_names_are_named() {
+    let world = World::new();
+    let base = world.snapshot("base", 1);
+    for name in ["Windows 11.qcow2", "prüfung.qcow2"] {
+        let dir = world.path_on_host("snapshots");
+        std::fs::copy(dir.join("base.qcow2"), dir.join(name)).unwrap();
+    }
+    world.put(&base, "base");
+    world.put(&base, "Windows 11");
+    let listed = world.snapdeck(&["snapshots"]).ok();
+    assert!(!listed.stdout.contains("Windows"), "{listed:?}");
+    let warning = "\"Windows 11.qcow2\", \"prüfung.qcow2\"; a snapshot's name has letters";
+    assert!(listed.stderr.contains(warning), "{listed:?}");
+    let doctor = world.snapdeck(&["doctor"]);
+    let (bucket, tag) = (lab("SNAPDECK_LAB_BUCKET"), &world.tag);
+    let objects = format!("1 under s3://{bucket}/{tag}/; 1 not listed: \"{tag}/Windows 11.qcow2\"");
+    assert!(doctor.stdout.contains(&objects), "{objects}: {doctor:?}");
 }
