@@ -536,7 +536,10 @@ impl Store {
             }
             response => (response, checksums),
         };
-        let response = response.map_err(|error| self.error("upload", key, &error))?;
+        let response = response.map_err(|error| match errors::status(&error) {
+            Some(200..=299) => self.odd_answer_error(key),
+            _ => self.error("upload", key, &error),
+        })?;
         let Some(id) = bounds::token(response.upload_id) else {
             return Err(self.invalid_response(
                 "upload",
@@ -789,6 +792,24 @@ impl Store {
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
         errors::convert(self, self.summary(verb, key), error)
+    }
+
+    /// Returns the error of an answer to CreateMultipartUpload that cannot be read.
+    fn odd_answer_error(&self, key: &str) -> StoreError {
+        let server = self.headers.server();
+        let server = server.map_or(String::new(), |name| {
+            format!(" ({})", bounds::printable(&name))
+        });
+        let cause = format!(
+            "{}{server} answers CreateMultipartUpload in a form that is not S3's",
+            self.endpoint
+        );
+        let error = Error::new(Kind::Failed, self.summary("upload", key)).with_cause(cause);
+        StoreError {
+            reason: Reason::Other,
+            error: error
+                .hint("check [bucket] endpoint, or use a store that is tried (docs/stores.md)"),
+        }
     }
 
     fn invalid_response(&self, verb: &str, key: &str, cause: &str) -> StoreError {

@@ -8,9 +8,10 @@ use aws_sdk_s3::types::{
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::{assert_error, name};
+use super::{assert_error, name, upload};
 use crate::common::hostile::{Answer, Body, HostileStore};
 use crate::common::{State, World, lab};
+use bytes::Bytes;
 use snapdeck_model::Kind;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -157,6 +158,27 @@ async fn a_refused_lookup_says_that_the_object_may_be_missing() {
         "does not exist",
     ];
     assert_error(&error, Kind::Unreachable, &words);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_answer_to_the_begin_of_an_upload_is_named_at_once() {
+    let store = HostileStore::start(|request| {
+        let has = |text: &str| request.line.contains(text);
+        match (has("uploads"), has(".qcow2")) {
+            (true, _) => Answer::ok("<Began><Id>1</Id></Began>").header("server", "Odd/1"),
+            (false, true) => Answer::not_found(),
+            (false, false) => Answer::ok(""),
+        }
+    });
+    let bytes = Bytes::from_static(b"image");
+    let error = upload(&store.bucket(), "app", &bytes, false)
+        .await
+        .unwrap_err();
+    let words = [
+        "(Odd/1) answers CreateMultipartUpload in a form",
+        "docs/stores.md",
+    ];
+    assert_error(&error, Kind::Failed, &words);
 }
 
 #[test]

@@ -99,6 +99,18 @@ fn an_sshd_without_forwarding_is_sufficient() {
     assert!(world.names("temp").is_empty());
 }
 
+#[test]
+fn an_sshd_without_sftp_is_sufficient() {
+    let world = World::over_ssh(1);
+    world.set_sshd("Subsystem sftp /bin/false");
+    world.snapshot("base", 4);
+    let id = world.sandbox("vm", "base", State::Running);
+    world.snapdeck(&["create", &id, "app"]).ok();
+    assert!(same_disk(&world.get("app"), &world.disk("vm")));
+    world.snapdeck(&["pull", "app"]).ok();
+    assert!(same_disk(&world.snapshot_path("app"), &world.disk("vm")));
+}
+
 /// Writes a startup file that bash reads for commands of an SSH session, too.
 fn write_bashrc(world: &World, text: &str) {
     std::fs::write(world.path("home/.bashrc"), text).unwrap();
