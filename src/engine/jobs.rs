@@ -425,7 +425,7 @@ async fn run_job(
         let ctx = snapdeck_ops::Context {
             progress: progress_cell.clone(),
             cancel,
-            is_suspended: is_in_journal(&inner, id),
+            is_suspended: suspension_check(&inner, id),
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
             sharing: inner.sharing.clone(),
@@ -685,12 +685,14 @@ fn suspend_in_journal(inner: &Inner, id: JobId) {
     }
 }
 
-/// Returns a function that tells whether a job is in the journal, which a cancelled one is not.
-fn is_in_journal(inner: &Arc<Inner>, id: JobId) -> Arc<dyn Fn() -> bool + Send + Sync> {
+/// Returns a function that tells whether this process ends, and a later one resumes the job: it is in the journal, which a cancelled
+/// one is not.
+fn suspension_check(inner: &Arc<Inner>, id: JobId) -> Arc<dyn Fn() -> bool + Send + Sync> {
     let inner = inner.clone();
     Arc::new(move || {
         let journal = inner.journal.get();
-        journal.is_some_and(|journal| journal.entry(id).is_some())
+        inner.suspend_token.is_cancelled()
+            && journal.is_some_and(|journal| journal.entry(id).is_some())
     })
 }
 

@@ -9,6 +9,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use humansize::{BINARY, format_size};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use snapdeck_bucket::Bucket;
@@ -30,6 +31,9 @@ const VALIDITY: Duration = Duration::from_secs(3600);
 const UNATTENDED_MARGIN: Duration = Duration::from_secs(15 * 60);
 /// After which that request is replaced by a newer one.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// After which it is looked again whether there is such a process.
+const STANDBY_START: Duration = Duration::from_millis(100);
 
 /// Attempts in a row without a new block, and the delay before the first of them.
 const MAX_STALLS: u32 = 4;
@@ -92,7 +96,7 @@ impl<'a> DirectDownload<'a> {
             host, source, ctx, ..
         } = self.job;
         if self.stalls > 0 {
-            let delay = tokio::time::sleep(STALL_DELAY * self.stalls);
+            let delay = sleep(STALL_DELAY * self.stalls);
             let _ = ctx.cancel.run_until_cancelled(delay).await;
         }
         let recorded = match self.writer.recorded_blocks().await {
@@ -148,15 +152,8 @@ impl<'a> DirectDownload<'a> {
             .collect();
         let downloads = stream::iter(downloads).buffer_unordered(MAX_LANES);
         let downloads = downloads.collect::<Vec<Result<()>>>();
-        let mut standby = self.standby.lock().await;
-        *standby = self.start_standby().await;
-        let results = match standby.as_mut() {
-            None => downloads.await,
-            Some(standby) => tokio::select! {
-                results = downloads => results,
-                never = self.keep(standby) => match never {},
-            },
-        };
+        *self.standby.lock().await = self.start_standby().await;
+        let results = downloads.await;
         ctx.check_cancelled()?;
         let mut errors = results.into_iter().filter_map(Result::err);
         let error = errors.find(|error| error.kind() != Kind::Cancelled);
@@ -210,8 +207,15 @@ impl<'a> DirectDownload<'a> {
         started.ok()
     }
 
-    async fn keep(&self, standby: &mut Standby) -> Infallible {
+    /// Sends heartbeats to that process, once it runs, and newer requests.
+    pub(crate) async fn keep_standby(&self) -> Infallible {
         loop {
+            let mut standby = self.standby.lock().await;
+            let Some(standby) = standby.as_mut() else {
+                drop(standby);
+                sleep(STANDBY_START).await;
+                continue;
+            };
             standby.keep(RENEWAL_INTERVAL).await;
             let valid_for = self.job.host.settings().unattended + UNATTENDED_MARGIN;
             match self.sign(valid_for).await {

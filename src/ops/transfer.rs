@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,7 +172,17 @@ pub(crate) async fn run_transfer(
                 }
             };
             let copying = copy_local_blocks(writer, to_copy, block_tx, ctx);
-            let (copied, downloaded) = tokio::join!(copying, downloading);
+            let working = async { tokio::join!(copying, downloading) };
+            let keeping = async {
+                match download {
+                    Some(direct) => direct.keep_standby().await,
+                    None => pending().await,
+                }
+            };
+            let (copied, downloaded) = tokio::select! {
+                results = working => results,
+                never = keeping => match never {},
+            };
             copied.and(downloaded)
         };
         transfer.direct_blocks = download.map(|direct| direct.blocks.clone());

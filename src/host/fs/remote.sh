@@ -113,8 +113,11 @@ download_range() {
       # A redirection would not have the signature; a proxy is that of the host's environment.
       status=$(printf '%srange = "%s-%s"\n' "$config" "$first" $((end - 1)) |
         curl -q -sS -f --http1.1 -g --proto =http,https --connect-timeout 10 --speed-limit 1 --speed-time 60 \
-          -w '%{http_code}' -o /dev/fd/5 -K -)
-      echo "http $status $?" >&4
+          -w '%{http_code} %{size_download}' -o /dev/fd/5 -K -)
+      code=$?
+      # As for a connection that was cut: a store may answer with less than the range.
+      [ $code != 0 ] || [ "${status#* }" = $((end - first)) ] || code=18
+      echo "http ${status%% *} $code" >&4
     } 5>&1 | receive "$first" "$@"
   } 4>&1
 }
@@ -355,7 +358,7 @@ download)
   done
   ;;
 
-# stand_by DESCRIPTOR INODE BLOCK_BYTES SIZE SECONDS: waits while heartbeats come. When they end without a "q", and with them the
+# stand_by DESCRIPTOR INODE BLOCK_BYTES SIZE SECONDS: waits while heartbeats come. When they end, after the first one, without a "q", and with them the
 # session that has the file of the pull as DESCRIPTOR, downloads the blocks that are not in the resume log yet, and adds them to it:
 # for SECONDS at most, as long as the file "unattended" exists. Stdin has a request; "c" is followed by a newer one. Prints "ready".
 stand_by)
@@ -364,6 +367,8 @@ stand_by)
   read_config_in_time
   command -v curl >/dev/null || fail 'curl is not installed'
   echo ready
+  # Until then a pull that is cancelled may end without a "q".
+  [ "$(timeout 20 head -c 1 <&3)" = . ] || exit 0
   while byte=$(timeout 20 head -c 1 <&3) && [ -n "$byte" ]; do
     case $byte in
     .) ;;
@@ -377,7 +382,7 @@ stand_by)
     [ $seconds -lt 60 ] && sleep 1 || exit 0
     seconds=$((seconds + 1))
   done
-  is_file "./$mark" && exec 6<>"./$mark" && flock --shared --nonblock 6 && is_file ./partial && exec 8<>./partial &&
+  is_file "./$mark" && exec 6<>"./$mark" && flock --exclusive --wait 30 6 && is_file ./partial && exec 8<>./partial &&
     flock --nonblock 8 && [ "$(stat -L -c %i /proc/self/fd/8)" = "$inode" ] && exec 7>>./partial.mark || exit 0
   echo "$until" >./unattended || exit 0
   {
@@ -415,7 +420,7 @@ stand_by)
         [ ${#word} = 64 ] || continue
         records="$records$number $word$tab" number=$((number + 1))
       done
-      [ "$number" = "$last" ] && printf '%s' "$records" >&7 || return 1
+      [ "$number" = "$last" ] && printf '\n%s' "$records" >&7 || return 1
     done
   }
   failures=0

@@ -213,7 +213,12 @@ impl WriteFile for RemoteWriter {
 
     async fn recorded_blocks(&self) -> Result<BTreeMap<u64, Digest>> {
         let session = self.file.session().await?;
-        Ok(session.open_info.resume_state.blocks.clone())
+        let state = &session.open_info.resume_state;
+        // Otherwise some may not have reached the disk.
+        Ok(match state.is_same_boot {
+            true => state.blocks.clone(),
+            false => BTreeMap::new(),
+        })
     }
 
     async fn image_file(&self) -> Result<ImageFile> {

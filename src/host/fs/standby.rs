@@ -65,8 +65,8 @@ impl Standby {
     pub async fn keep(&mut self, time: Duration) {
         let beating = async {
             loop {
-                sleep(HEARTBEAT_INTERVAL).await;
                 self.send(b".").await;
+                sleep(HEARTBEAT_INTERVAL).await;
             }
         };
         let _: std::result::Result<(), _> = timeout(time, beating).await;
