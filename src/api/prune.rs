@@ -106,6 +106,11 @@ impl PruneBody {
                 bucket: false,
                 ..
             } => "local and bucket are both false: there is nothing to prune",
+            Self {
+                partial: Some(_),
+                local: false,
+                ..
+            } => "partial: partial files are on the host: do not set local to false",
             _ => "",
         };
         if !problem.is_empty() {

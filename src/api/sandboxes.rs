@@ -17,7 +17,7 @@ use super::request::{
 use super::runner::{RunnerFields, Unsupported};
 use super::{App, json_response};
 use snapdeck_model::{
-    Operation, Result, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName, VerbKind,
+    Kind, Operation, Result, Sandbox, SandboxId, SandboxSpec, SandboxVerb, SnapshotName, VerbKind,
 };
 
 /// Sanity limits.
@@ -315,7 +315,11 @@ pub(crate) async fn create_sandbox(
 ) -> ApiResult {
     let (id, spec) = request.into_spec()?;
     let host = app.host.clone();
-    let pull = app.pull_if_missing(&spec.snapshot).await?;
+    // A sandbox that exists needs no image.
+    let pull = match app.engine.sandbox(&host, &id).await {
+        Err(error) if error.kind() == Kind::NotFound => app.pull_if_missing(&spec.snapshot).await?,
+        _ => None,
+    };
     let create = Operation::CreateSandbox { host, id, spec };
     app.run_chain(options, pull.into_iter().collect(), create)
         .await

@@ -1,18 +1,19 @@
 //! Old versions that a bucket keeps of what was deleted.
 
-use super::Bucket;
-use super::keys::{VARIABLES_SUFFIX, snapshot_name, variables_owner};
-use snapdeck_model::{Result, SnapshotName};
+use tokio_util::sync::CancellationToken;
 
-/// Old versions that were deleted, and those that were not.
+use super::Bucket;
+use snapdeck_model::{Error, Result, SnapshotName};
+
+/// Old versions that were deleted, and one that was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FreedVersions {
     /// Versions deleted.
     pub count: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// Why others were kept, a line each.
-    pub kept: Vec<String>,
+    /// Why the first one that was kept, and with it the older ones, were not deleted.
+    pub kept: Option<String>,
 }
 
 impl Bucket {
@@ -29,44 +30,47 @@ impl Bucket {
         self.lazy_client.settings().storage.deletes_versions
     }
 
-    /// Deletes the old versions of a snapshot's image, manifest and UEFI variables that the bucket keeps after their deletion.
+    /// Deletes the old versions of a snapshot's image that the bucket keeps after its deletion.
+    ///
+    /// Those of an object that is not deleted stay. No marker of a deletion is deleted: an old version would be the object then.
     ///
     /// # Errors
-    /// Those of the listing.
-    pub async fn delete_versions(&self, name: &SnapshotName) -> Result<FreedVersions> {
+    /// Those of the listing; `Cancelled`.
+    pub async fn delete_versions(
+        &self,
+        name: &SnapshotName,
+        cancel: &CancellationToken,
+    ) -> Result<FreedVersions> {
         let store = self.store().await?;
         let mut freed = FreedVersions::default();
-        // Another client may have uploaded it since.
-        if self.head(name).await?.is_some() {
-            return Ok(freed);
-        }
-        let prefix = &self.lazy_client.settings().prefix;
-        let (image, manifest) = (self.key(name), self.manifest_key(name));
-        let is_of =
-            |key: &str| key == image || key == manifest || is_variables_key(prefix, key, name);
-        let versions = store
-            .old_versions(&format!("{prefix}{name}"), is_of)
-            .await?;
-        for version in versions {
-            match store.delete_old_version(&version).await {
+        let key = self.key(name);
+        let listed = cancel.run_until_cancelled(store.old_versions(&key));
+        let versions = listed
+            .await
+            .ok_or_else(|| Error::cancelled("the listing"))?;
+        for version in versions? {
+            let deleted = cancel.run_until_cancelled(store.delete_old_version(&version));
+            match deleted
+                .await
+                .ok_or_else(|| Error::cancelled("the removal"))?
+            {
                 Ok(()) => {
                     freed.count += 1;
                     freed.bytes += version.size_bytes;
                 }
                 Err(failed) => {
                     let address = store.address(&version.key);
-                    freed.kept.push(match store.version_lock(&version).await {
+                    freed.kept = Some(match store.version_lock(&version).await {
                         Some(lock) => format!("an old version of {address} is locked: {lock}"),
-                        None => failed.error.to_string(),
+                        None => format!(
+                            "{}; check that the key pair has s3:DeleteObjectVersion",
+                            failed.error
+                        ),
                     });
+                    break;
                 }
             }
         }
         Ok(freed)
     }
-}
-
-fn is_variables_key(prefix: &str, key: &str, name: &SnapshotName) -> bool {
-    let named = snapshot_name(prefix, key, &[VARIABLES_SUFFIX]);
-    named.or_else(|| variables_owner(prefix, key)).as_ref() == Some(name)
 }

@@ -20,17 +20,25 @@ impl Host {
         match self.runner.ssh() {
             None => virsh.map(str::to_owned).to_vec(),
             Some(ssh) => {
-                // Without -e none a tilde after a newline is a command to ssh. A command of the user's settings would exclude
-                // this one.
+                // Without -e none a tilde after a newline is a command to ssh. Settings of the user would exclude this command, or
+                // the terminal; ssh before 8.7 does not know some.
                 let options = [
                     "-q",
                     "-tt",
                     "-e",
                     "none",
                     "-o",
+                    "IgnoreUnknown=SessionType,StdinNull,ForkAfterAuthentication",
+                    "-o",
                     "BatchMode=yes",
                     "-o",
                     "RemoteCommand=none",
+                    "-o",
+                    "SessionType=default",
+                    "-o",
+                    "StdinNull=no",
+                    "-o",
+                    "ForkAfterAuthentication=no",
                 ];
                 ssh_argv(ssh.address(), &options, Some(quote_words(virsh)))
             }

@@ -29,9 +29,9 @@ const SILENCE_HINT: &str = "make the shell's startup files silent without a term
 /// The language of a login shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoginShell {
-    /// sh, bash, dash, ksh, zsh.
+    /// sh, bash, dash, ksh, zsh, and fish, which reads the quoted words of a command in the same way.
     Posix,
-    /// csh, tcsh, fish: it only starts `sh`.
+    /// csh, tcsh: it only starts `sh`.
     Other,
 }
 

@@ -1,6 +1,7 @@
 //! Creates a sandbox based on a snapshot. The overlay is created first and the domain is defined last: if snapdeck is
 //! killed, only a file without a sandbox remains.
 
+use bytes::Bytes;
 use humansize::{BINARY, format_size};
 
 use snapdeck_host::{DomainTemplate, Host, ImageFile, find_network_device};
@@ -16,7 +17,11 @@ use crate::host_memory::check_memory;
 use crate::new_id::refuse_used_id;
 use crate::new_sandbox::NewSandbox;
 use crate::standalone_image::standalone_facts;
-use crate::variables::{find_local_problem, read_variables};
+use crate::variables::{MAX_BYTES, find_local_problem, read_variables};
+
+/// Blocks of a flash memory that QEMU emulates (hw/block/pflash_cfi01.c), in bytes.
+const FLASH_BLOCK_BYTES: usize = 4096;
+const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
 
 /// Creates the sandbox `id` from `spec`; `defaults` apply to what that leaves unset.
 ///
@@ -33,26 +38,13 @@ pub async fn create_sandbox(
 ) -> Result<Outcome> {
     ctx.enter_phase(Phase::Checking)?;
     let refused = |kind| creation_error(host, id, kind);
-    if spec.accept_existing
-        && let Some(sandbox) = find_existing(host, id, spec).await?
-    {
-        ctx.info(format!("{id} exists with these properties"));
-        return Ok(Outcome::SandboxCreated {
-            host: host.name().clone(),
-            sandbox,
-            changed: false,
-        });
-    }
-    refuse_used_id(host, id, &[], refused, ctx).await?;
-    let base = BaseSnapshot::find(host, spec, ctx).await?;
-    let storage_bytes = disk_size(host, id, spec, &base.facts)?;
     let memory_bytes = spec.memory_bytes.unwrap_or(defaults.memory_bytes);
-    check_memory(host, id, memory_bytes, refused, ctx).await?;
+    let base_path = host.snapshot_path(&spec.snapshot);
     let (disk, variables) = (host.disk_path(id), host.variables_path(id));
     let mut domain = DomainTemplate {
         id,
         disk: &disk,
-        base: &base.path,
+        base: &base_path,
         variables: &variables,
         cpus: spec.cpus.unwrap_or(defaults.cpus),
         memory_bytes,
@@ -65,7 +57,21 @@ pub async fn create_sandbox(
         has_tpm: false,
     };
     // Detect an invalid template before anything is queried or created.
-    domain.fill(&defaults.template)?;
+    let xml = domain.fill(&defaults.template)?;
+    if spec.accept_existing
+        && let Some(sandbox) = find_existing(host, id, spec, defaults, &xml).await?
+    {
+        ctx.info(format!("{id} exists with these properties"));
+        return Ok(Outcome::SandboxCreated {
+            host: host.name().clone(),
+            sandbox,
+            changed: false,
+        });
+    }
+    refuse_used_id(host, id, &[], refused, ctx).await?;
+    let base = BaseSnapshot::find(host, spec, ctx).await?;
+    let storage_bytes = disk_size(host, id, spec, &base.facts)?;
+    check_memory(host, id, memory_bytes, refused, ctx).await?;
     let capabilities = host.libvirt().capabilities().await?;
     let missing_firmware = match domain.firmware {
         Firmware::Bios => None,
@@ -125,11 +131,19 @@ fn refuse_network(host: &Host, id: &SandboxId, xml: &str) -> Result<()> {
     }
 }
 
+/// The UEFI variables of a snapshot.
+enum BaseVariables {
+    /// The path of those beside it.
+    File(String),
+    /// Those that another program keeps for it.
+    Bytes(Bytes),
+}
+
 /// The snapshot that a new sandbox is based on.
 struct BaseSnapshot {
     path: String,
-    /// Path of its UEFI variables, if it has any.
-    variables: Option<String>,
+    /// UEFI variables, if it has any.
+    variables: Option<BaseVariables>,
     file: ImageFile,
     facts: ImageFacts,
 }
@@ -167,9 +181,11 @@ impl BaseSnapshot {
         }
         let own = host.snapshot_variables_path(name);
         let variables = match (host.fs().has_file(&own).await?, expected) {
-            (true, _) => Some(own),
+            (true, _) => Some(BaseVariables::File(own)),
             (false, Some(_)) => None,
-            (false, None) => find_base_variables(host, name, ctx).await?,
+            (false, None) => find_base_variables(host, name, ctx)
+                .await?
+                .map(BaseVariables::Bytes),
         };
         Ok(Self {
             variables,
@@ -197,22 +213,39 @@ impl BaseSnapshot {
     }
 }
 
-/// Returns the path of the UEFI variables that another program keeps for a snapshot, if there are any that are not those
-/// of a sandbox with the same name.
+/// Returns the UEFI variables that another program keeps for a snapshot, if there are any that are not those of a sandbox with the
+/// same name. QEMU's user, which may own their directory, must not have been able to write them.
 async fn find_base_variables(
     host: &Host,
     name: &SnapshotName,
     ctx: &Context,
-) -> Result<Option<String>> {
+) -> Result<Option<Bytes>> {
     let path = host.base_variables_path(name);
-    if !host.fs().has_file(&path).await? {
+    // One more byte shows that it is longer.
+    let bytes = match host.fs().read_trusted(&path, MAX_BYTES + 1).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == Kind::Conflict => {
+            ctx.warn(format!("not using {path}: {error}"));
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let is_flash = !bytes.is_empty()
+        && bytes.len() as u64 <= MAX_BYTES
+        && bytes.len().is_multiple_of(FLASH_BLOCK_BYTES)
+        && !bytes.starts_with(QCOW2_MAGIC);
+    if !is_flash {
+        ctx.warn(format!(
+            "not using {path}: it is no raw image of UEFI variables"
+        ));
         return Ok(None);
     }
     let users = file_users(host, &path, None, ctx).await?;
     match users.is_empty() {
         true => {
             ctx.info(format!("using the UEFI variables {path}"));
-            Ok(Some(path))
+            Ok(Some(bytes.into()))
         }
         false => {
             let users = users.join(", ");
@@ -262,10 +295,11 @@ async fn create_files(
         return Ok(());
     }
     match &base.variables {
-        Some(variables) => {
-            let bytes = read_variables(host, variables).await?;
+        Some(BaseVariables::File(path)) => {
+            let bytes = read_variables(host, path).await?;
             new_sandbox.create_variables(bytes).await
         }
+        Some(BaseVariables::Bytes(bytes)) => new_sandbox.create_variables(bytes.clone()).await,
         // libvirt creates them at the first start, from the template of the firmware it selects.
         None => {
             ctx.info("the snapshot has no UEFI variables: using the firmware's defaults");

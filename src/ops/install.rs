@@ -48,10 +48,18 @@ pub(crate) async fn install_snapshot(
     let mut progress = TransferProgress::empty(object.size_bytes);
     let result = async {
         let plan = plan_transfer(job, existing, &writer).await?;
-        run_transfer(job, fetch_handle, &writer, plan, &mut progress).await?;
+        Box::pin(run_transfer(
+            job,
+            fetch_handle,
+            &writer,
+            plan,
+            &mut progress,
+        ))
+        .await?;
         let image = validate_image(job, &writer, &progress).await?;
         ctx.enter_phase(Phase::Publishing)?;
-        publish_snapshot(job, &writer, &image, existing, variables, &progress).await?;
+        let publishing = publish_snapshot(job, &writer, &image, existing, variables, &progress);
+        Box::pin(publishing).await?;
         Ok(())
     }
     .await;

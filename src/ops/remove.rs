@@ -91,7 +91,7 @@ pub async fn remove(
                 "keeping {key}, which is not a manifest of snapdeck"
             ));
         }
-        let mut is_kept = match &object {
+        let is_kept = match &object {
             Some(image) => bucket.delete_object(image).await?,
             // Left by a removal that was interrupted.
             None => {
@@ -101,7 +101,7 @@ pub async fn remove(
         };
         let variables = bucket.variables();
         if !has_own_variables && let Some(found) = variables.head(name).await? {
-            is_kept |= variables.delete_object(&found).await?;
+            variables.delete_object(&found).await?;
         }
         if is_kept {
             free_versions(bucket, name, ctx).await;
@@ -119,7 +119,7 @@ pub async fn remove(
     })
 }
 
-/// Deletes the old versions that the bucket keeps of a snapshot that was removed, if the settings say so; a failure is a
+/// Deletes the old versions that the bucket keeps of the image of a snapshot that was removed, if the settings say so; a failure is a
 /// warning.
 async fn free_versions(bucket: &Bucket, name: &SnapshotName, ctx: &Context) {
     let location = bucket.location();
@@ -130,15 +130,15 @@ async fn free_versions(bucket: &Bucket, name: &SnapshotName, ctx: &Context) {
         ));
         return;
     }
-    match bucket.delete_versions(name).await {
+    match bucket.delete_versions(name, &ctx.cancel).await {
         Ok(freed) => {
             ctx.info(format!(
                 "deleted {} old versions of {name} in {location}, {}",
                 freed.count,
                 format_size(freed.bytes, BINARY)
             ));
-            for line in freed.kept {
-                ctx.warn(line);
+            if let Some(kept) = freed.kept {
+                ctx.warn(kept);
             }
         }
         Err(error) => ctx.warn(error.to_string()),

@@ -48,9 +48,15 @@ pub(crate) async fn repair_in_place(
             .check_again(host, &object.name, &ctx.sharing)
             .await?;
         let plan = TransferPlan::new(job, good, false).await;
-        run_transfer(job, fetch_handle, &writer, plan, &mut progress)
-            .await
-            .map_err(|failure| failure.error)?;
+        Box::pin(run_transfer(
+            job,
+            fetch_handle,
+            &writer,
+            plan,
+            &mut progress,
+        ))
+        .await
+        .map_err(|failure| failure.error)?;
         ctx.enter_phase(Phase::Verifying)?;
         ctx.until_cancelled(writer.finish()).await
     }
@@ -65,7 +71,7 @@ pub(crate) async fn repair_in_place(
     {
         ctx.warn(warning);
     }
-    let image = read_again(job, &path, &progress).await?;
+    let image = Box::pin(read_again(job, &path, &progress)).await?;
     write_local_manifest(job, &image, variables, &progress).await;
     Ok(progress)
 }

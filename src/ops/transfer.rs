@@ -167,7 +167,7 @@ pub(crate) async fn run_transfer(
         let on_host = async {
             let downloading = async move {
                 match download {
-                    Some(direct) => direct.run(direct_tx).await,
+                    Some(direct) => Box::pin(direct.run(direct_tx)).await,
                     None => Ok(()),
                 }
             };
@@ -175,7 +175,7 @@ pub(crate) async fn run_transfer(
             let working = async { tokio::join!(copying, downloading) };
             let keeping = async {
                 match download {
-                    Some(direct) => direct.keep_standby().await,
+                    Some(direct) => Box::pin(direct.keep_standby()).await,
                     None => pending().await,
                 }
             };

@@ -20,7 +20,7 @@ use crate::request::SnapshotRequest;
 use crate::sandbox_disk::SandboxDisk;
 
 /// Limit of a variables file: flash memory of firmware has a few hundred KiB, and 16 MiB at most.
-const MAX_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_BYTES: u64 = 16 << 20;
 
 /// Reads the variables file `path` of the host.
 pub(crate) async fn read_variables(host: &Host, path: &str) -> Result<Bytes> {

@@ -12,8 +12,9 @@ const ENDPOINT_HINT: &str =
     "check [bucket] endpoint (AWS_ENDPOINT_URL) and that the store is running";
 const KEYS_HINT: &str = "check [bucket] access_key_id and secret_access_key (AWS_ACCESS_KEY_ID, \
                          AWS_SECRET_ACCESS_KEY) or the AWS profile";
-const LIST_HINT: &str = "allow s3:ListBucket on the bucket, for all prefixes: without it the store also answers 403 for an \
-                         object that does not exist; then check the keys and s3:GetObject";
+const LIST_HINT: &str = "check [bucket] access_key_id and secret_access_key (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or the AWS \
+                         profile, and allow s3:ListBucket on the bucket and s3:GetObject: without the first the store also \
+                         answers 403 for an object that does not exist";
 const REGION_HINT: &str = "check [bucket] region (AWS_REGION)";
 
 /// Codes for keys that are wrong or have no rights.

@@ -5,12 +5,12 @@ use aws_sdk_s3::types::{
 };
 use jiff::Timestamp;
 
-use super::bounds::{self, MAX_KEY_BYTES};
+use super::bounds;
 use super::odd_answer::RenameRoot;
 use super::{MAX_PAGES, Reason, Store, StoreError, to_timestamp};
 use snapdeck_model::Result;
 
-/// An old version of an object, or the marker of its deletion.
+/// An old version of an object.
 #[derive(Debug, Clone)]
 pub(crate) struct OldVersion {
     pub(crate) key: String,
@@ -67,46 +67,48 @@ impl Store {
         }))
     }
 
-    /// Lists the old versions of the objects `is_wanted` whose keys begin with `prefix`, and the markers of their deletions;
-    /// what is there now is not among them.
-    pub(crate) async fn old_versions(
-        &self,
-        prefix: &str,
-        is_wanted: impl Fn(&str) -> bool,
-    ) -> Result<Vec<OldVersion>, StoreError> {
-        let (mut found, mut key_marker, mut id_marker) = (Vec::new(), None, None);
+    /// Lists the old versions of a deleted object; none if `key` has an object now.
+    pub(crate) async fn old_versions(&self, key: &str) -> Result<Vec<OldVersion>, StoreError> {
+        let action = "list the old versions of";
+        let (mut found, mut is_deleted) = (Vec::new(), false);
+        let (mut key_marker, mut id_marker) = (None, None);
         for _ in 0..MAX_PAGES {
             let call = self.client.list_object_versions().bucket(&self.bucket);
             let page = call
-                .prefix(prefix)
+                .prefix(key)
                 .set_key_marker(key_marker)
                 .set_version_id_marker(id_marker)
                 .send()
                 .await
-                .map_err(|error| self.error("list the old versions of", prefix, &error))?;
+                .map_err(|error| self.error(action, key, &error))?;
+            let is_key = |text: Option<&str>| text == Some(key);
+            is_deleted |= page
+                .delete_markers()
+                .iter()
+                .any(|marker| is_key(marker.key()) && marker.is_latest() == Some(true));
             let versions = page.versions.unwrap_or_default().into_iter();
-            let versions = versions.filter(|version| version.is_latest != Some(true));
-            let versions = versions.map(|one| (one.key, one.version_id, one.size));
-            let markers = page.delete_markers.unwrap_or_default().into_iter();
-            let markers = markers.map(|one| (one.key, one.version_id, None));
-            let is_key = |key: &String| key.len() <= MAX_KEY_BYTES && is_wanted(key);
-            found.extend(versions.chain(markers).filter_map(|(key, id, size)| {
-                Some(OldVersion {
-                    key: key.filter(is_key)?,
-                    id: bounds::token(id)?,
-                    size_bytes: bounds::size(size),
-                })
-            }));
-            if page.is_truncated != Some(true) || page.next_key_marker.is_none() {
-                return Ok(found);
+            let versions = versions.filter(|version| is_key(version.key()));
+            // The next upload may get the id of one without a version.
+            let is_version = |id: &String| !id.is_empty() && id != "null";
+            found.extend(
+                versions
+                    .filter(|version| version.is_latest == Some(false))
+                    .filter_map(|version| {
+                        Some(OldVersion {
+                            key: key.to_owned(),
+                            id: bounds::token(version.version_id).filter(is_version)?,
+                            size_bytes: bounds::size(version.size),
+                        })
+                    }),
+            );
+            // Other keys with this prefix come after it.
+            let next = page.next_key_marker.filter(|next| next.as_str() <= key);
+            if page.is_truncated != Some(true) || next.is_none() {
+                return Ok(if is_deleted { found } else { Vec::new() });
             }
-            (key_marker, id_marker) = (page.next_key_marker, page.next_version_id_marker);
+            (key_marker, id_marker) = (next, page.next_version_id_marker);
         }
-        Err(self.invalid_response(
-            "list the old versions of",
-            prefix,
-            "the listing does not end",
-        ))
+        Err(self.invalid_response(action, key, "the listing does not end"))
     }
 
     /// Deletes a version of an object, which is not kept then.

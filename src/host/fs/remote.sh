@@ -501,10 +501,18 @@ share_extents)
   echo $result
   ;;
 
-# read_file PATH LIMIT: the first bytes of a file, after a line that says whether it exists.
+# read_file PATH LIMIT [trusted]: the first bytes of a file, after a line that says whether it exists; "trusted": of one that only root
+# or this user can write.
 read_file)
   if [ -e "$1" ] || [ -L "$1" ]; then
-    open_file "$1"
+    open_file "$1" ${3:+own}
+    if [ -n "${3:-}" ]; then
+      case $(stat -L -c '%u %a' /proc/self/fd/8) in
+      "0 "*[2367]? | "0 "*[2367] | "$(id -u) "*[2367]? | "$(id -u) "*[2367]) busy "$1 can be changed by another user" ;;
+      "0 "* | "$(id -u) "*) ;;
+      *) busy "$1 can be changed by another user" ;;
+      esac
+    fi
     echo exists
     head -c "$2" <&8
   else

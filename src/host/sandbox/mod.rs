@@ -195,8 +195,17 @@ impl Sandboxes<'_> {
     /// # Errors
     /// As [`Sandboxes::get`]; `Failed` if it is longer than 4 MiB.
     pub async fn domain_xml(self, id: &SandboxId) -> Result<String> {
+        self.read_xml(id, 0).await
+    }
+
+    /// As [`Sandboxes::domain_xml`], as it is from the next start on.
+    pub async fn inactive_xml(self, id: &SandboxId) -> Result<String> {
+        self.read_xml(id, virt_sys::VIR_DOMAIN_XML_INACTIVE).await
+    }
+
+    async fn read_xml(self, id: &SandboxId, flags: u32) -> Result<String> {
         self.owned_state(id).await?;
-        let read = |domain: &Domain| domain.xml_desc(0);
+        let read = move |domain: &Domain| domain.xml_desc(flags);
         let xml = self
             .host
             .retry_policy

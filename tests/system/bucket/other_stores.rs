@@ -3,9 +3,10 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled,
-    ObjectLockRetentionMode, ObjectLockRule, VersioningConfiguration,
+    ObjectLockRetention, ObjectLockRetentionMode, ObjectLockRule, VersioningConfiguration,
 };
 use serde_json::Value;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
 
 use super::{assert_error, name, upload};
@@ -140,11 +141,11 @@ fn what_a_bucket_with_versions_keeps_is_named_and_freed_on_request() {
     let call = client
         .list_object_versions()
         .bucket(lab("SNAPDECK_LAB_BUCKET"));
-    let left = block_on(call.prefix(format!("{}/base", world.tag)).send()).unwrap();
-    assert!(
-        left.versions().is_empty() && left.delete_markers().is_empty(),
-        "{left:?}"
-    );
+    let image = format!("{}/base.qcow2", world.tag);
+    let left = block_on(call.prefix(&image).send()).unwrap();
+    assert!(left.versions().is_empty(), "{left:?}");
+    let listed = world.snapdeck(&["objects", "--json"]).ok();
+    assert!(!listed.stdout.contains("\"base\""), "{listed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,18 +186,33 @@ async fn an_odd_answer_to_the_begin_of_an_upload_is_named_at_once() {
 fn a_locked_version_is_named_with_its_time() {
     let world = World::new();
     let server = world.use_moto();
-    make_versioned_bucket(&server.client(), true);
+    let client = server.client();
+    make_versioned_bucket(&client, true);
     world.snapshot("base", 4);
     world.reconfigure("[bucket]", "[bucket]\ndelete_versions = true");
     let versions = check(&world, "versions");
     let finding = versions["finding"].as_str().unwrap();
     assert!(finding.contains("GOVERNANCE for 1 day"), "{finding}");
     world.snapdeck(&["upload", "base"]).ok();
+    // This server applies the bucket's default only to objects that are uploaded as a whole.
+    let until = SystemTime::now() + Duration::from_secs(24 * 3600);
+    let retention = ObjectLockRetention::builder()
+        .mode(ObjectLockRetentionMode::Governance)
+        .retain_until_date(until.into())
+        .build();
+    let lock = client
+        .put_object_retention()
+        .bucket(lab("SNAPDECK_LAB_BUCKET"));
+    let lock = lock.key(format!("{}/base.qcow2", world.tag));
+    block_on(lock.retention(retention).send()).unwrap();
     let removed = world.snapdeck(&["remove", "base", "--bucket"]).ok();
     assert!(
         removed.stderr.contains("is locked: GOVERNANCE until 20"),
         "{removed:?}"
     );
+    // What is kept does not become the object again.
+    let listed = world.snapdeck(&["objects", "--json"]).ok();
+    assert!(!listed.stdout.contains("base"), "{listed:?}");
 }
 
 #[test]

@@ -61,6 +61,42 @@ fn variables_that_another_program_keeps_for_a_base_are_used() {
 }
 
 #[test]
+fn variables_that_qemus_user_could_have_written_are_not_those_of_a_base() {
+    let (world, _) = with_variables(1);
+    let kept = world.path("nvram/base_VARS.fd");
+    let beside = world.path("snapshots/base_VARS.fd");
+    std::fs::rename(&beside, &kept).unwrap();
+    let odd = world.path("scratch/odd");
+    std::fs::write(&odd, "QFI\u{fb} no flash").unwrap();
+    let bad: [(&str, &dyn Fn()); 4] = [
+        ("can be changed by another user", &|| {
+            run("chmod", &["666", &kept]);
+        }),
+        ("other names", &|| {
+            run("chmod", &["644", &kept]);
+            std::fs::hard_link(&kept, world.path("nvram/other.fd")).unwrap();
+        }),
+        ("no raw image", &|| {
+            std::fs::remove_file(world.path("nvram/other.fd")).unwrap();
+            run("truncate", &["-s", "0", &kept]);
+        }),
+        ("no raw image", &|| {
+            run("cp", &[&odd, &kept]);
+        }),
+    ];
+    for (number, (words, change)) in bad.into_iter().enumerate() {
+        change();
+        let id = world.id(&format!("a{number}"));
+        let ran = world.snapdeck(&["sandbox", "new", &id, "base"]).ok();
+        assert!(ran.stderr.contains("not using"), "{words}: {ran:?}");
+        assert!(
+            !exists(&world.path(&format!("nvram/{id}_VARS.fd"))),
+            "{words}"
+        );
+    }
+}
+
+#[test]
 fn variables_are_pushed_and_pulled_with_the_snapshot() {
     let (world, sum) = with_variables(2);
     let beta = &world.hosts[1];
