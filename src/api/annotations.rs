@@ -188,7 +188,11 @@ impl App {
         let in_bucket = places.bucket && (has_bucket || !places.local);
         let mut locations = Vec::new();
         if places.local
-            && let Some(annotations) = self.annotate_on_host(&name, patch).await?
+            && let Some(annotations) =
+                (self
+                    .engine
+                    .annotate_if_present(Some(&self.host), &name, patch))
+                .await?
         {
             locations.push(AnnotatedLocation {
                 host: Some(self.host.clone()),
@@ -197,7 +201,7 @@ impl App {
             });
         }
         if in_bucket {
-            let result = self.annotate_in_bucket(&name, patch).await;
+            let result = self.engine.annotate_if_present(None, &name, patch).await;
             let is_changed = !patch.is_empty() && !locations.is_empty();
             let annotations = result.map_err(|error| match is_changed {
                 true => error.hint("the host's are changed; the same call can be repeated"),
@@ -214,40 +218,5 @@ impl App {
             return Err(Error::new(Kind::NotFound, message));
         }
         Ok(SnapshotAnnotations { name, locations })
-    }
-
-    async fn annotate_on_host(
-        &self,
-        name: &SnapshotName,
-        patch: &AnnotationsPatch,
-    ) -> Result<Option<Annotations>> {
-        let (engine, host) = (&self.engine, &self.host);
-        if !patch.is_empty() {
-            return match engine.annotate_snapshot(host, name, patch).await {
-                Err(error) if error.kind() == Kind::NotFound => Ok(None),
-                annotations => annotations.map(Some),
-            };
-        }
-        if engine.snapshot(host, name).await?.is_none() {
-            return Ok(None);
-        }
-        let (annotations, _) = engine.annotations(Some(host), false, name).await?;
-        Ok(Some(annotations.unwrap_or_default()))
-    }
-
-    async fn annotate_in_bucket(
-        &self,
-        name: &SnapshotName,
-        patch: &AnnotationsPatch,
-    ) -> Result<Option<Annotations>> {
-        let engine = &self.engine;
-        let Some(object) = engine.object(name).await? else {
-            return Ok(None);
-        };
-        if !patch.is_empty() {
-            return engine.annotate_object(&object, patch).await.map(Some);
-        }
-        let (_, annotations) = engine.annotations(None, true, name).await?;
-        Ok(Some(annotations.unwrap_or_default()))
     }
 }

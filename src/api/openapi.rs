@@ -137,6 +137,10 @@ fn excluded_bodies() -> [(Cow<'static, str>, Vec<Value>); 6] {
             "foreign": {"const": true}, "leftovers": {"const": false}, "partial": {"type": "null"},
         },
     });
+    let partial_in_bucket = json!({
+        "required": ["partial", "local"],
+        "properties": {"partial": {"type": "string"}, "local": {"const": false}},
+    });
     let no_change = json!({"properties": {
         "note": {"type": "null"}, "labels": {"maxProperties": 0}, "removeLabels": {"maxItems": 0},
     }});
@@ -148,7 +152,12 @@ fn excluded_bodies() -> [(Cow<'static, str>, Vec<Value>); 6] {
         (RemoveSnapshotRequest::name(), vec![no_place()]),
         (
             PruneBody::name(),
-            vec![no_place(), no_condition, foreign_without_files],
+            vec![
+                no_place(),
+                no_condition,
+                foreign_without_files,
+                partial_in_bucket,
+            ],
         ),
         (NoteRequest::name(), vec![neither_place(), no_change]),
         (PinRequest::name(), vec![neither_place()]),

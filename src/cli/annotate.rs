@@ -123,11 +123,8 @@ pub(super) async fn run(engine: &Engine, request: AnnotationRequest) -> Result<C
         .map(Some)
         .chain(includes_bucket.then_some(None));
     for host in locations {
-        let annotations = match &host {
-            Some(host) => annotate_on_host(engine, host, &name, &patch).await,
-            None => annotate_in_bucket(engine, &name, &patch).await,
-        };
-        match annotations {
+        let annotations = engine.annotate_if_present(host.as_ref(), &name, &patch);
+        match annotations.await {
             Ok(Some(annotations)) => results.push((host, annotations)),
             Ok(None) => {}
             Err(error) => failures.push(error),
@@ -154,40 +151,6 @@ pub(super) async fn run(engine: &Engine, request: AnnotationRequest) -> Result<C
             Ok(CommandOutput { code, ..output })
         }
     }
-}
-
-async fn annotate_on_host(
-    engine: &Engine,
-    host: &HostName,
-    name: &SnapshotName,
-    patch: &AnnotationsPatch,
-) -> Result<Option<Annotations>> {
-    if !patch.is_empty() {
-        return match engine.annotate_snapshot(host, name, patch).await {
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
-            annotations => annotations.map(Some),
-        };
-    }
-    if engine.snapshot(host, name).await?.is_none() {
-        return Ok(None);
-    }
-    let (annotations, _) = engine.annotations(Some(host), false, name).await?;
-    Ok(Some(annotations.unwrap_or_default()))
-}
-
-async fn annotate_in_bucket(
-    engine: &Engine,
-    name: &SnapshotName,
-    patch: &AnnotationsPatch,
-) -> Result<Option<Annotations>> {
-    let Some(object) = engine.object(name).await? else {
-        return Ok(None);
-    };
-    if !patch.is_empty() {
-        return engine.annotate_object(&object, patch).await.map(Some);
-    }
-    let (_, annotations) = engine.annotations(None, true, name).await?;
-    Ok(Some(annotations.unwrap_or_default()))
 }
 
 fn read_note_from_stdin() -> Result<String> {

@@ -126,6 +126,40 @@ impl Engine {
         self.inner.bucket.annotate(object, patch).await
     }
 
+    /// Changes the annotations of a snapshot on a host, or in the bucket (`None`), and returns them; an empty patch only reads.
+    /// `None` if the snapshot is not there.
+    ///
+    /// # Errors
+    /// As [`Engine::annotate_snapshot`] and [`Engine::annotate_object`], but not `NotFound`.
+    pub async fn annotate_if_present(
+        &self,
+        host: Option<&HostName>,
+        name: &SnapshotName,
+        patch: &AnnotationsPatch,
+    ) -> Result<Option<Annotations>> {
+        let Some(host) = host else {
+            let Some(object) = self.object(name).await? else {
+                return Ok(None);
+            };
+            if !patch.is_empty() {
+                return self.annotate_object(&object, patch).await.map(Some);
+            }
+            let (_, annotations) = self.annotations(None, true, name).await?;
+            return Ok(Some(annotations.unwrap_or_default()));
+        };
+        if !patch.is_empty() {
+            return match self.annotate_snapshot(host, name, patch).await {
+                Err(error) if error.kind() == Kind::NotFound => Ok(None),
+                annotations => annotations.map(Some),
+            };
+        }
+        if self.snapshot(host, name).await?.is_none() {
+            return Ok(None);
+        }
+        let (annotations, _) = self.annotations(Some(host), false, name).await?;
+        Ok(Some(annotations.unwrap_or_default()))
+    }
+
     /// Changes the annotations of a snapshot on a host, if given, and in the bucket, if requested.
     ///
     /// # Errors

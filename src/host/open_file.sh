@@ -57,18 +57,6 @@ open_file() {
   *) [ "$6" = "$(owner_uid)" ] || busy "$1 belongs to another user than $owner" ;;
   esac
 }
-# write_new PATH SIZE: creates a file of this user from stdin, mode 0600, and opens it as descriptor 8. Fails if the name
-# exists, also that of a link. Nothing else has that name, which ends with a random token.
-write_new() {
-  # It is created here (O_EXCL), and written by its descriptor: in a directory of QEMU's user another file may get the name.
-  set -C
-  command exec 8>"$1" || exit 1
-  set +C
-  dd bs=64K status=none >&8 || { rm -f -- "$1"; exit 1; }
-  [ "$(stat -L -c %s /proc/self/fd/8)" = "$2" ] && return
-  rm -f -- "$1"
-  fail 'the connection was lost'
-}
 # give_away MODE [OWNER]: changes mode and owner of descriptor 8.
 give_away() {
   { [ -z "${2:-}" ] || chown -- "$2" /proc/self/fd/8; } && chmod "$1" /proc/self/fd/8 && sync -- /proc/self/fd/8

@@ -23,6 +23,24 @@ write_mark() {
   rm -f -- "./$mark.new" && printf '%s' "$1" >"./$mark.new" && sync -- "./$mark.new" &&
     mv -fT -- "./$mark.new" "./$mark" && sync -- .
 }
+# write_new PATH TOKEN SIZE: creates the file "new" from stdin, mode 0600, as descriptor 8, in a private directory beside PATH, which
+# it enters. The directory of PATH may be one of QEMU's user, where a link to a device could take any name. "name" is the last part
+# of PATH, to be used as "../$name".
+write_new() {
+  new_dir=${1%/*}/.${1##*/}.$2 name=${1##*/}
+  mkdir -m 700 -- "$new_dir" || exit 1
+  enter "$new_dir" && is_private . && [ "$(identity ..)" = "$(stat -L -c %d:%i -- "${1%/*}")" ] || busy "$new_dir was replaced"
+  trap remove_new EXIT
+  set -C
+  command exec 8>./new || exit 1
+  set +C
+  dd bs=64K status=none >&8 || exit 1
+  [ "$(stat -L -c %s /proc/self/fd/8)" = "$3" ] || fail 'the connection was lost'
+}
+# remove_new: removes the directory of write_new, and a file that has not got its name.
+remove_new() {
+  rm -f -- ./new && cd / && rmdir -- "$new_dir" 2>/dev/null
+}
 # enter_own DIR ID: enters the directory with this mark if only this user can change what is in it.
 enter_own() {
   enter "$1" && has_mark_id "$2" || fail "$1: snapdeck did not create it"

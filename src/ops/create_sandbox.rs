@@ -58,6 +58,9 @@ pub async fn create_sandbox(
     };
     // Detect an invalid template before anything is queried or created.
     let xml = domain.fill(&defaults.template)?;
+    if spec.block_network {
+        refuse_network(host, id, &xml)?;
+    }
     if spec.accept_existing
         && let Some(sandbox) = find_existing(host, id, spec, defaults, &xml).await?
     {
@@ -86,9 +89,6 @@ pub async fn create_sandbox(
     domain.has_tpm = capabilities.has_tpm;
     domain.is_kvm = host.libvirt().has_usable_kvm(defaults.accel).await?;
     let xml = domain.fill(&defaults.template)?;
-    if spec.block_network {
-        refuse_network(host, id, &xml)?;
-    }
     ctx.check_cancelled()?;
 
     ctx.enter_phase(Phase::Creating)?;
@@ -214,7 +214,7 @@ impl BaseSnapshot {
 }
 
 /// Returns the UEFI variables that another program keeps for a snapshot, if there are any that are not those of a sandbox with the
-/// same name. QEMU's user, which may own their directory, must not have been able to write them.
+/// same name. QEMU's user must not be able to write them now.
 async fn find_base_variables(
     host: &Host,
     name: &SnapshotName,

@@ -12,7 +12,7 @@ use snapdeck_model::{
     SnapshotName,
 };
 
-use crate::adopt::adopt_file;
+use crate::adopt::{adopt_file, wait_for_clock};
 use crate::context::Context;
 use crate::dependents::has_dependent_images;
 use crate::fetch::FetchHandle;
@@ -81,6 +81,7 @@ pub async fn verify_snapshot(
         mut manifest,
         is_verified,
     } = stored;
+    wait_for_clock(file.stamp, ctx).await?;
     let all = BlockSet::all(manifest.size_bytes);
     let mut good = hash_local_blocks(host, &path, &all, ctx).await?;
     if find_image(host, name).await?.stamp != file.stamp {

@@ -36,10 +36,20 @@ pub(super) fn open_trusted(path: &Path) -> io::Result<File> {
     let file = open_no_follow(OpenOptions::new().read(true), path)?;
     let metadata = file.metadata()?;
     let is_own = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
-    match is_own && metadata.mode() & 0o022 == 0 && is_only_name(&file, path)? {
-        true => Ok(file),
-        false => Err(busy(path, "can be changed by another user")),
+    if !(is_own && metadata.mode() & 0o022 == 0 && is_only_name(&file, path)?) {
+        return Err(busy(path, "can be changed by another user"));
     }
+    // libvirt gives a file of QEMU's user to root when a guest ends, whatever name it has then.
+    let dir = std::fs::canonicalize(path.parent().unwrap_or(path))?;
+    for dir in dir.ancestors() {
+        let metadata = dir.symlink_metadata()?;
+        let is_own = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
+        let is_sticky = metadata.mode() & 0o1000 != 0;
+        if !is_own || (metadata.mode() & 0o022 != 0 && !is_sticky) {
+            return Err(busy(dir, "can be changed by another user"));
+        }
+    }
+    Ok(file)
 }
 
 /// Opens a regular file to write to it: one with a single name that belongs to root, to this user or to `owner`.

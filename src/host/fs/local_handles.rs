@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
 use super::checked_open::{is_only_name, open_own, open_regular};
-use super::local::{CALL_TIMEOUT, LocalFs, sync_dir};
+use super::local::{CALL_TIMEOUT, FileOwner, LocalFs, sync_dir};
 use super::local_pull::{LocalPullDir, OpenPull, open_pull};
 use super::pull_dir::{FILE_NAME, PullDir, PullDirRecords};
 use super::resume_log::{Content, ResumeLog, ResumeState};
@@ -313,11 +313,13 @@ impl WriteFile for LocalWriter {
         let action = format!("rename {} to {path}", self.path);
         let dir = self.pull.as_ref().map(|pull| pull.dir.clone());
         let (file, target) = (self.file.clone(), PathBuf::from(path));
+        let owner = self.fs.settings.owner.clone();
         let stamp = self
             .fs
             .run(action, CALL_TIMEOUT, move || {
                 let dir = dir.ok_or(io::ErrorKind::InvalidInput)?;
                 let to = dir.sibling(&target)?;
+                FileOwner::resolve(&owner)?.apply(&file)?;
                 file.set_permissions(Permissions::from_mode(0o644))?;
                 file.sync_all()?;
                 // Its owner may be QEMU's user, which can open it once it has its name.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::unistd::geteuid;
+use nix::unistd::{getegid, geteuid};
 
 use super::checked_open::{open_no_follow, open_own};
 use super::local::{FileOwner, sync_dir};
@@ -328,6 +328,7 @@ fn open_file(
             std::fs::remove_file(&log_path)?;
             return Err(error);
         }
+        keep(&file)?;
         file.set_len(log.content.size_bytes)?;
         return Ok((file, ResumeState::default(), log, log_file));
     }
@@ -336,8 +337,8 @@ fn open_file(
     lock_partial(&file, &path)?;
     let text = read_log(&log_path, owner_name)?;
     pull_dir.check_content(&text, true, &log.content)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
     owner.apply(&file)?;
+    keep(&file)?;
     let resume_state = log.parse(&text, file.metadata()?.len());
     if resume_state.blocks.is_empty() {
         let log_file = append_header(dir, owner_name, &log)?;
@@ -349,6 +350,13 @@ fn open_file(
     // Ends a truncated record.
     log_file.write_all(b"\n")?;
     Ok((file, resume_state, log, log_file))
+}
+
+/// Makes it a file of this user until it gets its name: another process of the owner could open it by that of qemu-img, which runs
+/// with other rights.
+fn keep(file: &File) -> io::Result<()> {
+    fchown(file, Some(geteuid().as_raw()), Some(getegid().as_raw()))?;
+    file.set_permissions(Permissions::from_mode(0o644))
 }
 
 fn create_file(path: &Path) -> io::Result<File> {

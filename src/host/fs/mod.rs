@@ -86,7 +86,7 @@ pub trait HostFs: Send + Sync {
     /// Creates a file for writes at offsets in the private directory `dir`, which is created, too; or resumes one that an
     /// earlier writer of the same content left.
     ///
-    /// It has mode 0600 and the content's length, and is locked until the writer is dropped.
+    /// It belongs to this user and has the content's length, and is locked until the writer is dropped.
     ///
     /// # Errors
     /// `Conflict`, with nothing changed, if another process writes the file, and for a directory that snapdeck did not create

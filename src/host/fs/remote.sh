@@ -116,7 +116,10 @@ download_range() {
           -w '%{http_code} %{size_download}' -o /dev/fd/5 -K -)
       code=$?
       # As for a connection that was cut: a store may answer with less than the range.
-      [ $code != 0 ] || [ "${status#* }" = $((end - first)) ] || code=18
+      case "$code $status" in
+      "0 206 $((end - first))") ;;
+      '0 206 '*) code=18 ;;
+      esac
       echo "http ${status%% *} $code" >&4
     } 5>&1 | receive "$first" "$@"
   } 4>&1
@@ -132,8 +135,6 @@ receive() {
     offset=$((offset + bytes))
   done
 }
-# remove_temporary: removes the file of write_file, create_new or create_file that has not got its name.
-remove_temporary() { rm -f -- "$new"; }
 # Prints name, time and text of the held ones of lock files. The kernel lists the inodes of all locks.
 show_locks='
   locks=$(cat /proc/locks 2>/dev/null)
@@ -512,6 +513,16 @@ read_file)
       "0 "* | "$(id -u) "*) ;;
       *) busy "$1 can be changed by another user" ;;
       esac
+      dir=$(realpath -e -- "${1%/*}") || exit 1
+      while [ -n "$dir" ]; do
+        case $(stat -c '%u %a' -- "$dir") in
+        "0 1"??? | "$(id -u) 1"???) ;;
+        "0 "*[2367]? | "0 "*[2367] | "$(id -u) "*[2367]? | "$(id -u) "*[2367]) busy "$dir can be changed by another user" ;;
+        "0 "* | "$(id -u) "*) ;;
+        *) busy "$dir can be changed by another user" ;;
+        esac
+        dir=${dir%/*}
+      done
     fi
     echo exists
     head -c "$2" <&8
@@ -522,35 +533,28 @@ read_file)
 
 # write_file PATH TOKEN SIZE: replaces a file by stdin, atomically. The token makes the name of the new file unique.
 write_file)
-  new=${1%/*}/.${1##*/}.$2
-  write_new "$new" "$3"
-  trap remove_temporary EXIT
-  give_away 644 "$owner" && mv -fT -- "$new" "$1" || exit 1
-  sync -- "${1%/*}/"
+  write_new "$1" "$2" "$3"
+  give_away 644 "$owner" && mv -fT -- ./new "../$name" && sync -- .. || exit 1
   ;;
 
 # create_new PATH TOKEN SIZE [again]: creates a file from stdin, atomically; fails if that name exists. "again": an earlier
 # attempt, whose response was lost, may have created it.
 create_new)
-  new=${1%/*}/.${1##*/}.$2
-  write_new "$new" "$3"
-  trap remove_temporary EXIT
+  write_new "$1" "$2" "$3"
   give_away 644 "$owner" || exit 1
-  [ -n "${4:-}" ] && is_file "$1" && cmp -s -- /proc/self/fd/8 "$1" || publish "$new" "$1"
-  sync -- "${1%/*}/"
+  [ -n "${4:-}" ] && is_file "../$name" && cmp -s -- ./new "../$name" || publish ./new "../$name"
+  sync -- ..
   ;;
 
 # create_file PATH TOKEN SIZE: creates a file of this user from stdin, atomically, unless that name exists or its directory
 # does not.
 create_file)
   if [ -e "$1" ] || [ -L "$1" ] || [ ! -d "${1%/*}" ]; then exit 0; fi
-  new=${1%/*}/.${1##*/}.$2
-  write_new "$new" "$3"
-  trap remove_temporary EXIT
+  write_new "$1" "$2" "$3"
   give_away 644 || exit 1
   # Another process may have created it.
-  ln -T -- "$new" "$1" || [ -e "$1" ] || [ -L "$1" ] || exit 1
-  sync -- "${1%/*}/"
+  ln -T -- ./new "../$name" || [ -e "../$name" ] || [ -L "../$name" ] || exit 1
+  sync -- ..
   ;;
 
 # rename_into_place FROM TO STAMP INODE: replaces TO if it has the stamp; without a stamp, never replaces a file. Prints the stamp
@@ -567,7 +571,7 @@ rename_into_place)
   open_file "$1" own
   [ "$(stat -L -c %i /proc/self/fd/8)" = "$4" ] || busy 'another process has replaced the partial file'
   flock -s --wait 25 8 || busy 'another process is writing it'
-  give_away 644 || exit 1
+  give_away 644 "$owner" || exit 1
   # Its owner may be QEMU's user, which can open it once it has its name.
   take_lease && is_leased=yes || is_leased=
   if [ -n "$3" ]; then
@@ -672,12 +676,13 @@ open)
   *) exit 1 ;;
   esac
   if [ "$mode" = write ]; then
-    chmod 600 /proc/self/fd/9 || exit 1
-    # A wrong owner fails here rather than after an hour of writing.
+    # A wrong owner fails here rather than after an hour of writing. It stays this user's until it gets its name: another process of
+    # the owner could open it by that of qemu-img, which runs with other rights.
     message=$(chown -- "$owner" /proc/self/fd/9 2>&1) || {
       [ -z "$new" ] || rm -f -- "$path" "$log"
       fail "$message; check owner of the host in the settings"
     }
+    chown -- "$(id -u):$(id -g)" /proc/self/fd/9 && chmod 644 /proc/self/fd/9 || exit 1
   fi
   case $command in
   truncate\ *) truncate -s 0 /proc/self/fd/9 && truncate -s "$size" /proc/self/fd/9 || exit 1 ;;

@@ -474,6 +474,39 @@ mod tests {
     }
 
     #[test]
+    fn new_files_are_not_written_to_what_has_their_name() {
+        use std::io::Write;
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        // A file of the shell's `noclobber` may be a FIFO or a device, which it opens.
+        let mkfifo = std::process::Command::new("mkfifo")
+            .arg(path("fifo"))
+            .status();
+        assert!(mkfifo.unwrap().success());
+        let write = |verb: &str| {
+            let mut running = script(verb, &[&path("a.json"), "token", "4"])
+                .stdin(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            running.stdin.take().unwrap().write_all(b"text").unwrap();
+            running.wait_with_output().unwrap()
+        };
+        for verb in ["write_file", "create_new", "create_file"] {
+            std::os::unix::fs::symlink(path("fifo"), path(".a.json.token")).unwrap();
+            let output = write(verb);
+            assert!(!output.status.success(), "{verb}");
+            assert!(!dir.path().join("a.json").exists(), "{verb}");
+            std::fs::remove_file(path(".a.json.token")).unwrap();
+            let output = write(verb);
+            assert!(output.status.success(), "{verb}: {output:?}");
+            assert_eq!(std::fs::read_to_string(path("a.json")).unwrap(), "text");
+            std::fs::remove_file(path("a.json")).unwrap();
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{verb}");
+        }
+    }
+
+    #[test]
     fn long_lists_are_split() {
         let paths: Vec<PathBuf> = (0..2000).map(|n| format!("/dir/{n:060}").into()).collect();
         let batches = split_into_batches(&paths);

@@ -9,7 +9,7 @@ use snapdeck_model::{
 };
 
 use super::disk_chain::DiskChain;
-use crate::adopt::adopt_unlocked_file;
+use crate::adopt::{adopt_unlocked_file, wait_for_clock};
 use crate::context::Context;
 use crate::hash_blocks::hash_local_blocks;
 use crate::object_proof::{ObjectProof, adopt_proven, prove_object};
@@ -256,6 +256,7 @@ async fn hash_again(
     ctx.info(format!(
         "{path} was changed since it was verified: hashing it"
     ));
+    wait_for_clock(stamp, ctx).await?;
     let all = BlockSet::all(local.size_bytes);
     let digests = hash_local_blocks(host, &path, &all, ctx).await?;
     let current = host.fs().image_file(&path).await?;

@@ -221,7 +221,9 @@ fn a_blocked_network_is_honoured_or_refused() {
     std::fs::write(&template, text.replace("{{tpm}}", device)).unwrap();
     let setting = format!("[sandbox]\ntemplate = \"{}\"\n", template.display());
     world.reconfigure("[sandbox]\n", &setting);
-    create("own", true).failed(400, "invalidInput", &["no network", "<interface>"]);
+    for id in ["own", "open"] {
+        create(id, true).failed(400, "invalidInput", &["no network", "<interface>"]);
+    }
     assert_eq!(world.names("sandboxes").len(), 2);
 }
 

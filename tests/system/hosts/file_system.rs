@@ -158,7 +158,7 @@ async fn a_file_is_written_by_one_writer_resumed_and_published_once() {
         let buffers = BufferPool::default();
         let writer = fs.open_writer(&dir, &content("v1", size)).await.unwrap();
         assert!(writer.resume_state().blocks.is_empty());
-        assert_eq!((mode(&dir), mode(&partial)), (0o700, 0o600));
+        assert_eq!((mode(&dir), mode(&partial)), (0o700, 0o644));
         let second = fs.open_writer(&dir, &content("v1", size)).await;
         assert_eq!(second.err().unwrap().kind(), Kind::Conflict);
         writer

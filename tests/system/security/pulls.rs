@@ -68,9 +68,20 @@ fn qemus_user_neither_sees_nor_changes_what_is_in_the_directory_of_a_pull() {
         rm -rf \"$1/partial\"; touch \"$1/new\"; rmdir \"$1\"; mv \"$1/partial\" \"${1%/*}/moved\"; chmod 777 \"$1\"
         mkdir \"${1%/*}/sub\" && mv \"$1\" \"${1%/*}/sub/\"; rmdir \"${1%/*}/sub\"";
     assert_eq!(attack(script, &pull.dir), "");
+    // Nor by a descriptor of the program that checks the image.
+    let partial = std::fs::metadata(format!("{}/partial", pull.dir)).unwrap();
+    assert_eq!(partial.uid(), 0);
+    let script = format!(
+        "for file in /proc/[0-9]*/fd/*; do [ \"$(stat -L -c %i \"$file\")\" = {} ] || continue
+            dd if=/dev/zero of=\"$file\" bs=1 seek=150000 count=1 conv=notrunc && echo changed; done 2>/dev/null",
+        partial.ino()
+    );
+    assert_eq!(attack(&script, &pull.dir), "");
     let image = pull.image.clone();
     assert_eq!(pull.finish(), Some(0));
     let snapshot = target.world.snapshot_path("victim");
+    let owner = std::fs::metadata(&snapshot).unwrap().uid();
+    assert_ne!(owner, 0);
     assert_eq!(sha256(&snapshot), sha256(&image));
     assert_eq!(target.world.names("snapshots"), ["victim.qcow2"]);
     target.assert_untouched();
