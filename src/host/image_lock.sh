@@ -66,6 +66,13 @@ users)
       [ -z "$lock" ] || seen=yes
       print_user "$number" "$pid" "${use%% *}" "$lock" "$command" "${guest#* }" "${guest%% *}"
     done 2>/dev/null
+    # A shared mapping writes to the file without a descriptor (proc(5), maps).
+    map="^[^ ]+ .w.s [^ ]+ $device $(stat -L -c %i -- "$file") "
+    for maps in $(grep -lE "$map" /proc/[0-9]*/maps 2>/dev/null); do
+      pid=${maps#/proc/} pid=${pid%%/*}
+      case $open in *"/proc/$pid/"*) continue ;; esac
+      read -r command <"/proc/$pid/comm" && print_user "$number" "$pid" write '' "$command" '' ''
+    done 2>/dev/null
     # Processes that this user may not inspect, and those of other PID namespaces, are known by their locks only.
     if [ -z "$seen" ]; then
       access=$(find_lock "$device:$(stat -L -c %i -- "$file")") || exit 1
