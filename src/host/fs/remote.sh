@@ -244,7 +244,7 @@ read_headers_singly)
   for file do
     dd if="$file" iflag=nofollow,nonblock count=0 status=none </dev/null || continue
     printf '==> %s <==\n' "$file"
-    dd if="$file" iflag=nofollow,nonblock,fullblock bs="$length" count=1 status=none 2>/dev/null
+    dd if="$file" iflag=nofollow,nonblock,fullblock bs="$length" count=1 status=none
     echo
   done
   ;;
