@@ -106,7 +106,7 @@ fn a_directory_that_takes_the_place_of_a_pulls_is_not_used() {
         let pull = HeldPull::start(&target);
         attack(&format!("mv \"$1\" \"$1.away\" && {plant}"), &pull.dir);
         assert!(exists(&format!("{}.away", pull.dir)), "{plant}");
-        let before = attack("ls -laR \"$1\"", &pull.dir);
+        let before = attack("ls -lAR \"$1\"", &pull.dir);
         let (image, dir) = (pull.image.clone(), pull.dir.clone());
         let code = pull.finish();
         // Locally it is published by the descriptor.
@@ -115,7 +115,7 @@ fn a_directory_that_takes_the_place_of_a_pulls_is_not_used() {
             Some(0) => assert_eq!(sha256(&snapshot), sha256(&image), "{plant}"),
             _ => assert!(!exists(&snapshot), "{plant}: {code:?}"),
         }
-        assert_eq!(attack("ls -laR \"$1\"", &dir), before, "{plant}");
+        assert_eq!(attack("ls -lAR \"$1\"", &dir), before, "{plant}");
         target.assert_untouched();
         // What is planted is refused.
         if code != Some(0) {
