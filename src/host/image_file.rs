@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::fs::await_lease;
 use crate::inventory::directory_id;
 use snapdeck_model::{FileStamp, ImageFacts};
 use snapdeck_qcow2::{
@@ -134,15 +135,14 @@ pub(crate) fn inspect(path: &Path) -> io::Result<ImageFile> {
     if !metadata.is_file() && !metadata.file_type().is_block_device() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, NOT_A_FILE));
     }
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK)
-        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
-        .map_err(|error| match error.kind() {
-            // Without /proc nothing can be opened by its descriptor.
-            io::ErrorKind::NotFound => io::Error::other("/proc is not mounted"),
-            _ => error,
-        })?;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let mut file = await_lease(|| options.open(&path)).map_err(|error| match error.kind() {
+        // Without /proc nothing can be opened by its descriptor.
+        io::ErrorKind::NotFound => io::Error::other("/proc is not mounted"),
+        _ => error,
+    })?;
     let metadata = file.metadata()?;
     let header = match ImageHeader::parse(&read_prefix(&mut file, HEADER_BYTES)?) {
         Err(needed_bytes) => ImageHeader::parse(&read_prefix(&mut file, needed_bytes)?),

@@ -7,10 +7,15 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 
 use super::local::FileOwner;
+
+/// Attempts to open a file with a lease, which a pull holds for 50 ms.
+const LEASE_ATTEMPTS: usize = 6;
+const LEASE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Opens a regular file for reading.
 ///
@@ -68,7 +73,8 @@ pub(super) fn open_own(options: &mut OpenOptions, path: &Path, owner: &str) -> i
 /// `ResourceBusy` for anything else; an I/O error.
 pub(crate) fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let opened = options.custom_flags(flags).open(path);
+    let options = options.custom_flags(flags);
+    let opened = await_lease(|| options.open(path));
     let not_regular = || busy(path, "is not a regular file");
     match opened {
         Ok(file) if file.metadata()?.is_file() => Ok(file),
@@ -84,6 +90,19 @@ pub(crate) fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Resu
         }
         Err(error) => Err(error),
     }
+}
+
+/// Opens a file without waiting, but for a moment: a pull that publishes it has a lease on it that long.
+pub(crate) fn await_lease(mut open: impl FnMut() -> io::Result<File>) -> io::Result<File> {
+    for _ in 0..LEASE_ATTEMPTS {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(LEASE_INTERVAL);
+            }
+            opened => return opened,
+        }
+    }
+    open()
 }
 
 /// Returns whether `path` is the only name of the open `file`.

@@ -39,7 +39,7 @@ use snapdeck_model::{
 use snapdeck_ownership::OwnershipRecords;
 
 pub use blocks::{BlockCopy, BlockSender, BlockState, CopySource};
-pub(crate) use checked_open::{is_only_name, open_no_follow};
+pub(crate) use checked_open::{await_lease, is_only_name, open_no_follow};
 pub use checksums::Checksum;
 pub use download::HostAnswer;
 pub(crate) use errors::{TEMP_DIR_HINT, suggest_other_id, system_error};
