@@ -245,7 +245,7 @@ fn a_service_with_few_capabilities_reads_images() {
     // Those of the unit; and without those that are needed for another user.
     let own = "-all,+chown,+dac_override,+fowner,+kill";
     for (capabilities, user) in [
-        (format!("{own},+setgid,+setuid"), "libvirt-qemu"),
+        (format!("{own},+setgid,+setuid"), "nobody"),
         (own.to_owned(), "root"),
     ] {
         let Some(target) = Target::new() else { return };

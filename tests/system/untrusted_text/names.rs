@@ -57,9 +57,9 @@ fn the_name_of_a_domain_and_its_disk() {
     screen.press("\t");
     screen.wait(&["used by", SHOWN_XML]);
     screen.press("d");
-    screen.wait(&["in use by"]);
+    screen.wait(&["in use by", "n cancel"]);
     screen.press("\u{1b}");
-    screen.wait_for("the dialog is closed", |text| !text.contains("in use by"));
+    screen.wait_for("the dialog is closed", |text| !text.contains("n cancel"));
     quit(&world, screen);
 }
 
@@ -121,7 +121,8 @@ fn a_backing_file_in_a_header() {
     let mut screen = open(&world, &world.command(&[]), true);
     screen.wait(&[&id]);
     screen.press("papp\r");
-    screen.wait(&["✗ push"]);
+    // Details list the earlier jobs, too.
+    screen.wait(&["Jobs · 1 failed"]);
     screen.press("\tj");
     screen.wait(&["odd", "backing", SHOWN]);
     quit(&world, screen);
