@@ -20,6 +20,7 @@ use snapdeck_model::{Error, Kind, Result, printable_within};
 
 const SCRIPT: &str = concat!(
     include_str!("least_rights.sh"),
+    include_str!("open_file.sh"),
     include_str!("image_lock.sh")
 );
 /// For searching all open files of a host.
@@ -459,6 +460,27 @@ mod tests {
         );
         let none = parse_users(b"some\x00", 1).unwrap();
         assert_eq!((none.by_file, none.is_complete), (vec![Vec::new()], false));
+    }
+
+    #[test]
+    fn a_fifo_that_takes_the_name_of_an_image_does_not_hold_up_the_search() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let [file, fake] = ["file", "dd"].map(|name| dir.path().join(name));
+        std::fs::write(&file, "text").unwrap();
+        // `dd` looks at it last before it is opened.
+        std::fs::write(&fake, "#!/bin/sh\nrm -f \"$FILE\"; mkfifo \"$FILE\"\n").unwrap();
+        std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let output = std::process::Command::new("sh")
+            .args(["-c", SCRIPT, "snapdeck", "users"])
+            .arg(&file)
+            .env("PATH", format!("{}:/usr/bin:/bin", dir.path().display()))
+            .env("FILE", &file)
+            .output()
+            .unwrap();
+        assert_eq!(parse_users(&output.stdout, 1), None);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.contains("makes its reader wait"), "{message}");
     }
 
     #[test]

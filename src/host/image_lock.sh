@@ -31,11 +31,12 @@ users)
     [ -e "$file" ] || continue
     [ -f "$file" ] || [ -b "$file" ] || continue
     seen=
-    # Opening a file with a lease would wait.
-    message=$(dd if="$file" iflag=nonblock count=0 status=none 2>&1 </dev/null) && exec 3<"$file" || {
-      printf '%s\n' "$message" >&2
-      exit 1
-    }
+    # Opening a file with a lease would wait, and so would a FIFO that gets the name now. The operator's path may be a link.
+    message=$(dd if="$file" iflag=nonblock count=0 status=none 2>&1 </dev/null) || fail "$message"
+    guard_open "$file"
+    command exec 3<"$file" && is_open=yes || is_open=
+    end_guard
+    [ -n "$is_open" ] || exit 1
     device=$(awk '
       FNR == NR { if ($1 == "mnt_id:") mount = $2; next }
       $1 == mount { split($3, part, ":"); printf "%02x:%02x", part[1], part[2] }' /proc/self/fdinfo/3 /proc/self/mountinfo)

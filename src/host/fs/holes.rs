@@ -1,7 +1,8 @@
 //! Holes of a file: blocks that read as zeros, and are known without being read.
 //!
 //! A wrong hole would be a wrong digest. So only file systems count whose SEEK_HOLE (lseek(2)) is exact, and the file is
-//! written to the disk first: data without an extent yet is not a hole.
+//! written to the disk first: data without an extent yet is not a hole. That is done on every file system: a page that is
+//! mapped and already dirty is changed without a new time of the file, and the digests follow.
 
 use std::fs::File;
 use std::io;
@@ -66,11 +67,11 @@ impl RemoteFs {
 
 /// Returns the holes of a file that may have a whole block; none where they are not certain.
 fn list_holes(file: &File, size_bytes: u64) -> io::Result<Vec<Range<u64>>> {
+    file.sync_data()?;
     let kind = fstatfs(file)?.filesystem_type();
     if ![EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, TMPFS_MAGIC].contains(&kind) {
         return Ok(Vec::new());
     }
-    file.sync_data()?;
     let (mut holes, mut offset) = (Vec::new(), 0);
     let seek = |from: u64, whence| -> io::Result<u64> {
         let from = i64::try_from(from).map_err(io::Error::other)?;

@@ -304,9 +304,9 @@ hash_parts)
 # file. A hole counts where SEEK_HOLE is exact, and after the file was written to the disk.
 list_holes)
   open_file "$1"
-  case $(stat -f -L -c %T /proc/self/fd/8) in
+  sync --data /proc/self/fd/8 && case $(stat -f -L -c %T /proc/self/fd/8) in
   ext2/ext3 | xfs | tmpfs)
-    if command -v qemu-img >/dev/null && sync --data /proc/self/fd/8; then
+    if command -v qemu-img >/dev/null; then
       # As raw, so that it does not read the image.
       qemu-img map --output=json -f raw -- /proc/self/fd/8 </dev/null 2>/dev/null | awk -v min="$2" '
         /"zero": true/ && /"data": false/ {
