@@ -365,7 +365,7 @@ def latencies_under_load(program, seconds):
 
 
 # Of one more host: descriptors, KiB of memory and percent of a processor, which must not grow faster than the hosts.
-HOST_DESCRIPTORS, HOST_KIB, HOST_CPU = 3, 400, 0.05
+HOST_DESCRIPTORS, HOST_KIB, HOST_CPU = 2, 400, 0.05
 
 
 def report_fleet(endpoint, uri):
@@ -384,7 +384,7 @@ def report_fleet(endpoint, uri):
         report(f"{count} hosts: key to first byte, p99", percentile(times, 0.99), 8, "ms")
         busy, wakeups, written = fleet.idle(min(IDLE, 30))
         descriptors, kib = len(os.listdir(f"/proc/{fleet.pid}/fd")), fleet.resident_kib()
-        report("  descriptors", descriptors, 40 + HOST_DESCRIPTORS * count, "", "8d")
+        report("  descriptors", descriptors, 64 + HOST_DESCRIPTORS * count, "", "8d")
         report("  memory", kib, 96 * 1024 + HOST_KIB * count, "KiB", "8d")
         report("  idle processor time", busy, 0.5 + HOST_CPU * count, "%")
         print(f"    {wakeups:.1f} wakeups/s, {written / min(IDLE, 30):.0f} B/s written (no limit)", flush=True)
