@@ -184,6 +184,7 @@ mod tests {
             total_bytes: 0,
             percent: None,
             waiting_until: None,
+            direct_bytes: 0,
             reused_bytes: 0,
         };
         let mut rate = RateMeter::default();

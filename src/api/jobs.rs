@@ -61,6 +61,8 @@ pub(crate) struct JobProgress {
     pub percent: Option<u8>,
     /// Until when the job waits for its host or the store, which does not answer; null if it does not wait.
     pub waiting_until: Option<Timestamp>,
+    /// Bytes of `doneBytes` that went straight between the host and the store, not through this machine.
+    pub direct_bytes: u64,
     /// Bytes of `done_bytes` that were not transferred.
     #[serde(skip)]
     pub reused_bytes: u64,
@@ -133,6 +135,7 @@ impl JobProgress {
             total_bytes: progress.total_bytes,
             percent: progress.percent(),
             waiting_until: progress.wait.map(|wait| wait.until),
+            direct_bytes: progress.direct_bytes,
             reused_bytes: progress.reused_bytes,
         }
     }

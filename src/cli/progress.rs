@@ -212,6 +212,7 @@ mod tests {
             done_bytes,
             total_bytes,
             reused_bytes: 0,
+            direct_bytes: 0,
             wait: None,
         }
     }

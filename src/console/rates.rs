@@ -11,6 +11,10 @@ use snapdeck_model::{Phase, Progress};
 const MIN_SAMPLE_INTERVAL: Duration = Duration::from_millis(80);
 /// Time constant of the exponential moving average, in seconds.
 const SMOOTHING: f64 = 1.5;
+/// That of the rate by which the remaining time is estimated: one that jumps is of no use.
+const ESTIMATE_SMOOTHING: f64 = 8.0;
+/// A remaining time is shown when bytes have moved for this long: the first ones come in bursts.
+const MIN_ESTIMATE_TIME: Duration = Duration::from_secs(3);
 /// Number of rates in the graph.
 const HISTORY: usize = 8;
 const HISTORY_STEP: Duration = Duration::from_secs(1);
@@ -24,11 +28,24 @@ struct JobRate {
     sampled_at: Instant,
     done_bytes: u64,
     reused_bytes: u64,
+    direct_bytes: u64,
     /// When `done_bytes` last grew.
     grown_at: Instant,
+    /// When it first grew.
+    moves_since: Option<Instant>,
     rate: Option<f64>,
+    /// Rate of the bytes that do not pass this machine.
+    direct_rate: f64,
+    estimate: WeightedMean,
     history: VecDeque<f64>,
     history_updated: Instant,
+}
+
+/// Mean of samples whose weights decrease with their age.
+#[derive(Debug, Default)]
+struct WeightedMean {
+    sum: f64,
+    weight: f64,
 }
 
 /// Rates of all jobs together, in bytes per second.
@@ -68,8 +85,12 @@ impl JobRates {
                 sampled_at: now,
                 done_bytes: progress.done_bytes,
                 reused_bytes: progress.reused_bytes,
+                direct_bytes: progress.direct_bytes,
                 grown_at: now,
+                moves_since: None,
                 rate: None,
+                direct_rate: 0.0,
+                estimate: WeightedMean::default(),
                 history: VecDeque::new(),
                 history_updated: now,
             };
@@ -171,9 +192,16 @@ impl JobRates {
         self.jobs.values().filter_map(|job| job.rate).sum()
     }
 
-    /// Returns the remaining time of the phase at the current rate.
+    /// Returns the sum of the rates of the bytes that do not pass this machine, in bytes per second.
+    pub(crate) fn direct_total(&self) -> f64 {
+        self.jobs.values().map(|job| job.direct_rate).sum()
+    }
+
+    /// Returns the remaining time of the phase at the rate of its last seconds; `None` in the first ones, and while nothing is
+    /// transferred.
     pub(crate) fn time_remaining(&self, id: JobId, progress: Progress) -> Option<Duration> {
-        let rate = self.rate(id).filter(|rate| *rate >= 1.0)?;
+        self.rate(id)?;
+        let rate = self.jobs.get(&id)?.estimate()?;
         let bytes = progress.total_bytes.checked_sub(progress.done_bytes)?;
         let seconds = bytes as f64 / rate;
         (progress.total_bytes > 0 && seconds < 360_000.0).then(|| Duration::from_secs_f64(seconds))
@@ -192,6 +220,14 @@ impl JobRate {
         Some(time).filter(|time| *time >= STALL_TIME)
     }
 
+    /// Returns the rate by which the remaining time is estimated, in bytes per second.
+    fn estimate(&self) -> Option<f64> {
+        let time = self.sampled_at.saturating_duration_since(self.moves_since?);
+        let is_certain = time >= MIN_ESTIMATE_TIME;
+        let mean = self.estimate.sum / self.estimate.weight;
+        Some(mean).filter(|mean| is_certain && *mean >= 1.0)
+    }
+
     fn add_sample(&mut self, progress: Progress, now: Instant) {
         let span = now.saturating_duration_since(self.sampled_at);
         if span < MIN_SAMPLE_INTERVAL {
@@ -204,11 +240,18 @@ impl JobRate {
             .rate
             .map_or(latest, |rate| rate + (latest - rate) * weight);
         self.rate = Some(rate);
+        let direct = progress.direct_bytes.saturating_sub(self.direct_bytes) as f64 / seconds;
+        self.direct_rate += (direct - self.direct_rate) * weight;
         if progress.done_bytes > self.done_bytes {
             self.grown_at = now;
+            self.moves_since.get_or_insert(self.sampled_at);
+        }
+        if self.moves_since.is_some() {
+            self.estimate.add(latest, seconds);
         }
         self.sampled_at = now;
         self.done_bytes = progress.done_bytes;
+        self.direct_bytes = progress.direct_bytes;
         if now.saturating_duration_since(self.history_updated) >= HISTORY_STEP {
             self.history_updated = now;
             self.history.push_back(rate);
@@ -216,6 +259,14 @@ impl JobRate {
                 self.history.pop_front();
             }
         }
+    }
+}
+
+impl WeightedMean {
+    fn add(&mut self, value: f64, seconds: f64) {
+        let kept = (-seconds / ESTIMATE_SMOOTHING).exp();
+        self.sum = self.sum * kept + value * (1.0 - kept);
+        self.weight = self.weight * kept + 1.0 - kept;
     }
 }
 
@@ -249,6 +300,49 @@ mod tests {
         job.progress_cell.enter(Phase::CleaningUp, 0);
         rates.sample(&view, start + Duration::from_secs(6));
         assert_eq!(rates.rate(job.id), None);
+    }
+
+    #[test]
+    fn the_remaining_time_is_shown_after_the_first_seconds_and_does_not_jump() {
+        let view = fixture::populated();
+        let job = &view.jobs[0];
+        let mut rates = JobRates::default();
+        let start = Instant::now();
+        let mut estimates = Vec::new();
+        job.progress_cell.enter(Phase::Uploading, 1000 << 20);
+        // Nothing for two seconds; then a burst of 40 MiB every two seconds.
+        for tenths in 0..=120u32 {
+            let bursts = u64::from(tenths / 20);
+            job.progress_cell.set_done(bursts * (40 << 20));
+            rates.sample(&view, start + Duration::from_millis(100) * tenths);
+            estimates.push(rates.time_remaining(job.id, job.progress()));
+        }
+        assert_eq!(estimates[..49], [None; 49]);
+        // At 20 MiB/s.
+        for (tenths, estimate) in estimates.iter().enumerate().skip(60) {
+            let left = (1000 - 40 * (tenths / 20)) as f64 / 20.0;
+            let ratio = estimate.unwrap().as_secs_f64() / left;
+            assert!((0.6..1.6).contains(&ratio), "{tenths} {ratio}");
+        }
+    }
+
+    #[test]
+    fn direct_bytes_have_a_rate_of_their_own() {
+        let view = fixture::populated();
+        let job = &view.jobs[0];
+        let mut rates = JobRates::default();
+        let start = Instant::now();
+        job.progress_cell.enter(Phase::Downloading, 1000 << 20);
+        for tenths in 0..=50u32 {
+            rates.sample(&view, start + Duration::from_millis(100) * tenths);
+            job.progress_cell.add(4 << 20);
+            job.progress_cell.add_direct(3 << 20);
+        }
+        let share = rates.direct_total() / rates.total();
+        assert!((share - 0.75).abs() < 0.1, "{share}");
+        job.progress_cell.enter(Phase::Verifying, 1000 << 20);
+        rates.sample(&view, start + Duration::from_secs(6));
+        assert_eq!(rates.direct_total(), 0.0);
     }
 
     #[test]

@@ -305,6 +305,7 @@ fn build_host_settings(dir: &Path) -> Result<HostSettings> {
         transfer: TransferRoute::Relay,
         bucket_endpoint: None,
         unattended: Duration::ZERO,
+        max_bytes_per_sec: 0,
     })
 }
 

@@ -131,6 +131,18 @@ impl CommandRunner {
         self.ssh.as_ref()
     }
 
+    /// Returns the limit for transfers of images.
+    pub(crate) fn max_bytes_per_sec(&self) -> Option<u64> {
+        self.ssh.as_ref()?.rate_limit().bytes_per_sec()
+    }
+
+    /// Waits as the limit for transfers of images demands before `bytes` are transferred.
+    pub(crate) async fn limit_rate(&self, bytes: u64) {
+        if let Some(ssh) = &self.ssh {
+            ssh.rate_limit().take(bytes).await;
+        }
+    }
+
     /// Starts `argv` with its output piped.
     ///
     /// # Errors

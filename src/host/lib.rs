@@ -31,6 +31,7 @@ mod login_queue;
 mod login_shell;
 mod peer_uid;
 mod quote;
+mod rate_limit;
 mod reconnect;
 mod sandbox;
 mod scratch;
@@ -155,7 +156,9 @@ impl Host {
         }
         let ssh = match address {
             Address::Local => None,
-            Address::Ssh(address) => Some(Ssh::new(name.clone(), *address)),
+            Address::Ssh(address) => {
+                Some(Ssh::new(name.clone(), *address, settings.max_bytes_per_sec))
+            }
         };
         let runner = CommandRunner::new(name.clone(), ssh);
         let settings = Arc::new(settings);

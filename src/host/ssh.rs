@@ -19,6 +19,7 @@ use super::control_dir::{ControlDir, socket_parent};
 use super::login_queue;
 use super::login_shell::{self, LoginShell};
 use super::quote::quote_words;
+use super::rate_limit::RateLimit;
 use super::ssh_login::{LoginError, log_in};
 use snapdeck_model::{Error, HostName, Kind, Result, Vnc, printable};
 use snapdeck_process::tool_command;
@@ -54,6 +55,7 @@ struct SshState {
     slot: Mutex<MasterSlot>,
     /// For requests of the host to the bucket, which hold a session each for minutes.
     lanes: Arc<Semaphore>,
+    rate_limit: RateLimit,
 }
 
 #[derive(Default)]
@@ -75,13 +77,18 @@ pub(crate) struct Master {
 }
 
 impl Ssh {
-    pub(crate) fn new(host: HostName, address: SshAddress) -> Self {
+    /// `max_bytes_per_sec` limits the transfers of images; 0: no limit.
+    pub(crate) fn new(host: HostName, address: SshAddress, max_bytes_per_sec: u64) -> Self {
+        let rate_limit = RateLimit::new(max_bytes_per_sec);
+        // The host keeps the limit for each request on its own.
+        let lanes = rate_limit.bytes_per_sec().map_or(MAX_LANES, |_| 1);
         Self {
             inner: Arc::new(SshState {
                 host,
                 address,
                 slot: Mutex::default(),
-                lanes: Arc::new(Semaphore::new(MAX_LANES)),
+                lanes: Arc::new(Semaphore::new(lanes)),
+                rate_limit,
             }),
         }
     }
@@ -129,6 +136,11 @@ impl Ssh {
     /// wait for them.
     pub(crate) async fn acquire_lane(&self) -> Option<OwnedSemaphorePermit> {
         self.inner.lanes.clone().acquire_owned().await.ok()
+    }
+
+    /// Returns the limit for transfers of images.
+    pub(crate) fn rate_limit(&self) -> &RateLimit {
+        &self.inner.rate_limit
     }
 
     fn timeout_error(&self) -> Error {

@@ -26,7 +26,7 @@ pub enum Phase {
     Hashing,
     /// Verifying the image.
     Verifying,
-    /// Renaming it into place.
+    /// Giving the image its name: a file is renamed, an object completed by the store.
     Publishing,
     /// Deleting.
     Removing,
@@ -99,6 +99,8 @@ pub struct Progress {
     /// Bytes of `done_bytes` that were not transferred: an earlier job has written them, or they are shared with another
     /// file. They count neither into the rate nor into the remaining time.
     pub reused_bytes: u64,
+    /// Bytes of `done_bytes` that went straight between the host and the store, not through this machine.
+    pub direct_bytes: u64,
     /// Set while the job waits for its host or the store; it transfers nothing then.
     pub wait: Option<Wait>,
 }
@@ -177,6 +179,7 @@ pub struct ProgressCell {
     done: AtomicU64,
     total: AtomicU64,
     reused: AtomicU64,
+    direct: AtomicU64,
     /// Unix times in seconds; 0: no wait.
     host_wait: AtomicI64,
     store_wait: AtomicI64,
@@ -190,6 +193,7 @@ impl Default for ProgressCell {
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
             reused: AtomicU64::new(0),
+            direct: AtomicU64::new(0),
             host_wait: AtomicI64::new(0),
             store_wait: AtomicI64::new(0),
             was_host_lost: AtomicBool::new(false),
@@ -207,6 +211,7 @@ impl ProgressCell {
     pub fn resume(&self, phase: Phase, total_bytes: u64, reused_bytes: u64) {
         self.done.store(reused_bytes, Relaxed);
         self.reused.store(reused_bytes, Relaxed);
+        self.direct.store(0, Relaxed);
         self.total.store(total_bytes, Relaxed);
         self.phase.store(phase as u8, Relaxed);
     }
@@ -219,6 +224,11 @@ impl ProgressCell {
     /// Adds to the bytes done in this phase.
     pub fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Relaxed);
+    }
+
+    /// Adds to the bytes that went straight between the host and the store.
+    pub fn add_direct(&self, bytes: u64) {
+        self.direct.fetch_add(bytes, Relaxed);
     }
 
     /// Sets the bytes done in this phase; they decrease when a part is uploaded again.
@@ -267,6 +277,7 @@ impl ProgressCell {
             done_bytes: self.done.load(Relaxed),
             total_bytes: self.total.load(Relaxed),
             reused_bytes: self.reused.load(Relaxed),
+            direct_bytes: self.direct.load(Relaxed),
             wait: self.wait(),
         }
     }

@@ -53,6 +53,8 @@ pub struct HostSettings {
     pub bucket_endpoint: Option<String>,
     /// Time for which the host continues a direct download when snapdeck is gone; zero: not at all.
     pub unattended: Duration,
+    /// Bytes per second that transfers of images move to and from a remote host at most, all jobs together; 0: no limit.
+    pub max_bytes_per_sec: u64,
 }
 
 /// The way of an image's bytes between the bucket and a remote host.

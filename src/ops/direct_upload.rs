@@ -75,6 +75,7 @@ impl<'a> DirectUpload<'a> {
             let error = match self.try_send(reader, index, (offset, length)).await {
                 Ok(digests) => {
                     self.has_sent.store(true, Relaxed);
+                    self.ctx.progress.add_direct(length);
                     return Ok(Some(digests));
                 }
                 Err(error) => error,

@@ -60,6 +60,8 @@ pub(crate) async fn publish_image(
         }
     };
     let parts = variables::snapshot_parts(variables);
+    // A store takes its time to join the parts, without a byte.
+    ctx.progress.enter(Phase::Publishing, 0);
     let object = match Box::pin(image.complete()).await {
         Ok(object) => object,
         Err(error) => {

@@ -436,7 +436,10 @@ impl Transfer<'_> {
         }
         let is_direct = self.direct_blocks.as_ref();
         match is_direct.is_some_and(|direct| direct.contains(block.target)) {
-            true => self.progress.fetched_bytes += block.size_bytes,
+            true => {
+                self.progress.fetched_bytes += block.size_bytes;
+                self.ctx.progress.add_direct(block.size_bytes);
+            }
             false => self.progress.copied_bytes += block.size_bytes,
         }
     }

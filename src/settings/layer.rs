@@ -193,6 +193,7 @@ layer! {
         transfer: Keyword<TransferRoute>,
         bucket_endpoint: Endpoint,
         unattended_secs: Seconds,
+        max_mib_per_sec: Count<0, 1_000_000>,
     }
     bucket: BucketTable {
         name: BucketName,

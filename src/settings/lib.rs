@@ -398,6 +398,7 @@ fn build_host(host: &HostTable) -> Result<HostSettings> {
         transfer: required_word(&host.transfer)?,
         bucket_endpoint: optional(&host.bucket_endpoint),
         unattended: required(&host.unattended_secs)?,
+        max_bytes_per_sec: u64::from(required::<_, u32>(&host.max_mib_per_sec)?) << 20,
     })
 }
 

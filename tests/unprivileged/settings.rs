@@ -228,7 +228,7 @@ fn errors_of_a_file_have_line_and_key() {
         ),
         (
             "hosts = [\n  { name = \"a\", uri = \"qemu:///system\" },\n  { name = \"b\", uri = \"qemu:///system\", x = 1 },\n]\n",
-            "FILE line 3: unknown key \"x\" in [[hosts]]; known keys: name, uri, snapshots_dir, sandboxes_dir, nvram_dir, owner, temp_dir, reconnect_secs, running, transfer, bucket_endpoint, unattended_secs",
+            "FILE line 3: unknown key \"x\" in [[hosts]]; known keys: name, uri, snapshots_dir, sandboxes_dir, nvram_dir, owner, temp_dir, reconnect_secs, running, transfer, bucket_endpoint, unattended_secs, max_mib_per_sec",
         ),
         (
             "\n[bukket]\nname = \"x\"\n",

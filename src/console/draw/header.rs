@@ -114,15 +114,18 @@ fn job_count(app: &App) -> Line<'static> {
     if active == 0 {
         return Line::default();
     }
-    let rate = app.world().rates().total();
-    let rate = if rate >= 1.0 {
-        format!(
-            " {} {}",
-            app.world().rates().total_graph(),
-            format::rate(rate)
-        )
-    } else {
-        String::new()
-    };
-    Line::raw(format!(" {}{rate} ", format::count(active, "job")))
+    let rates = app.world().rates();
+    let mut text = format!(" {}", format::count(active, "job"));
+    let (rate, direct) = (rates.total(), rates.direct_total());
+    if rate >= 1.0 {
+        let graph = rates.total_graph();
+        text.push_str(&format!(" {graph} {}", format::rate(rate)));
+        if direct >= 1.0 {
+            // Both are smoothed, from different samples.
+            let percent = (direct / rate * 100.0).round().min(100.0);
+            text.push_str(&format!(", {percent} % direct"));
+        }
+    }
+    text.push(' ');
+    Line::raw(text)
 }

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use virt::domain::Domain;
 use virt::error::Error as VirtError;
 
+use super::command::CommandRunner;
 use super::domain;
 use super::domain_xml::escape_xml;
 use super::scratch::scratch_path;
@@ -66,6 +67,7 @@ pub struct Backup {
 pub struct Export {
     error_context: String,
     nbd: Nbd,
+    runner: CommandRunner,
 }
 
 enum BackupState {
@@ -235,6 +237,7 @@ impl Backup {
             Ok(nbd) => Ok(Export {
                 error_context: summary,
                 nbd,
+                runner: host.runner.clone(),
             }),
             Err(error) => Err(Error::new(Kind::Failed, summary).with_cause(error)),
         }
@@ -385,6 +388,8 @@ impl Export {
     /// # Errors
     /// `Unreachable`, also if QEMU reports an error.
     pub async fn read(&self, buffers: &BufferPool, ranges: &[Range<u64>]) -> Result<Bytes> {
+        let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+        self.runner.limit_rate(bytes).await;
         let read = |range: &Range<u64>| {
             // At most a few MiB.
             let length = (range.end - range.start) as usize;

@@ -240,6 +240,7 @@ mod tests {
             transfer: TransferRoute::Relay,
             bucket_endpoint: None,
             unattended: Duration::ZERO,
+            max_bytes_per_sec: 0,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::file_session::OpenInfo;
 use super::remote::RemoteFs;
 use super::remote_handles::RemoteWriter;
 use super::session_commands::send_heartbeats;
-use crate::command::{bounded_lines, read_text};
+use crate::command::{CommandRunner, bounded_lines, read_text};
 use snapdeck_model::{
     BLOCK_BYTES, Digest, Error, Kind, PresignedRequest, Result, printable_within,
 };
@@ -50,11 +50,11 @@ impl RemoteWriter {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
+        let bytes = blocks.iter().map(|block| block.size_bytes).sum();
         let lane = async {
-            match self.fs.runner.ssh() {
-                Some(ssh) => ssh.acquire_lane().await,
-                None => None,
-            }
+            let lane = self.fs.runner.ssh()?.acquire_lane().await;
+            self.fs.runner.limit_rate(bytes).await;
+            lane
         };
         let Some(_lane) = cancel.run_until_cancelled(lane).await else {
             return Err(Error::cancelled("the download"));
@@ -127,7 +127,7 @@ impl RemoteWriter {
         };
         let received = tokio::select! {
             received = receive => received,
-            never = send_request(stdin, request) => match never {},
+            never = send_request(stdin, request, runner) => match never {},
             () = cancel.cancelled() => Err(Error::cancelled("the download")),
         };
         let (is_complete, failure) = match received {
@@ -192,7 +192,7 @@ impl RemoteFs {
     /// Has the host send a request; as [`HostFs::try_request`](super::HostFs::try_request).
     pub(super) async fn send_from_host(&self, request: &PresignedRequest) -> Result<HostAnswer> {
         let argv = self.argv("try_request", &[]);
-        let config = curl_config(request);
+        let config = curl_config(request, None);
         let output = self
             .runner
             .run_with_input(&argv, config.as_bytes(), TRY_TIMEOUT);
@@ -202,9 +202,13 @@ impl RemoteFs {
 }
 
 /// Sends the request, then heartbeats, as long as it is not dropped.
-pub(super) async fn send_request(mut stdin: ChildStdin, request: &PresignedRequest) -> Infallible {
+pub(super) async fn send_request(
+    mut stdin: ChildStdin,
+    request: &PresignedRequest,
+    runner: &CommandRunner,
+) -> Infallible {
     // An error ends the command, which shows in its output.
-    let config = curl_config(request);
+    let config = curl_config(request, runner.max_bytes_per_sec());
     match timeout(SEND_TIMEOUT, stdin.write_all(config.as_bytes())).await {
         Ok(Ok(())) => {}
         // Without heartbeats the host ends it.
@@ -214,8 +218,11 @@ pub(super) async fn send_request(mut stdin: ChildStdin, request: &PresignedReque
 }
 
 /// Returns the request as options of curl(1), ended by an empty line.
-pub(super) fn curl_config(request: &PresignedRequest) -> String {
+pub(super) fn curl_config(request: &PresignedRequest, max_bytes_per_sec: Option<u64>) -> String {
     let mut config = format!("url = {}\n", quote(&request.url));
+    if let Some(limit) = max_bytes_per_sec {
+        config.push_str(&format!("limit-rate = {limit}\n"));
+    }
     for (name, value) in &request.headers {
         let header = quote(&format!("{name}: {value}"));
         config.push_str(&format!("header = {header}\n"));
@@ -267,10 +274,12 @@ mod tests {
             headers: vec![("If-Match".into(), "\"a\\b\"\nurl = x".into())],
         };
         assert_eq!(
-            curl_config(&request),
+            curl_config(&request, None),
             "url = \"https://s3/b/k?X-Amz-Signature=a%22b\"\n\
              header = \"If-Match: \\\"a\\\\b\\\"url = x\"\n\n"
         );
+        let limited = curl_config(&request, Some(1 << 20));
+        assert!(limited.contains("\nlimit-rate = 1048576\n"), "{limited}");
         assert_eq!(format!("{request:?}"), "PresignedRequest { .. }");
     }
 

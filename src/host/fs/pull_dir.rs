@@ -188,6 +188,7 @@ mod tests {
             transfer: TransferRoute::Relay,
             bucket_endpoint: None,
             unattended: std::time::Duration::ZERO,
+            max_bytes_per_sec: 0,
         });
         let records = PullDirRecords::new(&OwnershipRecords::in_memory(), &settings, "/s/.a.pull");
         let claimed = records.claim();

@@ -39,6 +39,7 @@ impl ReadFile for RemoteFile {
     }
 
     async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
+        self.runner().limit_rate(length as u64).await;
         self.read(buffers, offset, length).await
     }
 
@@ -257,6 +258,7 @@ impl WriteFile for RemoteWriter {
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
+        self.fs.runner.limit_rate(data.len() as u64).await;
         self.file.write(offset, data).await
     }
 

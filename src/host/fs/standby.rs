@@ -17,6 +17,8 @@ use snapdeck_model::{BLOCK_BYTES, Error, Kind, PresignedRequest, Result};
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// For its exit: a cancelled pull ends soon, also if the host does not answer.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Downloads that it makes at a time.
+const LANES: u64 = 4;
 /// Bytes of its output.
 const MAX_OUTPUT_BYTES: u64 = 64;
 
@@ -24,6 +26,8 @@ const MAX_OUTPUT_BYTES: u64 = 64;
 pub struct Standby {
     running: RunningCommand,
     stdin: ChildStdin,
+    /// Of each of its lanes.
+    max_bytes_per_sec: Option<u64>,
 }
 
 impl RemoteWriter {
@@ -47,9 +51,15 @@ impl RemoteWriter {
         let (Some(stdin), Some(stdout)) = (running.stdin(), running.stdout()) else {
             return Err(Error::new(Kind::Failed, summary));
         };
-        let mut standby = Standby { running, stdin };
+        let max_bytes_per_sec = self.fs.runner.max_bytes_per_sec();
+        let mut standby = Standby {
+            running,
+            stdin,
+            max_bytes_per_sec: max_bytes_per_sec.map(|limit| limit / LANES),
+        };
         let mut lines: BoundedLines<_> = bounded_lines(stdout, MAX_OUTPUT_BYTES);
-        standby.send(curl_config(request).as_bytes()).await;
+        let config = curl_config(request, standby.max_bytes_per_sec);
+        standby.send(config.as_bytes()).await;
         match timeout(MESSAGE_TIMEOUT, lines.next_line()).await {
             Ok(Ok(Some(line))) if line == "ready" => Ok(standby),
             _ => {
@@ -74,8 +84,8 @@ impl Standby {
 
     /// Replaces its request by one that is valid for longer.
     pub async fn renew(&mut self, request: &PresignedRequest) {
-        self.send(format!("c{}", curl_config(request)).as_bytes())
-            .await;
+        let config = curl_config(request, self.max_bytes_per_sec);
+        self.send(format!("c{config}").as_bytes()).await;
     }
 
     /// Tells it to exit, and waits for that.

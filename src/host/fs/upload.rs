@@ -81,6 +81,7 @@ impl RemoteFile {
                 Some(ssh) => ssh.acquire_lane().await,
                 None => None,
             };
+            self.runner().limit_rate(range.1).await;
             let session = self.session().await?;
             let result = self.run_upload(&session.open_info, request, range).await;
             Ok((session, result))
@@ -141,7 +142,7 @@ impl RemoteFile {
         };
         let (message, exit) = tokio::select! {
             received = receive => received?,
-            never = send_request(stdin, request) => match never {},
+            never = send_request(stdin, request, runner) => match never {},
         };
         let is_success = exit?.success();
         let Output { sent, status } = output;

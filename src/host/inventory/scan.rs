@@ -593,6 +593,7 @@ mod tests {
             transfer: TransferRoute::Relay,
             bucket_endpoint: None,
             unattended: std::time::Duration::ZERO,
+            max_bytes_per_sec: 0,
         };
         let before = reads();
         let inventory = scan_local(&settings, &[], Scope::All).unwrap();

@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
 use super::{BLOCK, MIB, ProxiedWorld, bytes};
 use crate::common::{
@@ -83,6 +84,25 @@ fn the_bytes_do_not_pass_this_machine() {
     assert!(passed < 2 * MIB, "{passed} of {size}");
     assert_no_signature(&world, &ran);
     world.snapdeck(&["verify", "app"]).ok();
+}
+
+#[test]
+fn a_pull_is_not_faster_than_the_limit_of_its_host() {
+    let (world, image) = with_object("direct");
+    world.reconfigure("unattended_secs = 0\n", "max_mib_per_sec = 5\n");
+    // Two blocks at most are in the last request, or written last.
+    let least = Duration::from_secs((u64::from(IMAGE) - 16) / 5);
+    for route in ["direct", "relay"] {
+        let started = Instant::now();
+        let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+        assert!(started.elapsed() >= least, "{route}");
+        assert!(bytes(&result, "fetchedBytes") > 0);
+        world.assert_pulled(&world, "app", &image);
+        std::fs::remove_file(world.snapshot_path("app")).unwrap();
+        if route == "direct" {
+            world.reconfigure("transfer = \"direct\"\n", "");
+        }
+    }
 }
 
 #[test]

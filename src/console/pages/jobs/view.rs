@@ -337,6 +337,10 @@ fn progress_line(context: &DrawContext<'_>, job: &JobView, width: usize) -> Line
     if let Some(percent) = progress.percent() {
         let share = format::share(progress.done_bytes, progress.total_bytes);
         numbers = format!("  {percent:>3} %  {share}");
+        if progress.direct_bytes > 0 {
+            let direct = format::size(progress.direct_bytes);
+            numbers.push_str(&format!(", {direct} of it direct"));
+        }
     }
     if let Some(elapsed) = duration_text(job, context.now) {
         numbers.push_str(&format!("  {elapsed} so far"));
@@ -651,6 +655,9 @@ fn running_line(
         push(1, format::rate(rate));
         if let Some(remaining) = rates.time_remaining(job.id, progress) {
             push(1, format!("{} left", format::clock(remaining)));
+        }
+        if progress.direct_bytes > 0 {
+            push(2, "direct".to_owned());
         }
         if !plain {
             push(4, rates.graph(job.id));
