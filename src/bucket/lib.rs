@@ -299,12 +299,13 @@ impl Bucket {
         valid_for: Duration,
     ) -> Result<PresignedRequest> {
         let store = self.store().await?;
-        let mut request = store.presign_get(&object.key, endpoint, valid_for).await?;
         // A weak tag never matches (RFC 9110, section 13.1.1).
-        let strong = object.etag.as_ref().filter(|etag| !etag.starts_with("W/"));
-        let condition = strong.map(|etag| ("If-Match".to_owned(), etag.clone()));
-        request.headers.extend(condition);
-        Ok(request)
+        let strong = object
+            .etag
+            .as_deref()
+            .filter(|etag| !etag.starts_with("W/"));
+        let signed = store.presign_get(&object.key, strong, endpoint, valid_for);
+        Ok(signed.await?)
     }
 
     /// Signs a download of an object that does not exist, as [`Bucket::presign_download`]: a host tries it.
@@ -321,7 +322,7 @@ impl Bucket {
             self.lazy_client.settings().prefix
         );
         let store = self.store().await?;
-        Ok(store.presign_get(&key, endpoint, valid_for).await?)
+        Ok(store.presign_get(&key, None, endpoint, valid_for).await?)
     }
 
     /// Deletes this very object and, with an image, its manifest and the UEFI variables that its metadata names, but not

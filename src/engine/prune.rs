@@ -244,7 +244,9 @@ impl Engine {
             .collect();
         let mut reads = stream::iter(reads).buffer_unordered(MAX_READS);
         while let Some((index, manifest)) = reads.next().await {
-            all[index].created = manifest.and_then(|manifest| manifest.created);
+            let created = manifest.and_then(|manifest| manifest.created);
+            // One of the future is wrong, and would stay the newest.
+            all[index].created = created.filter(|created| *created <= Timestamp::now());
         }
         for candidate in all
             .iter_mut()

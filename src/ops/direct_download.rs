@@ -168,19 +168,12 @@ impl<'a> DirectDownload<'a> {
         Ok(())
     }
 
-    /// Ends the process that continues on the host, unless that is out of reach now, or this process is about to end and a later one
-    /// resumes the pull.
+    /// Ends the process that continues on the host, unless this process is about to end and a later one resumes the pull. A host
+    /// that is out of reach does not learn of it, and continues.
     pub(crate) async fn end_standby(&self) {
         let standby = self.standby.lock().await.take();
         let ctx = self.job.ctx;
-        let is_lost = || {
-            let error = self.error.get();
-            error.is_some_and(|error| error.kind() == Kind::Unreachable)
-        };
-        let continues = match ctx.cancel.is_cancelled() {
-            true => (ctx.is_suspended)(),
-            false => is_lost(),
-        };
+        let continues = ctx.cancel.is_cancelled() && (ctx.is_suspended)();
         if let Some(standby) = standby.filter(|_| !continues) {
             standby.dismiss().await;
         }

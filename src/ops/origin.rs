@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use snapdeck_bucket::Bucket;
 use snapdeck_host::Host;
@@ -118,6 +119,11 @@ fn of_host(
 ) -> RemoteObject {
     let manifest = manifest.map(|mut manifest| {
         manifest.variables = variables.or(manifest.variables);
+        // Of the object, a host has only its word.
+        manifest.etag = None;
+        manifest.upload_tag = None;
+        // Nor of the future, in which it would be the newest for a prune.
+        manifest.created = manifest.created.min(Some(Timestamp::now()));
         manifest
     });
     RemoteObject {
@@ -127,8 +133,7 @@ fn of_host(
             key: format!("{} on host {}", host.snapshot_path(name), host.name()),
             size_bytes,
             modified: None,
-            // That of the object with the same bytes, if there is or was one.
-            etag: manifest.as_ref().and_then(|manifest| manifest.etag.clone()),
+            etag: None,
             problem: None,
         },
         manifest,

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use humansize::{BINARY, format_size};
+use jiff::Timestamp;
 
 use snapdeck_bucket::{Bucket, PartSources, part_size};
 use snapdeck_host::Host;
@@ -80,6 +81,8 @@ pub async fn upload_snapshot(
     manifest.virtual_size = facts.map(|facts| facts.virtual_size);
     manifest.variables = Some(snapshot_parts(source.variables.as_ref()).variables);
     manifest.etag = object.etag.clone();
+    // A host's word: one of the future would be the newest for every prune.
+    manifest.created = manifest.created.min(Some(Timestamp::now()));
     manifest.different_object = None;
     manifest.file = None;
     // Its blocks were read, or copied from an object with the same digests.

@@ -183,8 +183,17 @@ fn digests_that_only_a_host_claims_do_not_make_a_pull() {
         world.manifest("base")["claimed"],
         format!("alpha {installation}")
     );
-    world.snapdeck(&["pull", "base", "--host", "beta"]).ok();
     let pulled = world.hosts[1].snapshot_path("base");
+    // Nor do they make another image the object.
+    let mut other = std::fs::read(&base).unwrap();
+    other[8 << 20..16 << 20].fill(0);
+    std::fs::write(&pulled, &other).unwrap();
+    let beta = ["--host", "beta"];
+    world.snapdeck(&["verify", "base", beta[0], beta[1]]).ok();
+    let json = std::fs::read(world.hosts[1].path("snapshots/base.json")).unwrap();
+    assert_eq!(Manifest::read(&json).unwrap().etag, None);
+    std::fs::remove_file(&pulled).unwrap();
+    world.snapdeck(&["pull", "base", beta[0], beta[1]]).ok();
     assert_eq!(sha256(&pulled), sha256(&base));
     // What snapdeck has read is known.
     world.snapdeck(&["adopt", "base", "--bucket"]).ok();

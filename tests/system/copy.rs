@@ -74,6 +74,37 @@ fn a_copy_has_the_same_bytes_variables_and_notes() {
 }
 
 #[test]
+fn what_a_host_says_of_the_object_is_not_copied() {
+    let world = World::hosts(2);
+    let golden = world.snapshot("golden", IMAGE);
+    let other = world.path("scratch/other.qcow2");
+    world.image(&other, IMAGE);
+    assert_eq!(size(&golden), size(&other));
+    world.put(&other, "golden");
+    let alpha = ["--host", "alpha"];
+    world
+        .snapdeck(&[&["adopt", "golden"][..], &alpha].concat())
+        .ok();
+    // Root on the host says that its image was downloaded from the object.
+    let path = world.path("snapshots/golden.json");
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    manifest["etag"] = json!(world.etag("golden"));
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    world.snapdeck(&COPY).ok();
+
+    let beta = ["--host", "beta"];
+    let id = world.id("box");
+    for args in [
+        &["sandbox", "new", &*id, "golden"][..],
+        &["push", &id, "box"],
+    ] {
+        world.snapdeck(&[args, &beta].concat()).ok();
+    }
+    // The store has copied no block of the other image.
+    world.snapdeck(&["verify", "box", "--bucket"]).ok();
+}
+
+#[test]
 fn only_blocks_that_the_host_does_not_have_are_read() {
     let world = World::hosts(2);
     let old = world.snapshot("golden-v1", IMAGE);

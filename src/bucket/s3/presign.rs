@@ -11,20 +11,22 @@ use super::{Store, StoreError, UploadHandle, part_number};
 use snapdeck_model::{Error, Kind, PresignedRequest, Result};
 
 impl Store {
-    /// Signs a GetObject. It may be sent with any `Range` and `If-Match`, which are not signed. `endpoint` is the URL of the
-    /// store for the host, if that is another than for this machine.
+    /// Signs a GetObject, with the condition that the object has the entity tag `if_match`. It may be sent with any `Range`,
+    /// which is not signed. `endpoint` is the URL of the store for the host, if that is another than for this machine.
     ///
     /// # Errors
     /// `InvalidInput` for an endpoint that is not a URL; `Failed` without credentials, or if they expire within `valid_for`.
     pub(crate) async fn presign_get(
         &self,
         key: &str,
+        if_match: Option<&str>,
         endpoint: Option<&str>,
         valid_for: Duration,
     ) -> Result<PresignedRequest, StoreError> {
         let action = "sign a download of";
         let call = signing_client(&self.reader, endpoint)?.get_object();
         let call = call.bucket(&self.bucket).key(key);
+        let call = call.set_if_match(if_match.map(str::to_owned));
         let signed = call.presigned(self.presigning(action, key, valid_for)?);
         let signed = signed
             .await

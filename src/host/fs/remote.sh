@@ -148,6 +148,17 @@ show_locks='
       printf "\0"
     done
   }'
+# print_head BYTES FILE: a title and the first bytes of a file, with zeros behind its end. It may have been replaced since stat, by a
+# link to a device or a FIFO, or have another length: a byte more or less would give the next file's header to another.
+print_head() {
+  dd if="$2" iflag=nofollow,nonblock count=0 status=none </dev/null || return
+  printf '==> %s <==\n' "$2"
+  [ "$1" = 0 ] || {
+    dd if="$2" iflag=nofollow,nonblock,fullblock bs="$1" count=1 status=none 2>/dev/null
+    cat /dev/zero
+  } | head -c "$1"
+  echo
+}
 verb=$1 owner=$2 in_pull=
 shift 2
 # in DIR ID IDENTITY VERB ARGUMENT...: runs a verb in the directory of a pull; the names of its files are relative.
@@ -202,8 +213,10 @@ list_images)
       find "$dir/" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
         -printf '%f\0' || exit 1
       printf '\0'
+      # NUL ends a field: a file of a directory that others may change has none.
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
-        -printf '%f\0' -exec dd if={} iflag=nofollow,nonblock bs=64K count=1 status=none \; -printf '\0' -o \
+        -printf '%f\0' -exec sh -c 'dd if="$1" iflag=nofollow,nonblock bs=64K count=1 status=none | tr -d "\000"' sh {} \; \
+        -printf '\0' -o \
         \( -name '.*.qcow2.lock' -o -name '.*.sandbox.lock' \) ! -name "$newline" -type f -exec sh -c "$show_locks" sh {} + || :
       find "$dir/" -mindepth 1 -maxdepth 2 -type d ! -name '.*.qcow2.pull' -prune -o \
         -path '*/.*.qcow2.pull/partial' -type f -printf '%P\0%b %Ts\0' 2>/dev/null || :
@@ -225,27 +238,16 @@ canonicalize)
   realpath -mz -- "$@"
   ;;
 
-# read_headers LENGTH FILE...: a title and the first bytes of each file, up to the first one that cannot be read. It may have been
-# replaced since stat, by a link to a device or a FIFO.
+# read_headers [BYTES FILE]...: as print_head, up to the first file that cannot be read.
 read_headers)
-  length=$1
-  shift
-  for file do
-    printf '==> %s <==\n' "$file"
-    dd if="$file" iflag=nofollow,nonblock,fullblock bs="$length" count=1 status=none 2>/dev/null || exit 0
-    echo
-  done
+  while [ $# -ge 2 ] && print_head "$1" "$2" 2>/dev/null; do shift 2; done
   ;;
 
-# read_headers_singly LENGTH FILE...: the same, without files that cannot be read.
+# read_headers_singly [BYTES FILE]...: as print_head, without files that cannot be read.
 read_headers_singly)
-  length=$1
-  shift
-  for file do
-    dd if="$file" iflag=nofollow,nonblock count=0 status=none </dev/null || continue
-    printf '==> %s <==\n' "$file"
-    dd if="$file" iflag=nofollow,nonblock,fullblock bs="$length" count=1 status=none
-    echo
+  while [ $# -ge 2 ]; do
+    print_head "$1" "$2" || :
+    shift 2
   done
   ;;
 

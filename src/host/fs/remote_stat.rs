@@ -140,13 +140,14 @@ impl RemoteFs {
                 if uncached.is_empty() {
                     break;
                 }
-                let paths: Vec<PathBuf> = uncached
-                    .iter()
-                    .map(|index| statuses[*index].path.clone())
-                    .collect();
-                let length_arg = length.to_string();
-                let mut args = vec![&*length_arg];
-                args.extend(paths.iter().filter_map(|path| path.to_str()));
+                let files = uncached.iter().filter_map(|index| {
+                    let FileStatus { path, file } = &statuses[*index];
+                    let size_bytes = file.as_ref().ok()?.size_bytes;
+                    let bytes = head_bytes(length, size_bytes).to_string();
+                    Some([bytes, path.to_str()?.to_owned()])
+                });
+                let args: Vec<String> = files.flatten().collect();
+                let args: Vec<&str> = args.iter().map(String::as_str).collect();
                 let output = self.call("read headers", verb, &args, CALL_TIMEOUT).await?;
                 messages.clone_from(&output.stderr);
                 let mut output = &output.stdout[..];
@@ -343,7 +344,12 @@ fn parse_stat(stat: &[&[u8]]) -> Option<io::Result<ImageFile>> {
     }))
 }
 
-/// Removes the entry of the file `path` from the front of `output`, which `head -v` printed, and returns its bytes.
+/// Returns the bytes of a header of `length` that a file of `size_bytes` has.
+fn head_bytes(length: usize, size_bytes: u64) -> usize {
+    usize::try_from(size_bytes).map_or(length, |size| size.min(length))
+}
+
+/// Removes the entry of the file `path` from the front of `output`, of a verb that reads headers, and returns its bytes.
 fn split_head<'a>(
     output: &mut &'a [u8],
     path: &Path,
@@ -353,8 +359,7 @@ fn split_head<'a>(
     let title = [b"==> ", path.as_os_str().as_bytes(), b" <==\n"].concat();
     let entry = output.strip_prefix(b"\n").unwrap_or(output);
     let content = entry.strip_prefix(&title[..])?;
-    let length = usize::try_from(size_bytes).map_or(length, |size| size.min(length));
-    let (head, rest) = content.split_at_checked(length)?;
+    let (head, rest) = content.split_at_checked(head_bytes(length, size_bytes))?;
     *output = rest;
     Some(head)
 }
@@ -418,7 +423,12 @@ mod tests {
             [Ok(4), Ok(12), Ok(0), Ok(4), Err(missing), Err(directory)]
         );
         for verb in ["read_headers", "read_headers_singly"] {
-            let output = run_script(verb, &[&["8"], &args[..4]].concat());
+            let sizes = ["4", "8", "0", "4"];
+            let files = sizes
+                .iter()
+                .zip(&args)
+                .flat_map(|(size, path)| [*size, path]);
+            let output = run_script(verb, &files.collect::<Vec<_>>());
             let mut output = &output.stdout[..];
             for (path, text) in paths.iter().zip(texts) {
                 let head = split_head(&mut output, path, 8, text.len() as u64);
@@ -443,12 +453,56 @@ mod tests {
         assert!(mkfifo.unwrap().success());
         std::fs::write(path("file"), "text").unwrap();
         let [link, fifo, file] = ["link", "fifo", "file"].map(path);
-        let output = run_script("read_headers_singly", &["4", &link, &fifo, &file]);
-        let expected = format!("==> {fifo} <==\n\n==> {file} <==\ntext\n");
+        let files = ["4", &link, "4", &fifo, "4", &file];
+        let output = run_script("read_headers_singly", &files);
+        let expected = format!("==> {fifo} <==\n\0\0\0\0\n==> {file} <==\ntext\n");
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
-        let output = run_script("read_headers", &["4", &link, &file]);
-        let expected = format!("==> {link} <==\n");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        let output = run_script("read_headers", &["4", &link, "4", &file]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    }
+
+    #[test]
+    fn a_file_cannot_forge_the_header_of_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a.qcow2", "b.qcow2"].map(|name| dir.path().join(name));
+        let [a, b] = [a.to_str().unwrap(), b.to_str().unwrap()];
+        // It has become longer since stat(1).
+        std::fs::write(a, format!("text\n==> {b} <==\nforged\n")).unwrap();
+        std::fs::write(b, "of b").unwrap();
+        for verb in ["read_headers", "read_headers_singly"] {
+            let output = run_script(verb, &["4", a, "4", b]);
+            let expected = format!("==> {a} <==\ntext\n==> {b} <==\nof b\n");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+            // It has become shorter.
+            let output = run_script(verb, &["700", a, "4", b]);
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.ends_with(&format!("\n==> {b} <==\nof b\n")), "{text}");
+            assert_eq!(text.len(), 700 + 4 + 2 + a.len() + b.len() + 2 * 9);
+            // The kernel says 0 of files that it makes up.
+            let output = run_script(verb, &["0", "/proc/self/cmdline", "4", b]);
+            let expected = format!("==> /proc/self/cmdline <==\n\n==> {b} <==\nof b\n");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        }
+    }
+
+    #[test]
+    fn a_record_of_damage_cannot_forge_the_listing_of_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| dir.path().join(name));
+        for path in [&first, &second] {
+            std::fs::create_dir(path).unwrap();
+        }
+        std::fs::write(second.join("of-second.qcow2"), "").unwrap();
+        let forged = "{}\0\0/forged\0\0forged.qcow2\0\0\0";
+        std::fs::write(first.join(".a.qcow2.damaged"), forged).unwrap();
+        let args = [first.to_str().unwrap(), second.to_str().unwrap()];
+        let output = run_script("list_images", &args);
+        let listings = parse_listings(&output.stdout, 2).unwrap();
+        assert_eq!(listings[1].dir, second);
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("of-second.qcow2"),
+            "{output:?}"
+        );
     }
 
     #[test]

@@ -149,7 +149,10 @@ fn the_age_of_a_snapshot_is_that_of_its_manifest() {
         age(&world, name, days);
         put(&world, &world.snapshot_path(name), name, days);
     }
-    // Nothing says when these were created: they are not old, nor the newest.
+    // Nothing says when these were created, or it is in the future: they are not old, nor the newest.
+    world.snapshot("app-v7", 0);
+    age(&world, "app-v7", -3000);
+    put(&world, &world.snapshot_path("app-v7"), "app-v7", -3000);
     world.snapshot("app-v9", 0);
     world.put(&world.snapshot_path("app-v9"), "app-v9");
     touch(&world, "app-v9", 4000);
@@ -183,7 +186,11 @@ fn the_age_of_a_snapshot_is_that_of_its_manifest() {
         "--json",
     ];
     let plan = world.snapdeck(&dry).ok().json();
-    assert_eq!(names(&plan, "kept"), ["app-v8", "app-v9"], "{plan}");
+    assert_eq!(
+        names(&plan, "kept"),
+        ["app-v7", "app-v8", "app-v9"],
+        "{plan}"
+    );
 }
 
 #[test]
