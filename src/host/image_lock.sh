@@ -68,10 +68,14 @@ users)
       print_user "$number" "$pid" "${use%% *}" "$lock" "$command" "${guest#* }" "${guest%% *}"
     done 2>/dev/null
     # A shared mapping writes to the file without a descriptor (proc(5), maps).
-    map="^[^ ]+ .w.s [^ ]+ $device $(stat -L -c %i -- "$file") "
+    map="^[0-9a-f]+-[0-9a-f]+ ...s [^ ]+ $device $(stat -L -c %i -- "$file") "
     for maps in $(grep -lE "$map" /proc/[0-9]*/maps 2>/dev/null); do
       pid=${maps#/proc/} pid=${pid%%/*}
-      case $open in *"/proc/$pid/"*) continue ;; esac
+      # "mw": it may be made writable (proc(5), smaps).
+      awk -v map="$map" '
+        /^[0-9a-f]+-[0-9a-f]+ / { is_map = $0 ~ map }
+        is_map && $1 == "VmFlags:" && / mw / { found = 1 }
+        END { exit !found }' "/proc/$pid/smaps" || continue
       read -r command <"/proc/$pid/comm" && print_user "$number" "$pid" write '' "$command" '' ''
     done 2>/dev/null
     # Processes that this user may not inspect, and those of other PID namespaces, are known by their locks only.

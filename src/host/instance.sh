@@ -5,14 +5,18 @@ start_time() {
   printf %s "${20}"
 }
 
-# find_process UUID: prints "PID START" of the QEMU process of a domain. Fails without one.
+# find_process UUID: prints "PID START" of the QEMU process of a domain. Fails without one, and if several claim to be it: QEMU's user
+# can write what it likes into the arguments of a process.
 find_process() {
+  found=
   for file in $(printf '%s' "$1" | grep -alsF -f - /proc/[0-9]*/cmdline); do
     pid=${file#/proc/} pid=${pid%/cmdline}
     [ "$(tr '\n\0' ' \n' <"$file" | grep -xF -A 1 -e -uuid | tail -n 1)" = "$1" ] || continue
-    start=$(start_time "$pid") && printf '%s %s\n' "$pid" "$start" && return
+    start=$(start_time "$pid") || continue
+    [ -z "$found" ] || return 1
+    found="$pid $start"
   done
-  return 1
+  [ -n "$found" ] && printf '%s\n' "$found"
 }
 
 # cpu_time PID: prints the CPU time of a guest's virtual CPUs in nanoseconds; it does not grow while it is

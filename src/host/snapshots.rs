@@ -153,7 +153,8 @@ impl<'a> Snapshots<'a> {
         }))
     }
 
-    /// Returns the manifest under the name of a snapshot, even if the snapshot is missing.
+    /// Returns the manifest under the name of a snapshot, even if the snapshot is missing. One that others than root and the user
+    /// of snapdeck can write does not count: its digests would be theirs. Its annotations stay.
     ///
     /// # Errors
     /// As [`Snapshots::manifest`].
@@ -161,7 +162,7 @@ impl<'a> Snapshots<'a> {
         let path = self.manifest_path(name);
         // One more byte shows that it is longer.
         let limit = MAX_MANIFEST_BYTES + 1;
-        let Some(json) = self.host.fs().read_file(&path, limit).await? else {
+        let Some(json) = self.host.fs().read_own_file(&path, limit).await? else {
             return Ok(None);
         };
         match Manifest::read(&json) {
@@ -177,7 +178,8 @@ impl<'a> Snapshots<'a> {
         }
     }
 
-    /// Writes the manifest beside its snapshot atomically, with the annotations of the one it replaces.
+    /// Writes the manifest beside its snapshot atomically, with the annotations of the one it replaces, and its lineage if that is of
+    /// the same bytes.
     ///
     /// # Errors
     /// `Conflict` if the file in its place is another program's; an I/O error; `Unreachable`.
@@ -185,9 +187,14 @@ impl<'a> Snapshots<'a> {
         self.refuse_foreign_manifest(&manifest.name).await?;
         let path = self.manifest_path(&manifest.name);
         let existing = self.manifest_json(&manifest.name).await?;
-        let existing = existing.and_then(|json| Annotations::parse(&json).ok());
-        let existing = existing.unwrap_or_default();
-        let json = manifest.with_existing_annotations(existing).write()?;
+        let earlier = existing
+            .as_deref()
+            .and_then(|json| Manifest::read(json).ok());
+        let annotations = existing.and_then(|json| Annotations::parse(&json).ok());
+        let json = manifest
+            .with_lineage_of(earlier)
+            .with_existing_annotations(annotations.unwrap_or_default())
+            .write()?;
         self.host.fs().write_file(&path, json).await
     }
 
@@ -261,7 +268,17 @@ impl<'a> Snapshots<'a> {
             let summary = format!("snapshot {name} not found on host {}", self.host.name());
             return Err(Error::new(Kind::NotFound, summary));
         };
-        let json = self.manifest_json(name).await?;
+        let path = self.manifest_path(name);
+        let own = self
+            .host
+            .fs()
+            .read_own_file(&path, MAX_MANIFEST_BYTES)
+            .await?;
+        let json = match own {
+            Some(json) => Some(json),
+            // Digests that others could have written must not become those of a file of this user.
+            None => (self.manifest_json(name).await?).map(without_blocks),
+        };
         let stamp = serde_json::to_value(file.stamp).map_err(|error| {
             Error::new(
                 Kind::Failed,
@@ -278,7 +295,6 @@ impl<'a> Snapshots<'a> {
         };
         let (json, annotations) = patch.apply(json.as_deref(), name, image)?;
         self.refuse_foreign_manifest(name).await?;
-        let path = self.manifest_path(name);
         self.host.fs().write_file(&path, json).await?;
         Ok(annotations)
     }
@@ -295,4 +311,14 @@ impl<'a> Snapshots<'a> {
     fn damage_path(self, name: &SnapshotName) -> String {
         self.host.in_snapshots_dir(&name.damage_file_name())
     }
+}
+
+/// Returns the JSON of a manifest without the digests; unchanged if that is not a manifest.
+fn without_blocks(json: Vec<u8>) -> Vec<u8> {
+    let stripped =
+        serde_json::from_slice(&json).and_then(|mut manifest: serde_json::Map<String, Value>| {
+            manifest.remove("blocks");
+            serde_json::to_vec(&manifest)
+        });
+    stripped.unwrap_or(json)
 }

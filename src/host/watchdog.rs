@@ -416,3 +416,41 @@ impl WatchdogProcess {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::process::{Child, Command, Stdio};
+
+    const FIND: &str = concat!(include_str!("instance.sh"), "find_process \"$1\"");
+    const UUID: &str = "3f0c4a51-90f5-4d7e-8d0c-2b6f3a4c9e17";
+
+    /// Starts a process whose arguments are those of the domain's QEMU.
+    fn start() -> Child {
+        let args = ["-c", "read line", "sh", "-uuid", UUID];
+        let mut sh = Command::new("sh");
+        sh.args(args).stdin(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn find() -> String {
+        // Not in an argument, where it would be found, too.
+        let script = format!("set -- \"$FIND\"\n{FIND}");
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &script]).env("FIND", UUID);
+        String::from_utf8(sh.output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn no_process_is_found_if_several_claim_to_be_a_guests() {
+        let mut guest = start();
+        let found = find();
+        assert!(found.starts_with(&format!("{} ", guest.id())), "{found}");
+        let mut decoy = start();
+        let ambiguous = find();
+        for child in [&mut guest, &mut decoy] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(ambiguous, "");
+    }
+}

@@ -369,6 +369,21 @@ impl Manifest {
         self
     }
 
+    /// Adds what the `earlier` manifest says of the origin of the same bytes.
+    pub fn with_lineage_of(mut self, earlier: Option<Self>) -> Self {
+        let Some(earlier) = earlier.filter(|earlier| earlier.has_same_content(&self)) else {
+            return self;
+        };
+        self.created = self.created.or(earlier.created);
+        self.host = self.host.or(earlier.host);
+        self.sandbox = self.sandbox.or(earlier.sandbox);
+        self.parent = self.parent.or(earlier.parent);
+        self.consistency = self.consistency.or(earlier.consistency);
+        self.method = self.method.or(earlier.method);
+        self.paused_ms = self.paused_ms.or(earlier.paused_ms);
+        self
+    }
+
     /// Returns whether it describes the bytes of `object`. Only a strong entity tag proves it (RFC 9110, section 8.8.1).
     pub fn matches_object(&self, object: &Object) -> bool {
         self.size_bytes == object.size_bytes && self.matches_etag(object.etag.as_deref())

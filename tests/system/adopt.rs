@@ -589,22 +589,28 @@ fn a_process_that_has_only_mapped_a_file_is_a_writer() {
 import ctypes, os, sys, time
 libc = ctypes.CDLL(None)
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mmap.restype = ctypes.c_void_p
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 file = os.open(sys.argv[1], os.O_RDWR)
-libc.mmap(None, 4096, 3, 1, file, 0)
+map = libc.mmap(None, 4096, 3, 1, file, 0)
 os.close(file)
+if sys.argv[2] == 'reads': os.open(sys.argv[1], os.O_RDONLY)
+if sys.argv[2] == 'protects': libc.mprotect(map, 4096, 1)
 print('ready', flush=True)
 time.sleep(100)
 "#;
     let world = World::new();
     let base = world.snapshot("base", BASE);
-    let mut python = std::process::Command::new("/usr/bin/python3");
-    python.args(["-S", "-c", MAP, &base]);
-    let mut python = python.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut ready = [0; 5];
-    std::io::Read::read_exact(python.stdout.as_mut().unwrap(), &mut ready).unwrap();
-    let refused = world.snapdeck(&["adopt", "base"]);
-    python.kill().unwrap();
-    python.wait().unwrap();
-    refused.failed(4, &["python3", "base"]);
+    for way in ["", "reads", "protects"] {
+        let mut python = std::process::Command::new("/usr/bin/python3");
+        python.args(["-S", "-c", MAP, &base, way]);
+        let mut python = python.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 5];
+        std::io::Read::read_exact(python.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let refused = world.snapdeck(&["adopt", "base"]);
+        python.kill().unwrap();
+        python.wait().unwrap();
+        refused.failed(4, &["python3", "base"]);
+    }
     world.snapdeck(&["adopt", "base"]).ok();
 }

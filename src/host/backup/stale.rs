@@ -14,7 +14,7 @@ use snapdeck_model::{Error, Kind, Result, SandboxId, SandboxState};
 /// Prints "same" if the guest has not run since.
 const HAS_RUN_SCRIPT: &str = concat!(
     include_str!("../instance.sh"),
-    r#"[ "$(find_process "$1")" = "${2% *}" ] && ! has_run "$2" "$3" && echo same"#
+    r#"has_run "$1" "$2" || echo same"#
 );
 /// CPU time of a guest in nanoseconds that shows that it has run since its pause. Virtual CPUs may be woken up for a moment.
 const RUN_SINCE_PAUSE: u64 = 200_000;
@@ -117,7 +117,7 @@ impl Backups<'_> {
         };
         let is_same = match note.split_once(' ') {
             Some((uuid, instance)) if uuid == facts.uuid && is_instance(instance) => {
-                !self.has_run(uuid, instance, limit).await?
+                !self.has_run(instance, limit).await?
             }
             _ => false,
         };
@@ -132,10 +132,10 @@ impl Backups<'_> {
     }
 
     /// Returns whether the guest of a domain has used more than `limit` nanoseconds of CPU time since its `instance` was noted.
-    async fn has_run(self, uuid: &str, instance: &str, limit: u64) -> Result<bool> {
+    async fn has_run(self, instance: &str, limit: u64) -> Result<bool> {
         let limit = limit.to_string();
         let script = ["sh", "-c", HAS_RUN_SCRIPT, "snapdeck"];
-        let argv = [&script[..], &[uuid, instance, &limit]].concat();
+        let argv = [&script[..], &[instance, &limit]].concat();
         let never = CancellationToken::new();
         let output = self.host.runner.run(&argv, CALL_TIMEOUT, &never).await?;
         Ok(output.stdout.trim() != "same")

@@ -3,7 +3,7 @@
 //! A link is never followed, and only a regular file is opened: a FIFO would block, and a link may lead to a file that
 //! only root may read or write.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -39,9 +39,7 @@ pub(crate) fn open_regular(path: &Path, owner: &str) -> io::Result<File> {
 /// As [`open_regular`].
 pub(super) fn open_trusted(path: &Path) -> io::Result<File> {
     let file = open_no_follow(OpenOptions::new().read(true), path)?;
-    let metadata = file.metadata()?;
-    let is_own = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
-    if !(is_own && metadata.mode() & 0o022 == 0 && is_only_name(&file, path)?) {
+    if !(is_own(&file.metadata()?) && is_only_name(&file, path)?) {
         return Err(busy(path, "can be changed by another user"));
     }
     // libvirt gives a file of QEMU's user to root when a guest ends, whatever name it has then.
@@ -55,6 +53,12 @@ pub(super) fn open_trusted(path: &Path) -> io::Result<File> {
         }
     }
     Ok(file)
+}
+
+/// Returns whether only root or this user can write to a file.
+pub(super) fn is_own(metadata: &Metadata) -> bool {
+    let is_own = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
+    is_own && metadata.mode() & 0o022 == 0
 }
 
 /// Opens a regular file to write to it: one with a single name that belongs to root, to this user or to `owner`.

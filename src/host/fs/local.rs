@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender};
-use super::checked_open::{open_regular, open_trusted};
+use super::checked_open::{is_own, open_regular, open_trusted};
 use super::errors::{explain, suggest_other_id};
 use super::local_handles::{LocalReader, LocalWriter};
 use super::local_pull;
@@ -162,6 +162,18 @@ impl HostFs for LocalFs {
         .await
     }
 
+    async fn read_own_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
+        self.run(format!("read {path}"), CALL_TIMEOUT, move || {
+            let opened = open_regular(&file, &owner);
+            match &opened {
+                Ok(file) if !is_own(&file.metadata()?) => Ok(None),
+                _ => read_start(opened, limit),
+            }
+        })
+        .await
+    }
+
     async fn read_trusted(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let file = PathBuf::from(path);
         self.run(format!("read {path}"), CALL_TIMEOUT, move || {
@@ -171,9 +183,9 @@ impl HostFs for LocalFs {
     }
 
     async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
-        let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
+        let file = PathBuf::from(path);
         self.run(format!("write {path}"), CALL_TIMEOUT, move || {
-            let new = new_file(&file, Some(&FileOwner::resolve(&owner)?), &bytes)?;
+            let new = new_file(&file, None, &bytes)?;
             new.persist(&file).map_err(|error| error.error)?;
             sync_parent_dir(&file)
         })

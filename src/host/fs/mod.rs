@@ -160,13 +160,19 @@ pub trait HostFs: Send + Sync {
     /// An I/O error.
     async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>>;
 
+    /// As [`HostFs::read_file`]; `None` also for a file that others than root and the user of snapdeck can write.
+    ///
+    /// # Errors
+    /// An I/O error.
+    async fn read_own_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>>;
+
     /// As [`HostFs::read_file`], of a file that only root or the user of snapdeck can write: QEMU's user may own its directory.
     ///
     /// # Errors
     /// `Conflict` for any other file; an I/O error.
     async fn read_trusted(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>>;
 
-    /// Writes a whole file, mode 0644, atomically.
+    /// Writes a whole file of the user of snapdeck, mode 0644, atomically.
     ///
     /// # Errors
     /// An I/O error; the old file is unchanged then.

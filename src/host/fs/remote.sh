@@ -148,6 +148,16 @@ show_locks='
       printf "\0"
     done
   }'
+# is_own "UID MODE": whether only root or this user can write to a file.
+is_own() {
+  case $1 in
+  "0 "*[2367]? | "0 "*[2367] | "$(id -u) "*[2367]? | "$(id -u) "*[2367]) return 1 ;;
+  "0 "* | "$(id -u) "*) ;;
+  *) return 1 ;;
+  esac
+}
+# is_same_as_new PATH: whether a file has the bytes of "new".
+is_same_as_new() { is_file "$1" && dd if="$1" iflag=nofollow,nonblock status=none 2>/dev/null </dev/null | cmp -s -- ./new; }
 # print_head BYTES FILE: a title and the first bytes of a file, with zeros behind its end. It may have been replaced since stat, by a
 # link to a device or a FIFO, or have another length: a byte more or less would give the next file's header to another.
 print_head() {
@@ -504,28 +514,30 @@ share_extents)
   echo $result
   ;;
 
-# read_file PATH LIMIT [trusted]: the first bytes of a file, after a line that says whether it exists; "trusted": of one that only root
-# or this user can write.
+# read_file PATH LIMIT [own|trusted]: the first bytes of a file, after a line that says whether it exists; "own": one that only root or
+# this user can write, others do not exist; "trusted": nor can others change a directory on its path, other files are errors.
 read_file)
   if [ -e "$1" ] || [ -L "$1" ]; then
-    open_file "$1" ${3:+own}
-    if [ -n "${3:-}" ]; then
-      case $(stat -L -c '%u %a' /proc/self/fd/8) in
-      "0 "*[2367]? | "0 "*[2367] | "$(id -u) "*[2367]? | "$(id -u) "*[2367]) busy "$1 can be changed by another user" ;;
-      "0 "* | "$(id -u) "*) ;;
-      *) busy "$1 can be changed by another user" ;;
-      esac
+    case ${3:-} in
+    trusted)
+      open_file "$1" own
+      is_own "$(stat -L -c '%u %a' /proc/self/fd/8)" || busy "$1 can be changed by another user"
       dir=$(realpath -e -- "${1%/*}") || exit 1
       while [ -n "$dir" ]; do
-        case $(stat -c '%u %a' -- "$dir") in
+        owner_and_mode=$(stat -c '%u %a' -- "$dir")
+        case $owner_and_mode in
         "0 1"??? | "$(id -u) 1"???) ;;
-        "0 "*[2367]? | "0 "*[2367] | "$(id -u) "*[2367]? | "$(id -u) "*[2367]) busy "$dir can be changed by another user" ;;
-        "0 "* | "$(id -u) "*) ;;
-        *) busy "$dir can be changed by another user" ;;
+        *) is_own "$owner_and_mode" || busy "$dir can be changed by another user" ;;
         esac
         dir=${dir%/*}
       done
-    fi
+      ;;
+    own)
+      open_file "$1"
+      is_own "$(stat -L -c '%u %a' /proc/self/fd/8)" || { echo missing; exit 0; }
+      ;;
+    *) open_file "$1" ;;
+    esac
     echo exists
     head -c "$2" <&8
   else
@@ -533,10 +545,11 @@ read_file)
   fi
   ;;
 
-# write_file PATH TOKEN SIZE: replaces a file by stdin, atomically. The token makes the name of the new file unique.
+# write_file PATH TOKEN SIZE: replaces a file by stdin, atomically, by one of this user. The token makes the name of the new file
+# unique.
 write_file)
   write_new "$1" "$2" "$3"
-  give_away 644 "$owner" && mv -fT -- ./new "../$name" && sync -- .. || exit 1
+  give_away 644 && mv -fT -- ./new "../$name" && sync -- .. || exit 1
   ;;
 
 # create_new PATH TOKEN SIZE [again]: creates a file from stdin, atomically; fails if that name exists. "again": an earlier
@@ -544,7 +557,7 @@ write_file)
 create_new)
   write_new "$1" "$2" "$3"
   give_away 644 "$owner" || exit 1
-  [ -n "${4:-}" ] && is_file "../$name" && cmp -s -- ./new "../$name" || publish ./new "../$name"
+  if [ -z "${4:-}" ] || ! is_same_as_new "../$name"; then publish ./new "../$name"; fi
   sync -- ..
   ;;
 

@@ -118,3 +118,29 @@ fn a_link_to_an_image_that_only_root_reads_does_not_become_the_disk_of_a_guest()
     assert!(!exists(&world.disk("n")));
     assert!(!world.virsh(&["list", "--all", "--name"]).contains(&id));
 }
+
+#[test]
+fn a_manifest_that_qemus_user_can_write_vouches_for_nothing() {
+    let Some(target) = Target::new() else { return };
+    let world = &target.world;
+    world.snapshot("app", 10);
+    world.snapdeck(&["upload", "app"]).ok();
+    let (path, json) = (world.snapshot_path("app"), world.path("snapshots/app.json"));
+    let metadata = std::fs::metadata(&json).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&metadata), 0);
+
+    // It changes the image, and writes a manifest of its own, which is that of the changed one.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    std::fs::remove_file(&json).unwrap();
+    world.snapdeck(&["adopt", "app"]).ok();
+    run("chown", &[super::QEMU_USER, &json]);
+    let refused = world.snapdeck(&["verify", "app"]);
+    refused.failed(4, &["differs from", "damaged or another image"]);
+    // A note does not make it root's with all that is in it.
+    world.snapdeck(&["note", "app", "mine"]).ok();
+    let refused = world.snapdeck(&["verify", "app"]);
+    refused.failed(4, &["differs from", "damaged or another image"]);
+}
