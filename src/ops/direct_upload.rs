@@ -1,5 +1,6 @@
 //! Parts of an upload that the host sends itself: this machine only signs the requests and compares the answers.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -59,8 +60,13 @@ impl<'a> DirectUpload<'a> {
         self.has_tried.load(Relaxed)
     }
 
-    /// Has the host send a part, the range at `offset` of what `reader` reads; returns the digests of its blocks. `None` if this
-    /// machine has to send it.
+    /// Returns whether the host has not failed so far.
+    pub(crate) fn is_working(&self) -> bool {
+        self.error.get().is_none()
+    }
+
+    /// Has the host send a part, these ranges of what `reader` reads; returns the digests of its blocks. `None` if this machine has to
+    /// send it.
     ///
     /// # Errors
     /// `Cancelled`; the error of the host if no byte may pass through this machine.
@@ -68,16 +74,41 @@ impl<'a> DirectUpload<'a> {
         &self,
         reader: &FileReader,
         index: u64,
-        (offset, length): (u64, u64),
+        ranges: &[Range<u64>],
     ) -> Result<Option<Vec<Digest>>> {
+        let sent = self.with_retries(|| self.try_send(reader, index, ranges));
+        let sent = sent.await?;
+        if sent.is_some() {
+            self.has_sent.store(true, Relaxed);
+            let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+            self.ctx.progress.add_direct(bytes);
+        }
+        Ok(sent)
+    }
+
+    /// Has the host hash ranges; returns the digest of each `piece_bytes` of them. `None` if this machine has to read them.
+    ///
+    /// # Errors
+    /// As for [`DirectUpload::send`].
+    pub(crate) async fn hash(
+        &self,
+        reader: &FileReader,
+        ranges: &[Range<u64>],
+        piece_bytes: u64,
+    ) -> Result<Option<Vec<Digest>>> {
+        self.with_retries(|| reader.hash_ranges(ranges, piece_bytes, &self.ctx.cancel))
+            .await
+    }
+
+    /// Returns the result of `attempt`, of the last if the host has to try again; `None` if the host cannot do it, now or before.
+    async fn with_retries<T, F: Future<Output = Result<T>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<Option<T>> {
         let mut attempts = 0;
         while self.error.get().is_none() {
-            let error = match self.try_send(reader, index, (offset, length)).await {
-                Ok(digests) => {
-                    self.has_sent.store(true, Relaxed);
-                    self.ctx.progress.add_direct(length);
-                    return Ok(Some(digests));
-                }
+            let error = match attempt().await {
+                Ok(result) => return Ok(Some(result)),
                 Err(error) => error,
             };
             self.ctx.check_cancelled()?;
@@ -113,17 +144,16 @@ impl<'a> DirectUpload<'a> {
         &self,
         reader: &FileReader,
         index: u64,
-        (offset, length): (u64, u64),
+        ranges: &[Range<u64>],
     ) -> Result<Vec<Digest>> {
         self.ctx.check_cancelled()?;
         let endpoint = self.host.settings().bucket_endpoint.as_deref();
         let request = self.multipart.presign_part(index, endpoint, VALIDITY);
         let request = request.await?;
         self.has_tried.store(true, Relaxed);
-        let sent = reader
-            .send(&request, offset, length, &self.ctx.cancel)
-            .await?;
+        let sent = reader.send(&request, ranges, &self.ctx.cancel).await?;
         self.check_etag(&sent)?;
+        let length = ranges.iter().map(|range| range.end - range.start).sum();
         self.multipart.add_sent_part(index, length, &sent.etag)?;
         Ok(sent.digests)
     }

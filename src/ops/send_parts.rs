@@ -142,8 +142,11 @@ impl<'a> PartSender<'a> {
         })?;
         let (offset, length) = (self.part_offset(index), self.part_length(index));
         self.uploaded_bytes.fetch_add(length, Relaxed);
+        let range = offset..offset + length;
         if let Some(direct) = &self.direct
-            && let Some(digests) = direct.send(&self.reader, index, (offset, length)).await?
+            && let Some(digests) = direct
+                .send(&self.reader, index, std::slice::from_ref(&range))
+                .await?
         {
             self.digests.set(offset, &digests);
             return Ok(());

@@ -1,7 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
+use std::ops::Range;
+
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::BytesMut;
 use snapdeck_fuzz::FuzzTarget;
+use snapdeck_model::Digest;
 
 use super::*;
 
@@ -90,7 +94,9 @@ fn compose(base: &[u8], overlay: &[u8], layout: Layout, options: Options) -> Opt
     if tables.1.facts().virtual_size > MAX_DISK_BYTES {
         return None;
     }
-    let mut composer = Composer::new(tables.0, vec![tables.1], layout, options).ok()?;
+    let new = || Composer::new(tables.0.clone(), vec![tables.1.clone()], layout, options);
+    let by_digests = new().ok()?;
+    let mut composer = new().ok()?;
     let (kept, estimate) = (composer.kept_range(), composer.estimate());
     assert!(estimate.dead_fraction() <= 1.0);
     let mut tail = BytesMut::new();
@@ -102,12 +108,39 @@ fn compose(base: &[u8], overlay: &[u8], layout: Layout, options: Options) -> Opt
     }
     let mut metadata = composer.finish(&mut tail).ok()?;
     while metadata.write(&mut tail) {}
+    assert!(compose_tail_by_digests(by_digests, [base, overlay]) == Some(tail.clone()));
     let mut file = metadata.header_cluster().to_vec();
     file.extend_from_slice(&base[kept.start as usize..kept.end as usize]);
     file.extend_from_slice(&tail);
     assert_eq!(file.len() as u64, metadata.file_bytes());
     assert!(metadata.file_bytes() <= estimate.file_bytes);
     Some(file)
+}
+
+/// Returns the tail, composed of the digests of clusters where these suffice.
+fn compose_tail_by_digests(mut composer: Composer, files: [&[u8]; 2]) -> Option<BytesMut> {
+    let mut tail = BytesMut::new();
+    while let Some(read) = composer.next_read() {
+        let file =
+            |range: Range<u64>| &files[read.layer()][range.start as usize..range.end as usize];
+        let Some(ranges) = composer.whole_clusters(&read) else {
+            let bytes = file(read.host_range());
+            composer.push(&read, bytes, &mut tail).ok()?;
+            continue;
+        };
+        let stored: Vec<u8> = ranges.into_iter().flat_map(file).copied().collect();
+        let digests: Vec<Digest> = stored
+            .chunks(composer.cluster_bytes() as usize)
+            .map(|cluster| Digest(digest(&SHA256, cluster).as_ref().try_into().unwrap()))
+            .collect();
+        assert!(composer.push_digests(&read, &[], &mut tail).is_err());
+        for range in composer.push_digests(&read, &digests, &mut tail).ok()? {
+            tail.extend_from_slice(file(range));
+        }
+    }
+    let mut metadata = composer.finish(&mut tail).ok()?;
+    while metadata.write(&mut tail) {}
+    Some(tail)
 }
 
 #[test]

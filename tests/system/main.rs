@@ -24,6 +24,7 @@ mod monitoring;
 mod operations;
 mod pull_delta;
 mod push_composed;
+mod push_direct;
 mod push_previous;
 mod retention;
 mod running;

@@ -21,6 +21,7 @@ mod standby;
 mod upload;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -235,7 +236,8 @@ pub trait ReadFile: Send + Sync {
         false
     }
 
-    /// Has the host read, hash and send a range, by a presigned UploadPart. Its `cancel` ends it at once.
+    /// Has the host read, hash and send ranges as one part, one behind the other, by a presigned UploadPart. Its `cancel` ends it at
+    /// once.
     ///
     /// # Errors
     /// `Cancelled`; `Failed` with the message of curl, or the status of the store, retryable if another attempt may succeed;
@@ -243,15 +245,28 @@ pub trait ReadFile: Send + Sync {
     async fn send(
         &self,
         _request: &PresignedRequest,
-        _offset: u64,
-        _length: u64,
+        _ranges: &[Range<u64>],
         _cancel: &CancellationToken,
     ) -> Result<SentRange> {
-        Err(Error::new(
-            Kind::Failed,
-            "this machine sends its own requests",
-        ))
+        Err(local_requests_error())
     }
+
+    /// Has the host read ranges, one behind the other, and returns the digest of each `piece_bytes` of them.
+    ///
+    /// # Errors
+    /// `Cancelled`; an I/O error, retryable if another attempt may succeed; `Unreachable`.
+    async fn hash_ranges(
+        &self,
+        _ranges: &[Range<u64>],
+        _piece_bytes: u64,
+        _cancel: &CancellationToken,
+    ) -> Result<Vec<Digest>> {
+        Err(local_requests_error())
+    }
+}
+
+fn local_requests_error() -> Error {
+    Error::new(Kind::Failed, "this machine sends its own requests")
 }
 
 /// A file open for writes at offsets.

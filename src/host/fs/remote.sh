@@ -89,6 +89,45 @@ open_source() {
   open_file "$1"
   exec 7<&8
 }
+# open_ranges DESCRIPTOR INODE BYTES [OFFSET BYTES]...: opens the file with that inode, which a session of `open` has as DESCRIPTOR, as
+# descriptor 8, for reading; fails if it does not have these ranges. $total is their length.
+open_ranges() {
+  exec 8<"$1" || exit 1
+  [ "$(stat -L -c %i /proc/self/fd/8)" = "$2" ] || busy 'another process has replaced the file'
+  size=$(stat -L -c %s /proc/self/fd/8) || exit 1
+  total=0
+  shift 3
+  while [ $# -ge 2 ]; do
+    [ $(($1 + $2)) -le "$size" ] || fail 'the file ends before'
+    total=$((total + $2))
+    shift 2
+  done
+}
+# read_ranges OFFSET BYTES...: writes ranges of descriptor 8, one behind the other.
+read_ranges() {
+  while [ $# -ge 2 ]; do
+    dd if=/proc/self/fd/8 bs=1M iflag=skip_bytes,count_bytes skip="$1" count="$2" status=none || return 1
+    shift 2
+  done
+}
+# hash_pieces PIECE_BYTES OFFSET BYTES...: prints the digest of each piece of ranges that are read as one, and "read" at the end.
+hash_pieces() {
+  piece=$1
+  shift
+  {
+    status=$({ { read_ranges "$@"; echo $? >&4; } | print_digests >&5; } 4>&1)
+  } 5>&1
+  [ "$status" = 0 ] || exit 1
+  echo read
+}
+# print_digests: prints the digest of each $piece bytes of stdin. A process for each takes long if they are small.
+print_digests() {
+  if [ "$piece" -lt 1048576 ] && perl -MDigest::SHA -e 1 2>/dev/null; then
+    $nice perl -MDigest::SHA=sha256_hex -e 'binmode STDIN; print sha256_hex($b), "\n" while read(STDIN, $b, $ARGV[0])' "$piece"
+  else
+    SHELL=/bin/sh $nice split -b "$piece" --filter=sha256sum | cut -c 1-64
+  fi
+}
 # read_config: reads the options of curl from descriptor 3, up to an empty line: they are secret, so no argument and no variable of
 # the environment shows them.
 read_config() {
@@ -449,35 +488,48 @@ stand_by)
   rm -f ./unattended
   ;;
 
-# upload DESCRIPTOR INODE BLOCK_BYTES OFFSET BYTES: sends a range of the file with that inode, which a session of `open` has as
-# DESCRIPTOR; prints the digest of each block, "md5 HEX" for the range, and then of the answer the entity tag, the encryption,
-# and "http STATUS EXIT" of curl. Stdin has a request.
+# upload DESCRIPTOR INODE BLOCK_BYTES [OFFSET BYTES]...: sends ranges of the file with that inode, which a session of `open` has as
+# DESCRIPTOR, as one part; prints the digest of each block of the part, "read", "md5 HEX" for all, and then of the answer the entity tag,
+# the encryption, and "http STATUS EXIT" of curl. Stdin has a request.
 upload)
   read_request
-  exec 8<"$1" || exit 1
-  [ "$(stat -L -c %i /proc/self/fd/8)" = "$2" ] || busy 'another process has replaced the file'
-  block=$3 offset=$4 bytes=$5 end=$(($4 + $5))
+  open_ranges "$@"
+  block=$3
+  shift 3
   # The guests of the host come first.
   nice='nice -n 10'
-  while [ "$offset" -lt "$end" ]; do
-    length=$((end - offset))
-    [ "$length" -le "$block" ] || length=$block
-    hash_range /proc/self/fd/8 "$offset" "$length"
-    offset=$((offset + length))
+  hash_pieces "$block" "$@"
+  md5=
+  for word in $({ { read_ranges "$@"; echo "=$?" >&4; } | $nice md5sum; } 4>&1); do
+    case $word in
+    =0 | -) ;;
+    =*) exit 1 ;;
+    *) md5=$word ;;
+    esac
   done
-  sum=md5sum
-  md5=$(hash_range /proc/self/fd/8 "$4" "$bytes") || exit 1
   echo "md5 $md5"
   # RFC 1864: base64 of its 16 bytes.
   digest=$(for hex in $(printf '%s' "$md5" | sed 's/../0x& /g'); do printf "\\$(printf '%03o' "$hex")"; done | base64)
-  dd if=/proc/self/fd/8 bs=1M iflag=skip_bytes,count_bytes skip="$4" count="$bytes" status=none | {
+  read_ranges "$@" | {
     exec 7<&0
     # A redirection would not have the signature. Chunks would have no length (RFC 9112, section 6.1), which stores refuse.
     printf '%s' "$config" | curl -q -sS -f --http1.1 -g --proto =http,https --connect-timeout 10 --speed-limit 1 --speed-time 60 \
-      -T /dev/fd/7 -H "Content-Length: $bytes" -H 'Transfer-Encoding:' -H 'Expect:' -H "Content-MD5: $digest" \
+      -T /dev/fd/7 -H "Content-Length: $total" -H 'Transfer-Encoding:' -H 'Expect:' -H "Content-MD5: $digest" \
       -D - -o /dev/null -w '\nhttp %{http_code}' -K -
     echo " $?"
   } | tr -d '\r' | grep -iE '^(etag:|x-amz-server-side-encryption|http )'
+  ;;
+
+# hash_ranges DESCRIPTOR INODE PIECE_BYTES [OFFSET BYTES]...: prints the digest of each piece of ranges as those of `upload`, and "read".
+# Stdin has heartbeats.
+hash_ranges)
+  exec 3<&0 </dev/null
+  end_without_heartbeats
+  open_ranges "$@"
+  piece=$3
+  shift 3
+  nice='nice -n 10'
+  hash_pieces "$piece" "$@"
   ;;
 
 # try_request: sends a request, whose options for curl are on stdin; prints the version of curl, in a line that is empty without

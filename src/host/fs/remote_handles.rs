@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,11 +51,19 @@ impl ReadFile for RemoteFile {
     async fn send(
         &self,
         request: &PresignedRequest,
-        offset: u64,
-        length: u64,
+        ranges: &[Range<u64>],
         cancel: &CancellationToken,
     ) -> Result<SentRange> {
-        self.send_range(request, (offset, length), cancel).await
+        self.send_ranges(request, ranges, cancel).await
+    }
+
+    async fn hash_ranges(
+        &self,
+        ranges: &[Range<u64>],
+        piece_bytes: u64,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Digest>> {
+        self.hash_file_ranges(ranges, piece_bytes, cancel).await
     }
 }
 

@@ -10,7 +10,11 @@ use snapdeck_qcow2::{HEADER_BYTES, ReadRequest, TableBudget, Tables, read_backin
 use super::abort::{ComposeAbort, internal_error};
 use super::layer::{ClusterData, read_tables};
 use super::point_in_time::PointInTime;
+use crate::direct_upload::DirectUpload;
 use crate::sandbox_disk::{ChainStamps, SandboxDisk};
+
+/// The layer of the base.
+pub(super) const BASE_LAYER: usize = 0;
 
 /// A chain, the base first.
 pub(super) struct DiskChain {
@@ -93,10 +97,7 @@ impl DiskChain {
 
     /// Reads what the composer requested.
     pub(super) async fn read(&self, request: &ReadRequest) -> Result<ClusterData> {
-        let reader = self
-            .readers
-            .get(request.layer())
-            .ok_or_else(|| internal_error("no such layer"))?;
+        let reader = self.reader(request.layer())?;
         if let Some(point_in_time) = &self.point_in_time
             && request.layer() + 1 == self.readers.len()
         {
@@ -110,11 +111,20 @@ impl DiskChain {
 
     /// Reads the base's file.
     pub(super) async fn read_base(&self, offset: u64, length: u64) -> Result<Bytes> {
-        let base = self
-            .readers
-            .first()
-            .ok_or_else(|| internal_error("no base"))?;
+        let base = self.reader(BASE_LAYER)?;
         base.read_at(&self.buffers, offset, length as usize).await
+    }
+
+    /// Returns whether the host itself can send ranges of the files: of a disk that is not captured.
+    pub(super) fn can_send(&self, host: &Host) -> bool {
+        let is_possible = |reader| DirectUpload::is_possible(host, reader);
+        self.point_in_time.is_none() && self.readers.iter().all(is_possible)
+    }
+
+    /// Returns the open file of a layer.
+    pub(super) fn reader(&self, layer: usize) -> Result<&FileReader> {
+        let reader = self.readers.get(layer);
+        reader.ok_or_else(|| internal_error("no such layer"))
     }
 
     /// Fails unless the domain still uses the overlay that was opened: its tables would be those of another disk.

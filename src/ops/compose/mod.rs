@@ -21,10 +21,13 @@ mod disk_chain;
 mod kept_image;
 mod layer;
 mod overlay_blocks;
+mod part_writer;
+mod pieces;
 mod plan;
 mod point_in_time;
 mod previous;
 mod push_plan;
+mod tail_reads;
 mod upload;
 
 use std::sync::Arc;
@@ -34,6 +37,7 @@ use snapdeck_model::{Error, Kind, Method, Phase, Result, SnapshotName, TransferS
 
 use crate::block_index::BlockIndex;
 use crate::context::Context;
+use crate::direct_upload::DirectUpload;
 use crate::job::SnapshotJob;
 use crate::publish_object::publish_object;
 use crate::push_cache::base_id;
@@ -183,16 +187,22 @@ async fn upload(
         None => None,
     };
     let new_bucket = bucket.with_parts(snapshot_parts(variables.as_ref()));
+    let is_direct = !source.state.is_active() && chain.can_send(host);
+    let sources = match is_direct {
+        true => PartSources::Host,
+        false => PartSources::Copied,
+    };
     let multipart = new_bucket
         .begin_multipart(
             &job.request.name,
             estimate.file_bytes,
-            (job.request.overwrite, PartSources::Copied),
+            (job.request.overwrite, sources),
             &ctx.progress,
             &ctx.cancel,
         )
         .await?;
-    let uploader = ComposedUpload::new(bucket, &multipart, chain, kept, index, &composer);
+    let direct = is_direct.then(|| DirectUpload::new(host, &multipart, ctx));
+    let uploader = ComposedUpload::new(bucket, &multipart, (chain, direct), kept, index, &composer);
     let result = async {
         let sending = multipart.run_with_progress(uploader.send(composer));
         let Some(point_in_time) = &chain.point_in_time else {

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{self, FuturesOrdered};
-use futures_util::{StreamExt, TryStreamExt};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use futures_util::TryStreamExt;
+use futures_util::stream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use snapdeck_bucket::{Bucket, MultipartObject};
@@ -16,15 +16,14 @@ use snapdeck_model::{BLOCK_BYTES, BufferPool, Digest, Error, Kind, Result};
 use snapdeck_qcow2::{ComposedImage, Composer};
 
 use super::abort::{ComposeAbort, internal_error};
-use super::disk_chain::DiskChain;
+use super::disk_chain::{BASE_LAYER, DiskChain};
 use super::kept_image::KeptImage;
-use super::layer::ClusterData;
+use super::part_writer::{PartContent, PartWriter, ReadyPart};
 use crate::block_digests::BlockDigests;
 use crate::block_index::BlockIndex;
+use crate::direct_upload::DirectUpload;
 use crate::remote_object::is_unchanged;
 
-/// Concurrent reads of the overlays, of a few MiB at most each.
-const MAX_OVERLAY_READS: usize = 6;
 /// Room in a part's buffer for what one read adds past the part's end.
 const PART_SLACK_BYTES: usize = 4 << 20;
 /// Slots of the tail's writer: the current part, and the reads for it.
@@ -34,7 +33,7 @@ pub(super) struct ComposedObject {
     pub digests: BlockDigests,
     pub uploaded_bytes: u64,
     pub copied_bytes: u64,
-    /// Whether digests are only the word of the host: those of an object from which parts were copied.
+    /// Whether digests are only the word of the host: of parts that it has sent, or those of an object from which parts were copied.
     pub is_claimed: bool,
     /// Of which the next image can be composed.
     pub image: Option<ComposedImage>,
@@ -43,30 +42,25 @@ pub(super) struct ComposedObject {
 pub(super) struct ComposedUpload<'a> {
     bucket: &'a Bucket,
     multipart: &'a MultipartObject<'a>,
-    chain: &'a DiskChain,
+    pub(super) chain: &'a DiskChain,
+    /// The parts that the host sends itself, if it does.
+    pub(super) direct: Option<DirectUpload<'a>>,
     kept: KeptImage<'a>,
     /// Other objects that may have a part.
-    index: &'a BlockIndex,
-    part_bytes: u64,
+    pub(super) index: &'a BlockIndex,
+    pub(super) part_bytes: u64,
     /// Offsets at which the object has the bytes of the kept image.
     kept_range: Range<u64>,
-    digests: BlockDigests,
-    buffers: BufferPool,
+    pub(super) digests: BlockDigests,
+    pub(super) buffers: BufferPool,
     /// Limits the parts in memory.
     slots: Arc<Semaphore>,
-    uploaded_bytes: AtomicU64,
+    pub(super) uploaded_bytes: AtomicU64,
     /// Indexes of the parts that the store copied from the object of the kept image.
     copied_parts: Mutex<BTreeSet<u64>>,
     /// Numbers of the objects of the index from which it copied others.
     copied_objects: Mutex<BTreeSet<usize>>,
     copied_bytes: AtomicU64,
-}
-
-/// A part in memory.
-struct ReadyPart {
-    index: u64,
-    bytes: Bytes,
-    permit: OwnedSemaphorePermit,
 }
 
 struct FirstPart {
@@ -80,7 +74,7 @@ impl<'a> ComposedUpload<'a> {
     pub(super) fn new(
         bucket: &'a Bucket,
         multipart: &'a MultipartObject<'a>,
-        chain: &'a DiskChain,
+        (chain, direct): (&'a DiskChain, Option<DirectUpload<'a>>),
         kept: KeptImage<'a>,
         index: &'a BlockIndex,
         composer: &Composer,
@@ -89,6 +83,7 @@ impl<'a> ComposedUpload<'a> {
             bucket,
             multipart,
             chain,
+            direct,
             kept,
             index,
             part_bytes: multipart.part_bytes(),
@@ -128,9 +123,11 @@ impl<'a> ComposedUpload<'a> {
         self.put(0, first).await?;
         let copied = lock(&self.copied_objects).clone();
         let has_kept = !lock(&self.copied_parts).is_empty();
-        let is_claimed = copied
-            .into_iter()
-            .any(|number| self.index.is_claimed(number))
+        let is_direct = self.direct.as_ref().is_some_and(DirectUpload::has_tried);
+        let is_claimed = is_direct
+            || copied
+                .into_iter()
+                .any(|number| self.index.is_claimed(number))
             || has_kept && self.kept.object().is_some_and(|proof| proof.is_claimed);
         Ok(ComposedObject {
             is_claimed,
@@ -182,12 +179,18 @@ impl<'a> ComposedUpload<'a> {
             return Ok(());
         }
         let _slot = self.acquire_slot().await?;
+        if self
+            .send_ranges(index, BASE_LAYER, std::slice::from_ref(&range))
+            .await?
+        {
+            return Ok(());
+        }
         let bytes = self.kept.read(range.start, self.part_bytes).await?;
         self.upload(index, bytes).await
     }
 
     /// Has the store copy a part with these blocks from an object of the index; returns whether it did.
-    async fn copy_known(&self, index: u64, digests: &[Digest]) -> Result<bool> {
+    pub(super) async fn copy_known(&self, index: u64, digests: &[Digest]) -> Result<bool> {
         let length = digests.len() as u64 * BLOCK_BYTES;
         if length != self.part_bytes {
             return Ok(false);
@@ -265,39 +268,21 @@ impl<'a> ComposedUpload<'a> {
     /// Composes the tail and queues its full parts; returns the object's first part.
     async fn write_tail(
         &self,
-        mut composer: Composer,
+        composer: Composer,
         part_tx: UnboundedSender<ReadyPart>,
     ) -> Result<FirstPart, ComposeAbort> {
         let first_index = self.kept_range.end / self.part_bytes;
-        let mut parts = PartWriter {
-            uploader: self,
-            part_tx,
-            index: first_index,
-            // The part in which the tail begins also has the last bytes of the kept image.
-            buffer: self.read_kept_bytes(first_index).await?,
-            first_part: None,
-        };
-        let mut reads = FuturesOrdered::new();
-        loop {
-            while reads.len() < MAX_OVERLAY_READS
-                && let Some(request) = composer.next_read()
-            {
-                reads.push_back(async move {
-                    let data = self.chain.read(&request).await;
-                    (request, data)
-                });
-            }
-            let Some((request, data)) = reads.next().await else {
-                break;
-            };
-            match data? {
-                ClusterData::Host(bytes) => composer.push(&request, &bytes, &mut parts.buffer)?,
-                ClusterData::Guest(bytes) => {
-                    composer.push_guest(&request, &bytes, &mut parts.buffer)?
-                }
-            }
-            parts.flush_full_parts().await?;
-        }
+        // The part in which the tail begins also has the last bytes of the kept image.
+        let buffer = self.read_kept_bytes(first_index).await?;
+        let mut parts = PartWriter::new(self, part_tx, first_index, buffer);
+        let composer = Mutex::new(composer);
+        let (batch_tx, batch_rx) = channel(1);
+        tokio::try_join!(
+            self.read_batches(&composer, batch_tx),
+            self.compose_batches(&composer, batch_rx, &mut parts)
+        )?;
+        let composer = composer.into_inner();
+        let composer = composer.unwrap_or_else(PoisonError::into_inner);
         let mut ending = composer.finish(&mut parts.buffer)?;
         self.multipart.set_total_bytes(ending.file_bytes());
         while ending.write(&mut parts.buffer) {
@@ -309,6 +294,14 @@ impl<'a> ComposedUpload<'a> {
         // Without it the next push only sends more.
         let image = ending.into_image().ok();
         Ok(FirstPart { head, bytes, image })
+    }
+
+    /// Returns an empty buffer for a part.
+    pub(super) fn acquire_buffer(&self) -> BytesMut {
+        let length = self.part_bytes as usize + PART_SLACK_BYTES;
+        let mut buffer = self.buffers.acquire(length);
+        buffer.clear();
+        buffer
     }
 
     /// Puts the head into the first part and hashes it.
@@ -356,12 +349,26 @@ impl<'a> ComposedUpload<'a> {
         stream::unfold(part_rx, next)
             // The slots limit their number.
             .try_for_each_concurrent(None, |part| async move {
-                let result = self.upload(part.index, part.bytes).await;
+                let result = self.send_part(part.index, part.content).await;
                 // Not earlier: the bytes are in memory until here.
                 drop(part.permit);
                 result
             })
             .await
+    }
+
+    async fn send_part(&self, index: u64, content: PartContent) -> Result<()> {
+        let bytes = match content {
+            PartContent::Bytes(bytes) => bytes,
+            PartContent::Pieces(pieces) => {
+                if self.send_pieces(index, &pieces).await? {
+                    return Ok(());
+                }
+                let bytes = self.read_pieces(pieces).await?;
+                self.buffers.share(bytes)
+            }
+        };
+        self.upload(index, bytes).await
     }
 
     /// Hashes a part while it is uploaded, or before if another object may have it.
@@ -383,66 +390,12 @@ impl<'a> ComposedUpload<'a> {
         self.multipart.upload_part(index, bytes).await
     }
 
-    async fn acquire_slot(&self) -> Result<OwnedSemaphorePermit> {
+    pub(super) async fn acquire_slot(&self) -> Result<OwnedSemaphorePermit> {
         let permit = self.slots.clone().acquire_owned().await;
         permit.map_err(|closed| internal_error("the upload has ended").with_cause(closed))
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Splits the tail into parts, beginning with the part in which it starts.
-struct PartWriter<'a, 's> {
-    uploader: &'s ComposedUpload<'a>,
-    part_tx: UnboundedSender<ReadyPart>,
-    /// Index of the current part.
-    index: u64,
-    buffer: BytesMut,
-    /// The object's first part once it is full: its head is written last.
-    first_part: Option<BytesMut>,
-}
-
-impl PartWriter<'_, '_> {
-    /// Queues the full parts in the buffer.
-    async fn flush_full_parts(&mut self) -> Result<()> {
-        let length = self.uploader.part_bytes as usize;
-        while self.buffer.len() >= length {
-            // The next part has no buffer of its own until the full one has a slot: large parts would take too much memory.
-            let rest = Bytes::copy_from_slice(&self.buffer[length..]);
-            self.buffer.truncate(length);
-            let full = std::mem::take(&mut self.buffer);
-            self.flush_part(full).await?;
-            self.buffer = self.uploader.buffers.acquire(length + PART_SLACK_BYTES);
-            self.buffer.clear();
-            self.buffer.extend_from_slice(&rest);
-        }
-        Ok(())
-    }
-
-    async fn flush_part(&mut self, bytes: BytesMut) -> Result<()> {
-        let index = self.index;
-        self.index += 1;
-        if index == 0 {
-            self.first_part = Some(bytes);
-            return Ok(());
-        }
-        let ready = ReadyPart {
-            index,
-            bytes: self.uploader.buffers.share(bytes),
-            permit: self.uploader.acquire_slot().await?,
-        };
-        let queued = self.part_tx.send(ready);
-        queued.map_err(|_| internal_error("the upload has ended"))
-    }
-
-    /// Queues the last part; returns the first one, if the tail begins in it.
-    async fn finish(mut self) -> Result<Option<BytesMut>> {
-        if !self.buffer.is_empty() {
-            let last = std::mem::take(&mut self.buffer);
-            self.flush_part(last).await?;
-        }
-        Ok(self.first_part)
-    }
 }

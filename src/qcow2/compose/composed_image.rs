@@ -11,14 +11,29 @@ use crate::entry::Geometry;
 use crate::error::ComposeError;
 use crate::layer_header::{LayerHeader, ParseStatus};
 use crate::tables::{L2Table, Tables};
+use snapdeck_model::Digest;
 
 /// The first 16 bytes of the SHA-256 of a cluster.
 pub(super) type Fingerprint = [u8; 16];
 
 pub(super) fn fingerprint(cluster: &[u8]) -> Fingerprint {
-    let mut bytes = [0; 16];
-    let hashed = digest(&SHA256, cluster);
-    for (byte, hashed) in bytes.iter_mut().zip(hashed.as_ref()) {
+    first_bytes(digest(&SHA256, cluster).as_ref())
+}
+
+/// Returns the fingerprint of the cluster with this digest.
+pub(super) fn fingerprint_of(digest: &Digest) -> Fingerprint {
+    first_bytes(&digest.0)
+}
+
+/// Returns the digest of a cluster of zeros.
+pub(super) fn digest_of_zeros(cluster_bytes: u64) -> Digest {
+    let zeros = vec![0; cluster_bytes as usize];
+    Digest(first_bytes(digest(&SHA256, &zeros).as_ref()))
+}
+
+fn first_bytes<const N: usize>(hashed: &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (byte, hashed) in bytes.iter_mut().zip(hashed) {
         *byte = *hashed;
     }
     bytes

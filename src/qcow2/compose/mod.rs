@@ -30,14 +30,15 @@ use super::error::ComposeError;
 use super::layer_header::MAX_L1_BYTES;
 use super::refcounts::{RefcountSize, Refcounts};
 use super::tables::Tables;
-use snapdeck_model::Compression;
+use snapdeck_model::{Compression, Digest};
 
 pub use composed_image::ComposedImage;
 pub use layout::Layout;
 pub use metadata::MetadataWriter;
 pub use plan::ReadRequest;
 
-use plan::ReadPlan;
+use composed_image::{digest_of_zeros, fingerprint_of};
+use plan::{Extent, ReadPlan};
 use target::Target;
 use writer::Writer;
 
@@ -102,6 +103,8 @@ pub struct Composer {
     estimate: Estimate,
     tail_start: u64,
     pushed_reads: u64,
+    /// Digest of a cluster of zeros, once it is needed.
+    zero_cluster: Option<Digest>,
 }
 
 impl Composer {
@@ -214,6 +217,7 @@ impl Composer {
             estimate,
             tail_start,
             pushed_reads: 0,
+            zero_cluster: None,
         })
     }
 
@@ -260,7 +264,7 @@ impl Composer {
         bytes: &[u8],
         tail: &mut BytesMut,
     ) -> Result<(), ComposeError> {
-        self.accept(read, read.host_bytes(), bytes)?;
+        self.accept(read, read.host_bytes(), bytes.len() as u64)?;
         let geometry = self.chain.geometry();
         let layer = self.chain.layer(read.layer);
         for extent in &read.extents {
@@ -319,7 +323,7 @@ impl Composer {
         bytes: &[u8],
         tail: &mut BytesMut,
     ) -> Result<(), ComposeError> {
-        self.accept(read, read.guest_bytes(), bytes)?;
+        self.accept(read, read.guest_bytes(), bytes.len() as u64)?;
         let mut rest = bytes;
         for extent in &read.extents {
             // Within `bytes`, whose length was checked.
@@ -329,6 +333,73 @@ impl Composer {
             rest = after;
         }
         Ok(())
+    }
+
+    /// Returns the bytes of a cluster of the image.
+    pub fn cluster_bytes(&self) -> u64 {
+        self.chain.geometry().cluster_size()
+    }
+
+    /// Returns the ranges of the layer's file that a read is about, if they are whole clusters of the image as they are, which
+    /// [`push_digests`](Self::push_digests) takes instead of the bytes.
+    pub fn whole_clusters(&self, read: &ReadRequest) -> Option<Vec<Range<u64>>> {
+        let cluster = self.cluster_bytes();
+        let is_whole = |extent: &Extent| {
+            let length = extent.guest.end - extent.guest.start;
+            extent.compressed_cluster_start.is_none()
+                && extent.guest.start.is_multiple_of(cluster)
+                && length.is_multiple_of(cluster)
+                && extent.host.end - extent.host.start == length
+        };
+        let is_eligible = !self.compression_enabled && read.extents.iter().all(is_whole);
+        let ranges = read.extents.iter().map(|extent| extent.host.clone());
+        is_eligible.then(|| ranges.collect())
+    }
+
+    /// As [`push`](Self::push) of [`whole_clusters`](Self::whole_clusters), for a caller that has only the digest of each cluster,
+    /// in order. Returns the ranges of the layer's file whose bytes follow in the image behind those that are appended to `tail`.
+    ///
+    /// # Errors
+    /// As for [`push`](Self::push); [`ComposeError::WrongLength`] for another read, too.
+    pub fn push_digests(
+        &mut self,
+        read: &ReadRequest,
+        digests: &[Digest],
+        tail: &mut BytesMut,
+    ) -> Result<Vec<Range<u64>>, ComposeError> {
+        let cluster = self.cluster_bytes();
+        let Some(ranges) = self.whole_clusters(read) else {
+            return Err(ComposeError::WrongLength {
+                expected_bytes: read.host_bytes(),
+                received_bytes: 0,
+            });
+        };
+        let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+        self.accept(read, bytes, digests.len() as u64 * cluster)?;
+        let zeros = match &self.zero_cluster {
+            Some(zeros) => *zeros,
+            None => *self.zero_cluster.insert(digest_of_zeros(cluster)),
+        };
+        let is_top = read.layer + 1 == self.chain.layer_count();
+        let mut digests = digests.iter();
+        let mut stored: Vec<Range<u64>> = Vec::new();
+        for extent in &read.extents {
+            let offsets = (0..extent.host.end - extent.host.start).step_by(cluster as usize);
+            for (offset, digest) in offsets.zip(&mut digests) {
+                let start = extent.host.start + offset;
+                let new = (*digest != zeros).then(|| fingerprint_of(digest));
+                let source = is_top.then_some(start);
+                let guest = extent.guest.start + offset;
+                if !self.writer.store_by_fingerprint(guest, new, source, tail)? {
+                    continue;
+                }
+                match stored.last_mut() {
+                    Some(last) if last.end == start => last.end = start + cluster,
+                    _ => stored.push(start..start + cluster),
+                }
+            }
+        }
+        Ok(stored)
     }
 
     /// Appends the last clusters to `tail` and lays out the tables.
@@ -360,7 +431,7 @@ impl Composer {
         &mut self,
         read: &ReadRequest,
         expected_bytes: u64,
-        bytes: &[u8],
+        received_bytes: u64,
     ) -> Result<(), ComposeError> {
         if read.number != self.pushed_reads {
             return Err(ComposeError::OutOfOrder {
@@ -368,7 +439,6 @@ impl Composer {
                 received_number: read.number,
             });
         }
-        let received_bytes = bytes.len() as u64;
         if received_bytes != expected_bytes {
             return Err(ComposeError::WrongLength {
                 expected_bytes,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
-use super::composed_image::{WrittenCluster, fingerprint};
+use super::composed_image::{Fingerprint, WrittenCluster, fingerprint};
 use super::target::Target;
 use crate::codec::Encoder;
 use crate::entry::{COPIED, Geometry};
@@ -118,7 +118,7 @@ impl Writer {
         if compressed.len() >= plain.len() {
             return self.store(guest, plain, None, tail);
         }
-        match self.is_new(guest, plain, None) {
+        match self.is_new(guest, content_of(plain), None) {
             true => self.append_compressed(guest, compressed, tail),
             false => Ok(()),
         }
@@ -156,12 +156,11 @@ impl Writer {
         }
     }
 
-    /// Returns whether a whole cluster is to be appended: it is not if it is zeros or has the same bytes as the one of
-    /// the kept image. Otherwise the disk offset is unmapped.
-    fn is_new(&mut self, guest: u64, bytes: &[u8], source: Option<u64>) -> bool {
+    /// Returns whether a whole cluster, of which `new` is `None` if it is zeros, is to be appended: it is not if it is zeros or has
+    /// the same bytes as the one of the kept image. Otherwise the disk offset is unmapped.
+    fn is_new(&mut self, guest: u64, new: Option<Fingerprint>, source: Option<u64>) -> bool {
         let kept = self.kept_clusters.remove(&guest);
         let kept = kept.map(|cluster| cluster.fingerprint);
-        let new = (!is_zero(bytes)).then(|| fingerprint(bytes));
         self.written.extend(new.map(|fingerprint| WrittenCluster {
             offset: guest,
             fingerprint,
@@ -187,7 +186,7 @@ impl Writer {
         source: Option<u64>,
         tail: &mut BytesMut,
     ) -> Result<(), ComposeError> {
-        if !self.is_new(guest, bytes, source) {
+        if !self.is_new(guest, content_of(bytes), source) {
             return Ok(());
         }
         if let Some(mut encoder) = self.encoder.take() {
@@ -200,12 +199,35 @@ impl Writer {
                 return Ok(());
             }
         }
+        self.place(guest, tail)?;
+        tail.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Stores a whole cluster that is not compressed, by its fingerprint, `None` if it is zeros; returns whether the caller has to
+    /// append its bytes, behind `tail`.
+    pub(super) fn store_by_fingerprint(
+        &mut self,
+        guest: u64,
+        new: Option<Fingerprint>,
+        source: Option<u64>,
+        tail: &mut BytesMut,
+    ) -> Result<bool, ComposeError> {
+        self.flush_open_cluster(tail)?;
+        let is_new = self.is_new(guest, new, source);
+        if is_new {
+            self.place(guest, tail)?;
+        }
+        Ok(is_new)
+    }
+
+    /// Maps the cluster at a disk offset to the next host cluster, which begins at the end of `tail`.
+    fn place(&mut self, guest: u64, tail: &mut BytesMut) -> Result<(), ComposeError> {
         self.pad(tail);
         let host = self.cursor;
-        self.cursor += bytes.len() as u64;
+        self.cursor += self.geometry().cluster_size();
         self.counts.reference(host..self.cursor)?;
         self.target.set(guest, COPIED | host);
-        tail.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -247,6 +269,11 @@ impl Writer {
         self.run.clear();
         Ok(())
     }
+}
+
+/// Returns the fingerprint of a cluster; `None` if it is zeros.
+fn content_of(bytes: &[u8]) -> Option<Fingerprint> {
+    (!is_zero(bytes)).then(|| fingerprint(bytes))
 }
 
 /// The first bytes decide for most clusters; the rest is one comparison of the memory with itself, shifted by 16 bytes.

@@ -1,0 +1,96 @@
+//! Parts that have ranges of the files of the chain: sent by the host itself, or read and sent from here.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::BytesMut;
+
+use snapdeck_model::{BLOCK_BYTES, Result};
+
+use super::upload::ComposedUpload;
+
+/// Ranges of a file that the host reads by one command.
+pub(super) const MAX_RANGES: usize = 256;
+/// Bytes of one read.
+const READ_BYTES: u64 = 2 << 20;
+
+/// Bytes of a part: in memory, or a range of the file of a layer.
+pub(super) enum Piece {
+    Bytes(BytesMut),
+    File { layer: usize, range: Range<u64> },
+}
+
+impl ComposedUpload<'_> {
+    /// Has the host send a part that has only ranges of the file of a layer; returns whether the store has the part then.
+    pub(super) async fn send_ranges(
+        &self,
+        index: u64,
+        layer: usize,
+        ranges: &[Range<u64>],
+    ) -> Result<bool> {
+        let Some(direct) = self.direct.as_ref().filter(|_| ranges.len() <= MAX_RANGES) else {
+            return Ok(false);
+        };
+        let reader = self.chain.reader(layer)?;
+        let offset = index * self.part_bytes;
+        let length: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        if !self.index.is_empty() && length == self.part_bytes {
+            let Some(digests) = direct.hash(reader, ranges, BLOCK_BYTES).await? else {
+                return Ok(false);
+            };
+            if self.copy_known(index, &digests).await? {
+                self.digests.set(offset, &digests);
+                return Ok(true);
+            }
+        }
+        let Some(digests) = direct.send(reader, index, ranges).await? else {
+            return Ok(false);
+        };
+        self.uploaded_bytes.fetch_add(length, Relaxed);
+        self.digests.set(offset, &digests);
+        Ok(true)
+    }
+
+    /// Has the host send a part if it has only ranges of one file; returns whether the store has it then.
+    pub(super) async fn send_pieces(&self, index: u64, pieces: &[Piece]) -> Result<bool> {
+        let mut ranges = Vec::new();
+        let mut only_layer = None;
+        for piece in pieces {
+            match piece {
+                Piece::File { layer, range } if *only_layer.get_or_insert(*layer) == *layer => {
+                    ranges.push(range.clone());
+                }
+                _ => return Ok(false),
+            }
+        }
+        match only_layer {
+            Some(layer) => self.send_ranges(index, layer, &ranges).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Returns the bytes of pieces.
+    pub(super) async fn read_pieces(&self, pieces: Vec<Piece>) -> Result<BytesMut> {
+        let mut pieces = pieces.into_iter().peekable();
+        let mut bytes = match pieces.next_if(|piece| matches!(piece, Piece::Bytes(_))) {
+            Some(Piece::Bytes(bytes)) => bytes,
+            _ => self.acquire_buffer(),
+        };
+        for piece in pieces {
+            match piece {
+                Piece::Bytes(more) => bytes.extend_from_slice(&more),
+                Piece::File { layer, mut range } => {
+                    let reader = self.chain.reader(layer)?;
+                    while !range.is_empty() {
+                        let end = range.end.min(range.start + READ_BYTES);
+                        let length = (end - range.start) as usize;
+                        let read = reader.read_at(&self.buffers, range.start, length);
+                        bytes.extend_from_slice(&read.await?);
+                        range.start = end;
+                    }
+                }
+            }
+        }
+        Ok(bytes)
+    }
+}
