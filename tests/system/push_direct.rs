@@ -37,16 +37,17 @@ fn stopped_sandbox(world: &World) -> String {
     let id = world.sandbox("a", "base", State::Off);
     let disk = world.disk("a");
     world.scribble(&disk, 200, OVERLAY);
-    let zeros = [
-        "-f",
-        "qcow2",
-        "-c",
+    // Zeros, a compressed cluster, and one of which the overlay has only a part.
+    let commands = [
         "write -P 0 210M 1M",
-        "-c",
         "write -P 0 400M 1M",
-        &disk,
+        "write -c -P 7 500M 64k",
+        "write -P 9 66M 4k",
     ];
-    run("qemu-io", &zeros);
+    let mut args = vec!["-f", "qcow2"];
+    args.extend(commands.iter().flat_map(|command| ["-c", *command]));
+    args.push(&disk);
+    run("qemu-io", &args);
     id
 }
 
@@ -134,6 +135,21 @@ fn the_bytes_do_not_pass_this_machine_and_the_object_is_the_same() {
 }
 
 #[test]
+fn a_compacted_object_is_the_same() {
+    let (world, faults, id) = with_sandbox("relay");
+    let push = ["push", &id, "app", "--compact"];
+    world.snapdeck(&push).ok();
+    let (relayed, manifest) = (sha256(&world.get("app")), world.manifest("app"));
+    forget_pushes(&world, &["app"]);
+    set_route(&world, "relay", "direct");
+    world.snapdeck(&push).ok();
+    assert!(sent_by_host(&faults) >= 6, "{}", sent_by_host(&faults));
+    assert_eq!(sha256(&world.get("app")), relayed);
+    assert_eq!(world.manifest("app")["blocks"], manifest["blocks"]);
+    assert_pushed(&world, "app");
+}
+
+#[test]
 fn bytes_of_a_base_that_the_bucket_lacks_are_sent_by_the_host() {
     let world = World::over_ssh(1);
     world.snapshot("base", BASE);
@@ -178,6 +194,21 @@ fn what_the_host_cannot_send_is_relayed() {
     ran.failed(1, &["cannot upload", "curl: (7)", "hint: set transfer"]);
     assert!(!world.is_in_bucket("app"));
     assert_eq!(world.uploads(), "[]");
+}
+
+#[test]
+fn what_the_host_can_no_longer_send_is_relayed() {
+    let (world, faults, id) = with_sandbox("auto");
+    faults.hold_parts.store(true, SeqCst);
+    let child = world.start(&["push", &id, "app"]);
+    wait_until("the host sends a part", || world.curl_count() > 0);
+    // The parts that are held are stored, and all others are refused.
+    faults.expired.store(1000, SeqCst);
+    faults.hold_parts.store(false, SeqCst);
+    let ran = wait_for_exit(child).ok();
+    let warning = "uploading the rest through this machine";
+    assert!(ran.stderr.contains(warning), "{ran:?}");
+    assert_pushed(&world, "app");
 }
 
 #[test]
