@@ -13,7 +13,8 @@ use super::SandboxState;
 pub enum SandboxVerb {
     /// Start from the saved state if there is one, else from the disk.
     Start,
-    /// Ask the guest to shut down, through the guest agent if it answers, else with the power button (ACPI).
+    /// Ask the guest to shut down, through the guest agent if it answers, else with the power button (ACPI). A suspended
+    /// guest is woken first.
     Stop {
         /// Limit of the wait; `None`: `stop_timeout_secs` of the settings.
         timeout: Option<Duration>,
@@ -327,12 +328,12 @@ impl VerbKind {
             (Self::Start | Self::Restore, Crashed) => Impossible("force it off first"),
             (Self::Restore, ShutOff) => Impossible("start it: it has no saved state"),
 
-            (Self::Stop, Running) => Possible,
-            (Self::Stop, Paused | Suspended) => Impossible("resume it first, or force it off"),
+            (Self::Stop, Running | Suspended) => Possible,
+            (Self::Stop, Paused) => Impossible("resume it first, or force it off"),
             (Self::Stop, Crashed) => Impossible("force it off"),
             (Self::ForceOff, Running | Paused | Suspended | Crashed) => Possible,
 
-            (Self::Restart | Self::Reset, Running) => Possible,
+            (Self::Restart | Self::Reset, Running) | (Self::Restart, Suspended) => Possible,
             (Self::Restart | Self::Reset, Paused | Suspended) => {
                 Impossible("resume it first, or force it off")
             }
@@ -381,5 +382,34 @@ impl VerbKind {
             Applicability::Unneeded(reason) => Some(reason.to_owned()),
             Applicability::Impossible(advice) => Some(format!("it is {}: {advice}", state.label())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspended_guest_counts_as_running() {
+        use Applicability::{Impossible, Possible, Unneeded};
+        use VerbKind::{
+            Clone, Destroy, DropSaved, ForceOff, Pause, Rename, Reset, Restart, Restore, Resume,
+            Save, Set, Start, Stop,
+        };
+        let state = SandboxState::Suspended;
+        assert!(state.is_active() && !state.is_quiescent());
+        for verb in [Stop, Restart, ForceOff, Resume, Destroy] {
+            assert_eq!(verb.applicability(state), Possible, "{verb:?}");
+        }
+        for verb in [Start, Restore, Reset, Pause, Save, Set, Rename, Clone] {
+            let applicability = verb.applicability(state);
+            assert!(matches!(applicability, Impossible(_)), "{verb:?}");
+        }
+        assert!(matches!(DropSaved.applicability(state), Unneeded(_)));
+        let obstacle = Start.obstacle(state);
+        assert_eq!(
+            obstacle.as_deref(),
+            Some("it is suspended (S3): resume it first")
+        );
     }
 }

@@ -247,7 +247,7 @@ async fn stop(
     loop {
         if requested_at.is_none_or(|at| at.elapsed() >= SHUTDOWN_REQUEST_INTERVAL) {
             requested_at = Some(Instant::now());
-            match host.sandboxes().shut_down(id).await {
+            match request_shutdown(host, id, ctx).await {
                 Ok(()) => {}
                 // It has just stopped, as the state below shows.
                 Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {
@@ -289,4 +289,13 @@ async fn stop(
     .hint(format!(
         "check its screen, or force it off: `snapdeck sandbox stop {id} --force`"
     )))
+}
+
+/// Requests a shutdown; wakes a suspended guest first, which would not notice it.
+async fn request_shutdown(host: &Host, id: &SandboxId, ctx: &Context) -> Result<()> {
+    if find_state(host, id).await? == Some(SandboxState::Suspended) {
+        ctx.info(format!("waking {id}, which is suspended"));
+        host.sandboxes().wake(id).await?;
+    }
+    host.sandboxes().shut_down(id).await
 }

@@ -264,7 +264,15 @@ impl SandboxDisk {
             ),
         )
         .with_cause(format!("it is {}", source.state.label()))
-        .hint("stop or pause it first, or use create, which pauses it for you"))
+        .hint(match source.state {
+            SandboxState::Running => {
+                "stop or pause it first, or use create, which pauses it for you"
+            }
+            SandboxState::Suspended => {
+                "stop it, or resume and pause it first; or use create, which takes it as it is"
+            }
+            _ => "force it off first, or use create, which takes it as it is",
+        }))
     }
 
     /// Warns of what is not in the snapshot: data in the guest's memory, and other disks.
@@ -287,8 +295,9 @@ impl SandboxDisk {
             SandboxState::Saved => ctx.warn(format!(
                 "{id} is saved: its memory is not in the snapshot, whose disk is as after a power cut"
             )),
-            SandboxState::Paused => ctx.info(format!(
-                "{id} is paused: data that its guest has not written to disk is not in the snapshot"
+            SandboxState::Paused | SandboxState::Suspended => ctx.info(format!(
+                "{id} is {}: data that its guest has not written to disk is not in the snapshot",
+                self.state.label()
             )),
             SandboxState::Crashed => {
                 ctx.warn(format!("{id} has crashed: its disk may need a repair"));

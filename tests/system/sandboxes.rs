@@ -6,6 +6,7 @@ mod new;
 mod refused;
 mod rename;
 mod settings;
+mod suspended;
 mod tpm;
 mod transient;
 mod variables;
