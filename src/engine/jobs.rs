@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared, join_all};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,8 +15,10 @@ use super::history::{self, HistoryEntry};
 use super::job_target::{JobDelay, JobTarget, TargetFinder};
 use super::journal::JournalEntry;
 use super::resource_locks;
-use super::scheduler::JobPermit;
 use super::state::{Engine, Inner};
+use super::submission::{
+    AcceptedJob, JobRequest, PermitFuture, submit_chain_requests, submit_requests,
+};
 use super::view::{JobId, JobState, JobView, LogLine, View};
 use super::wording::{failure_summary, operation_title};
 use snapdeck_bucket::StoreRetry;
@@ -65,7 +67,7 @@ impl Engine {
     }
 
     /// Submits operations as a chain of jobs, all or none: each starts when the previous one finished, and fails with
-    /// its error otherwise.
+    /// its error otherwise. Returns the ids; an earlier pull that an active job does already is that job.
     ///
     /// # Errors
     /// Those of [`Engine::submit`]. The locks of the jobs of a chain do not conflict with each other.
@@ -93,11 +95,13 @@ impl Engine {
         }
     }
 
-    /// Cancels a job. Returns at once; the job ends after its cleanup. A job that has ended is unchanged.
+    /// Cancels a job, and the earlier jobs of its chain unless others wait for them. Returns at once; a job ends after
+    /// its cleanup. A job that has ended is unchanged.
     pub fn cancel(&self, id: JobId) {
-        // First, so that the job is not resumed even if this process is killed during the cleanup.
-        remove_from_journal(&self.inner, id);
-        interrupt(&self.inner, id);
+        let unneeded = self.inner.jobs().withdraw(id);
+        for id in [id].into_iter().chain(unneeded) {
+            cancel_one(&self.inner, id);
+        }
     }
 
     /// Removes a job that has ended from the view.
@@ -132,209 +136,11 @@ impl Engine {
     }
 }
 
-/// An operation to submit.
-pub(super) struct JobRequest {
-    pub operation: Operation,
-    pub requested_at: Timestamp,
-    /// Whether an earlier process left it.
-    pub is_interrupted: bool,
-    /// Crashes of earlier processes in it.
-    pub crashes: u32,
-    /// The target that the earlier process recorded.
-    pub target: Option<JobTarget>,
-}
-
-impl JobRequest {
-    fn new(operation: Operation, requested_at: Timestamp) -> Self {
-        Self {
-            operation,
-            requested_at,
-            is_interrupted: false,
-            crashes: 0,
-            target: None,
-        }
-    }
-}
-
-struct AcceptedJob {
-    id: JobId,
-    operation: Operation,
-    entry: JournalEntry,
-    is_interrupted: bool,
-    host: Option<(usize, Host)>,
-    /// The host that it copies from.
-    source: Option<Host>,
-    progress_cell: Arc<ProgressCell>,
-    cancel: CancellationToken,
-}
-
-/// Waits in the job queue; pulls that share a fetch share one permit.
-type PermitFuture = Shared<BoxFuture<'static, Result<Arc<JobPermit>>>>;
-
-/// As [`Engine::submit_all`].
-pub(super) fn submit_requests(inner: &Arc<Inner>, requests: Vec<JobRequest>) -> Vec<Result<JobId>> {
-    let accepted: Vec<Result<AcceptedJob>> = requests
-        .into_iter()
-        .map(|request| accept(inner, request, None))
-        .collect();
-    let ids = accepted
-        .iter()
-        .map(|job| job.as_ref().map(|job| job.id).map_err(Error::clone))
-        .collect();
-    let mut groups: Vec<Vec<AcceptedJob>> = Vec::new();
-    for job in accepted.into_iter().flatten() {
-        let shares_fetch = |group: &&mut Vec<AcceptedJob>| {
-            let first = group.first();
-            first.is_some_and(|first| can_share_fetch(&first.operation, &job.operation))
-        };
-        match groups.iter_mut().find(shares_fetch) {
-            Some(group) => group.push(job),
-            None => groups.push(vec![job]),
-        }
-    }
-    for group in groups {
-        let ids = group.iter().map(|job| job.id).collect();
-        let permit = inner.job_queue.join(ids);
-        let permit = async move { permit.await.map(Arc::new) };
-        let permit: PermitFuture = permit.boxed().shared();
-        let fetches = FetchHandle::shared_by(group.len());
-        for (job, fetch) in group.into_iter().zip(fetches) {
-            tokio::spawn(run_job(inner.clone(), job, permit.clone(), fetch));
-        }
-    }
-    ids
-}
-
-/// Returns whether two jobs receive the same snapshot from the same place.
-fn can_share_fetch(a: &Operation, b: &Operation) -> bool {
-    let has_fetch = |operation: &Operation| {
-        matches!(operation, Operation::Pull { .. } | Operation::Copy { .. })
-    };
-    has_fetch(a)
-        && has_fetch(b)
-        && a.snapshot() == b.snapshot()
-        && a.source_host() == b.source_host()
-}
-
-/// As [`Engine::submit_chain`].
-pub(super) fn submit_chain_requests(
-    inner: &Arc<Inner>,
-    requests: Vec<JobRequest>,
-) -> Result<Vec<JobId>> {
-    let mut chain: Vec<AcceptedJob> = Vec::new();
-    for request in requests {
-        let prerequisites: Vec<JobId> = chain.iter().map(|job| job.id).collect();
-        match accept(inner, request, Some(&prerequisites)) {
-            Ok(job) => chain.push(job),
-            Err(error) => {
-                for id in prerequisites {
-                    remove_from_journal(inner, id);
-                    inner.jobs().remove(id);
-                    inner.publish(|view| view.jobs.retain(|job| job.id != id));
-                }
-                return Err(error);
-            }
-        }
-    }
-    let ids = chain.iter().map(|job| job.id).collect();
-    let mut previous: Option<tokio::task::JoinHandle<Result<()>>> = None;
-    for job in chain {
-        let (queue, summary, id) = (
-            inner.job_queue.clone(),
-            failure_summary(&job.operation),
-            job.id,
-        );
-        let permit = async move {
-            if let Some(previous) = previous {
-                let result = previous.await.unwrap_or_else(|panic| {
-                    Err(
-                        Error::new(Kind::Failed, "the previous job of the chain crashed")
-                            .with_cause(panic),
-                    )
-                });
-                result.map_err(|error| error.context(summary))?;
-            }
-            queue.join(vec![id]).await.map(Arc::new)
-        };
-        let permit: PermitFuture = permit.boxed().shared();
-        let fetch = FetchHandle::single();
-        previous = Some(tokio::spawn(run_job(inner.clone(), job, permit, fetch)));
-    }
-    Ok(ids)
-}
-
-/// Takes the locks of an operation and records it in the journal and the view. `prerequisites` are the earlier jobs of
-/// its chain: their locks do not conflict.
-fn accept(
-    inner: &Arc<Inner>,
-    request: JobRequest,
-    prerequisites: Option<&[JobId]>,
-) -> Result<AcceptedJob> {
-    let JobRequest {
-        operation,
-        requested_at,
-        is_interrupted,
-        crashes,
-        target,
-    } = request;
-    let host = operation
-        .host()
-        .map(|name| inner.find_host(name))
-        .transpose()?;
-    let source = operation
-        .source_host()
-        .map(|name| inner.find_source(name))
-        .transpose()?;
-    if source.is_some() && operation.source_host() == operation.host() {
-        // Its own locks would refuse it.
-        return Err(Error::new(Kind::InvalidInput, failure_summary(&operation))
-            .with_cause("it is the same host")
-            .hint("name another host"));
-    }
-    let cancel = inner.stop.child_token();
-    let progress_cell = Arc::new(ProgressCell::default());
-    let title = operation_title(&operation);
-    let locks = resource_locks::locks_for(&operation);
-    let exempt = prerequisites.unwrap_or_default();
-    let id = inner.jobs().add(&title, locks, exempt, cancel.clone())?;
-    let location = inner.bucket.location();
-    let mut entry = JournalEntry::new(operation.clone(), requested_at, &inner.settings, location);
-    entry.target = target;
-    entry.crashes = crashes;
-    if let Some(journal) = inner.journal.get() {
-        if let Some(prerequisites) = prerequisites {
-            let first = prerequisites.first().copied().unwrap_or(id);
-            entry = entry.in_chain(journal.chain_name(first), prerequisites.len());
-        }
-        // The job runs nevertheless.
-        if let Err(error) = journal.record(id, &entry) {
-            tracing::warn!(
-                job = id.0,
-                "cannot record it in the journal, so it will not resume after a restart: {error}"
-            );
-        }
-    }
-    inner.publish(|view| {
-        view.jobs.push(Arc::new(JobView {
-            id,
-            operation: operation.clone(),
-            state: JobState::Queued,
-            started_at: None,
-            ended_at: None,
-            log: Arc::default(),
-            progress_cell: progress_cell.clone(),
-        }));
-    });
-    Ok(AcceptedJob {
-        id,
-        host: host.map(|(index, host)| (index, host.clone())),
-        source: source.cloned(),
-        operation,
-        entry,
-        is_interrupted,
-        progress_cell,
-        cancel,
-    })
+/// Cancels a job, but not the earlier jobs of its chain.
+pub(super) fn cancel_one(inner: &Inner, id: JobId) {
+    // First, so that the job is not resumed even if this process is killed during the cleanup.
+    remove_from_journal(inner, id);
+    interrupt(inner, id);
 }
 
 /// The hosts of a job.
@@ -364,22 +170,24 @@ fn update_journal(inner: &Inner, id: JobId, entry: &JournalEntry) {
     }
 }
 
-/// Runs a job to its end; returns its error.
-async fn run_job(
+/// Runs a job to its end.
+pub(super) async fn run_job(
     inner: Arc<Inner>,
     job: AcceptedJob,
     queued: PermitFuture,
     fetch: FetchHandle,
-) -> Result<()> {
+) {
     let AcceptedJob {
         id,
         operation,
         mut entry,
         is_interrupted,
+        is_prerequisite,
         host,
         source,
         progress_cell,
         cancel,
+        end,
     } = job;
     let title = operation_title(&operation);
     let mut record = HistoryEntry::start(&operation);
@@ -446,6 +254,7 @@ async fn run_job(
                 let requested = RequestedTarget {
                     target: entry.target.unwrap_or_default(),
                     delay,
+                    is_prerequisite,
                 };
                 run_operation(&inner, &operation, &requested, hosts, fetch, &ctx).await
             })
@@ -478,7 +287,7 @@ async fn run_job(
         inner.host_refresh[index].notify_one();
     }
     inner.bucket_refresh.notify_one();
-    error
+    end.send_replace(Some(error));
 }
 
 /// Records that a job begins, and its target if there is a journal.
@@ -507,6 +316,7 @@ async fn begin(
 struct RequestedTarget {
     target: JobTarget,
     delay: JobDelay,
+    is_prerequisite: bool,
 }
 
 /// Runs the operation under the locks on its host, which other processes respect, too. Fails if its target was replaced
@@ -523,13 +333,24 @@ async fn run_operation(
     let cannot = |error: Error| error.context(failure_summary(operation));
     let lock_lost = CancellationToken::new();
     let JobHosts { host, source } = hosts;
-    let target_locks = host.map(|host| (host, resource_locks::host_locks(operation, host)));
+    let target_locks = host.map(|host| {
+        let requests = resource_locks::host_locks(operation, host, requested.is_prerequisite);
+        (host, requests)
+    });
     let source_locks = source.map(|host| (host, resource_locks::source_locks(operation, host)));
     let mut locks = Vec::new();
+    let on_wait = |holder: &str| {
+        let text = match holder {
+            "" => "waiting for another snapdeck process".to_owned(),
+            holder => format!("waiting for another snapdeck process: {holder}"),
+        };
+        (ctx.log)(true, text);
+    };
     for (host, requests) in target_locks.into_iter().chain(source_locks) {
         ctx.progress.enter(Phase::Checking, 0);
+        let locks_of_host = host.locks();
         let lock = tokio::select! {
-            lock = host.locks().acquire(requests, &title, lock_lost.clone()) => lock,
+            lock = locks_of_host.acquire_or_wait(requests, &title, lock_lost.clone(), on_wait) => lock,
             () = cancelled_in_checks(ctx) => Err(Error::cancelled("the operation")),
         };
         match lock {
@@ -668,7 +489,7 @@ fn finish(
     });
 }
 
-fn remove_from_journal(inner: &Inner, id: JobId) {
+pub(super) fn remove_from_journal(inner: &Inner, id: JobId) {
     if let Some(journal) = inner.journal.get() {
         journal.remove(id);
     }

@@ -30,6 +30,7 @@ mod resource_locks;
 mod scheduler;
 mod screens;
 mod state;
+mod submission;
 mod terminal;
 mod view;
 mod vnc;
@@ -189,7 +190,8 @@ impl Engine {
 
     /// Cancels all jobs, waits at most 30 s for their cleanup, and disconnects from the hosts.
     pub async fn shutdown(&self) {
-        self.stop_jobs(SHUTDOWN_TIMEOUT, |id| self.cancel(id)).await;
+        self.stop_jobs(SHUTDOWN_TIMEOUT, |id| jobs::cancel_one(&self.inner, id))
+            .await;
     }
 
     /// Stops all jobs within `deadline`. Those that `suspension` names stay in the journal with their partial results; the
@@ -201,7 +203,8 @@ impl Engine {
             Suspension::Unattended if self.resumes_unattended(id) => {
                 jobs::interrupt(&self.inner, id);
             }
-            Suspension::Unattended => self.cancel(id),
+            // Not by its chain: the pull for a new sandbox is resumed.
+            Suspension::Unattended => jobs::cancel_one(&self.inner, id),
         };
         self.stop_jobs(deadline, stop).await;
     }

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::jobs::{self, JobRequest};
 use super::journal::{InterruptedEntry, Journal, JournalEntry};
 use super::state::{Engine, Inner};
+use super::submission::{JobRequest, submit_chain_requests, submit_requests};
 use super::view::{InterruptedId, InterruptedJob, JobId};
 use super::wording::operation_title;
 use snapdeck_model::{Operation, Result};
@@ -117,13 +117,14 @@ fn resume(inner: &Arc<Inner>, ids: &[InterruptedId]) -> Vec<(String, Result<Vec<
         }
         results.push((title, jobs));
     };
-    let jobs = jobs::submit_requests(inner, single.iter().flat_map(requests).collect());
+    // First, so that a single new sandbox finds the pull that it waited for.
+    for entry in chains {
+        let jobs = submit_chain_requests(inner, requests(&entry));
+        record(entry, jobs);
+    }
+    let jobs = submit_requests(inner, single.iter().flat_map(requests).collect());
     for (entry, job) in single.into_iter().zip(jobs) {
         record(entry, job.map(|id| vec![id]));
-    }
-    for entry in chains {
-        let jobs = jobs::submit_chain_requests(inner, requests(&entry));
-        record(entry, jobs);
     }
     interrupted.sort_by_key(|entry| entry.id);
     publish(inner, &interrupted);

@@ -30,6 +30,10 @@ const MAX_REPLY_BYTES: u64 = 64 * 1024;
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// Between attempts to acquire a lock that was lost with the connection.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// Between attempts to acquire a lock that another process holds.
+const WAIT_INTERVAL: Duration = Duration::from_secs(1);
+/// Limit of the wait for another process. Its jobs end by themselves, but a pull may take hours; no client waits longer.
+const WAIT_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// Wait for a lock of a lost connection, whose holder exits after 20 s.
 const STALE_HOLDER_TIMEOUT: Duration = Duration::from_secs(24);
 /// Attempts to open a lock file that its last holder removes meanwhile.
@@ -44,6 +48,17 @@ pub struct LockRequest {
     description: String,
     path: String,
     is_exclusive: bool,
+    may_wait: bool,
+}
+
+impl LockRequest {
+    /// Returns this request with a wait for the process that holds the lock; see [`Locks::acquire_or_wait`].
+    pub fn waiting(self) -> Self {
+        Self {
+            may_wait: true,
+            ..self
+        }
+    }
 }
 
 /// Locks held until they are released or this is dropped.
@@ -73,6 +88,7 @@ impl Locks<'_> {
             description: format!("sandbox {id} on host {}", self.host.name()),
             path: format!("{}/.{id}.sandbox.lock", self.host.settings.sandboxes_dir),
             is_exclusive: true,
+            may_wait: false,
         }
     }
 
@@ -86,6 +102,7 @@ impl Locks<'_> {
                 name.file_name()
             ),
             is_exclusive: exclusive,
+            may_wait: false,
         }
     }
 
@@ -101,14 +118,55 @@ impl Locks<'_> {
         job_title: &str,
         lost: CancellationToken,
     ) -> Result<LockGuard> {
+        self.acquire_or_wait(requests, job_title, lost, |_| {})
+            .await
+    }
+
+    /// As [`Locks::acquire`], but waits for the holder of a lock whose request says so, at most a day; drop the future to
+    /// give up. `on_wait` is called once, with the holder. No lock is held meanwhile.
+    ///
+    /// # Errors
+    /// As [`Locks::acquire`].
+    pub async fn acquire_or_wait(
+        self,
+        requests: Vec<LockRequest>,
+        job_title: &str,
+        lost: CancellationToken,
+        on_wait: impl Fn(&str),
+    ) -> Result<LockGuard> {
         let holder = format!("{job_title}, by {}", describe_self());
+        let (started_at, mut is_waiting) = (Instant::now(), false);
+        loop {
+            let conflict = match self.try_acquire(&requests, &holder, &lost).await? {
+                Ok(guard) => return Ok(guard),
+                Err(conflict) => conflict,
+            };
+            let may_wait = conflict.request.may_wait && started_at.elapsed() < WAIT_LIMIT;
+            if !may_wait {
+                return Err(conflict.into_error());
+            }
+            if !is_waiting {
+                is_waiting = true;
+                on_wait(conflict.holder());
+            }
+            sleep(WAIT_INTERVAL).await;
+        }
+    }
+
+    async fn try_acquire(
+        self,
+        requests: &[LockRequest],
+        holder: &str,
+        lost: &CancellationToken,
+    ) -> Result<Result<LockGuard, LockConflict>> {
+        let (requests, holder) = (requests.to_vec(), holder.to_owned());
         match &self.host.files {
             HostFiles::Local(fs) => {
                 let acquired = fs.run("acquire a lock".into(), LOCK_TIMEOUT, move || {
                     acquire_local(&requests, &holder)
                 });
-                let locks = acquired.await??;
-                Ok(LockGuard(LockHolder::Local(locks)))
+                let acquired = acquired.await?;
+                Ok(acquired.map(|locks| LockGuard(LockHolder::Local(locks))))
             }
             HostFiles::Remote(_) => {
                 let lock = RemoteLock {
@@ -116,10 +174,13 @@ impl Locks<'_> {
                     requests,
                     holder,
                 };
-                let process = self.host.retry_policy.call(|| lock.acquire()).await?;
+                let process = match self.host.retry_policy.call(|| lock.acquire()).await? {
+                    Ok(process) => process,
+                    Err(conflict) => return Ok(Err(conflict)),
+                };
                 let (release, released) = oneshot::channel();
-                tokio::spawn(maintain(lock, process, released, lost));
-                Ok(LockGuard(LockHolder::Remote(release)))
+                tokio::spawn(maintain(lock, process, released, lost.clone()));
+                Ok(Ok(LockGuard(LockHolder::Remote(release))))
             }
         }
     }
@@ -140,16 +201,30 @@ impl LockGuard {
     }
 }
 
-fn conflict_error(request: &LockRequest, holder: &str) -> Error {
-    let holder = holder.lines().next().unwrap_or_default();
-    let summary = format!(
-        "another snapdeck process is working on {}",
-        request.description
-    );
-    let error = Error::new(Kind::Conflict, summary).hint("wait until it has finished");
-    match holder.is_empty() {
-        true => error,
-        false => error.with_cause(holder),
+/// A lock that another process holds.
+#[derive(Debug)]
+struct LockConflict {
+    request: LockRequest,
+    /// Text of the lock file.
+    holder: String,
+}
+
+impl LockConflict {
+    /// Returns the job that holds it, and by whom; empty if unknown.
+    fn holder(&self) -> &str {
+        self.holder.lines().next().unwrap_or_default()
+    }
+
+    fn into_error(self) -> Error {
+        let summary = format!(
+            "another snapdeck process is working on {}",
+            self.request.description
+        );
+        let error = Error::new(Kind::Conflict, summary).hint("wait until it has finished");
+        match self.holder() {
+            "" => error,
+            holder => error.with_cause(holder),
+        }
     }
 }
 
@@ -168,19 +243,25 @@ impl Drop for LocalLock {
     }
 }
 
-fn acquire_local(requests: &[LockRequest], holder: &str) -> io::Result<Result<Vec<LocalLock>>> {
+fn acquire_local(
+    requests: &[LockRequest],
+    holder: &str,
+) -> io::Result<Result<Vec<LocalLock>, LockConflict>> {
     let mut locks = Vec::new();
     for request in requests {
         match lock_file(request, holder)? {
             Ok(lock) => locks.extend(lock),
-            Err(error) => return Ok(Err(error)),
+            Err(conflict) => return Ok(Err(conflict)),
         }
     }
     Ok(Ok(locks))
 }
 
 /// Returns `None` if the directory does not exist: files in it have no writers.
-fn lock_file(request: &LockRequest, holder: &str) -> io::Result<Result<Option<LocalLock>>> {
+fn lock_file(
+    request: &LockRequest,
+    holder: &str,
+) -> io::Result<Result<Option<LocalLock>, LockConflict>> {
     let path = PathBuf::from(&request.path);
     for _ in 0..MAX_LOCK_ATTEMPTS {
         let mut options = OpenOptions::new();
@@ -204,8 +285,10 @@ fn lock_file(request: &LockRequest, holder: &str) -> io::Result<Result<Option<Lo
             Err(TryLockError::WouldBlock) => {
                 let mut text = Vec::new();
                 file.take(MAX_HOLDER_BYTES).read_to_end(&mut text)?;
-                let other = String::from_utf8_lossy(&text);
-                return Ok(Err(conflict_error(request, &other)));
+                return Ok(Err(LockConflict {
+                    request: request.clone(),
+                    holder: String::from_utf8_lossy(&text).into_owned(),
+                }));
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -253,24 +336,25 @@ struct LockProcess {
 }
 
 enum LockError {
-    /// The error, and the description of the holder.
-    Conflict(Error, String),
+    Conflict(LockConflict),
     Other(Error),
 }
 
 impl RemoteLock {
     /// Acquires the locks. One that this process holds already belongs to a lost connection and is waited for.
-    async fn acquire(&self) -> Result<LockProcess> {
+    async fn acquire(&self) -> Result<Result<LockProcess, LockConflict>> {
         let started_at = Instant::now();
         loop {
             match self.try_acquire().await {
-                Ok(process) => return Ok(process),
-                Err(LockError::Conflict(_, holder))
-                    if holder == self.holder && started_at.elapsed() < STALE_HOLDER_TIMEOUT =>
+                Ok(process) => return Ok(Ok(process)),
+                Err(LockError::Conflict(conflict))
+                    if conflict.holder == self.holder
+                        && started_at.elapsed() < STALE_HOLDER_TIMEOUT =>
                 {
                     sleep(RETRY_INTERVAL).await;
                 }
-                Err(LockError::Conflict(error, _) | LockError::Other(error)) => return Err(error),
+                Err(LockError::Conflict(conflict)) => return Ok(Err(conflict)),
+                Err(LockError::Other(error)) => return Err(error),
             }
         }
     }
@@ -300,12 +384,10 @@ impl RemoteLock {
         let error = match timeout(LOCK_TIMEOUT, stdout.read_line(&mut reply)).await {
             Ok(Ok(_)) if reply.trim() == "acquired" => return Ok(LockProcess { command, stdin }),
             Ok(Ok(_)) if reply.starts_with("conflict") => {
-                let holder = reply.trim_start_matches("conflict").trim().to_owned();
-                let exclusive = self.requests.iter().find(|request| request.is_exclusive);
-                let error = exclusive
-                    .or(self.requests.first())
-                    .map_or_else(failed, |request| conflict_error(request, &holder));
-                return Err(LockError::Conflict(error, holder));
+                return Err(match parse_conflict(&reply, &self.requests) {
+                    Some(conflict) => LockError::Conflict(conflict),
+                    None => LockError::Other(failed().with_cause(reply.trim())),
+                });
             }
             Ok(Ok(_)) => {
                 drop(stdin);
@@ -324,6 +406,17 @@ impl RemoteLock {
         };
         Err(LockError::Other(error))
     }
+}
+
+/// Parses `conflict NUMBER HOLDER`; requests are numbered from 1.
+fn parse_conflict(reply: &str, requests: &[LockRequest]) -> Option<LockConflict> {
+    let reply = reply.strip_prefix("conflict ")?;
+    let (number, holder) = reply.split_once(' ')?;
+    let index = number.parse::<usize>().ok()?.checked_sub(1)?;
+    Some(LockConflict {
+        request: requests.get(index)?.clone(),
+        holder: holder.trim().to_owned(),
+    })
 }
 
 /// Keeps the locks until they are released or the guard is dropped.
@@ -357,7 +450,8 @@ async fn maintain(
         process = None;
         match lock.try_acquire().await {
             Ok(acquired) => process = Some(acquired),
-            Err(LockError::Conflict(_, holder)) if holder != lock.holder => {
+            Err(LockError::Conflict(conflict)) if conflict.holder != lock.holder => {
+                let holder = conflict.holder();
                 tracing::warn!("a lock was lost with the connection; its new holder: {holder}");
                 return lost.cancel();
             }
@@ -377,11 +471,13 @@ mod tests {
             description: "snapshot base on host alpha".into(),
             path: dir.join(".base.qcow2.lock").to_str().unwrap().into(),
             is_exclusive: exclusive,
+            may_wait: false,
         }
     }
 
     fn acquire_one(request: &LockRequest, holder: &str) -> Result<Vec<LocalLock>> {
-        acquire_local(std::slice::from_ref(request), holder).unwrap()
+        let acquired = acquire_local(std::slice::from_ref(request), holder).unwrap();
+        acquired.map_err(LockConflict::into_error)
     }
 
     #[test]
@@ -421,6 +517,28 @@ mod tests {
     }
 
     #[test]
+    fn a_conflict_names_the_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut requests = vec![request(dir.path(), true), request(dir.path(), false)];
+        requests[1].description = "snapshot app on host alpha".into();
+        let conflict = parse_conflict("conflict 2 pull app, by a\n", &requests).unwrap();
+        assert_eq!(conflict.holder(), "pull app, by a");
+        assert_eq!(conflict.request.description, requests[1].description);
+        assert_eq!(
+            parse_conflict("conflict 1 \n", &requests).unwrap().holder(),
+            ""
+        );
+        for reply in [
+            "conflict 3 a\n",
+            "conflict 0 a\n",
+            "conflict a\n",
+            "conflict",
+        ] {
+            assert!(parse_conflict(reply, &requests).is_none(), "{reply}");
+        }
+    }
+
+    #[test]
     fn the_script_and_this_process_exclude_each_other() {
         let dir = tempfile::tempdir().unwrap();
         let write = request(dir.path(), true);
@@ -445,7 +563,7 @@ mod tests {
         };
         let own = acquire_one(&write, "pull base, by a").unwrap();
         let mut other = script("shared");
-        assert_eq!(first_line(&mut other), "conflict pull base, by a\n");
+        assert_eq!(first_line(&mut other), "conflict 1 pull base, by a\n");
         other.wait().unwrap();
         drop(own);
         let mut other = script("exclusive");

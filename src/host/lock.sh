@@ -1,6 +1,6 @@
 # Runs on a host: sh -c SCRIPT snapdeck HOLDER MODE PATH [MODE PATH]. Acquires locks, each MODE being "shared" or
-# "exclusive", and prints "acquired", or "conflict" and the holder of one. Holds them until stdin ends or is silent for
-# 20 s.
+# "exclusive", and prints "acquired", or "conflict", the number of a lock (from 1) and its holder. Holds them until stdin
+# ends or is silent for 20 s.
 set -u
 umask 077
 trap '' HUP PIPE
@@ -41,7 +41,7 @@ acquire() {
     [ -n "$is_open" ] || continue
     eval "command exec $1<>/proc/self/fd/$1" || exit 1
     if ! flock -n "--$2" "$1"; then
-      printf 'conflict %s\n' "$(head -c 500 "/proc/self/fd/$1" | head -n 1)"
+      printf 'conflict %s %s\n' $(($1 - 2)) "$(head -c 500 "/proc/self/fd/$1" | head -n 1)"
       exit 0
     fi
     # Between open and lock, its last holder may have removed it. A file with another name is not a lock.

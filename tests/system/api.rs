@@ -12,6 +12,7 @@ mod runner;
 pub(crate) mod server;
 mod spec;
 mod targets;
+mod waiting;
 
 use crate::common::World;
 
