@@ -1,5 +1,7 @@
 # make demo      install what is missing, build, open the console on a throwaway demo environment
 # make test      install what the tests need, start the lab, run all tests, stop the lab
+# make test-debian13 [FILTERS="operations:: sandboxes::"]
+#                run system tests on hosts over SSH with the libvirt, QEMU and OpenSSH of Debian 13; needs root and a Debian mirror
 # make lint      formatting, clippy, banned words; bans, licenses and sources of dependencies
 # make install   install the program, man page, completions, systemd unit and sample settings (PREFIX, DESTDIR)
 # make deb       build a Debian package in target/debian
@@ -19,7 +21,7 @@
 # make fuzz      fuzz each parser of outside bytes for five minutes; prints a table, exit code 1 if there is a finding
 #                (FUZZ_SECONDS=20 FUZZ_TARGET=manifest for less)
 # make pictures  create the pictures and the recording in assets/ from the running demo (needs tmux)
-.PHONY: demo test lint build install deb written tools-deb tools-deny audit lab bench-push bench-pull \
+.PHONY: demo test test-debian13 lint build install deb written tools-deb tools-deny audit lab bench-push bench-pull \
   bench-remote bench-direct bench-large bench-pause bench-console faults fuzz pictures
 
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -36,6 +38,12 @@ test:
 	@tests/lab/packages.sh test
 	cargo test --locked --workspace --no-run
 	@tests/lab/run.sh tests/lab/suite.sh
+
+FILTERS ?= operations:: sandboxes:: doctor:: running::
+test-debian13:
+	@tests/lab/packages.sh test
+	cargo test --locked --workspace --no-run
+	@tests/lab/debian13.sh cargo test --locked --workspace --no-fail-fast --test system -- $(FILTERS)
 
 lint: tools-deny
 	cargo fmt --check

@@ -5,6 +5,8 @@
 #   host.sh libvirtd DIR                starts its libvirtd again after SIGTERM or SIGKILL
 #   host.sh enter DIR COMMAND...        runs a command in it
 #   host.sh stop DIR                    ends everything that runs in it: guests, libvirtd, SSH sessions
+# SNAPDECK_LAB_RELEASE, for start, is a directory with another Debian release (chroot.sh): the programs of the host are those
+# of its /usr.
 # A libvirtd that crashes is restarted. SNAPDECK_LAB/crashes.log (without SNAPDECK_LAB: DIR/crashes.log) has a line for each
 # crash, and DIR/libvirtd.restarting exists until the new one answers.
 set -euo pipefail
@@ -42,8 +44,14 @@ kill_namespace() {
 # Starts the process that keeps the namespace when libvirtd ends.
 start_holder() {
   as_root unshare -m --propagation private bash -euc '
-    dir=$1 tpm=$2
+    dir=$1 tpm=$2 release=$3
     echo $$ >"$dir/holder.pid.new"
+    # Both have merged /usr: /bin and /lib are links into it. The cache of libraries is that of the machine without this.
+    if [ -n "$release" ]; then
+      mount --bind "$release/usr" /usr
+      mount --bind "$release/etc/ld.so.cache" /etc/ld.so.cache
+      mount --bind "$release/etc/alternatives" /etc/alternatives
+    fi
     for pair in etc:/etc/libvirt run:/run lib:/var/lib/libvirt cache:/var/cache/libvirt log:/var/log; do
       mount --bind "$dir/${pair%%:*}" "${pair#*:}"
     done
@@ -58,7 +66,7 @@ start_holder() {
     mkdir -m 755 /run/sshd /run/lock
     mv "$dir/holder.pid.new" "$dir/holder.pid"
     exec env --default-signal sleep infinity
-  ' snapdeck-lab "$dir" "$1" >"$dir/holder.log" 2>&1 </dev/null &
+  ' snapdeck-lab "$dir" "$1" "${SNAPDECK_LAB_RELEASE-}" >"$dir/holder.log" 2>&1 </dev/null &
   until_true 20 "a mount namespace" test -s "$dir/holder.pid"
 }
 
@@ -119,6 +127,7 @@ remember_owner = 0
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
+max_core = 0
 remote_display_port_min = $port
 remote_display_port_max = $((port + 99))
 CONF

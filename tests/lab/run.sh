@@ -6,7 +6,8 @@
 # SNAPDECK_LAB_S5CMD (an S3 client).
 set -euo pipefail
 project=$(cd "$(dirname "$0")/../.." && pwd)
-cache=$project/.lab/capabilities
+# QEMU's capabilities are those of one release.
+cache=$project/.lab/capabilities${SNAPDECK_LAB_RELEASE:+-$(basename "$SNAPDECK_LAB_RELEASE")}
 host=$project/tests/lab/host.sh
 bin=$project/.lab/venv/bin
 # A short path: those of sockets below it are limited to 107 bytes.
