@@ -5,6 +5,8 @@
 # make lint      formatting, clippy, banned words; bans, licenses and sources of dependencies
 # make install   install the program, man page, completions, systemd unit and sample settings (PREFIX, DESTDIR)
 # make deb       build a Debian package in target/debian
+# make try-deb   install that package in a fresh Debian 12 and 13 (chroots) and make a first push there by the README;
+#                needs root and a Debian mirror
 # make written   update the generated files: man page, completions, keymap, docs/cli.md, docs/keys.md, docs/config.md
 # make audit     check dependencies for security advisories (downloads the advisory database)
 # make lab       a shell in the lab: two hosts and a bucket (tests/lab/run.sh describes them)
@@ -21,7 +23,7 @@
 # make fuzz      fuzz each parser of outside bytes for five minutes; prints a table, exit code 1 if there is a finding
 #                (FUZZ_SECONDS=20 FUZZ_TARGET=manifest for less)
 # make pictures  create the pictures and the recording in assets/ from the running demo (needs tmux)
-.PHONY: demo test test-debian13 lint build install deb written tools-deb tools-deny audit lab bench-push bench-pull \
+.PHONY: demo test test-debian13 lint build install deb try-deb written tools-deb tools-deny audit lab bench-push bench-pull \
   bench-remote bench-direct bench-large bench-pause bench-console faults fuzz pictures
 
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -80,6 +82,10 @@ deb: build tools-deb
 tools-deb:
 	@PATH="$(CURDIR)/$(tools)/bin:$$PATH" command -v cargo-deb >/dev/null || \
 	  cargo install --locked cargo-deb --root $(tools)
+
+try-deb: deb
+	@tests/lab/packages.sh test
+	@tests/lab/run.sh tests/lab/try-deb.sh
 
 # Without optimisation the tool builds in half the time: less than two minutes on two cores.
 tools-deny:
