@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_only_names_directly_under_the_prefix() {
+    fn accepts_only_names_under_the_prefix_and_one_level_deeper() {
         let name = |key, suffixes: &[&str]| {
             snapshot_name("p/", key, suffixes).map(|name| name.to_string())
         };
@@ -46,17 +46,27 @@ mod tests {
         assert_eq!(name("p/a-1.qcow2", &all).as_deref(), Some("a-1"));
         assert_eq!(name("p/a-1_VARS.fd", &all).as_deref(), Some("a-1"));
         assert_eq!(name("p/a-1_VARS.fd", &[IMAGE_SUFFIX]), None);
+        assert_eq!(name("p/acme/a.qcow2", &all).as_deref(), Some("acme/a"));
+        assert_eq!(name("p/acme/a_VARS.fd", &all).as_deref(), Some("acme/a"));
         let digest = |key| variables_owner("p/", key).map(|name| name.to_string());
         assert_eq!(
             digest("p/a-1_VARS.0123456789abcdef.fd").as_deref(),
             Some("a-1")
+        );
+        assert_eq!(
+            digest("p/acme/a_VARS.0123456789abcdef.fd").as_deref(),
+            Some("acme/a")
         );
         assert_eq!(digest("p/a_VARS.123.fd"), None);
         assert_eq!(digest("a_VARS.0123456789abcdef.fd"), None);
         for key in [
             "p/",
             "p/.qcow2",
-            "p/deep/a.qcow2",
+            "p/very/deep/a.qcow2",
+            "p//a.qcow2",
+            "p/acme/.qcow2",
+            "p/a.qcow2/b.qcow2",
+            "p/.acme/a.qcow2",
             "p/a.json",
             "p/a.qcow2.qcow2",
             "p/a b.qcow2",

@@ -156,9 +156,10 @@ impl Bucket {
         )
     }
 
-    /// Lists the images, a page at a time, in the order of their keys.
+    /// Lists the images, a page at a time: those directly under the prefix in the order of their keys, then those of each
+    /// organization.
     ///
-    /// Keys other than `NAME.qcow2` directly under the prefix are skipped. Ends after the first error.
+    /// Keys other than `NAME.qcow2` and `ORG/NAME.qcow2` under the prefix are skipped. Ends after the first error.
     pub fn list(&self) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
         list::list_pages(self.clone())
     }

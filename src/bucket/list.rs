@@ -1,6 +1,6 @@
-//! Lists the snapshots in the bucket, a page at a time.
+//! Lists the snapshots in the bucket, a page at a time: those directly under the prefix, then those of each organization.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
@@ -9,8 +9,10 @@ use super::Bucket;
 use super::keys::{IMAGE_SUFFIX, MANIFEST_SUFFIX, snapshot_name};
 use super::parts::find_problem;
 use super::s3::Store;
-use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
+use snapdeck_model::{Error, Kind, Object, Result, SnapshotName, is_organization};
 
+/// Organizations of one listing, which takes a request for each.
+const MAX_ORGANIZATIONS: usize = 1000;
 /// Pages of up to 1,000 keys: two million keys. A store with more repeats itself.
 const MAX_PAGES: u32 = 2000;
 /// Snapshots of one listing, which are in memory.
@@ -22,6 +24,10 @@ const MAX_CONCURRENT_READS: usize = 16;
 
 struct Paginator {
     bucket: Bucket,
+    /// Prefix of the organization whose objects are listed; `None`: that of the settings.
+    folder: Option<String>,
+    /// Those that follow.
+    folders: VecDeque<String>,
     token: Option<String>,
     pages: u32,
     is_done: bool,
@@ -35,6 +41,8 @@ struct Paginator {
 pub(super) fn list_pages(bucket: Bucket) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
     let paginator = Paginator {
         bucket,
+        folder: None,
+        folders: VecDeque::new(),
         token: None,
         pages: 0,
         is_done: false,
@@ -57,9 +65,9 @@ impl Paginator {
         let bucket = self.bucket.clone();
         let store = bucket.lazy_client.get_store().await?;
         let prefix = &bucket.lazy_client.settings().prefix;
-        let page = store.list(prefix, self.token.clone()).await?;
+        let listed = self.folder.as_deref().unwrap_or(prefix);
+        let page = store.list(listed, self.token.clone()).await?;
         self.pages += 1;
-        self.is_done = page.is_last;
         let next = page.next_token;
         if !page.is_last && (next.is_none() || next == self.token || self.pages >= MAX_PAGES) {
             let summary = format!("cannot list {}", bucket.location());
@@ -67,7 +75,23 @@ impl Paginator {
                 .with_cause(format!("the listing of {} does not end", store.endpoint()))
                 .hint("check the bucket with another S3 client"));
         }
+        if self.folder.is_none() {
+            let is_organization = |folder: &String| is_organization_prefix(prefix, folder);
+            self.folders
+                .extend(page.folders.into_iter().filter(is_organization));
+            if self.folders.len() > MAX_ORGANIZATIONS {
+                let summary = format!("cannot list {}", bucket.location());
+                return Err(Error::new(Kind::Failed, summary)
+                    .with_cause(format!("it has more than {MAX_ORGANIZATIONS} folders"))
+                    .hint("set [bucket] prefix to a part of it"));
+            }
+        }
         self.token = next;
+        if page.is_last {
+            self.token = None;
+            self.folder = self.folders.pop_front();
+            self.is_done = self.folder.is_none();
+        }
         let mut objects = Vec::new();
         let mut unclear = Vec::new();
         for object in page.objects {
@@ -133,6 +157,14 @@ impl Paginator {
             }
         }
     }
+}
+
+/// Returns whether a folder directly under the prefix may have snapshots `ORG/NAME`.
+pub(super) fn is_organization_prefix(prefix: &str, folder: &str) -> bool {
+    let name = folder
+        .strip_prefix(prefix)
+        .and_then(|name| name.strip_suffix('/'));
+    name.is_some_and(is_organization)
 }
 
 /// Sets what is missing of the snapshot and its entity tag if it was not listed; records a complete one.

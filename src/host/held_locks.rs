@@ -9,7 +9,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::fs::open_no_follow;
-use snapdeck_model::{HostLock, LockedResource, printable_within};
+use snapdeck_model::{HostLock, LockedResource, SnapshotName, printable_within};
 
 /// More locks of a directory are not read.
 pub(crate) const MAX_LOCKS: usize = 64;
@@ -27,7 +27,7 @@ pub(crate) fn parse_lock_name(name: &str) -> Option<LockedResource> {
         return Some(LockedResource::Sandbox(id.parse().ok()?));
     }
     let name = name.strip_suffix(".qcow2.lock")?;
-    Some(LockedResource::Snapshot(name.parse().ok()?))
+    Some(LockedResource::Snapshot(SnapshotName::from_flat(name)?))
 }
 
 /// Parses a lock from the name of its file, the time of its last write in seconds, and its text: `JOB, by HOLDER`.
@@ -98,6 +98,11 @@ mod tests {
         assert_eq!(lock.job, "pull base → beta");
         assert_eq!(lock.holder, "anna on desk, process 4711");
         assert_eq!(lock.since.unwrap().as_second(), 1_700_000_000);
+        let lock = parse_lock(".acme@base.qcow2.lock", None, b"pull").unwrap();
+        assert_eq!(
+            lock.resource,
+            LockedResource::Snapshot("acme/base".parse().unwrap())
+        );
         let lock = parse_lock(".web.sandbox.lock", None, b"\x1b[2Jx").unwrap();
         assert_eq!(
             lock.resource,

@@ -28,10 +28,10 @@ fn parse_pull_name(path: &str) -> Option<SnapshotName> {
     let name = name
         .strip_suffix(".pull")
         .or_else(|| name.strip_suffix(PARTIAL_FILE_SUFFIX))?;
-    name.strip_suffix(".qcow2")
-        .or_else(|| name.strip_suffix("_VARS.fd"))?
-        .parse()
-        .ok()
+    let name = name
+        .strip_suffix(".qcow2")
+        .or_else(|| name.strip_suffix("_VARS.fd"))?;
+    SnapshotName::from_flat(name)
 }
 
 /// The leftovers of interrupted jobs on a host.

@@ -29,6 +29,7 @@ mod lock;
 mod login;
 mod login_queue;
 mod login_shell;
+mod org_dir;
 mod peer_uid;
 mod quote;
 mod rate_limit;
@@ -333,9 +334,11 @@ impl Host {
     }
 
     /// Returns the path of the UEFI variables that other programs keep for a snapshot: `NAME_VARS.fd` among those of the
-    /// sandboxes.
-    pub fn base_variables_path(&self, name: &SnapshotName) -> String {
-        format!("{}/{}", self.settings.nvram_dir, name.variables_file_name())
+    /// sandboxes. `None` for `ORG/NAME`: no other program keeps any for one.
+    pub fn base_variables_path(&self, name: &SnapshotName) -> Option<String> {
+        let dir = &self.settings.nvram_dir;
+        let is_plain = name.organization().is_none();
+        is_plain.then(|| format!("{dir}/{}", name.variables_file_name()))
     }
 
     /// Returns the path of a sandbox's UEFI variables.

@@ -48,6 +48,8 @@ pub struct LockRequest {
     description: String,
     path: String,
     is_exclusive: bool,
+    /// Why nothing can have that name.
+    refusal: Option<Error>,
     may_wait: bool,
 }
 
@@ -89,6 +91,7 @@ impl Locks<'_> {
             path: format!("{}/.{id}.sandbox.lock", self.host.settings.sandboxes_dir),
             is_exclusive: true,
             may_wait: false,
+            refusal: None,
         }
     }
 
@@ -97,12 +100,13 @@ impl Locks<'_> {
         LockRequest {
             description: format!("snapshot {name} on host {}", self.host.name()),
             path: format!(
-                "{}/.{}.lock",
+                "{}/{}",
                 self.host.settings.snapshots_dir,
-                name.file_name()
+                name.lock_file_name()
             ),
             is_exclusive: exclusive,
             may_wait: false,
+            refusal: self.host.check_organization(name).err(),
         }
     }
 
@@ -111,7 +115,7 @@ impl Locks<'_> {
     /// Locks lost with the connection to the host are acquired again; `lost` is cancelled if another process got one.
     ///
     /// # Errors
-    /// `Conflict` with the holder; an I/O error; `Unreachable`.
+    /// `Conflict` with the holder; `InvalidInput` for a snapshot in the place of another directory; an I/O error; `Unreachable`.
     pub async fn acquire(
         self,
         requests: Vec<LockRequest>,
@@ -134,6 +138,9 @@ impl Locks<'_> {
         lost: CancellationToken,
         on_wait: impl Fn(&str),
     ) -> Result<LockGuard> {
+        if let Some(refusal) = requests.iter().find_map(|request| request.refusal.clone()) {
+            return Err(refusal);
+        }
         let holder = format!("{job_title}, by {}", describe_self());
         let (started_at, mut is_waiting) = (Instant::now(), false);
         loop {
@@ -472,6 +479,7 @@ mod tests {
             path: dir.join(".base.qcow2.lock").to_str().unwrap().into(),
             is_exclusive: exclusive,
             may_wait: false,
+            refusal: None,
         }
     }
 

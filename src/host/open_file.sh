@@ -29,6 +29,41 @@ end_guard() {
   kill -9 "$opener"
   wait "$opener" 2>/dev/null
 }
+# pin PATH: sets pinned to a name of PATH on which no link leads elsewhere, and shown to the name for messages. PATH is DIR/./ORG/NAME
+# for a file in a directory of DIR, which QEMU's user may own and replace by a link at any moment: ORG is opened as descriptor 5, and
+# used by that. Any other PATH stays as it is.
+pin() {
+  pinned=$1
+  case $1 in
+  */./*/*) ;;
+  /proc/self/fd/5/*) return ;;
+  *)
+    shown=$1
+    return
+    ;;
+  esac
+  org=${1%/*}
+  shown=${1%%/./*}/${1##*/./}
+  # A missing directory has no files.
+  pinned=/proc/self/missing/${1##*/}
+  [ -e "$org" ] || [ -L "$org" ] || return 0
+  guard_open "$org"
+  command exec 5<"$org" && is_open=yes || is_open=
+  end_guard
+  [ -n "$is_open" ] || exit 1
+  # Device, inode and owner of the open one, what has its name, owner and mount of the directory that it is in, and its own mount.
+  set -- "$1" $(stat -L -c '%d:%i %u' /proc/self/fd/5) "$(stat -c %d:%i -- "$org" 2>/dev/null)" \
+    "$(stat -L -c %u -- "${org%/*}")" "$(exec 5<"${org%/*}" && mount_of_5)" "$(mount_of_5)"
+  [ -d /proc/self/fd/5 ] && [ "$2" = "$4" ] || busy "${shown%/*} is not a directory, or was replaced"
+  # No file could get its name there in one step.
+  [ "$6" = "$7" ] || busy "${shown%/*} is on another file system than the snapshots directory"
+  case $3 in
+  0 | "$5" | "$(id -u)") ;;
+  *) busy "${shown%/*} belongs to another user than the snapshots directory" ;;
+  esac
+  pinned=/proc/self/fd/5/${1##*/}
+}
+mount_of_5() { sed -n 's/^mnt_id:[[:space:]]*//p' /proc/self/fdinfo/5; }
 # owner_uid: the user of the host's owner (USER:GROUP), a number.
 owner_uid() {
   case ${owner%%:*} in
@@ -36,12 +71,14 @@ owner_uid() {
   *) echo "${owner%%:*}" ;;
   esac
 }
-# open_file PATH [own]: opens a regular file as descriptor 8, for reading; never the target of a link. A file that not
+# open_file PATH [own]: opens a regular file, PATH as of pin, as descriptor 8, for reading; never the target of a link. A file that not
 # everyone may read, and one that is to be written ("own"), has no other name and belongs to root, this user or the owner.
 # What follows acts on /proc/self/fd/8: another file may get the name.
 open_file() {
+  pin "$1"
+  set -- "$pinned" "${2:-}"
   [ -e "$1" ] || [ -L "$1" ] || stat -- "$1" >/dev/null || exit 1
-  is_file "$1" || busy "$1 is not a regular file"
+  is_file "$1" || busy "$shown is not a regular file"
   refuse_blocking "$1"
   guard_open "$1"
   command exec 8<"$1" && is_open=yes || is_open=
@@ -49,12 +86,12 @@ open_file() {
   [ -n "$is_open" ] || exit 1
   # One stat(1) of the name for all: it may change between two.
   set -- "$1" "${2:-}" "$(stat -L -c %d:%i /proc/self/fd/8)" $(stat -c '%d:%i %h %u %a' -- "$1" 2>/dev/null)
-  [ -f /proc/self/fd/8 ] && [ "$3" = "${4:-}" ] || busy "$1 was replaced while it was opened"
+  [ -f /proc/self/fd/8 ] && [ "$3" = "${4:-}" ] || busy "$shown was replaced while it was opened"
   if [ -z "$2" ]; then case $7 in *[4567]) return ;; esac; fi
-  [ "$5" = 1 ] || busy "$1 has other names (hard links)"
+  [ "$5" = 1 ] || busy "$shown has other names (hard links)"
   case $6 in
   0 | "$(id -u)") ;;
-  *) [ "$6" = "$(owner_uid)" ] || busy "$1 belongs to another user than $owner" ;;
+  *) [ "$6" = "$(owner_uid)" ] || busy "$shown belongs to another user than $owner" ;;
   esac
 }
 # give_away MODE [OWNER]: changes mode and owner of descriptor 8.

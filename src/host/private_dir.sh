@@ -23,13 +23,16 @@ write_mark() {
   rm -f -- "./$mark.new" && printf '%s' "$1" >"./$mark.new" && sync -- "./$mark.new" &&
     mv -fT -- "./$mark.new" "./$mark" && sync -- .
 }
-# write_new PATH TOKEN SIZE: creates the file "new" from stdin, mode 0600, as descriptor 8, in a private directory beside PATH, which
+# write_new PATH TOKEN SIZE: for PATH as of pin, creates the file "new" from stdin, mode 0600, as descriptor 8, in a private directory beside PATH, which
 # it enters. The directory of PATH may be one of QEMU's user, where a link to a device could take any name. "name" is the last part
 # of PATH, to be used as "../$name".
 write_new() {
+  pin "$1"
+  set -- "$pinned" "$2" "$3"
   new_dir=${1%/*}/.${1##*/}.$2 name=${1##*/}
   mkdir -m 700 -- "$new_dir" || exit 1
-  enter "$new_dir" && is_private . && [ "$(identity ..)" = "$(stat -L -c %d:%i -- "${1%/*}")" ] || busy "$new_dir was replaced"
+  enter "$new_dir" && is_private . && [ "$(identity ..)" = "$(stat -L -c %d:%i -- "${1%/*}")" ] ||
+    busy "the directory of $shown was replaced"
   trap remove_new EXIT
   set -C
   command exec 8>./new || exit 1

@@ -44,15 +44,20 @@ impl<'a> Snapshots<'a> {
             HostFiles::Local(fs) => {
                 let action = format!("list {dir}");
                 vec![
-                    fs.run(action, SCAN_TIMEOUT, move || file_source::list_images(&dir))
-                        .await?,
+                    fs.run(action, SCAN_TIMEOUT, move || {
+                        file_source::list_snapshots(&dir)
+                    })
+                    .await?,
                 ]
             }
             HostFiles::Remote(fs) => fs.list(&[&dir]).await?,
         };
-        let images = listings.iter().flat_map(|listing| &listing.images);
-        let mut names: Vec<SnapshotName> =
-            images.filter_map(|file| scan::image_name(file)).collect();
+        let settings = &self.host.settings;
+        let names = listings.iter().flat_map(|listing| {
+            let images = listing.images.iter();
+            images.filter_map(move |file| scan::image_name(settings, &listing.dir, file))
+        });
+        let mut names: Vec<SnapshotName> = names.collect();
         names.sort();
         Ok(names)
     }

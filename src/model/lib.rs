@@ -46,7 +46,7 @@ pub use manifest::{
     Claim, Consistency, ContentProof, Damage, Digest, MAX_MANIFEST_BYTES, Manifest, Parent,
 };
 pub use name_proposal::{propose_clone_id, propose_sandbox_id, propose_snapshot_name};
-pub use names::{HostName, SandboxId, SnapshotName};
+pub use names::{HostName, SandboxId, SnapshotName, is_organization};
 pub use operation::{Method, Operation, Outcome, PushPlan, SandboxSpec, TransferStats};
 pub use parts::{ExpectedVariables, SnapshotParts};
 pub use presigned::PresignedRequest;

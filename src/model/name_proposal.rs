@@ -34,18 +34,24 @@ pub fn propose_snapshot_name(
     let dated = || {
         let id = sandbox.as_str();
         let id = id.get(..MAX_ID_BYTES).unwrap_or(id);
-        numbered(&format!("{id}-{today}"), '-').find_map(free)
+        let organization = base.and_then(SnapshotName::organization);
+        let with = organization.map(|organization| format!("{organization}/{id}-{today}"));
+        // It may be too long.
+        let with = with.and_then(|name| numbered(&name, '-').find_map(free));
+        with.or_else(|| numbered(&format!("{id}-{today}"), '-').find_map(free))
     };
     next.or_else(dated)
 }
 
-/// Returns an id for a sandbox on `base` that is free: the family of that snapshot with a number, from 1; `None` if ten thousand
-/// are taken.
+/// Returns an id for a sandbox on `base` that is free: the family of that snapshot, without its organization, with a number, from
+/// 1; `None` if ten thousand are taken.
 pub fn propose_sandbox_id(
     base: &SnapshotName,
     is_free: impl Fn(&SandboxId) -> bool,
 ) -> Option<SandboxId> {
-    number_id(family_name(base), 1, is_free)
+    let family = family_name(base);
+    let family = family.split_once('/').map_or(family, |(_, name)| name);
+    number_id(family, 1, is_free)
 }
 
 /// Returns an id for a clone of `sandbox` that is free: the same with another number; `None` if ten thousand are taken.
@@ -149,6 +155,7 @@ mod tests {
             ("base-2026-10-31", "base-2026-11-29"),
             ("base-20261031", "base-20261129"),
             ("win2022-v1", "win2022-v2"),
+            ("acme/app-v1.0", "acme/app-v1.1"),
             // Not a date.
             ("app-4711-12", "app-4711-13"),
         ] {
@@ -165,6 +172,7 @@ mod tests {
                 .to_string()
         };
         assert_eq!(new("win11-v1.2", &[]), "win11-1");
+        assert_eq!(new("acme/win11-v1.2", &["win11-1"]), "win11-2");
         assert_eq!(new("golden", &["golden-1", "golden-3"]), "golden-2");
         let clone = |id: &str, taken: &[&str]| {
             let is_free = |id: &SandboxId| !taken.contains(&id.as_str());
@@ -201,6 +209,14 @@ mod tests {
         ] {
             assert_eq!(propose(base, "box", &[]), "box-2026-11-29", "{base:?}");
         }
+        assert_eq!(
+            propose(Some("acme/base"), "box", &[]),
+            "acme/box-2026-11-29"
+        );
+        assert_eq!(
+            propose(Some("acme-1/2"), "box", &[]),
+            "acme-1/box-2026-11-29"
+        );
         let long = "a".repeat(128);
         assert_eq!(
             propose(None, &long, &[]).len(),

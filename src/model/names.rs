@@ -15,33 +15,53 @@ const MAX_NAME_BYTES: usize = 128;
 /// Ending of an image's file and object.
 const IMAGE_SUFFIX: &str = ".qcow2";
 
-/// Accepts `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`: no separator, no leading dot or dash, nothing special to a shell.
-fn validate_name(kind: &str, name: &str) -> Result<(), Error> {
+/// Endings of the files of a snapshot. A directory `NAME.qcow2` would be in the place of the image of `NAME`.
+const FILE_SUFFIXES: [&str; 3] = [IMAGE_SUFFIX, ".json", "_VARS.fd"];
+
+/// Between the two parts of `ORG/NAME` in the name of a hidden file, which has no slash. No name has it.
+const FLAT_SEPARATOR: &str = "@";
+
+const PLAIN_HINT: &str =
+    "use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit";
+const SNAPSHOT_HINT: &str = "use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit; or ORG/NAME of two such \
+                             names, of which ORG does not end with .qcow2, .json or _VARS.fd";
+
+/// Returns whether it is `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`: no separator, no leading dot or dash, nothing special to a shell.
+fn is_plain(name: &str) -> bool {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-    let valid = name.len() <= MAX_NAME_BYTES
+    name.len() <= MAX_NAME_BYTES
         && name
             .as_bytes()
             .first()
             .is_some_and(u8::is_ascii_alphanumeric)
-        && name.bytes().all(allowed);
-    if valid {
-        return Ok(());
+        && name.bytes().all(allowed)
+}
+
+/// Returns whether it may be the `ORG` of a snapshot `ORG/NAME`.
+pub fn is_organization(name: &str) -> bool {
+    is_plain(name) && !FILE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
+/// Returns whether it is a plain name, or two of them with one slash in between.
+fn is_snapshot_name(name: &str) -> bool {
+    match name.split_once('/') {
+        None => is_plain(name),
+        Some((organization, rest)) => {
+            name.len() <= MAX_NAME_BYTES && is_organization(organization) && is_plain(rest)
+        }
     }
-    Err(Error::new(
-        Kind::InvalidInput,
-        format!("{name:?} is not a valid {kind}"),
-    )
-    .hint("use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit"))
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $kind:literal, $clean:expr) => {
+    (
+        $(#[$doc:meta])* $type:ident, $kind:literal, $clean:expr, $is_valid:expr, $hint:expr, $pattern:literal
+    ) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[cfg_attr(
             feature = "openapi",
             derive(utoipa::ToSchema),
-            schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", max_length = 128)
+            schema(value_type = String, pattern = $pattern, max_length = 128)
         )]
         #[serde(transparent)]
         pub struct $type(Arc<str>);
@@ -59,7 +79,10 @@ macro_rules! name {
             fn from_str(text: &str) -> Result<Self, Error> {
                 let clean: fn(&str) -> &str = $clean;
                 let name = clean(text);
-                validate_name($kind, name)?;
+                if !$is_valid(name) {
+                    let summary = format!("{name:?} is not a valid {}", $kind);
+                    return Err(Error::new(Kind::InvalidInput, summary).hint($hint));
+                }
                 // Otherwise a name from a listing, given back, would name another file.
                 if clean(name) != name {
                     let summary = format!("{text:?} is not a valid {}", $kind);
@@ -91,20 +114,45 @@ macro_rules! name {
 }
 
 name!(
-    /// Name of a snapshot or an object, without the ending `.qcow2`.
-    SnapshotName, "snapshot name", |text| text.strip_suffix(IMAGE_SUFFIX).unwrap_or(text)
+    /// Name of a snapshot or an object, `NAME` or `ORG/NAME`, without the ending `.qcow2`.
+    SnapshotName, "snapshot name", |text| text.strip_suffix(IMAGE_SUFFIX).unwrap_or(text),
+    is_snapshot_name, SNAPSHOT_HINT, "^([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$"
 );
 name!(
     /// Id of a sandbox: the name of its libvirt domain.
-    SandboxId, "sandbox id", |text| text
+    SandboxId, "sandbox id", |text| text,
+    is_plain, PLAIN_HINT, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 );
 name!(
     /// Name of a host in the settings.
-    HostName, "host name", |text| text
+    HostName, "host name", |text| text,
+    is_plain, PLAIN_HINT, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 );
 
 impl SnapshotName {
-    /// Returns `NAME.qcow2`, the file in a snapshots directory and the object under the bucket's prefix.
+    /// Returns `ORG` of `ORG/NAME`.
+    pub fn organization(&self) -> Option<&str> {
+        self.0.split_once('/').map(|(organization, _)| organization)
+    }
+
+    /// Returns `NAME` of `ORG/NAME`, or the whole name.
+    pub fn last_part(&self) -> &str {
+        self.0.split_once('/').map_or(&*self.0, |(_, name)| name)
+    }
+
+    /// Parses the name in that of a hidden file, which has no slash.
+    pub fn from_flat(text: &str) -> Option<Self> {
+        let name: Self = text.replacen(FLAT_SEPARATOR, "/", 1).parse().ok()?;
+        // Of `NAME.qcow2` the ending was removed.
+        (name.flat() == text).then_some(name)
+    }
+
+    /// Returns the name for a hidden file in the snapshots directory, whether the directory `ORG` exists or not.
+    fn flat(&self) -> String {
+        self.0.replacen('/', FLAT_SEPARATOR, 1)
+    }
+
+    /// Returns `NAME.qcow2`, the path of the file in a snapshots directory and of the object under the bucket's prefix.
     pub fn file_name(&self) -> String {
         format!("{self}.qcow2")
     }
@@ -121,17 +169,22 @@ impl SnapshotName {
 
     /// Returns `.NAME.qcow2.pull`, the directory in which a pull writes the image until it is verified.
     pub fn pull_dir_name(&self) -> String {
-        format!(".{}.pull", self.file_name())
+        format!(".{}.qcow2.pull", self.flat())
     }
 
     /// Returns `.NAME_VARS.fd.pull`, the directory in which a pull writes the UEFI variables.
     pub fn variables_pull_dir_name(&self) -> String {
-        format!(".{}.pull", self.variables_file_name())
+        format!(".{}_VARS.fd.pull", self.flat())
     }
 
     /// Returns `.NAME.qcow2.damaged`, the record of the damage that a check found.
     pub fn damage_file_name(&self) -> String {
-        format!(".{self}.qcow2.damaged")
+        format!(".{}.qcow2.damaged", self.flat())
+    }
+
+    /// Returns `.NAME.qcow2.lock`, the lock file.
+    pub fn lock_file_name(&self) -> String {
+        format!(".{}.qcow2.lock", self.flat())
     }
 }
 
@@ -163,13 +216,84 @@ mod tests {
     #[test]
     fn unsafe_names_are_rejected() {
         for bad in [
-            "", "../x", "a/b", "a;b", ".hidden", "-rf", "a b", "a\n", "ä", "a\0",
+            "", "../x", "a;b", ".hidden", "-rf", "a b", "a\n", "ä", "a\0", "a@b",
         ] {
             assert!(bad.parse::<SnapshotName>().is_err(), "{bad:?}");
             assert!(bad.parse::<SandboxId>().is_err(), "{bad:?}");
         }
+        assert!("a/b".parse::<SandboxId>().is_err());
+        assert!("a/b".parse::<HostName>().is_err());
         assert!("a".repeat(128).parse::<SandboxId>().is_ok());
         assert!("a".repeat(129).parse::<SandboxId>().is_err());
+    }
+
+    #[test]
+    fn a_snapshot_may_have_an_organization() {
+        let name: SnapshotName = "acme/app-v1.qcow2".parse().unwrap();
+        assert_eq!(name.as_str(), "acme/app-v1");
+        assert_eq!(
+            (name.organization(), name.last_part()),
+            (Some("acme"), "app-v1")
+        );
+        assert_eq!(name.file_name(), "acme/app-v1.qcow2");
+        assert_eq!(name.manifest_file_name(), "acme/app-v1.json");
+        assert_eq!(name.variables_file_name(), "acme/app-v1_VARS.fd");
+        let plain: SnapshotName = "app-v1".parse().unwrap();
+        assert_eq!((plain.organization(), plain.last_part()), (None, "app-v1"));
+        for bad in [
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            "a/b/c",
+            "./a",
+            "../a",
+            "a/.",
+            "a/..",
+            "a/.b",
+            ".a/b",
+            "-a/b",
+            "a/-b",
+            "a b/c",
+            "a/b\n",
+            "a@b/c",
+            // In the place of the files of the snapshot `a`.
+            "a.qcow2/b",
+            "a.json/b",
+            "a_VARS.fd/b",
+            "a/b.qcow2.qcow2",
+        ] {
+            assert!(bad.parse::<SnapshotName>().is_err(), "{bad:?}");
+        }
+        let longest = format!("{}/{}", "o".repeat(63), "n".repeat(64));
+        assert!(longest.parse::<SnapshotName>().is_ok());
+        assert!(format!("{longest}n").parse::<SnapshotName>().is_err());
+    }
+
+    #[test]
+    fn hidden_files_have_no_slash_and_tell_the_name() {
+        let names = ["a", "b", "a/b", "a.b", "a_b", "a-b/c"];
+        let names = names.map(|name| name.parse::<SnapshotName>().unwrap());
+        let hidden = |name: &SnapshotName| {
+            [
+                name.pull_dir_name(),
+                name.variables_pull_dir_name(),
+                name.damage_file_name(),
+                name.lock_file_name(),
+            ]
+        };
+        let all: std::collections::BTreeSet<String> = names.iter().flat_map(hidden).collect();
+        assert_eq!(all.len(), 4 * names.len());
+        assert!(
+            all.iter()
+                .all(|name| name.starts_with('.') && !name.contains('/'))
+        );
+        for name in names {
+            assert_eq!(SnapshotName::from_flat(&name.flat()), Some(name));
+        }
+        for bad in ["a@b@c", "@a", "a@", "a/b", "a.qcow2", "a@.b"] {
+            assert_eq!(SnapshotName::from_flat(bad), None, "{bad}");
+        }
     }
 
     proptest! {

@@ -1,10 +1,11 @@
 //! Settings as plain structs, filled by `snapdeck_settings` from files, environment and flags.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentProof, HostName, Method};
+use super::{ContentProof, HostName, Method, is_organization};
 
 /// All settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,25 @@ pub struct HostSettings {
     pub unattended: Duration,
     /// Bytes per second that transfers of images move to and from a remote host at most, all jobs together; 0: no limit.
     pub max_bytes_per_sec: u64,
+}
+
+impl HostSettings {
+    /// Returns whether `name` may be the directory of snapshots `NAME/...` in the snapshots directory: not if another directory
+    /// of the settings is that one, or in it.
+    pub fn is_organization(&self, name: &str) -> bool {
+        let path = Path::new(&self.snapshots_dir).join(name);
+        let others = [&self.sandboxes_dir, &self.nvram_dir, &self.temp_dir];
+        is_organization(name) && !others.iter().any(|dir| Path::new(dir).starts_with(&path))
+    }
+
+    /// Splits the path of a file in the directory of an organization in the snapshots directory into both names; `None` for any
+    /// other path.
+    pub fn split_organization<'a>(&self, path: &'a str) -> Option<(&'a str, &'a str)> {
+        let path = path.strip_prefix(&*self.snapshots_dir)?.strip_prefix('/')?;
+        let (organization, name) = path.split_once('/')?;
+        let is_name = !name.contains('/') && !matches!(name, "" | "." | "..");
+        (is_name && self.is_organization(organization)).then_some((organization, name))
+    }
 }
 
 /// The way of an image's bytes between the bucket and a remote host.
@@ -328,4 +348,48 @@ pub enum PictureStyle {
     Blocks,
     /// None.
     Off,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_files_one_level_below_the_snapshots_are_those_of_an_organization() {
+        let settings = HostSettings {
+            name: "alpha".parse().unwrap(),
+            uri: "qemu:///system".into(),
+            snapshots_dir: "/s".into(),
+            sandboxes_dir: "/s/boxes".into(),
+            nvram_dir: "/n".into(),
+            owner: "0:0".into(),
+            temp_dir: "/s/tmp/deep".into(),
+            reconnect_timeout: Duration::ZERO,
+            running_methods: Vec::new(),
+            transfer: TransferRoute::Relay,
+            bucket_endpoint: None,
+            unattended: Duration::ZERO,
+        };
+        let split = |path| settings.split_organization(path);
+        assert_eq!(split("/s/acme/app.qcow2"), Some(("acme", "app.qcow2")));
+        for other in [
+            "/s/app.qcow2",
+            "/s/.app.qcow2.pull/partial",
+            "/s/./acme/app.qcow2",
+            "/s/../app.qcow2",
+            "/s/acme/..",
+            "/s/acme/",
+            "/s/acme/deep/app.qcow2",
+            "/s/app.qcow2/x",
+            "/sx/acme/app.qcow2",
+            "/other/acme/app.qcow2",
+            "partial",
+            // Other directories of the host.
+            "/s/boxes/web.qcow2",
+            "/s/tmp/app.qcow2",
+        ] {
+            assert_eq!(split(other), None, "{other}");
+        }
+    }
 }

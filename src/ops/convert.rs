@@ -104,7 +104,7 @@ async fn convert_to_temp_dir(
         }
     };
     let mut image = ConvertedImage {
-        image_path: format!("{dir}/{}", name.file_name()),
+        image_path: format!("{dir}/{}.qcow2", name.last_part()),
         variables: OnceLock::new(),
         dir,
         watchdog,

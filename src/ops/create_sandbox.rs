@@ -220,7 +220,9 @@ async fn find_base_variables(
     name: &SnapshotName,
     ctx: &Context,
 ) -> Result<Option<Bytes>> {
-    let path = host.base_variables_path(name);
+    let Some(path) = host.base_variables_path(name) else {
+        return Ok(None);
+    };
     // One more byte shows that it is longer.
     let bytes = match host.fs().read_trusted(&path, MAX_BYTES + 1).await {
         Ok(Some(bytes)) => bytes,

@@ -3,6 +3,7 @@
 //! The overlay's header is what QEMU's user has written: a backing or data file in it could be any file of the host, or a
 //! server (CVE-2024-32498), and its content would be uploaded.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use snapdeck_host::{Host, ImageChain, ImageFormat};
@@ -37,7 +38,10 @@ pub(crate) async fn image_chain(
     let (dirs, canonical) = canonical.split_at_checked(dirs.len()).unwrap_or_default();
     let mut images = Vec::new();
     for ((path, format), file) in files.iter().zip(canonical) {
-        let is_in_dir = dirs.iter().any(|dir| file.parent() == Some(dir.as_path()));
+        let is_in_dir = dirs.iter().any(|dir| file.parent() == Some(dir.as_path()))
+            || dirs
+                .first()
+                .is_some_and(|dir| is_of_organization(host, dir, file));
         if !is_in_dir || file.file_name() != Path::new(path).file_name() {
             return Err(refused(format!(
                 "it needs {path}, which is not a file in {} or {}",
@@ -48,6 +52,15 @@ pub(crate) async fn image_chain(
         images.push((file.to_str().unwrap_or(path), *format));
     }
     ImageChain::new(&images).ok_or_else(|| refused("it has no file".to_owned()))
+}
+
+/// Returns whether it is a file in the directory of an organization in the snapshots directory.
+fn is_of_organization(host: &Host, snapshots_dir: &Path, file: &Path) -> bool {
+    let path = file.strip_prefix(snapshots_dir).ok();
+    let mut parts = path.into_iter().flat_map(Path::iter);
+    let organization = parts.next().and_then(OsStr::to_str);
+    let is_organization = |name| host.settings().is_organization(name);
+    organization.is_some_and(is_organization) && parts.count() == 1
 }
 
 /// Returns path and format of each file, or why one is not to be opened. The disk itself is qcow2, as its domain says.

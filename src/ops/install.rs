@@ -36,6 +36,7 @@ pub(crate) async fn install_snapshot(
     let dir = host.pull_dir(&object.name);
     ctx.check_cancelled()?;
     host.fs().remove_finished(&dir).await?;
+    host.ensure_organization_dir(&object.name).await?;
     // Fails if another process writes this partial file, which must not be removed then.
     let writer = host
         .fs()

@@ -22,6 +22,7 @@ mod hosts;
 mod in_use;
 mod monitoring;
 mod operations;
+mod organizations;
 mod pull_delta;
 mod push_composed;
 mod push_direct;

@@ -3,6 +3,7 @@
 mod attacker;
 mod chains;
 mod leases;
+mod organizations;
 mod pulls;
 mod races;
 mod reading;

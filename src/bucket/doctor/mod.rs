@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Bucket;
 use super::keys::{IMAGE_SUFFIX, snapshot_name};
+use super::list::is_organization_prefix;
 use super::s3::{ListPage, Reason, Store, printable};
 use snapdeck_model::{Check, Error, HealthReport, Kind};
 
@@ -214,7 +215,13 @@ fn check_names(page: &ListPage, prefix: &str, address: &str) -> Check {
     let images = keys.filter(|key| key.ends_with(IMAGE_SUFFIX));
     let (snapshots, foreign): (Vec<&str>, Vec<&str>) =
         images.partition(|key| snapshot_name(prefix, key, &[IMAGE_SUFFIX]).is_some());
-    let more = if page.is_last { "" } else { " or more" };
+    let organizations = page.folders.iter();
+    let organizations = organizations.filter(|folder| is_organization_prefix(prefix, folder));
+    let has_organizations = organizations.count() > 0;
+    let more = match page.is_last && !has_organizations {
+        true => "",
+        false => " or more",
+    };
     if !foreign.is_empty() {
         let named = foreign.iter().take(MAX_NAMED);
         let named: Vec<String> = named.map(|key| format!("\"{}\"", printable(key))).collect();
@@ -228,7 +235,7 @@ fn check_names(page: &ListPage, prefix: &str, address: &str) -> Check {
         return Check::warning("objects", finding, hint);
     }
     match snapshots.len() {
-        0 => Check::warning(
+        0 if !has_organizations => Check::warning(
             "objects",
             format!("no snapshots under {address}"),
             "push one, or check [bucket] name and prefix",

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,10 +13,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::checked_open::open_regular;
 use super::errors::system_error;
 use super::file_session::OpenInfo;
 use super::local::LocalFs;
+use super::pinned::open_pinned;
 use super::remote::RemoteFs;
 use super::remote_handles::RemoteWriter;
 use super::session_commands::{command_error, send_heartbeats};
@@ -155,8 +154,8 @@ impl LocalFs {
     }
 
     async fn open(&self, path: &str) -> Result<File> {
-        let (name, owner) = (path.to_owned(), self.settings.owner.clone());
-        let open = move || open_regular(Path::new(&name), &owner);
+        let (name, settings) = (path.to_owned(), self.settings.clone());
+        let open = move || open_pinned(&settings, &name);
         self.run(format!("open {path}"), BLOCK_TIMEOUT, open).await
     }
 
@@ -307,13 +306,14 @@ impl RemoteWriter {
         let Some(stamp) = &source.stamp.map(format_stamp) else {
             return Ok(false);
         };
-        let (path, host) = (&source.path, self.fs.runner.host());
+        let (path, host) = (&*source.path, self.fs.runner.host());
+        let file = &*self.fs.script_path(path);
         // One that was killed may have left another size.
         let size = self.file.open_info().size_bytes.to_string();
         let size = &*size;
         let share = move |info: OpenInfo| {
             let work = async move {
-                let args = [&**path, &*info.descriptor, &*info.inode, size, &**stamp];
+                let args = [file, &*info.descriptor, &*info.inode, size, &**stamp];
                 let summary = format!("cannot share {path} on host {host}");
                 self.call_beside(summary, ("share_extents", &args), SHARE_TIMEOUT)
                     .await
@@ -428,7 +428,8 @@ impl RemoteFs {
             .map(|number| number.to_string())
             .collect();
         let target = target.map_or(vec![], |info| vec![&*info.descriptor, &*info.inode]);
-        let args: Vec<&str> = [verb.path]
+        let path = self.script_path(verb.path);
+        let args: Vec<&str> = [&*path]
             .into_iter()
             .chain(target)
             .chain(numbers.iter().map(String::as_str))

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use md5::{Digest as _, Md5};
 use tokio_util::sync::CancellationToken;
 
-use super::checked_open::open_regular;
 use super::errors::system_error;
 use super::local::LocalFs;
+use super::pinned::open_pinned;
 use super::remote::RemoteFs;
 use snapdeck_model::{Error, Kind, ProgressCell, Result};
 
@@ -121,9 +120,9 @@ impl LocalFs {
         progress: &Arc<ProgressCell>,
         cancel: &CancellationToken,
     ) -> Result<Vec<Vec<u8>>> {
-        let (name, owner) = (path.to_owned(), self.settings.owner.clone());
+        let (name, settings) = (path.to_owned(), self.settings.clone());
         let action = &format!("read {path}");
-        let open = move || open_regular(Path::new(&name), &owner);
+        let open = move || open_pinned(&settings, &name);
         let file = Arc::new(self.run(action.clone(), PART_TIMEOUT, open).await?);
         let tasks = ranges(lengths).into_iter().map(|range| {
             let (file, progress, stop) = (file.clone(), progress.clone(), cancel.clone());
@@ -211,7 +210,8 @@ impl RemoteFs {
             .iter()
             .flat_map(|range| [range.start, range.end - range.start]);
         let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
-        let mut args = vec![program, path];
+        let path = self.script_path(path);
+        let mut args = vec![program, &*path];
         args.extend(numbers.iter().map(String::as_str));
         let argv = self.argv("hash_parts", &args);
         let limit = MAX_LINE_BYTES * (batch.len() + 1);

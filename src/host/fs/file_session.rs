@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::errors::{explain, system_error};
 use super::pull_dir::{FILE_PATH, PullDir};
-use super::remote::script_argv;
+use super::remote::{script_argv, shown_path};
 use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState, SEPARATOR};
 use crate::command::{
     BoundedLines, CommandRunner, Input, RunningCommand, bounded_lines, read_text,
@@ -194,7 +194,11 @@ impl FileSession {
             Mode::Repair => ("open", "repair", String::new()),
             Mode::Write { content, .. } => ("create", "write", content.size_bytes.to_string()),
         };
-        let summary = format!("cannot {verb} {path} on host {}", runner.host());
+        let summary = format!(
+            "cannot {verb} {} on host {}",
+            shown_path(path),
+            runner.host()
+        );
         let master = ssh.acquire_master().await?;
         let args = [mode_arg, mode.script_path(path), &size];
         let argv = script_argv("open", owner, mode.dir(), &args);
@@ -268,7 +272,13 @@ impl FileSession {
         if let Some(transport) = slot.as_ref() {
             return Ok(transport.clone());
         }
-        let summary = || format!("cannot access {path} on host {}", runner.host());
+        let summary = || {
+            format!(
+                "cannot access {} on host {}",
+                shown_path(path),
+                runner.host()
+            )
+        };
         let lost = |error: io::Error| {
             Error::new(Kind::Unreachable, summary())
                 .with_cause(error)

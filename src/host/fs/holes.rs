@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ use nix::errno::Errno;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Whence, lseek};
 
-use super::checked_open::open_regular;
 use super::local::LocalFs;
+use super::pinned::open_pinned;
 use super::remote::RemoteFs;
 use snapdeck_model::{BLOCK_BYTES, BlockSet, Error, Kind, MAX_IMAGE_BYTES, Result, block_count};
 
@@ -26,8 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 impl LocalFs {
     /// Returns the blocks of a file that are holes.
     pub(super) async fn find_holes(&self, path: &str) -> Result<BlockSet> {
-        let (name, owner) = (path.to_owned(), self.settings.owner.clone());
-        let open = move || open_regular(Path::new(&name), &owner).map(Arc::new);
+        let (name, settings) = (path.to_owned(), self.settings.clone());
+        let open = move || open_pinned(&settings, &name).map(Arc::new);
         self.find_holes_of(path, open).await
     }
 
@@ -55,7 +54,7 @@ impl RemoteFs {
     /// Returns the blocks of a file that are holes.
     pub(super) async fn find_holes(&self, path: &str) -> Result<BlockSet> {
         let action = format!("find the holes of {path}");
-        let args = [path, &*BLOCK_BYTES.to_string()];
+        let args = [&*self.script_path(path), &*BLOCK_BYTES.to_string()];
         let output = self.call(&action, "list_holes", &args, TIMEOUT).await?;
         let text = String::from_utf8_lossy(&output.stdout);
         parse_holes(&text).ok_or_else(|| {

@@ -14,10 +14,11 @@ use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender};
-use super::checked_open::{is_own, open_regular, open_trusted};
+use super::checked_open::{is_own, open_trusted};
 use super::errors::{explain, suggest_other_id};
 use super::local_handles::{LocalReader, LocalWriter};
 use super::local_pull;
+use super::pinned::{PinnedPath, open_pinned};
 use super::pull_dir::PullDirRecords;
 use super::resume_log::Content;
 use super::{Checksum, FileReader, FileWriter, HostAnswer, HostFiles, HostFs, PreopenedFile};
@@ -67,21 +68,35 @@ impl LocalFs {
                 .retryable()),
         }
     }
+
+    /// Runs a blocking `call` on the file `path`, with a name of it on which no link leads elsewhere.
+    async fn run_pinned<T: Send + 'static>(
+        &self,
+        action: String,
+        path: &str,
+        call: impl FnOnce(&Path, &HostSettings) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (path, settings) = (PathBuf::from(path), self.settings.clone());
+        self.run(action, CALL_TIMEOUT, move || {
+            let pinned = PinnedPath::open(&settings, &path)?;
+            call(&pinned, &settings).map_err(|error| pinned.explain(error))
+        })
+        .await
+    }
 }
 
 #[async_trait]
 impl HostFs for LocalFs {
     async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
-        let file = PathBuf::from(path);
-        self.run(
-            format!("read {path}"),
-            CALL_TIMEOUT,
-            move || match image_file::inspect(&file) {
+        let (file, settings) = (PathBuf::from(path), self.settings.clone());
+        self.run(format!("read {path}"), CALL_TIMEOUT, move || {
+            let pinned = PinnedPath::open(&settings, &file);
+            match pinned.and_then(|pinned| image_file::inspect(&pinned)) {
                 Ok(image) => Ok(Some(image)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
-            },
-        )
+            }
+        })
         .await
     }
 
@@ -130,17 +145,25 @@ impl HostFs for LocalFs {
 
     async fn remove_files(&self, paths: &[&str]) -> Result<bool> {
         let files: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-        let action = format!("remove {}", paths.join(", "));
+        let (action, settings) = (
+            format!("remove {}", paths.join(", ")),
+            self.settings.clone(),
+        );
         self.run(action, CALL_TIMEOUT, move || {
-            let Some((first, others)) = files.split_first() else {
-                return Ok(false);
-            };
-            let existed = ignore_not_found(std::fs::remove_file(first))?;
-            for other in others {
-                ignore_not_found(std::fs::remove_file(other))?;
+            let mut existed = None;
+            for file in &files {
+                let is_removed = match PinnedPath::open(&settings, file) {
+                    Ok(pinned) => {
+                        let is_removed = ignore_not_found(std::fs::remove_file(&*pinned))?;
+                        sync_parent_dir(&pinned)?;
+                        is_removed
+                    }
+                    // Files in a missing directory do not exist.
+                    Err(error) => ignore_not_found(Err(error))?,
+                };
+                existed.get_or_insert(is_removed);
             }
-            sync_parent_dir(first)?;
-            Ok(existed)
+            Ok(existed.unwrap_or(false))
         })
         .await
     }
@@ -155,17 +178,17 @@ impl HostFs for LocalFs {
     }
 
     async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
+        let (file, settings) = (path.to_owned(), self.settings.clone());
         self.run(format!("read {path}"), CALL_TIMEOUT, move || {
-            read_start(open_regular(&file, &owner), limit)
+            read_start(open_pinned(&settings, &file), limit)
         })
         .await
     }
 
     async fn read_own_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
+        let (file, settings) = (path.to_owned(), self.settings.clone());
         self.run(format!("read {path}"), CALL_TIMEOUT, move || {
-            let opened = open_regular(&file, &owner);
+            let opened = open_pinned(&settings, &file);
             match &opened {
                 Ok(file) if !is_own(&file.metadata()?) => Ok(None),
                 _ => read_start(opened, limit),
@@ -183,49 +206,49 @@ impl HostFs for LocalFs {
     }
 
     async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
-        let file = PathBuf::from(path);
-        self.run(format!("write {path}"), CALL_TIMEOUT, move || {
-            let new = new_file(&file, None, &bytes)?;
-            new.persist(&file).map_err(|error| error.error)?;
-            sync_parent_dir(&file)
+        let action = format!("write {path}");
+        self.run_pinned(action, path, move |file, _| {
+            let new = new_file(file, None, &bytes)?;
+            new.persist(file).map_err(|error| error.error)?;
+            sync_parent_dir(file)
         })
         .await
     }
 
     async fn create_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
-        let file = PathBuf::from(path);
-        self.run(format!("create {path}"), CALL_TIMEOUT, move || {
+        let action = format!("create {path}");
+        self.run_pinned(action, path, move |file, _| {
             let dir = file.parent().unwrap_or(Path::new("/"));
             if file.symlink_metadata().is_ok() || !dir.exists() {
                 return Ok(());
             }
-            match new_file(&file, None, &bytes)?.persist_noclobber(&file) {
+            match new_file(file, None, &bytes)?.persist_noclobber(file) {
                 Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
                     Err(error.error)
                 }
                 // Another process has created it.
                 Err(_) => Ok(()),
-                Ok(_) => sync_parent_dir(&file),
+                Ok(_) => sync_parent_dir(file),
             }
         })
         .await
     }
 
     async fn create_new(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
-        let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
-        self.run(format!("create {path}"), CALL_TIMEOUT, move || {
-            let new = new_file(&file, Some(&FileOwner::resolve(&owner)?), &bytes)?;
-            new.persist_noclobber(&file).map_err(|error| error.error)?;
-            sync_parent_dir(&file)
+        let action = format!("create {path}");
+        self.run_pinned(action, path, move |file, settings| {
+            let new = new_file(file, Some(&FileOwner::resolve(&settings.owner)?), &bytes)?;
+            new.persist_noclobber(file).map_err(|error| error.error)?;
+            sync_parent_dir(file)
         })
         .await
         .map_err(suggest_other_id)
     }
 
     async fn flush_file(&self, path: &str, cancel: &CancellationToken) -> Result<()> {
-        let (file, owner) = (PathBuf::from(path), self.settings.owner.clone());
+        let (file, settings) = (path.to_owned(), self.settings.clone());
         let flush = self.run(format!("flush {path}"), FLUSH_TIMEOUT, move || {
-            open_regular(&file, &owner)?.sync_data()
+            open_pinned(&settings, &file)?.sync_data()
         });
         tokio::select! {
             flushed = flush => flushed,
@@ -296,7 +319,7 @@ fn ignore_not_found(result: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-fn sync_parent_dir(path: &Path) -> io::Result<()> {
+pub(super) fn sync_parent_dir(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 

@@ -17,9 +17,10 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
-use super::checked_open::{is_only_name, open_own, open_regular};
-use super::local::{CALL_TIMEOUT, FileOwner, LocalFs, sync_dir};
+use super::checked_open::{is_only_name, open_own};
+use super::local::{CALL_TIMEOUT, FileOwner, LocalFs, sync_parent_dir};
 use super::local_pull::{LocalPullDir, OpenPull, open_pull};
+use super::pinned::{PinnedPath, open_pinned};
 use super::pull_dir::{FILE_NAME, PullDir, PullDirRecords};
 use super::resume_log::{Content, ResumeLog, ResumeState};
 use super::{ReadFile, Standby, WriteFile};
@@ -42,9 +43,9 @@ pub(super) struct LocalReader {
 
 impl LocalReader {
     pub(super) async fn open(fs: &LocalFs, path: &str) -> Result<Self> {
-        let (name, owner) = (PathBuf::from(path), fs.settings.owner.clone());
+        let (name, settings) = (path.to_owned(), fs.settings.clone());
         let opened = fs.run(format!("open {path}"), CALL_TIMEOUT, move || {
-            let file = open_regular(&name, &owner)?;
+            let file = open_pinned(&settings, &name)?;
             let size = file.metadata()?.len();
             Ok((file, size))
         });
@@ -125,9 +126,12 @@ impl LocalWriter {
 
     /// Opens a file as [`HostFs::open_for_repair`].
     pub(super) async fn open_for_repair(fs: &LocalFs, path: &str) -> Result<Self> {
-        let (name, owner) = (PathBuf::from(path), fs.settings.owner.clone());
+        let (name, settings) = (PathBuf::from(path), fs.settings.clone());
         let opened = fs.run(format!("open {path}"), CALL_TIMEOUT, move || {
-            let file = open_own(OpenOptions::new().read(true).write(true), &name, &owner)?;
+            let pinned = PinnedPath::open(&settings, &name)?;
+            let mut options = OpenOptions::new();
+            let file = open_own(options.read(true).write(true), &pinned, &settings.owner)
+                .map_err(|error| pinned.explain(error))?;
             lock_file(&file)?;
             lock_as_qemu(&file)?;
             Ok(file)
@@ -313,13 +317,13 @@ impl WriteFile for LocalWriter {
         let action = format!("rename {} to {path}", self.path);
         let dir = self.pull.as_ref().map(|pull| pull.dir.clone());
         let (file, target) = (self.file.clone(), PathBuf::from(path));
-        let owner = self.fs.settings.owner.clone();
+        let settings = self.fs.settings.clone();
         let stamp = self
             .fs
             .run(action, CALL_TIMEOUT, move || {
                 let dir = dir.ok_or(io::ErrorKind::InvalidInput)?;
-                let to = dir.sibling(&target)?;
-                FileOwner::resolve(&owner)?.apply(&file)?;
+                let to = dir.target(&settings, &target)?;
+                FileOwner::resolve(&settings.owner)?.apply(&file)?;
                 file.set_permissions(Permissions::from_mode(0o644))?;
                 file.sync_all()?;
                 // Its owner may be QEMU's user, which can open it once it has its name.
@@ -337,7 +341,7 @@ impl WriteFile for LocalWriter {
                     std::thread::sleep(stamp.clock_step());
                     lease.is_unbroken()
                 });
-                sync_dir(&dir.entry(".."))?;
+                sync_parent_dir(&to)?;
                 Ok(is_certain.then_some(stamp))
             })
             .await?;

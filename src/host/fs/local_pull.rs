@@ -15,8 +15,10 @@ use nix::unistd::{getegid, geteuid};
 use super::checked_open::{open_no_follow, open_own};
 use super::local::{FileOwner, sync_dir};
 use super::local_handles::{in_use_error, lock_file};
+use super::pinned::PinnedPath;
 use super::pull_dir::{FILE_NAME, PullDir, PullDirRecords, foreign, unmarked_error};
 use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState};
+use snapdeck_model::settings::HostSettings;
 use snapdeck_ownership::{MAX_MARK_BYTES, OwnerMark};
 
 /// A file whose content differs after every boot (proc(5)).
@@ -100,13 +102,26 @@ impl LocalPullDir {
     }
 
     /// Returns the path of a file beside the directory.
-    pub(super) fn sibling(&self, path: &Path) -> io::Result<PathBuf> {
+    fn sibling(&self, path: &Path) -> io::Result<PathBuf> {
         match path.file_name() {
             Some(name) if path.parent() == self.path.parent() => Ok(self.entry("..").join(name)),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("it is not beside {}", self.path.display()),
             )),
+        }
+    }
+
+    /// Returns the file `path`, beside the directory or in that of an organization beside it.
+    pub(super) fn target(&self, settings: &HostSettings, path: &Path) -> io::Result<PinnedPath> {
+        let split = path
+            .to_str()
+            .and_then(|path| settings.split_organization(path));
+        match split {
+            Some((organization, name)) if path.ancestors().nth(2) == self.path.parent() => {
+                PinnedPath::in_organization(&self.entry(".."), organization, name, path)
+            }
+            _ => Ok(PinnedPath::plain(self.sibling(path)?)),
         }
     }
 

@@ -10,6 +10,7 @@ mod holes;
 mod local;
 mod local_handles;
 mod local_pull;
+mod pinned;
 mod pull_dir;
 mod remote;
 mod remote_file;
@@ -141,7 +142,7 @@ pub trait HostFs: Send + Sync {
         self.remove_files(&[path]).await
     }
 
-    /// Removes files of one directory in this order, so that a kill in between is unlikely; returns whether the first one
+    /// Removes files in this order, so that a kill in between is unlikely; returns whether the first one
     /// existed.
     ///
     /// # Errors
@@ -390,7 +391,7 @@ pub trait WriteFile: Send + Sync {
     /// An I/O error: written data may be lost, and no record of the resume log is valid.
     async fn finish(&self) -> Result<()>;
 
-    /// Gives the file mode 0644 and its final name, beside its private directory, in place of the file with the stamp
+    /// Gives the file mode 0644 and its final name, beside its private directory or in the directory of an organization there, in place of the file with the stamp
     /// `replaced`; without one, never over an existing file. The directory is removed.
     ///
     /// From then on the host's `owner` can change the file. Returns its stamp, if it is certain that nothing has changed it

@@ -1,5 +1,6 @@
 //! The file system of a remote host: shell commands; the bytes of files go through [`super::file_session`].
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -43,6 +44,14 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_LINE_BYTES: usize = 4096;
 /// Most output of one command.
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
+
+/// Between the snapshots directory and the path of a file in that of an organization, for the script.
+pub(super) const PIN: &str = "/./";
+
+/// Returns the path that [`RemoteFs::script_path`] was called with, for messages.
+pub(super) fn shown_path(path: &str) -> String {
+    path.replacen(PIN, "/", 1)
+}
 
 /// Returns a script without the lines that are comments.
 fn without_comments(script: &str) -> String {
@@ -132,6 +141,17 @@ impl RemoteFs {
         self.check_status(action, output)
     }
 
+    /// Returns the path for the script, which follows no link to the directory of an organization (open_file.sh, `pin`).
+    pub(super) fn script_path<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        match self.settings.split_organization(path) {
+            Some((organization, name)) => {
+                let dir = &self.settings.snapshots_dir;
+                format!("{dir}{PIN}{organization}/{name}").into()
+            }
+            None => path.into(),
+        }
+    }
+
     fn check_status(&self, action: &str, output: Output) -> Result<Output> {
         match output.status.success() {
             true => Ok(output),
@@ -170,15 +190,20 @@ impl RemoteFs {
         let stamp = replaced.map(format_stamp).unwrap_or_default();
         let dir = self.dir.as_deref().map_or("", PullDir::path);
         let action = format!("rename {dir}/{FILE_NAME} to {path}");
-        let name = path.rsplit_once('/').filter(|(parent, _)| {
-            let own = dir.rsplit_once('/');
-            own.is_some_and(|(own, _)| own == *parent)
-        });
-        let Some((_, name)) = name else {
-            return Err(Error::new(Kind::InvalidInput, self.summary(&action))
-                .with_cause(format!("it is not beside {dir}")));
+        let parent = dir.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let name = path
+            .strip_prefix(parent)
+            .and_then(|name| name.strip_prefix('/'));
+        let to = match (name, self.settings.split_organization(path)) {
+            (Some(name), None) if !name.contains('/') => format!("../{name}"),
+            (Some(_), Some((organization, name))) if parent == self.settings.snapshots_dir => {
+                format!(".././{organization}/{name}")
+            }
+            _ => {
+                return Err(Error::new(Kind::InvalidInput, self.summary(&action))
+                    .with_cause(format!("it is not beside {dir}")));
+            }
         };
-        let to = format!("../{name}");
         let args = [FILE_PATH, &*to, &*stamp, inode];
         let reply = self.call_line(&action, "rename_into_place", &args, SYNC_TIMEOUT);
         Ok(parse_stamp(&reply.await?))
@@ -229,7 +254,8 @@ impl RemoteFs {
 
     async fn open(&self, path: &str, mode: Mode) -> Result<RemoteFile> {
         let (runner, policy) = (self.runner.clone(), self.retry_policy.clone());
-        RemoteFile::open(runner, policy, &self.settings.owner, path, mode).await
+        let path = self.script_path(path);
+        RemoteFile::open(runner, policy, &self.settings.owner, &path, mode).await
     }
 
     /// Runs a verb that reads a whole file from stdin.
@@ -237,8 +263,8 @@ impl RemoteFs {
         let size = bytes.len().to_string();
         let attempts = AtomicUsize::new(0);
         let run = async || {
-            let token = random_id();
-            let mut args = vec![path, &*token, &*size];
+            let (token, path) = (random_id(), self.script_path(path));
+            let mut args = vec![&*path, &*token, &*size];
             if attempts.fetch_add(1, Relaxed) > 0 {
                 args.push("again");
             }
@@ -253,8 +279,12 @@ impl RemoteFs {
 #[async_trait]
 impl HostFs for RemoteFs {
     async fn image_file(&self, path: &str) -> Result<Option<ImageFile>> {
-        let mut files = self.stat_files(&[PathBuf::from(path)]).await?;
-        match files.pop().map(|status| status.file) {
+        let is_pinned = self.settings.split_organization(path).is_some();
+        let status = match is_pinned {
+            true => self.stat_pinned(path).await?,
+            false => self.stat_files(&[PathBuf::from(path)]).await?.pop(),
+        };
+        match status.map(|status| status.file) {
             Some(Ok(file)) => Ok(Some(file)),
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
                 Err(explain(self.summary(&format!("read {path}")), &error))
@@ -268,7 +298,8 @@ impl HostFs for RemoteFs {
     }
 
     async fn preopen(&self, path: &str) -> PreopenedFile {
-        let sftp = SftpReader::open(&self.runner, &self.settings.owner, path).await;
+        let file = self.script_path(path);
+        let sftp = SftpReader::open(&self.runner, &self.settings.owner, &file).await;
         PreopenedFile::new(HostFiles::Remote(self.clone()), path, sftp)
     }
 
@@ -323,8 +354,10 @@ impl HostFs for RemoteFs {
 
     async fn remove_files(&self, paths: &[&str]) -> Result<bool> {
         let action = format!("remove {}", paths.join(", "));
+        let files: Vec<Cow<str>> = paths.iter().map(|path| self.script_path(path)).collect();
+        let args: Vec<&str> = files.iter().map(|path| &**path).collect();
         let reply = self
-            .call_line(&action, "remove_files", paths, SYNC_TIMEOUT)
+            .call_line(&action, "remove_files", &args, SYNC_TIMEOUT)
             .await?;
         Ok(reply == "removed")
     }
@@ -349,7 +382,7 @@ impl HostFs for RemoteFs {
 
     async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let action = format!("read {path}");
-        let args = [path, &limit.to_string()];
+        let args = [&*self.script_path(path), &limit.to_string()];
         let output = self.call(&action, "read_file", &args, CALL_TIMEOUT).await?;
         Ok(output.stdout.strip_prefix(b"exists\n").map(<[u8]>::to_vec))
     }
@@ -385,7 +418,9 @@ impl HostFs for RemoteFs {
     }
 
     async fn flush_file(&self, path: &str, cancel: &CancellationToken) -> Result<()> {
-        let argv = self.argv("flush_file", &[path]);
+        let file = self.script_path(path);
+        let args = [&*file];
+        let argv = self.argv("flush_file", &args);
         let output = self
             .runner
             .run_raw(&argv, MAX_OUTPUT_BYTES, FLUSH_TIMEOUT, cancel)

@@ -197,13 +197,21 @@ is_own() {
 }
 # is_same_as_new PATH: whether a file has the bytes of "new".
 is_same_as_new() { is_file "$1" && dd if="$1" iflag=nofollow,nonblock status=none 2>/dev/null </dev/null | cmp -s -- ./new; }
-# print_head BYTES FILE: a title and the first bytes of a file, with zeros behind its end. It may have been replaced since stat, by a
-# link to a device or a FIFO, or have another length: a byte more or less would give the next file's header to another.
+# print_head BYTES FILE: for a file as of pin, a title and the first bytes of a file, with zeros behind its end. It may have been
+# replaced since stat, by a link to a device or a FIFO, or have another length: a byte more or less would give the next file's
+# header to another.
 print_head() {
-  dd if="$2" iflag=nofollow,nonblock count=0 status=none </dev/null || return
+  case $2 in
+  # A directory that was replaced ends only the part of the script that uses it.
+  */./*/*) (pin "$2" && print_pinned_head "$@") ;;
+  *) pinned=$2 && print_pinned_head "$@" ;;
+  esac
+}
+print_pinned_head() {
+  dd if="$pinned" iflag=nofollow,nonblock count=0 status=none </dev/null || return
   printf '==> %s <==\n' "$2"
   [ "$1" = 0 ] || {
-    dd if="$2" iflag=nofollow,nonblock,fullblock bs="$1" count=1 status=none 2>/dev/null
+    dd if="$pinned" iflag=nofollow,nonblock,fullblock bs="$1" count=1 status=none 2>/dev/null
     cat /dev/zero
   } | head -c "$1"
   echo
@@ -246,14 +254,15 @@ remove_finished_pull)
   printf '%s\n' "$text"
   ;;
 
-# list_images DIR...: for each directory its canonical path, the space of its file system (blocks, free blocks, bytes of a
-# block), the names of its files but those too short for an image, and an empty field; then name and content of each damage
+# list_images DIR...: for each directory, of which the first is that of the snapshots, its canonical path, the space of its file system (blocks, free blocks, bytes of a
+# block), the names of its files but those too short for an image, of the first one also those one level deeper, and an empty field; then name and content of each damage
 # record and of each held lock (after a line with its time), path and "BLOCKS TIME" of each partial file, and an empty field.
 # A missing directory has no space and the single name "/".
 list_images)
   # show_locks reads names in lines.
   newline='*
 *'
+  deeper=yes
   for dir do
     realpath -mz -- "$dir" || exit 1
     if [ -e "$dir" ]; then
@@ -261,6 +270,11 @@ list_images)
       printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
         -printf '%f\0' || exit 1
+      # Directories that cannot be listed are not those of snapshots.
+      [ -z "$deeper" ] || (
+        cd -- "$dir" && find . -mindepth 2 -maxdepth 2 ! -path './.*' \
+          \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) -printf '%P\0'
+      ) 2>/dev/null || :
       printf '\0'
       # NUL ends a field: a file of a directory that others may change has none.
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
@@ -273,7 +287,20 @@ list_images)
       printf '\0/\0\0'
     fi
     printf '\0'
+    deeper=
   done
+  ;;
+
+# stat_pinned FILE: the same as stat for one file as of pin, whose canonical path is the given one.
+stat_pinned)
+  pin "$1"
+  printf '%s\0' "$1"
+  message=$(stat -L -- "$pinned" 2>&1 >/dev/null) || {
+    printf "stat: cannot stat '%s': %s\n" "$1" "${message##*: }" >&2
+    exit 0
+  }
+  printf '%s\0' "$1"
+  stat -L --printf '%s\0%b\0%i\0%.9Y\0%F\0%d\0%.9Z\0' -- "$pinned" || :
   ;;
 
 # stat FILE...: all canonical paths, then eight fields of stat(1) for each file that exists.
@@ -300,13 +327,18 @@ read_headers_singly)
   done
   ;;
 
-# remove_files FILE...: of one directory; says "removed" if the first one existed.
+# remove_files FILE...: each as of pin; says "removed" if the first one existed.
 remove_files)
-  existed=
-  if [ -e "$1" ] || [ -L "$1" ]; then existed=removed; fi
-  rm -f -- "$@" || exit 1
+  existed=unknown
+  for file do
+    pin "$file"
+    is_there=
+    if [ -e "$pinned" ] || [ -L "$pinned" ]; then is_there=removed; fi
+    [ "$existed" != unknown ] || existed=$is_there
+    rm -f -- "$pinned" || exit 1
+    [ ! -d "${pinned%/*}" ] || sync -- "${pinned%/*}/"
+  done
   echo "$existed"
-  [ ! -d "${1%/*}" ] || sync -- "${1%/*}/"
   ;;
 
 # flush_file PATH: writes its cached data to the disk.
@@ -569,6 +601,8 @@ share_extents)
 # read_file PATH LIMIT [own|trusted]: the first bytes of a file, after a line that says whether it exists; "own": one that only root or
 # this user can write, others do not exist; "trusted": nor can others change a directory on its path, other files are errors.
 read_file)
+  pin "$1"
+  set -- "$pinned" "$2" "${3:-}"
   if [ -e "$1" ] || [ -L "$1" ]; then
     case ${3:-} in
     trusted)
@@ -624,9 +658,11 @@ create_file)
   sync -- ..
   ;;
 
-# rename_into_place FROM TO STAMP INODE: replaces TO if it has the stamp; without a stamp, never replaces a file. Prints the stamp
+# rename_into_place FROM TO STAMP INODE: for TO as of pin, replaces TO if it has the stamp; without a stamp, never replaces a file. Prints the stamp
 # of the file if it is certain that nothing has changed it before it had this stamp.
 rename_into_place)
+  pin "$2"
+  set -- "$1" "$pinned" "$3" "$4"
   # Done by an earlier attempt whose response was lost.
   if [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then
     # Between link and removal it has both names.
@@ -662,7 +698,7 @@ rename_into_place)
   sync -- "${2%/*}/"
   ;;
 
-# open read|write|repair PATH SIZE: keeps a file open until stdin ends or is silent for 20 s; "write" and "repair" lock it,
+# open read|write|repair PATH SIZE: for PATH as of pin, keeps a file open until stdin ends or is silent for 20 s; "write" and "repair" lock it,
 # "write" is for the file of a pull and "repair" for one that has its final name. Prints the boot ID, the resume log in one line, and size and inode, which
 # are 0 for a file that does not exist; reads "truncate HEADER", which creates or empties it, or "keep", or anything else to
 # leave all as it is; prints "open", the inode and the process ID, whose descriptor 9 is the file. Commands of one byte
@@ -673,7 +709,8 @@ rename_into_place)
 #   l  append the line that follows to the resume log
 # Any other byte ends it.
 open)
-  mode=$1 path=$2 size=$3 log=$2.mark new= has_log= nbd= dir=
+  pin "$2"
+  mode=$1 path=$pinned size=$3 log=$pinned.mark new= has_log= nbd= dir=
   stop_nbd() {
     if [ -n "$nbd" ]; then
       kill "$nbd" 2>/dev/null
@@ -771,7 +808,7 @@ open)
       # Keeps the memory of a request for the next one (mallopt(3)): mapping it again costs more CPU than copying the
       # bytes.
       MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=134217728 MALLOC_TOP_PAD_=16777216 \
-        qemu-nbd -k "$dir/nbd" "$@" </dev/null >/dev/null 2>"$dir/stderr" 7>&- 8>&- 9>&- &
+        qemu-nbd -k "$dir/nbd" "$@" </dev/null >/dev/null 2>"$dir/stderr" 5<&- 7>&- 8>&- 9>&- &
       nbd=$! tries=0
       until [ -S "$dir/nbd" ] || ! kill -0 "$nbd" 2>/dev/null || [ $tries -ge 200 ]; do
         sleep 0.02

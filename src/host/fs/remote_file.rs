@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::errors::explain;
 use super::file_session::{FileSession, Mode, OpenInfo, Request, Transport};
+use super::remote::shown_path;
 use super::resume_log::ResumeLog;
 use crate::command::CommandRunner;
 use crate::reconnect::RetryPolicy;
@@ -27,7 +28,9 @@ pub(super) struct RemoteFile {
     retry_policy: RetryPolicy,
     /// The host's owner of files.
     owner: String,
+    /// For messages.
     path: String,
+    script_path: String,
     mode: Mode,
     session: Mutex<Option<Arc<FileSession>>>,
     /// All that this writer has added to the resume log.
@@ -63,7 +66,8 @@ impl RemoteFile {
             runner,
             retry_policy,
             owner: owner.to_owned(),
-            path: path.to_owned(),
+            path: shown_path(path),
+            script_path: path.to_owned(),
             mode,
             session: Mutex::new(Some(Arc::new(session))),
             log_text: Mutex::new(log_text),
@@ -134,7 +138,7 @@ impl RemoteFile {
 
     /// Returns the path for commands, which run in the directory of the file if it has a private one.
     pub(super) fn script_path(&self) -> &str {
-        self.mode.script_path(&self.path)
+        self.mode.script_path(&self.script_path)
     }
 
     /// Returns the metadata when the file was opened first.
@@ -249,7 +253,7 @@ impl RemoteFile {
         let session = loop {
             let (runner, first) = (&self.runner, Some(&self.first));
             let opened =
-                FileSession::open(runner, &self.owner, &self.path, &self.mode, first).await;
+                FileSession::open(runner, &self.owner, &self.script_path, &self.mode, first).await;
             match opened {
                 Err(error) if error.kind() == Kind::Conflict && retries < LOCK_RETRIES => {
                     retries += 1;

@@ -16,7 +16,7 @@ use super::blocks::{BlockCopy, BlockSender, CopySource};
 use super::errors::explain;
 use super::file_session::Mode;
 use super::pull_dir::PullDir;
-use super::remote::RemoteFs;
+use super::remote::{RemoteFs, shown_path};
 use super::remote_file::RemoteFile;
 use super::resume_log::ResumeState;
 use super::{FileReader, HostFiles, ReadFile, SentRange, Standby, WriteFile};
@@ -122,7 +122,7 @@ impl SftpReader {
         let file = file.inspect_err(|error| tracing::debug!("{path} by SFTP: {error}"));
         Some(Box::new(Self {
             file: file.ok()?,
-            path: path.to_owned(),
+            path: shown_path(path),
             runner: runner.clone(),
             _ssh: ssh,
             _session: session,

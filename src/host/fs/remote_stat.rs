@@ -41,7 +41,7 @@ pub(crate) struct FileStatus {
 }
 
 impl RemoteFs {
-    /// Lists the images of each directory.
+    /// Lists the images of each directory; the first one is that of the snapshots, and has those of organizations, too.
     pub(crate) async fn list(&self, dirs: &[&str]) -> Result<Vec<DirListing>> {
         let action = format!("list {}", dirs.join(" and "));
         let output = self
@@ -56,6 +56,16 @@ impl RemoteFs {
 
     /// Returns the canonical path, the metadata and the header of each of `paths`, in their order.
     pub(crate) async fn stat_files(&self, paths: &[PathBuf]) -> Result<Vec<FileStatus>> {
+        self.stat_all("stat", paths).await
+    }
+
+    /// Returns the metadata and the header of a file, which no link to the directory of an organization leads to.
+    pub(super) async fn stat_pinned(&self, path: &str) -> Result<Option<FileStatus>> {
+        let path = PathBuf::from(&*self.script_path(path));
+        Ok(self.stat_all("stat_pinned", &[path]).await?.pop())
+    }
+
+    async fn stat_all(&self, verb: &str, paths: &[PathBuf]) -> Result<Vec<FileStatus>> {
         let is_changed = |status: &&mut FileStatus| {
             let error = status.file.as_ref().err();
             error.is_some_and(|error| error.kind() == CHANGED_WHILE_READ)
@@ -64,7 +74,7 @@ impl RemoteFs {
         let texts: Vec<PathBuf> = paths.iter().filter(is_text).cloned().collect();
         let mut statuses = Vec::new();
         for batch in split_into_batches(&texts) {
-            let mut batch = self.stat_once(batch).await?;
+            let mut batch = self.stat_once(verb, batch).await?;
             let mut changed: Vec<&mut FileStatus> = batch.iter_mut().filter(is_changed).collect();
             if !changed.is_empty() {
                 // They were removed or written between stat and head.
@@ -74,7 +84,8 @@ impl RemoteFs {
                     statuses.append(&mut batch);
                     continue;
                 }
-                for (status, retried) in changed.iter_mut().zip(self.stat_once(&paths).await?) {
+                for (status, retried) in changed.iter_mut().zip(self.stat_once(verb, &paths).await?)
+                {
                     status.file = retried.file;
                 }
             }
@@ -92,10 +103,10 @@ impl RemoteFs {
         Ok(all.collect())
     }
 
-    async fn stat_once(&self, paths: &[PathBuf]) -> Result<Vec<FileStatus>> {
+    async fn stat_once(&self, verb: &str, paths: &[PathBuf]) -> Result<Vec<FileStatus>> {
         let args: Vec<&str> = paths.iter().filter_map(|path| path.to_str()).collect();
         let output = self
-            .call("read file metadata", "stat", &args, CALL_TIMEOUT)
+            .call("read file metadata", verb, &args, CALL_TIMEOUT)
             .await?;
         let mut statuses = parse_stat_output(&output.stdout, &output.stderr, paths);
         if self.dir.is_some() {
@@ -210,7 +221,7 @@ pub(super) fn path_from_bytes(bytes: &[u8]) -> PathBuf {
 fn parse_listings(output: &[u8], count: usize) -> Result<Vec<DirListing>, PathBuf> {
     let mut fields = output.split(|byte| *byte == 0).map(path_from_bytes);
     let mut listings = Vec::new();
-    for _ in 0..count {
+    for index in 0..count {
         let dir = fields.next().unwrap_or_default();
         let space = fields.next().unwrap_or_default();
         let space = space.to_str().and_then(DiskSpace::parse);
@@ -247,7 +258,10 @@ fn parse_listings(output: &[u8], count: usize) -> Result<Vec<DirListing>, PathBu
             space,
             ..DirListing::default()
         };
-        names.iter().for_each(|name| listing.add_file(name));
+        // Only the first directory is that of the snapshots.
+        let is_listed = |name: &&PathBuf| index == 0 || name.components().count() == 1;
+        let names = names.iter().filter(is_listed);
+        names.for_each(|name| listing.add_file(name));
         listings.push(listing);
     }
     Ok(listings)

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::file_source::FileMetadataSource;
 use super::references::{Reference, Target, resolve};
-use super::scan::{HostInventory, ImageDirectory, image_name};
+use super::scan::HostInventory;
 use super::users::{FileKey, is_image};
 use crate::domain_files::DomainFile;
 use crate::image_file::{FileId, ImageFile};
-use snapdeck_model::ChainLink;
+use snapdeck_model::{ChainLink, SnapshotName};
 
 /// Maximum length of a backing chain; libvirt's limit is 200, too.
 pub(super) const MAX_CHAIN: usize = 200;
@@ -29,6 +29,9 @@ pub(super) struct ChainWalker<'a> {
     /// Images followed so far.
     links: usize,
 }
+
+/// Returns the name of the snapshot with a canonical path.
+pub(super) type NameOf<'a> = dyn Fn(&Path) -> Option<SnapshotName> + 'a;
 
 /// Why the metadata of a file cannot be read.
 #[derive(Debug, Clone)]
@@ -116,7 +119,7 @@ impl<'a> ChainWalker<'a> {
         &mut self,
         head: &Head<'_>,
         user: &str,
-        snapshots: &ImageDirectory,
+        name_of: &NameOf<'_>,
         inventory: &mut HostInventory,
     ) -> Vec<ChainLink> {
         let mut walk = Walk {
@@ -125,7 +128,7 @@ impl<'a> ChainWalker<'a> {
             user,
             others: Vec::new(),
         };
-        let chain = walk.follow(head, snapshots);
+        let chain = walk.follow(head, name_of);
         let mut followed = BTreeSet::new();
         while let Some(path) = walk.others.pop() {
             if followed.len() == MAX_CHAIN {
@@ -133,7 +136,7 @@ impl<'a> ChainWalker<'a> {
                 break;
             }
             if followed.insert(path.clone()) {
-                walk.follow(&Head::in_directory(&path), snapshots);
+                walk.follow(&Head::in_directory(&path), name_of);
             }
         }
         chain
@@ -165,7 +168,7 @@ struct Walk<'w, 'a> {
 }
 
 impl Walk<'_, '_> {
-    fn follow(&mut self, head: &Head<'_>, snapshots: &ImageDirectory) -> Vec<ChainLink> {
+    fn follow(&mut self, head: &Head<'_>, name_of: &NameOf<'_>) -> Vec<ChainLink> {
         let mut chain = Vec::new();
         let mut files: Vec<FileKey> = Vec::new();
         let mut known = KnownFiles::default();
@@ -200,8 +203,7 @@ impl Walk<'_, '_> {
                 Ok(image) if !is_raw => image.facts.as_ref().ok().cloned(),
                 _ => None,
             };
-            let in_snapshots = snapshots.contains(&file.path);
-            let snapshot = in_snapshots.then(|| image_name(&file.path)).flatten();
+            let snapshot = name_of(&file.path);
             let is_snapshot = snapshot.is_some();
             chain.push(ChainLink {
                 path: path.to_string_lossy().into_owned(),

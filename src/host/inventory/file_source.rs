@@ -1,10 +1,12 @@
 //! Metadata of a host's files for a scan: read on this machine, or prefetched from another.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::OpenOptions;
+use std::ffi::{OsStr, OsString};
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::disk_space::DiskSpace;
@@ -12,7 +14,7 @@ use crate::fs::open_no_follow;
 use crate::held_locks;
 use crate::image_file::{self, ImageFile};
 use jiff::Timestamp;
-use snapdeck_model::{Damage, HostLock, PartialPull};
+use snapdeck_model::{Damage, HostLock, PartialPull, SnapshotName, is_organization};
 
 /// A directory with more files is not listed.
 pub(crate) const MAX_FILES: usize = 100_000;
@@ -43,14 +45,20 @@ pub(crate) struct DirListing {
     pub locks: Vec<HostLock>,
     /// Partial files of pulls, by name.
     pub partials: Vec<PartialPull>,
+    /// Names of directories in it that may have snapshots `ORG/NAME`.
+    pub organizations: Vec<String>,
     /// Space of its file system, if it exists.
     pub space: Option<DiskSpace>,
 }
 
 impl DirListing {
-    /// Adds a file by its name.
+    /// Adds a file by its path in the directory: its name, or `ORG/NAME` in that of an organization.
     pub(crate) fn add_file(&mut self, name: &Path) {
         let text = name.to_string_lossy();
+        let is_foreign = |dir: &str| !is_organization(dir);
+        if text.split_once('/').is_some_and(|(dir, _)| is_foreign(dir)) {
+            return;
+        }
         if text.ends_with(".qcow2") {
             self.images.push(self.dir.join(name));
         } else if !is_own_file(&text) {
@@ -61,14 +69,67 @@ impl DirListing {
 
 /// Returns whether snapdeck writes the file of this name, and no guest uses it.
 fn is_own_file(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
     const SUFFIXES: [&str; 4] = [".lock", ".qcow2.partial", ".partial.mark", ".qcow2.damaged"];
     name.starts_with('.') && SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// Parses the damage record in the file `name`; `None` if it is not one. Returns the path of its image, too.
 pub(crate) fn parse_damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathBuf, Damage)> {
-    let image = name.strip_prefix('.')?.strip_suffix(".damaged")?;
+    let name = name.strip_prefix('.')?.strip_suffix(".qcow2.damaged")?;
+    let image = SnapshotName::from_flat(name)?.file_name();
     Some((dir.join(image), serde_json::from_slice(json).ok()?))
+}
+
+/// Lists the snapshots directory of this machine, and the directories of organizations in it. Blocks.
+///
+/// # Errors
+/// As [`list_images`].
+pub(crate) fn list_snapshots(path: &str) -> io::Result<DirListing> {
+    let mut listing = list_images(path)?;
+    let mut files = listing.images.len() + listing.others.len();
+    for organization in std::mem::take(&mut listing.organizations) {
+        // One that is not a directory now, or cannot be listed, has no snapshots.
+        let Ok(names) = list_organization(&listing.dir, &organization, MAX_FILES - files) else {
+            continue;
+        };
+        files += names.len();
+        if files >= MAX_FILES {
+            let message = format!("{path}: it has more than {MAX_FILES} files");
+            return Err(io::Error::other(message));
+        }
+        names
+            .iter()
+            .for_each(|name| listing.add_file(&Path::new(&organization).join(name)));
+    }
+    Ok(listing)
+}
+
+/// Returns the names of the files of a directory, never through a link.
+fn list_organization(dir: &Path, name: &str, limit: usize) -> io::Result<Vec<OsString>> {
+    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+    let mut options = OpenOptions::new();
+    let opened = options
+        .read(true)
+        .custom_flags(flags)
+        .open(dir.join(name))?;
+    let mut names = Vec::new();
+    let entries = std::fs::read_dir(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
+    for entry in entries.take(limit) {
+        let entry = entry?;
+        let metadata = entry.metadata().ok();
+        if may_be_image(&entry.file_name(), metadata.as_ref()) {
+            names.push(entry.file_name());
+        }
+    }
+    Ok(names)
+}
+
+/// Returns whether a file is to be listed. Where it cannot be examined, it is reported later.
+fn may_be_image(name: &OsStr, metadata: Option<&Metadata>) -> bool {
+    metadata.is_none_or(|metadata| {
+        !metadata.is_dir() && (!metadata.is_file() || metadata.len() >= MIN_IMAGE_BYTES)
+    }) || name.as_bytes().ends_with(b".qcow2")
 }
 
 /// Lists the images of a directory of this machine. Blocks.
@@ -96,13 +157,15 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
         }
         let file = entry.map_err(with_path)?.path();
         let name = file.file_name().unwrap_or_default();
-        // Where it cannot be examined, it is reported later.
         let metadata = file.symlink_metadata().ok();
-        let may_be_image = metadata.as_ref().is_none_or(|metadata| {
-            !metadata.is_dir() && (!metadata.is_file() || metadata.len() >= MIN_IMAGE_BYTES)
-        });
-        if may_be_image || name.as_bytes().ends_with(b".qcow2") {
+        if may_be_image(name, metadata.as_ref()) {
             listing.add_file(Path::new(name));
+        }
+        if let Some(name) = name.to_str()
+            && is_organization(name)
+            && metadata.as_ref().is_some_and(Metadata::is_dir)
+        {
+            listing.organizations.push(name.to_owned());
         }
         if let Some(name) = name.to_str()
             && held_locks::parse_lock_name(name).is_some()
@@ -110,7 +173,7 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
             lock_names.push(name.to_owned());
         }
         if let Some(name) = name.to_str()
-            && metadata.as_ref().is_some_and(std::fs::Metadata::is_dir)
+            && metadata.as_ref().is_some_and(Metadata::is_dir)
         {
             listing.partials.extend(read_partial(&file, name));
         }
@@ -131,7 +194,7 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
 /// Returns the partial file in the directory `name` of a pull, if it is one.
 fn read_partial(dir: &Path, name: &str) -> Option<PartialPull> {
     let snapshot = name.strip_prefix('.')?.strip_suffix(".qcow2.pull")?;
-    let name = snapshot.parse().ok()?;
+    let name = SnapshotName::from_flat(snapshot)?;
     let metadata = std::fs::symlink_metadata(dir.join("partial")).ok()?;
     metadata.is_file().then(|| PartialPull {
         name,
@@ -147,7 +210,7 @@ pub(crate) fn parse_partial(path: &str, text: &[u8]) -> Option<PartialPull> {
         .strip_suffix(".qcow2.pull/partial")?;
     let (blocks, seconds) = std::str::from_utf8(text).ok()?.split_once(' ')?;
     Some(PartialPull {
-        name: name.parse().ok()?,
+        name: SnapshotName::from_flat(name)?,
         allocated_bytes: blocks.parse::<u64>().ok()?.saturating_mul(512),
         modified: Timestamp::from_second(seconds.parse().ok()?).ok(),
     })

@@ -93,7 +93,7 @@ pub(crate) fn scan_local(
     scope: Scope,
 ) -> io::Result<HostInventory> {
     let mut listings = [
-        file_source::list_images(&settings.snapshots_dir)?,
+        file_source::list_snapshots(&settings.snapshots_dir)?,
         file_source::list_images(&settings.sandboxes_dir)?,
     ];
     scope.restrict(&mut listings);
@@ -194,8 +194,8 @@ fn build_inventory(
 ) -> HostInventory {
     let mut scanner = Scanner {
         settings,
-        snapshots: ImageDirectory::from_listing(snapshots),
-        sandboxes: ImageDirectory::from_listing(sandboxes),
+        snapshots: ImageDirectory::from_listing(settings, snapshots).without(&sandboxes.dir),
+        sandboxes: ImageDirectory::from_listing(settings, sandboxes),
         walker: ChainWalker::new(source),
         raw_disks: BTreeSet::new(),
         inventory: HostInventory::default(),
@@ -242,8 +242,8 @@ pub(super) struct ImageDirectory {
 }
 
 impl ImageDirectory {
-    fn from_listing(listing: &DirListing) -> Self {
-        let has_valid_name = |file: &PathBuf| image_name(file).is_some();
+    fn from_listing(settings: &HostSettings, listing: &DirListing) -> Self {
+        let has_valid_name = |file: &PathBuf| image_name(settings, &listing.dir, file).is_some();
         let images = listing.images.iter().cloned();
         let (mut images, invalid): (Vec<PathBuf>, Vec<PathBuf>) = images.partition(has_valid_name);
         let mut others = [&invalid[..], &listing.others].concat();
@@ -258,15 +258,28 @@ impl ImageDirectory {
         }
     }
 
+    /// Returns it without the files of a directory in it: a link may lead from the sandboxes directory into that of the snapshots.
+    fn without(mut self, dir: &Path) -> Self {
+        if self.path != dir {
+            self.images.retain(|file| file.parent() != Some(dir));
+            self.others.retain(|file| file.parent() != Some(dir));
+        }
+        self
+    }
+
     pub(super) fn contains(&self, file: &Path) -> bool {
         file.parent() == Some(&self.path)
     }
 }
 
-/// Returns `NAME` of a file `NAME.qcow2` if it is valid.
-pub(crate) fn image_name(file: &Path) -> Option<SnapshotName> {
-    let name = file.file_name().and_then(OsStr::to_str)?;
-    name.ends_with(".qcow2").then(|| name.parse().ok())?
+/// Returns the name of the snapshot with this file in the snapshots directory `dir`: `NAME.qcow2` or `ORG/NAME.qcow2`.
+pub(crate) fn image_name(settings: &HostSettings, dir: &Path, file: &Path) -> Option<SnapshotName> {
+    let name = file.strip_prefix(dir).ok()?.to_str()?;
+    let name: SnapshotName = name.ends_with(".qcow2").then(|| name.parse().ok())??;
+    let organization = name.organization();
+    organization
+        .is_none_or(|organization| settings.is_organization(organization))
+        .then_some(name)
 }
 
 /// Returns the id of the sandbox whose overlay has this path.
@@ -322,8 +335,10 @@ impl Scanner<'_> {
     }
 
     fn follow(&mut self, head: &Head<'_>, user: &str) -> Vec<ChainLink> {
-        let (snapshots, inventory) = (&self.snapshots, &mut self.inventory);
-        self.walker.follow(head, user, snapshots, inventory)
+        let (settings, dir) = (self.settings, &self.snapshots.path);
+        let name_of = |file: &Path| image_name(settings, dir, file);
+        self.walker
+            .follow(head, user, &name_of, &mut self.inventory)
     }
 
     /// Returns the canonical path of a disk, and notes it if QEMU does not probe it.
@@ -383,8 +398,10 @@ impl Scanner<'_> {
     fn warn_of_foreign_names(&mut self) {
         let host = &self.settings.name;
         let files = self.snapshots.others.iter();
-        let names = files.filter_map(|file| file.file_name().map(OsStr::to_string_lossy));
-        let images = names.filter(|name| name.ends_with(".qcow2") && !name.starts_with('.'));
+        let dir = &self.snapshots.path;
+        let names = files.filter_map(|file| Some(file.strip_prefix(dir).ok()?.to_string_lossy()));
+        let is_hidden = |name: &str| name.split('/').any(|part| part.starts_with('.'));
+        let images = names.filter(|name| name.ends_with(".qcow2") && !is_hidden(name));
         let (double, foreign): (Vec<_>, Vec<_>) =
             images.partition(|name| name.ends_with(".qcow2.qcow2"));
         let dir = self.snapshots.path.display();
@@ -484,7 +501,8 @@ impl Scanner<'_> {
 
     fn add_snapshots(&mut self) {
         for file in std::mem::take(&mut self.snapshots.images) {
-            let (Some(name), Some(path)) = (image_name(&file), file.to_str()) else {
+            let name = image_name(self.settings, &self.snapshots.path, &file);
+            let (Some(name), Some(path)) = (name, file.to_str()) else {
                 continue;
             };
             let path = path.to_owned();

@@ -143,8 +143,10 @@ impl HostInventory {
     }
 
     fn is_in_any(&self, path: &Path, shared: &[(PathBuf, DirectoryId)]) -> bool {
-        let id = path.parent().and_then(|dir| self.directories.id(dir));
-        id.is_some_and(|id| shared.iter().any(|(_, shared)| shared == id))
+        // Its directory, or that of which it is an organization's.
+        let dirs = path.ancestors().skip(1).take(2);
+        let mut ids = dirs.filter_map(|dir| self.directories.id(dir));
+        ids.any(|id| shared.iter().any(|(_, shared)| shared == id))
     }
 
     /// Adds users of a file in one of the two directories.

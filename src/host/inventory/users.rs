@@ -50,14 +50,14 @@ impl FileUsers {
         users.map(String::as_str).collect()
     }
 
-    /// Returns the users of the files of a directory, by file name.
+    /// Returns the users of the files of a directory and of those one level deeper, by their path in it.
     pub(super) fn in_directory<'a>(
         &'a self,
         dir: &'a Path,
     ) -> impl Iterator<Item = (&'a str, &'a BTreeSet<String>)> {
         self.by_path.iter().filter_map(move |(path, users)| {
             let name = path.strip_prefix(dir).ok()?.to_str()?;
-            (!name.contains('/')).then_some((name, users))
+            (name.matches('/').count() < 2).then_some((name, users))
         })
     }
 }

@@ -88,8 +88,8 @@ fn invalid_input_is_400_and_names_the_field() {
         .failed(413, "tooLarge", &["65536"]);
     api.get("/snapshots/exists")
         .failed(400, "invalidInput", &["snapshot is missing"]);
-    api.get("/snapshots/info?snapshot=a%2Fb")
-        .failed(400, "invalidInput", &["a/b"]);
+    api.get("/snapshots/info?snapshot=a%2Fb%2Fc")
+        .failed(400, "invalidInput", &["a/b/c"]);
     api.get("/sandboxes/a%20b")
         .failed(400, "invalidInput", &["a b"]);
     api.call("/snapshots/pull", &["-d", "{}", "-H", "Idempotency-Key;"])

@@ -30,18 +30,25 @@ fn removable_socket(world: &World, host: &Host) -> String {
 
 #[test]
 fn a_base_of_another_host_is_kept() {
+    for name in ["base", "acme/base"] {
+        keeps_the_base_of_another_host(name);
+    }
+}
+
+fn keeps_the_base_of_another_host(name: &str) {
     let world = sharing_world(false);
     let beta = &world.hosts[1];
-    let base = world.snapshot("base", 1);
-    world.put(&base, "base");
-    let id = beta.sandbox("nb", "base", State::Running);
+    std::fs::create_dir(world.path("snapshots/acme")).unwrap();
+    let base = world.snapshot(name, 1);
+    world.put(&base, name);
+    let id = beta.sandbox("nb", name, State::Running);
     let user = format!("{id} on host beta");
     world
-        .snapdeck(&["remove", "base", "--local", "--host", "alpha"])
-        .failed(4, &["cannot remove base on host alpha", &user]);
+        .snapdeck(&["remove", name, "--local", "--host", "alpha"])
+        .failed(4, &[&format!("cannot remove {name} on host alpha"), &user]);
     world
-        .snapdeck(&["pull", "base", "--overwrite", "--host", "alpha"])
-        .failed(4, &["cannot replace base on host alpha", &user]);
+        .snapdeck(&["pull", name, "--overwrite", "--host", "alpha"])
+        .failed(4, &[&format!("cannot replace {name} on host alpha"), &user]);
     let dry = ["prune", "--unused", "--local", "--dry-run", "--json"];
     let plan = world.snapdeck(&dry).ok().json();
     assert_eq!(plan["toRemove"].as_array().unwrap().len(), 0, "{plan}");
@@ -63,7 +70,7 @@ fn a_base_of_another_host_is_kept() {
     let plan = world.snapdeck(&dry).ok().json();
     assert_eq!(plan["toRemove"].as_array().unwrap().len(), 1, "{plan}");
     world
-        .snapdeck(&["remove", "base", "--local", "--host", "alpha"])
+        .snapdeck(&["remove", name, "--local", "--host", "alpha"])
         .ok();
     assert!(!exists(&base));
 }

@@ -213,7 +213,9 @@ fn invalid_names_are_refused() {
     for name in [
         "../x",
         "a;b",
-        "a/b",
+        "a/b/c",
+        "a/.b",
+        "a.qcow2/b",
         ".hidden",
         "-n",
         "a b",
