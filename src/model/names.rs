@@ -21,11 +21,6 @@ const FILE_SUFFIXES: [&str; 3] = [IMAGE_SUFFIX, ".json", "_VARS.fd"];
 /// Between the two parts of `ORG/NAME` in the name of a hidden file, which has no slash. No name has it.
 const FLAT_SEPARATOR: &str = "@";
 
-const PLAIN_HINT: &str =
-    "use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit";
-const SNAPSHOT_HINT: &str = "use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit; or ORG/NAME of two such \
-                             names, of which ORG does not end with .qcow2, .json or _VARS.fd";
-
 /// Returns whether it is `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`: no separator, no leading dot or dash, nothing special to a shell.
 fn is_plain(name: &str) -> bool {
     let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
@@ -40,6 +35,21 @@ fn is_plain(name: &str) -> bool {
 /// Returns whether it may be the `ORG` of a snapshot `ORG/NAME`.
 pub fn is_organization(name: &str) -> bool {
     is_plain(name) && !FILE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
+fn plain_hint(_: &str) -> &'static str {
+    "use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit"
+}
+
+fn snapshot_hint(name: &str) -> &'static str {
+    match name.split_once('/') {
+        Some((organization, _)) if is_plain(organization) && !is_organization(organization) => {
+            "choose an ORG that does not end with .qcow2, .json or _VARS.fd"
+        }
+        _ => {
+            "use 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit; or ORG/NAME"
+        }
+    }
 }
 
 /// Returns whether it is a plain name, or two of them with one slash in between.
@@ -81,7 +91,7 @@ macro_rules! name {
                 let name = clean(text);
                 if !$is_valid(name) {
                     let summary = format!("{name:?} is not a valid {}", $kind);
-                    return Err(Error::new(Kind::InvalidInput, summary).hint($hint));
+                    return Err(Error::new(Kind::InvalidInput, summary).hint($hint(name)));
                 }
                 // Otherwise a name from a listing, given back, would name another file.
                 if clean(name) != name {
@@ -116,17 +126,17 @@ macro_rules! name {
 name!(
     /// Name of a snapshot or an object, `NAME` or `ORG/NAME`, without the ending `.qcow2`.
     SnapshotName, "snapshot name", |text| text.strip_suffix(IMAGE_SUFFIX).unwrap_or(text),
-    is_snapshot_name, SNAPSHOT_HINT, "^([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$"
+    is_snapshot_name, snapshot_hint, "^([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$"
 );
 name!(
     /// Id of a sandbox: the name of its libvirt domain.
     SandboxId, "sandbox id", |text| text,
-    is_plain, PLAIN_HINT, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+    is_plain, plain_hint, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 );
 name!(
     /// Name of a host in the settings.
     HostName, "host name", |text| text,
-    is_plain, PLAIN_HINT, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+    is_plain, plain_hint, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 );
 
 impl SnapshotName {
