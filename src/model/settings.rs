@@ -370,6 +370,7 @@ mod tests {
             transfer: TransferRoute::Relay,
             bucket_endpoint: None,
             unattended: Duration::ZERO,
+            max_bytes_per_sec: 0,
         };
         let split = |path| settings.split_organization(path);
         assert_eq!(split("/s/acme/app.qcow2"), Some(("acme", "app.qcow2")));
