@@ -29,6 +29,12 @@ impl FileStamp {
         bare(self) == bare(other)
     }
 
+    /// Returns whether the file whose stamp is `now` has not changed since; without a change time as [`Self::is_same_file`].
+    pub fn is_unchanged(&self, now: &Self) -> bool {
+        let is_same_change = self.changed_ns.is_none() || self.changed_ns == now.changed_ns;
+        self.is_same_file(now) && is_same_change
+    }
+
     /// Returns the time after which every write of the file gives it another stamp.
     pub fn clock_step(&self) -> Duration {
         const SECOND_NS: i128 = 1_000_000_000;

@@ -200,7 +200,7 @@ async fn hash_image(
     let HashedBlocks {
         digests,
         read_bytes,
-    } = hash_unknown_blocks(host, path, &all, ctx).await?;
+    } = hash_unknown_blocks(host, (path, Some(file.stamp)), &all, ctx).await?;
     if !digests.keys().copied().eq(0..block_count(size_bytes)) {
         return Err(Error::new(
             Kind::Failed,

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use snapdeck_host::{BlockCopy, BlockState, FileWriter, Host, hash_block};
 use snapdeck_model::{
-    BLOCK_BYTES, BlockSet, Digest, Error, Kind, Phase, Result, block_bytes, block_count,
+    BLOCK_BYTES, BlockSet, Digest, Error, FileStamp, Kind, Phase, Result, block_bytes, block_count,
 };
 
 use crate::context::Context;
@@ -20,19 +20,21 @@ pub(crate) struct HashedBlocks {
     pub read_bytes: u64,
 }
 
-/// Hashes `blocks` of the file `path`, without reading its holes.
+/// Hashes `blocks` of the file `path`, without reading its holes. The file that is read has `stamp`, whatever has its name
+/// meanwhile; without one, any is read.
 ///
 /// A block that cannot be read, because the file ends before it or its disk is bad, has no digest.
 ///
 /// # Errors
-/// Those of the host; `Cancelled`.
+/// `Conflict` if the file has another stamp; those of the host; `Cancelled`.
 pub(crate) async fn hash_local_blocks(
     host: &Host,
-    path: &str,
+    (path, stamp): (&str, Option<FileStamp>),
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<BTreeMap<u64, Digest>> {
-    let hashing = hash_all(Source::File(host, path), blocks, Phase::Verifying, ctx);
+    let source = Source::File(host, path, stamp);
+    let hashing = hash_all(source, blocks, Phase::Verifying, ctx);
     Ok(hashing.await?.digests)
 }
 
@@ -42,11 +44,12 @@ pub(crate) async fn hash_local_blocks(
 /// As [`hash_local_blocks`].
 pub(crate) async fn hash_unknown_blocks(
     host: &Host,
-    path: &str,
+    (path, stamp): (&str, Option<FileStamp>),
     blocks: &BlockSet,
     ctx: &Context,
 ) -> Result<HashedBlocks> {
-    hash_all(Source::File(host, path), blocks, Phase::Hashing, ctx).await
+    let source = Source::File(host, path, stamp);
+    hash_all(source, blocks, Phase::Hashing, ctx).await
 }
 
 /// Hashes `blocks` of the file of `writer`, as [`hash_local_blocks`].
@@ -64,7 +67,7 @@ pub(crate) async fn hash_written_blocks(
 
 #[derive(Clone, Copy)]
 enum Source<'a> {
-    File(&'a Host, &'a str),
+    File(&'a Host, &'a str, Option<FileStamp>),
     Writer(&'a FileWriter),
 }
 
@@ -73,7 +76,7 @@ impl Source<'_> {
     async fn find_holes(self, size_bytes: u64, ctx: &Context) -> Result<BlockSet> {
         let find = async {
             match self {
-                Self::File(host, path) => host.fs().hole_blocks(path).await,
+                Self::File(host, path, stamp) => host.fs().hole_blocks(path, stamp).await,
                 Self::Writer(writer) => writer.hole_blocks().await,
             }
         };
@@ -113,9 +116,10 @@ async fn hash_all(
         let block_tx = block_tx;
         let cancel = &ctx.cancel;
         match source {
-            Source::File(host, path) => {
-                let hashing = host.fs().hash_blocks(path, &in_place, &block_tx, cancel);
-                hashing.await
+            Source::File(host, path, stamp) => {
+                let fs = host.fs();
+                fs.hash_blocks(path, stamp, &in_place, &block_tx, cancel)
+                    .await
             }
             Source::Writer(writer) => writer.hash_blocks(&in_place, &block_tx, cancel).await,
         }

@@ -1,13 +1,16 @@
 //! A snapshot of a host as the source of an upload or a copy: a complete image that needs no other file.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use snapdeck_host::{Host, ImageFile};
 use snapdeck_model::{
-    Annotations, BlockSet, ContentProof, Digest, Error, Kind, Manifest, Result, SnapshotName,
+    Annotations, BlockSet, ContentProof, Digest, Error, FileStamp, Kind, Manifest, Result,
+    SnapshotName,
 };
 
-use crate::adopt::adopt_file;
+use crate::adopt::{adopt_file, wait_for_clock};
 use crate::context::Context;
 use crate::hash_blocks::{bad_blocks_text, hash_local_blocks};
 use crate::standalone_image::refuse_unusable;
@@ -117,7 +120,7 @@ impl<'a> LocalSnapshot<'a> {
                 "{} has another owner or mode now: hashing it again",
                 self.path
             ));
-            let hashed = hash_local_blocks(self.host, &self.path, &blocks, ctx).await?;
+            let hashed = self.hash_file(current.stamp, &blocks, ctx).await?;
             let now = self.host.fs().image_file(&self.path).await?;
             let is_same = now.is_some_and(|now| now.stamp == current.stamp)
                 && hashed.into_values().eq(digests.iter().copied());
@@ -206,6 +209,21 @@ impl<'a> LocalSnapshot<'a> {
         Ok(())
     }
 
+    /// Hashes blocks of the file with this stamp, in which every later write shows.
+    async fn hash_file(
+        &self,
+        stamp: FileStamp,
+        blocks: &BlockSet,
+        ctx: &Context,
+    ) -> Result<BTreeMap<u64, Digest>> {
+        wait_for_clock(stamp, ctx).await?;
+        let file = (&*self.path, Some(stamp));
+        match hash_local_blocks(self.host, file, blocks, ctx).await {
+            Err(error) if error.kind() == Kind::Conflict => Err(self.changed_error(&self.path)),
+            hashed => hashed,
+        }
+    }
+
     async fn find_manifest(&self, ctx: &Context) -> Result<Option<Manifest>> {
         let snapshots = self.host.snapshots();
         let Some(stored) = snapshots.stored_manifest(self.name).await? else {
@@ -233,7 +251,7 @@ impl<'a> LocalSnapshot<'a> {
             self.path
         ));
         let blocks = BlockSet::all(manifest.size_bytes);
-        let digests = hash_local_blocks(self.host, &self.path, &blocks, ctx).await?;
+        let digests = self.hash_file(self.file.stamp, &blocks, ctx).await?;
         let is_bad = |block: u64| manifest.blocks.get(block as usize) != digests.get(&block);
         let bad = BlockSet::from_predicate(manifest.size_bytes, is_bad);
         if !bad.is_empty() {

@@ -6,8 +6,8 @@ use humansize::{BINARY, format_size};
 use snapdeck_bucket::{Bucket, Md5Tag};
 use snapdeck_host::{Checksum, Host};
 use snapdeck_model::{
-    BLOCK_BYTES, ContentProof, Digest, Kind, Manifest, Object, Phase, Result, block_bytes,
-    block_count,
+    BLOCK_BYTES, ContentProof, Digest, FileStamp, Kind, Manifest, Object, Phase, Result,
+    block_bytes, block_count,
 };
 
 use crate::context::Context;
@@ -42,7 +42,7 @@ impl ObjectProof {
 /// The caller checks afterwards that the snapshot is unchanged.
 ///
 /// # Errors
-/// `Cancelled`; those of the host and the bucket.
+/// `Conflict` if the file does not have the stamp in `local`; `Cancelled`; those of the host and the bucket.
 pub(crate) async fn prove_object(
     host: &Host,
     bucket: &Bucket,
@@ -73,6 +73,7 @@ pub(crate) async fn prove_object(
     let file = PartSums {
         host,
         path: &path,
+        stamp: local.file,
         size_bytes: local.size_bytes,
         ctx,
     };
@@ -161,6 +162,7 @@ fn blocks_of(parts: &[(u64, Digest)], size_bytes: u64) -> Option<Vec<Digest>> {
 struct PartSums<'a> {
     host: &'a Host,
     path: &'a str,
+    stamp: Option<FileStamp>,
     size_bytes: u64,
     ctx: &'a Context,
 }
@@ -188,9 +190,10 @@ impl PartSums<'_> {
         ));
         ctx.progress.enter(Phase::Hashing, self.size_bytes);
         let (progress, cancel) = (&ctx.progress, &ctx.cancel);
+        let file = (self.path, self.stamp);
         let sums = host
             .fs()
-            .part_checksums(self.path, checksum, lengths, progress, cancel);
+            .part_checksums(file, checksum, lengths, progress, cancel);
         sums.await
     }
 }

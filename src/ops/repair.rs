@@ -34,7 +34,10 @@ pub(crate) async fn repair_in_place(
     let path = host.snapshot_path(&object.name);
     let mut good = match good {
         Some(good) => good,
-        None => hash_local_blocks(host, &path, &BlockSet::all(object.size_bytes), ctx).await?,
+        None => {
+            let all = BlockSet::all(object.size_bytes);
+            hash_local_blocks(host, (&path, existing.stamp()), &all, ctx).await?
+        }
     };
     good.retain(|block, digest| source.digest(*block) == Some(*digest));
     let bad = BlockSet::from_predicate(object.size_bytes, |block| !good.contains_key(&block));
@@ -98,7 +101,7 @@ async fn read_again(
     let image = host.fs().image_file(path).await?.ok_or_else(changed)?;
     wait_for_clock(image.stamp, ctx).await?;
     let all = BlockSet::all(job.source.object.size_bytes);
-    let blocks = hash_local_blocks(host, path, &all, ctx).await?;
+    let blocks = hash_local_blocks(host, (path, Some(image.stamp)), &all, ctx).await?;
     let current = host.fs().image_file(path).await?;
     let is_same = current.is_some_and(|current| current.stamp == image.stamp);
     let expected = progress.digests();

@@ -83,7 +83,7 @@ pub async fn verify_snapshot(
     } = stored;
     wait_for_clock(file.stamp, ctx).await?;
     let all = BlockSet::all(manifest.size_bytes);
-    let mut good = hash_local_blocks(host, &path, &all, ctx).await?;
+    let mut good = hash_local_blocks(host, (&path, Some(file.stamp)), &all, ctx).await?;
     if find_image(host, name).await?.stamp != file.stamp {
         return Err(Error::new(
             Kind::Failed,

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::checked_open::check_stamp;
 use super::errors::system_error;
 use super::file_session::OpenInfo;
 use super::local::LocalFs;
@@ -76,16 +77,20 @@ pub struct CopySource {
 }
 
 impl LocalFs {
-    /// Reads and hashes blocks of a file.
+    /// Reads and hashes blocks of a file, which has `stamp` all the time.
     pub(crate) async fn hash(
         &self,
         path: &str,
+        stamp: Option<FileStamp>,
         blocks: &[BlockCopy],
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let file = Arc::new(self.open(path).await?);
-        self.hash_file(path, file, blocks, results, cancel).await
+        let file = Arc::new(self.open(path, stamp).await?);
+        self.hash_file(path, file.clone(), blocks, results, cancel)
+            .await?;
+        let check = move || check_stamp(&file, stamp);
+        self.run(format!("read {path}"), BLOCK_TIMEOUT, check).await
     }
 
     /// Reads and hashes blocks of an open file; `path` is its name.
@@ -121,7 +126,7 @@ impl LocalFs {
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        let file = Arc::new(self.open(&source.path).await?);
+        let file = Arc::new(self.open(&source.path, None).await?);
         let stamp = source.stamp;
         let can_share = Arc::new(AtomicBool::new(true));
         // The kernel serialises the writes to a file: a thread that waits there spins, one that waits here leaves
@@ -153,9 +158,13 @@ impl LocalFs {
             .await
     }
 
-    async fn open(&self, path: &str) -> Result<File> {
+    async fn open(&self, path: &str, stamp: Option<FileStamp>) -> Result<File> {
         let (name, settings) = (path.to_owned(), self.settings.clone());
-        let open = move || open_pinned(&settings, &name);
+        let open = move || {
+            let file = open_pinned(&settings, &name)?;
+            check_stamp(&file, stamp)?;
+            Ok(file)
+        };
         self.run(format!("open {path}"), BLOCK_TIMEOUT, open).await
     }
 
@@ -266,6 +275,8 @@ struct BlockVerb<'a> {
     name: &'a str,
     /// The file that it reads.
     path: &'a str,
+    /// The stamp that the file must have; any if it is empty.
+    stamp: &'a str,
     /// The writer to whose file it writes, if it does.
     writer: Option<&'a RemoteWriter>,
 }
@@ -292,6 +303,7 @@ impl RemoteWriter {
         let verb = BlockVerb {
             name: "copy_blocks",
             path: &source.path,
+            stamp: "",
             writer: Some(self),
         };
         let action = format!("copy from {}", source.path);
@@ -326,10 +338,11 @@ impl RemoteWriter {
 }
 
 impl RemoteFs {
-    /// Reads and hashes blocks of a file.
+    /// Reads and hashes blocks of a file, which has `stamp` all the time.
     pub(crate) async fn hash(
         &self,
         path: &str,
+        stamp: Option<FileStamp>,
         blocks: &[BlockCopy],
         results: &BlockSender,
         cancel: &CancellationToken,
@@ -337,6 +350,7 @@ impl RemoteFs {
         let verb = BlockVerb {
             name: "hash_blocks",
             path,
+            stamp: &stamp.map(format_stamp).unwrap_or_default(),
             writer: None,
         };
         self.for_each_block(&format!("read {path}"), verb, blocks, results, cancel)
@@ -427,11 +441,13 @@ impl RemoteFs {
             .chain(numbers)
             .map(|number| number.to_string())
             .collect();
-        let target = target.map_or(vec![], |info| vec![&*info.descriptor, &*info.inode]);
         let path = self.script_path(verb.path);
-        let args: Vec<&str> = [&*path]
+        let files = match target {
+            Some(info) => vec![&*path, &info.descriptor, &info.inode],
+            None => vec![&*path, verb.stamp],
+        };
+        let args: Vec<&str> = files
             .into_iter()
-            .chain(target)
             .chain(numbers.iter().map(String::as_str))
             .collect();
         let mut running = match verb.writer {

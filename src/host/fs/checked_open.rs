@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
+use super::errors::CHANGED_WHILE_READ;
 use super::local::FileOwner;
+use crate::image_file::file_stamp;
+use snapdeck_model::FileStamp;
 
 /// Attempts to open a file with a lease, which a pull holds for 50 ms.
 const LEASE_ATTEMPTS: usize = 6;
@@ -69,6 +72,21 @@ pub(super) fn open_own(options: &mut OpenOptions, path: &Path, owner: &str) -> i
     let file = open_no_follow(options, path)?;
     check_private(&file, path, owner)?;
     Ok(file)
+}
+
+/// Fails unless the open `file` has `stamp`, if there is one. That was taken by name, and another file may have had the name.
+///
+/// # Errors
+/// `ResourceBusy` if it has another one; an I/O error.
+pub(super) fn check_stamp(file: &File, stamp: Option<FileStamp>) -> io::Result<()> {
+    let now = file_stamp(&file.metadata()?);
+    match stamp.is_none_or(|stamp| stamp.is_unchanged(&now)) {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            CHANGED_WHILE_READ,
+        )),
+    }
 }
 
 /// Opens a regular file; never the target of a link.

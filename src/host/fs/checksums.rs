@@ -12,11 +12,13 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use md5::{Digest as _, Md5};
 use tokio_util::sync::CancellationToken;
 
+use super::blocks::format_stamp;
+use super::checked_open::check_stamp;
 use super::errors::system_error;
 use super::local::LocalFs;
 use super::pinned::open_pinned;
 use super::remote::RemoteFs;
-use snapdeck_model::{Error, Kind, ProgressCell, Result};
+use snapdeck_model::{Error, FileStamp, Kind, ProgressCell, Result};
 
 /// For one part, in addition to [`READ_RATE`].
 const PART_TIMEOUT: Duration = Duration::from_secs(60);
@@ -114,7 +116,7 @@ fn deadline(bytes: u64) -> Duration {
 impl LocalFs {
     pub(super) async fn checksums(
         &self,
-        path: &str,
+        (path, stamp): (&str, Option<FileStamp>),
         checksum: Checksum,
         lengths: &[u64],
         progress: &Arc<ProgressCell>,
@@ -122,7 +124,11 @@ impl LocalFs {
     ) -> Result<Vec<Vec<u8>>> {
         let (name, settings) = (path.to_owned(), self.settings.clone());
         let action = &format!("read {path}");
-        let open = move || open_pinned(&settings, &name);
+        let open = move || {
+            let file = open_pinned(&settings, &name)?;
+            check_stamp(&file, stamp)?;
+            Ok(file)
+        };
         let file = Arc::new(self.run(action.clone(), PART_TIMEOUT, open).await?);
         let tasks = ranges(lengths).into_iter().map(|range| {
             let (file, progress, stop) = (file.clone(), progress.clone(), cancel.clone());
@@ -138,7 +144,10 @@ impl LocalFs {
         });
         let tasks: Vec<_> = tasks.collect();
         let sums = stream::iter(tasks).buffered(CONCURRENCY);
-        sums.try_collect().await
+        let sums = sums.try_collect().await?;
+        let check = move || check_stamp(&file, stamp);
+        self.run(action.clone(), PART_TIMEOUT, check).await?;
+        Ok(sums)
     }
 }
 
@@ -169,12 +178,13 @@ fn hash_range(
 impl RemoteFs {
     pub(super) async fn checksums(
         &self,
-        path: &str,
+        (path, stamp): (&str, Option<FileStamp>),
         checksum: Checksum,
         lengths: &[u64],
         progress: &Arc<ProgressCell>,
         cancel: &CancellationToken,
     ) -> Result<Vec<Vec<u8>>> {
+        let stamp = &*stamp.map(format_stamp).unwrap_or_default();
         let action = &format!("read {path}");
         let summary = &format!("cannot {action} on host {}", self.runner.host());
         let Some(program) = checksum.program() else {
@@ -185,7 +195,8 @@ impl RemoteFs {
         let batches = batches(&ranges);
         let tasks = batches.into_iter().map(|batch| {
             async move {
-                let run = || self.run_batch_of_parts(summary, path, program, batch, cancel);
+                let run =
+                    || self.run_batch_of_parts(summary, (path, stamp), program, batch, cancel);
                 let sums = self.retry_policy.call(run).await?;
                 progress.add(batch.iter().map(|range| range.end - range.start).sum());
                 Ok::<_, Error>(sums)
@@ -201,7 +212,7 @@ impl RemoteFs {
     async fn run_batch_of_parts(
         &self,
         summary: &str,
-        path: &str,
+        (path, stamp): (&str, &str),
         (program, sum_bytes): (&str, usize),
         batch: &[Range<u64>],
         cancel: &CancellationToken,
@@ -211,7 +222,7 @@ impl RemoteFs {
             .flat_map(|range| [range.start, range.end - range.start]);
         let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
         let path = self.script_path(path);
-        let mut args = vec![program, &*path];
+        let mut args = vec![program, &*path, stamp];
         args.extend(numbers.iter().map(String::as_str));
         let argv = self.argv("hash_parts", &args);
         let limit = MAX_LINE_BYTES * (batch.len() + 1);

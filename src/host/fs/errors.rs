@@ -4,6 +4,8 @@ use std::io;
 
 use snapdeck_model::{Error, Kind};
 
+/// Cause of the error for an open file that does not have the stamp of its name; also in `remote.sh`.
+pub(super) const CHANGED_WHILE_READ: &str = "it was changed while it was read";
 pub(crate) const TEMP_DIR_HINT: &str = "check temp_dir of the host in the settings";
 
 /// Returns the error behind `stderr`, the message of a program that ran with `LC_ALL=C`.
@@ -27,6 +29,9 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
             Kind::Conflict,
             Some("wait until the other pull has finished, then retry"),
         ),
+        ResourceBusy if error.to_string().contains(CHANGED_WHILE_READ) => {
+            (Kind::Conflict, Some("retry while nothing writes to it"))
+        }
         ResourceBusy => (
             Kind::Conflict,
             Some(

@@ -14,36 +14,48 @@ use nix::errno::Errno;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Whence, lseek};
 
+use super::blocks::format_stamp;
+use super::checked_open::check_stamp;
 use super::local::LocalFs;
 use super::pinned::open_pinned;
 use super::remote::RemoteFs;
-use snapdeck_model::{BLOCK_BYTES, BlockSet, Error, Kind, MAX_IMAGE_BYTES, Result, block_count};
+use snapdeck_model::{
+    BLOCK_BYTES, BlockSet, Error, FileStamp, Kind, MAX_IMAGE_BYTES, Result, block_count,
+};
 
 /// For writing the file to the disk and for finding its extents.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl LocalFs {
-    /// Returns the blocks of a file that are holes.
-    pub(super) async fn find_holes(&self, path: &str) -> Result<BlockSet> {
+    /// Returns the blocks of a file that are holes; it has `stamp` all the time.
+    pub(super) async fn find_holes(
+        &self,
+        path: &str,
+        stamp: Option<FileStamp>,
+    ) -> Result<BlockSet> {
         let (name, settings) = (path.to_owned(), self.settings.clone());
         let open = move || open_pinned(&settings, &name).map(Arc::new);
-        self.find_holes_of(path, open).await
+        self.find_holes_of(path, stamp, open).await
     }
 
     /// Returns the blocks that are holes of the file that `open` returns; `path` is its name.
     pub(super) async fn find_holes_of(
         &self,
         path: &str,
+        stamp: Option<FileStamp>,
         open: impl FnOnce() -> io::Result<Arc<File>> + Send + 'static,
     ) -> Result<BlockSet> {
         let find = move || {
             let file = open()?;
+            check_stamp(&file, stamp)?;
             let size_bytes = file.metadata()?.len();
             // The set of its blocks has a bit for each.
             if size_bytes > MAX_IMAGE_BYTES {
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
-            Ok(hole_blocks(size_bytes, &list_holes(&file, size_bytes)?))
+            let holes = hole_blocks(size_bytes, &list_holes(&file, size_bytes)?);
+            check_stamp(&file, stamp)?;
+            Ok(holes)
         };
         let action = format!("find the holes of {path}");
         self.run(action, TIMEOUT, find).await
@@ -51,10 +63,15 @@ impl LocalFs {
 }
 
 impl RemoteFs {
-    /// Returns the blocks of a file that are holes.
-    pub(super) async fn find_holes(&self, path: &str) -> Result<BlockSet> {
+    /// Returns the blocks of a file that are holes; it has `stamp` all the time.
+    pub(super) async fn find_holes(
+        &self,
+        path: &str,
+        stamp: Option<FileStamp>,
+    ) -> Result<BlockSet> {
         let action = format!("find the holes of {path}");
-        let args = [&*self.script_path(path), &*BLOCK_BYTES.to_string()];
+        let stamp = stamp.map(format_stamp).unwrap_or_default();
+        let args = [&*self.script_path(path), &*stamp, &*BLOCK_BYTES.to_string()];
         let output = self.call(&action, "list_holes", &args, TIMEOUT).await?;
         let text = String::from_utf8_lossy(&output.stdout);
         parse_holes(&text).ok_or_else(|| {

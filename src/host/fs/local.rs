@@ -26,7 +26,7 @@ use crate::blocking_pool::{BlockingPool, Timeout};
 use crate::image_file::{self, ImageFile};
 use crate::inventory::file_source::FileMetadataSource;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{BlockSet, Error, Kind, PresignedRequest, ProgressCell, Result};
+use snapdeck_model::{BlockSet, Error, FileStamp, Kind, PresignedRequest, ProgressCell, Result};
 use snapdeck_ownership::OwnershipRecords;
 
 /// Concurrent file calls on one host.
@@ -120,27 +120,28 @@ impl HostFs for LocalFs {
     async fn hash_blocks(
         &self,
         path: &str,
+        stamp: Option<FileStamp>,
         blocks: &[BlockCopy],
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        self.hash(path, blocks, results, cancel).await
+        self.hash(path, stamp, blocks, results, cancel).await
     }
 
     async fn part_checksums(
         &self,
-        path: &str,
+        file: (&str, Option<FileStamp>),
         checksum: Checksum,
         lengths: &[u64],
         progress: &Arc<ProgressCell>,
         cancel: &CancellationToken,
     ) -> Result<Vec<Vec<u8>>> {
-        self.checksums(path, checksum, lengths, progress, cancel)
+        self.checksums(file, checksum, lengths, progress, cancel)
             .await
     }
 
-    async fn hole_blocks(&self, path: &str) -> Result<BlockSet> {
-        self.find_holes(path).await
+    async fn hole_blocks(&self, path: &str, stamp: Option<FileStamp>) -> Result<BlockSet> {
+        self.find_holes(path, stamp).await
     }
 
     async fn remove_files(&self, paths: &[&str]) -> Result<bool> {

@@ -270,7 +270,9 @@ impl WriteFile for LocalWriter {
 
     async fn hole_blocks(&self) -> Result<BlockSet> {
         let file = self.file.clone();
-        self.fs.find_holes_of(&self.path, move || Ok(file)).await
+        self.fs
+            .find_holes_of(&self.path, None, move || Ok(file))
+            .await
     }
 
     fn pull_dir(&self) -> Option<&PullDir> {

@@ -103,31 +103,36 @@ pub trait HostFs: Send + Sync {
 
     /// Reads and hashes blocks of a file on the host, and sends the state of each.
     ///
+    /// `stamp` was taken by name. Who may change the directory can give the name to another file in between, so the file that
+    /// is open is compared with it, before and after it is read. Without one, any file is read.
+    ///
     /// # Errors
-    /// `Cancelled`; an I/O error; `Unreachable`.
+    /// `Conflict` if the file has another stamp, whatever was sent; `Cancelled`; an I/O error; `Unreachable`.
     async fn hash_blocks(
         &self,
         path: &str,
+        stamp: Option<FileStamp>,
         blocks: &[BlockCopy],
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()>;
 
     /// Returns the blocks of a file that are holes and so read as zeros, without reading it. Where holes are not certain,
-    /// on a file system other than ext4, XFS and tmpfs, the set is empty.
+    /// on a file system other than ext4, XFS and tmpfs, the set is empty. The file has `stamp`, as in [`HostFs::hash_blocks`].
     ///
     /// # Errors
-    /// An I/O error; `Unreachable`.
-    async fn hole_blocks(&self, path: &str) -> Result<BlockSet>;
+    /// `Conflict` if the file has another stamp; an I/O error; `Unreachable`.
+    async fn hole_blocks(&self, path: &str, stamp: Option<FileStamp>) -> Result<BlockSet>;
 
-    /// Reads consecutive parts of a file, which have these lengths in bytes, on the host; returns the checksum of each.
+    /// Reads consecutive parts of a file, which have these lengths in bytes, on the host; returns the checksum of each. `file` is
+    /// its path and its stamp, as in [`HostFs::hash_blocks`].
     ///
     /// # Errors
-    /// `InvalidInput` for CRC64NVME on a remote host; `Cancelled`; an I/O error, also if the file ends before;
-    /// `Unreachable`.
+    /// `InvalidInput` for CRC64NVME on a remote host; `Conflict` if the file has another stamp; `Cancelled`; an I/O error,
+    /// also if the file ends before; `Unreachable`.
     async fn part_checksums(
         &self,
-        path: &str,
+        file: (&str, Option<FileStamp>),
         checksum: Checksum,
         lengths: &[u64],
         progress: &Arc<ProgressCell>,

@@ -329,27 +329,28 @@ impl HostFs for RemoteFs {
     async fn hash_blocks(
         &self,
         path: &str,
+        stamp: Option<FileStamp>,
         blocks: &[BlockCopy],
         results: &BlockSender,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        self.hash(path, blocks, results, cancel).await
+        self.hash(path, stamp, blocks, results, cancel).await
     }
 
     async fn part_checksums(
         &self,
-        path: &str,
+        file: (&str, Option<FileStamp>),
         checksum: Checksum,
         lengths: &[u64],
         progress: &Arc<ProgressCell>,
         cancel: &CancellationToken,
     ) -> Result<Vec<Vec<u8>>> {
-        self.checksums(path, checksum, lengths, progress, cancel)
+        self.checksums(file, checksum, lengths, progress, cancel)
             .await
     }
 
-    async fn hole_blocks(&self, path: &str) -> Result<BlockSet> {
-        self.find_holes(path).await
+    async fn hole_blocks(&self, path: &str, stamp: Option<FileStamp>) -> Result<BlockSet> {
+        self.find_holes(path, stamp).await
     }
 
     async fn remove_files(&self, paths: &[&str]) -> Result<bool> {

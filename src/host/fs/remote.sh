@@ -9,6 +9,11 @@ has_stamp() {
   *) [ "$(stat -L --printf '%i %.9Y %s' -- "$1")" = "$2" ] ;;
   esac
 }
+# check_stamp STAMP: fails unless descriptor 8 has the stamp; it may be empty: any. It was taken by name, and another file
+# may have had the name.
+check_stamp() {
+  [ -z "$1" ] || has_stamp /proc/self/fd/8 "$1" || busy 'it was changed while it was read'
+}
 # hash_range FILE OFFSET BYTES: prints the digest of a range by the program $sum; ends with an error if it cannot be read.
 sum=sha256sum nice=
 hash_range() {
@@ -351,14 +356,15 @@ free_bytes)
   stat -f --printf '%a %S' -- "$1"
   ;;
 
-# hash_blocks PATH BLOCK_BYTES [SOURCE TARGET BYTES]...: prints the digest of each block, or "unreadable" for one past the
-# end; TARGET is not used.
+# hash_blocks PATH STAMP BLOCK_BYTES [SOURCE TARGET BYTES]...: prints the digest of each block, or "unreadable" for one past the
+# end; TARGET is not used. Fails unless the file has the stamp, as check_stamp, when it is opened and at the end.
 hash_blocks)
-  path=$1 block=$2
-  shift 2
+  path=$1 stamp=$2 block=$3
+  shift 3
   # The guests of the host come first.
   nice='nice -n 10'
   open_file "$path"
+  check_stamp "$stamp"
   size=$(stat -L -c %s /proc/self/fd/8) || exit 1
   while [ $# -ge 3 ]; do
     if [ $(($1 * block + $3)) -le "$size" ]; then
@@ -368,30 +374,34 @@ hash_blocks)
     fi
     shift 3
   done
+  check_stamp "$stamp"
   ;;
 
-# hash_parts PROGRAM PATH [OFFSET BYTES]...: prints the checksum of each range by PROGRAM.
+# hash_parts PROGRAM PATH STAMP [OFFSET BYTES]...: prints the checksum of each range by PROGRAM; STAMP as for hash_blocks.
 hash_parts)
-  sum=$1 path=$2 nice='nice -n 10'
-  shift 2
+  sum=$1 path=$2 stamp=$3 nice='nice -n 10'
+  shift 3
   open_file "$path"
+  check_stamp "$stamp"
   size=$(stat -L -c %s /proc/self/fd/8) || exit 1
   while [ $# -ge 2 ]; do
     [ $(($1 + $2)) -le "$size" ] || fail 'the file ends before'
     hash_range /proc/self/fd/8 "$1" "$2"
     shift 2
   done
+  check_stamp "$stamp"
   ;;
 
-# list_holes PATH BLOCK_BYTES: prints offset and length of the holes that are at least as long, then "end" and the length of the
-# file. A hole counts where SEEK_HOLE is exact, and after the file was written to the disk.
+# list_holes PATH STAMP BLOCK_BYTES: prints offset and length of the holes that are at least as long, then "end" and the length of the
+# file. A hole counts where SEEK_HOLE is exact, and after the file was written to the disk. STAMP as for hash_blocks.
 list_holes)
   open_file "$1"
+  check_stamp "$2"
   sync --data /proc/self/fd/8 && case $(stat -f -L -c %T /proc/self/fd/8) in
   ext2/ext3 | xfs | tmpfs)
     if command -v qemu-img >/dev/null; then
       # As raw, so that it does not read the image.
-      qemu-img map --output=json -f raw -- /proc/self/fd/8 </dev/null 2>/dev/null | awk -v min="$2" '
+      qemu-img map --output=json -f raw -- /proc/self/fd/8 </dev/null 2>/dev/null | awk -v min="$3" '
         /"zero": true/ && /"data": false/ {
           if (!match($0, /"start": [0-9]+/)) next
           start = substr($0, RSTART + 9, RLENGTH - 9)
@@ -402,6 +412,7 @@ list_holes)
     fi
     ;;
   esac
+  check_stamp "$2"
   echo "end $(stat -L -c %s /proc/self/fd/8)"
   ;;
 

@@ -250,11 +250,11 @@ impl WriteFile for RemoteWriter {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let path = self.file.script_path();
-        self.fs.hash(path, blocks, results, cancel).await
+        self.fs.hash(path, None, blocks, results, cancel).await
     }
 
     async fn hole_blocks(&self) -> Result<BlockSet> {
-        self.fs.find_holes(self.file.script_path()).await
+        self.fs.find_holes(self.file.script_path(), None).await
     }
 
     fn pull_dir(&self) -> Option<&PullDir> {

@@ -383,6 +383,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::remote::script_argv;
     use super::*;
+    use crate::fs::blocks::format_stamp;
 
     fn script(verb: &str, args: &[&str]) -> std::process::Command {
         let argv = script_argv(verb, "0:0", None, args);
@@ -539,6 +540,52 @@ mod tests {
         assert!(!output.status.success() && output.stdout.is_empty());
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(message.contains("makes its reader wait"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_takes_the_name_of_another_while_that_is_hashed_is_not_taken_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let [file, good, bad] = ["file", "good", "bad"].map(path);
+        // Each of them runs before the file is opened, or between its first and its last byte.
+        for program in ["dd", "sha256sum", "sync"] {
+            let real = format!("/usr/bin/{program}");
+            let swap = "[ ! -e \"$DIR/good\" ] || { mv \"$DIR/file\" \"$DIR/bad\"; mv \"$DIR/good\" \"$DIR/file\"; }";
+            let change = "chmod 640 \"$DIR/file\"";
+            let act = if program == "dd" { swap } else { change };
+            let fake = format!("#!/bin/sh\n{act}\nexec {real} \"$@\"\n");
+            let programs = dir.path().join(format!("{program}.d"));
+            std::fs::create_dir(&programs).unwrap();
+            std::fs::write(programs.join(program), fake).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(programs.join(program), mode).unwrap();
+            for verb in ["hash_blocks", "hash_parts", "list_holes"] {
+                let is_run = program == "dd" || (program == "sync") == (verb == "list_holes");
+                let _ = std::fs::remove_file(&bad);
+                std::fs::write(&file, "evil").unwrap();
+                std::fs::write(&good, "good").unwrap();
+                let metadata = std::fs::metadata(&file).unwrap();
+                let stamp = format_stamp(crate::image_file::file_stamp(&metadata));
+                let args: Vec<&str> = match verb {
+                    "hash_blocks" => vec![&file, &stamp, "8388608", "0", "0", "4"],
+                    "hash_parts" => vec!["sha256sum", &file, &stamp, "0", "4"],
+                    _ => vec![&file, &stamp, "1"],
+                };
+                let output = script(verb, &args)
+                    .env("PATH", format!("{}:/usr/bin:/bin", programs.display()))
+                    .env("DIR", dir.path())
+                    .output()
+                    .unwrap();
+                let message = String::from_utf8_lossy(&output.stderr);
+                let is_refused = message.contains("it was changed while it was read");
+                assert_eq!(is_refused, is_run, "{program} {verb}: {output:?}");
+                assert_eq!(
+                    output.status.success(),
+                    !is_run,
+                    "{program} {verb}: {message}"
+                );
+            }
+        }
     }
 
     #[test]

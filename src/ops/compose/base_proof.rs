@@ -146,9 +146,12 @@ async fn prove_by_checksums(
     local: &Manifest,
     ctx: &Context,
 ) -> Result<Result<(&'static str, ObjectProof), String>> {
-    let proof = match Box::pin(prove_object(host, bucket, object, local, ctx)).await? {
-        Ok(proof) => proof,
-        Err(unproven) => {
+    let proof = match Box::pin(prove_object(host, bucket, object, local, ctx)).await {
+        // The file of the base, or the object, was changed meanwhile.
+        Err(error) if error.kind() == Kind::Conflict => return Ok(Err(error.message())),
+        Err(error) => return Err(error),
+        Ok(Ok(proof)) => proof,
+        Ok(Err(unproven)) => {
             if unproven.is_compared {
                 // Not compared again by each push.
                 let mut manifest = local.clone();
@@ -258,7 +261,12 @@ async fn hash_again(
     ));
     wait_for_clock(stamp, ctx).await?;
     let all = BlockSet::all(local.size_bytes);
-    let digests = hash_local_blocks(host, &path, &all, ctx).await?;
+    let hashing = hash_local_blocks(host, (&path, Some(stamp)), &all, ctx);
+    let digests = match hashing.await {
+        // The push works without the base.
+        Err(error) if error.kind() == Kind::Conflict => return Ok(Some(error.message())),
+        digests => digests?,
+    };
     let current = host.fs().image_file(&path).await?;
     let is_unchanged = current.is_some_and(|current| current.stamp == stamp)
         && digests.into_values().eq(local.blocks.iter().copied());

@@ -30,7 +30,7 @@ pub(super) async fn hash_overlay(
         return Ok(None);
     }
     let blocks = BlockSet::all(size_bytes);
-    match hash_unknown_blocks(host, &source.disk_path, &blocks, ctx).await {
+    match hash_unknown_blocks(host, (&source.disk_path, None), &blocks, ctx).await {
         Ok(HashedBlocks { digests, .. }) => {
             let is_complete = digests.len() as u64 == block_count(size_bytes);
             Ok(is_complete.then(|| digests.into_values().collect()))

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use snapdeck_host::{BlockCopy, BlockState, Content, CopySource, Host, HostFs, hash_block};
+use snapdeck_host::{
+    BlockCopy, BlockState, Checksum, Content, CopySource, Host, HostFs, hash_block,
+};
 use snapdeck_model::{BLOCK_BYTES, BufferPool, Kind};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
@@ -389,7 +391,7 @@ async fn blocks_are_hashed_and_copied_on_the_host() {
             .each_ref()
             .map(|block| BlockState::Hashed(hash_block(block)));
         let (sender, results) = unbounded_channel();
-        fs.hash_blocks(&source, &copies, &sender, &never)
+        fs.hash_blocks(&source, None, &copies, &sender, &never)
             .await
             .unwrap();
         let expected = BTreeMap::from([
@@ -430,6 +432,83 @@ async fn blocks_are_hashed_and_copied_on_the_host() {
             assert_eq!(hashed, digests);
             writer.discard().await.unwrap();
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_file_with_the_stamp_is_read() {
+    on_each(async |world, fs| {
+        let (path, other) = (world.path("snapshots/a"), world.path("snapshots/b"));
+        for path in [&path, &other] {
+            std::fs::write(path, "text").unwrap();
+        }
+        let block = BlockCopy {
+            source: 0,
+            target: 0,
+            size_bytes: 4,
+        };
+        let (never, progress) = (CancellationToken::new(), Default::default());
+        let read = async |stamp| {
+            let (sender, _results) = unbounded_channel();
+            let (blocks, sums) = ([block], Checksum::Sha256);
+            let hashed = fs.hash_blocks(&path, stamp, &blocks, &sender, &never);
+            let holes = fs.hole_blocks(&path, stamp);
+            let sums = fs.part_checksums((&path, stamp), sums, &[4], &progress, &never);
+            [hashed.await.err(), holes.await.err(), sums.await.err()]
+        };
+        let stamp = fs.image_file(&path).await.unwrap().unwrap().stamp;
+        for stamp in [None, Some(stamp)] {
+            assert_eq!(
+                read(stamp)
+                    .await
+                    .map(|error| error.map(|error| error.kind())),
+                [None; 3]
+            );
+        }
+        let aside = world.path("snapshots/c");
+        for (from, to) in [(&path, &aside), (&other, &path), (&aside, &other)] {
+            std::fs::rename(from, to).unwrap();
+        }
+        for error in read(Some(stamp)).await {
+            let error = error.expect("another file was read");
+            assert_eq!(error.kind(), Kind::Conflict);
+            let message = error.message();
+            assert!(
+                message.contains("it was changed while it was read"),
+                "{message}"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_while_it_is_hashed_is_not_taken_for_what_was_read() {
+    on_each(async |world, fs| {
+        const BLOCKS: u64 = 24;
+        let path = world.path("snapshots/a");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(BLOCKS * BLOCK_BYTES).unwrap();
+        let stamp = fs.image_file(&path).await.unwrap().unwrap().stamp;
+        let blocks: Vec<BlockCopy> = (0..BLOCKS)
+            .map(|block| BlockCopy {
+                source: block,
+                target: block,
+                size_bytes: BLOCK_BYTES,
+            })
+            .collect();
+        let never = CancellationToken::new();
+        let (sender, mut results) = unbounded_channel();
+        let hashing = fs.hash_blocks(&path, Some(stamp), &blocks, &sender, &never);
+        let change = async {
+            results.recv().await.expect("no block was hashed");
+            file.set_permissions(std::fs::Permissions::from_mode(0o640))
+                .unwrap();
+        };
+        let (hashed, ()) = tokio::join!(hashing, change);
+        let error = hashed.unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
     })
     .await;
 }
