@@ -161,7 +161,7 @@ impl<'a> LocalSnapshot<'a> {
         self.error(Kind::Damaged).with_cause(cause).hint(hint)
     }
 
-    fn changed_error(&self, path: &str) -> Error {
+    pub(crate) fn changed_error(&self, path: &str) -> Error {
         self.error(Kind::Conflict)
             .with_cause(format!("{path} was changed while it was read"))
             .hint("retry while nothing writes to it")

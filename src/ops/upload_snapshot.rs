@@ -162,6 +162,10 @@ async fn send(
         }
     }
     let reader = host.fs().open_reader(&source.path).await?;
+    if !reader.is_of(&source.file) {
+        // Another file had its name just now, and may give it back.
+        return Err(source.changed_error(&source.path));
+    }
     if reader.size_bytes() != size_bytes {
         // The stamp says so, too.
         source.check_unchanged(&[], ctx).await?;

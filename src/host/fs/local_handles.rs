@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use super::pinned::{PinnedPath, open_pinned};
 use super::pull_dir::{FILE_NAME, PullDir, PullDirRecords};
 use super::resume_log::{Content, ResumeLog, ResumeState};
 use super::{ReadFile, Standby, WriteFile};
-use crate::image_file::{self, ImageFile, file_stamp};
+use crate::image_file::{self, FileId, ImageFile, file_stamp};
 use snapdeck_libvirt::{FileLease, begin_sync};
 use snapdeck_model::{
     BlockSet, BufferPool, Digest, Error, FileStamp, Kind, PresignedRequest, Result,
@@ -38,6 +38,7 @@ pub(super) struct LocalReader {
     fs: LocalFs,
     path: Arc<str>,
     file: Arc<File>,
+    id: FileId,
     size_bytes: u64,
 }
 
@@ -46,14 +47,15 @@ impl LocalReader {
         let (name, settings) = (path.to_owned(), fs.settings.clone());
         let opened = fs.run(format!("open {path}"), CALL_TIMEOUT, move || {
             let file = open_pinned(&settings, &name)?;
-            let size = file.metadata()?.len();
-            Ok((file, size))
+            let metadata = file.metadata()?;
+            Ok((file, (metadata.dev(), metadata.ino()), metadata.len()))
         });
-        let (file, size_bytes) = opened.await?;
+        let (file, id, size_bytes) = opened.await?;
         Ok(Self {
             fs: fs.clone(),
             path: path.into(),
             file: Arc::new(file),
+            id,
             size_bytes,
         })
     }
@@ -63,6 +65,10 @@ impl LocalReader {
 impl ReadFile for LocalReader {
     fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    fn is_of(&self, file: &ImageFile) -> bool {
+        file.id() == self.id
     }
 
     async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
@@ -318,6 +324,16 @@ impl WriteFile for LocalWriter {
     ) -> Result<Option<FileStamp>> {
         let action = format!("rename {} to {path}", self.path);
         let dir = self.pull.as_ref().map(|pull| pull.dir.clone());
+        let (file, owner) = (self.file.clone(), self.fs.settings.owner.clone());
+        let prepare = move || {
+            FileOwner::resolve(&owner)?.apply(&file)?;
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            file.sync_all()
+        };
+        self.fs.run(action.clone(), SYNC_TIMEOUT, prepare).await?;
+        // Cancelled when this future ends: a thread runs on after its deadline, when the lock may be gone.
+        let ended = CancellationToken::new();
+        let _end = ended.clone().drop_guard();
         let (file, target) = (self.file.clone(), PathBuf::from(path));
         let settings = self.fs.settings.clone();
         let stamp = self
@@ -325,12 +341,9 @@ impl WriteFile for LocalWriter {
             .run(action, CALL_TIMEOUT, move || {
                 let dir = dir.ok_or(io::ErrorKind::InvalidInput)?;
                 let to = dir.target(&settings, &target)?;
-                FileOwner::resolve(&settings.owner)?.apply(&file)?;
-                file.set_permissions(Permissions::from_mode(0o644))?;
-                file.sync_all()?;
                 // Its owner may be QEMU's user, which can open it once it has its name.
                 let lease = FileLease::take(&file);
-                rename(&dir.file(), &to, replaced)?;
+                rename(&dir.file(), &to, replaced, &ended)?;
                 if !is_only_name(&file, &to)? {
                     return Err(io::Error::new(
                         io::ErrorKind::ResourceBusy,
@@ -398,8 +411,16 @@ fn lock_as_qemu(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames a file over the one with the stamp `replaced`; without one, never over an existing file.
-fn rename(from: &Path, to: &Path, replaced: Option<FileStamp>) -> io::Result<()> {
+/// Renames a file over the one with the stamp `replaced`; without one, never over an existing file. Not after `ended`.
+fn rename(
+    from: &Path,
+    to: &Path,
+    replaced: Option<FileStamp>,
+    ended: &CancellationToken,
+) -> io::Result<()> {
+    if ended.is_cancelled() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     if let Some(replaced) = replaced {
         if file_stamp(&std::fs::symlink_metadata(to)?) != replaced {
             return Err(io::Error::new(
@@ -416,5 +437,25 @@ fn rename(from: &Path, to: &Path, replaced: Option<FileStamp>) -> io::Result<()>
             std::fs::remove_file(from)
         }
         renamed => Ok(renamed?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_gets_no_name_after_its_writer_has_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| dir.path().join(name));
+        std::fs::write(&from, "new").unwrap();
+        let ended = CancellationToken::new();
+        ended.cancel();
+        let error = rename(&from, &to, None, &ended).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(from.exists() && !to.exists());
+        rename(&from, &to, None, &CancellationToken::new()).unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), b"new");
     }
 }

@@ -231,6 +231,9 @@ pub trait ReadFile: Send + Sync {
     /// Returns the length when the file was opened, in bytes.
     fn size_bytes(&self) -> u64;
 
+    /// Returns whether it reads this very file, whatever has its name now.
+    fn is_of(&self, file: &ImageFile) -> bool;
+
     /// Reads exactly `length` bytes at `offset` into one of `buffers`.
     ///
     /// # Errors

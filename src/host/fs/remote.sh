@@ -81,13 +81,13 @@ end_without_heartbeats() {
   trap 'kill "$watcher" 2>/dev/null' EXIT
   exec 3<&-
 }
-# open_target DESCRIPTOR INODE: opens the file with that inode as descriptor 8, for reading and writing. A session of `open` has it
+# open_target DESCRIPTOR INODE: opens the file with that inode, DEVICE:INODE, as descriptor 8, for reading and writing. A session of `open` has it
 # as DESCRIPTOR, /proc/PID/fd/9: without that session, nothing is written.
 open_target() {
   [ -z "$in_pull" ] || lock_dir shared
   # As if it was killed, which is what happened to its session.
   command exec 8<>"$1" || exit 137
-  [ "$(stat -L -c %i /proc/self/fd/8)" = "$2" ] || busy 'another process has replaced the file'
+  [ "$(stat -L -c %d:%i /proc/self/fd/8)" = "$2" ] || busy 'another process has replaced the file'
 }
 # open_source FILE: opens it as descriptor 7.
 open_source() {
@@ -98,7 +98,7 @@ open_source() {
 # descriptor 8, for reading; fails if it does not have these ranges. $total is their length.
 open_ranges() {
   exec 8<"$1" || exit 1
-  [ "$(stat -L -c %i /proc/self/fd/8)" = "$2" ] || busy 'another process has replaced the file'
+  [ "$(stat -L -c %d:%i /proc/self/fd/8)" = "$2" ] || busy 'another process has replaced the file'
   size=$(stat -L -c %s /proc/self/fd/8) || exit 1
   total=0
   shift 3
@@ -212,13 +212,24 @@ print_head() {
   *) pinned=$2 && print_pinned_head "$@" ;;
   esac
 }
+# is_readable FILE: whether a file as of pin can be opened.
+is_readable() (
+  pin "$1"
+  dd if="$pinned" iflag=nofollow,nonblock count=0 status=none </dev/null
+)
 print_pinned_head() {
-  dd if="$pinned" iflag=nofollow,nonblock count=0 status=none </dev/null || return
   printf '==> %s <==\n' "$2"
   [ "$1" = 0 ] || {
-    dd if="$pinned" iflag=nofollow,nonblock,fullblock bs="$1" count=1 status=none 2>/dev/null
-    cat /dev/zero
-  } | head -c "$1"
+    # On descriptor 4: what dd copies. In the variable: what it says of that.
+    copied=$(dd if="$pinned" iflag=nofollow,nonblock,fullblock bs="$1" count=1 2>&1 >&4 4>&-) || return
+    case $copied in
+    '1+0 '*) ;;
+    *)
+      count=$(printf '%s\n' "$copied" | sed -n 's/^\([0-9]*\) bytes.*/\1/p')
+      head -c $(($1 - count)) /dev/zero
+      ;;
+    esac
+  } 4>&1
   echo
 }
 verb=$1 owner=$2 in_pull=
@@ -327,7 +338,7 @@ read_headers)
 # read_headers_singly [BYTES FILE]...: as print_head, without files that cannot be read.
 read_headers_singly)
   while [ $# -ge 2 ]; do
-    print_head "$1" "$2" || :
+    if is_readable "$2"; then print_head "$1" "$2" || exit 1; fi
     shift 2
   done
   ;;
@@ -473,12 +484,12 @@ stand_by)
   done
   exec 3<&- >/dev/null 2>&1
   inode=$2 block=$3 size=$4 until=$(($(date +%s) + $5)) seconds=0
-  while [ "$(stat -L -c %i -- "$1")" = "$inode" ]; do
+  while [ "$(stat -L -c %d:%i -- "$1")" = "$inode" ]; do
     [ $seconds -lt 60 ] && sleep 1 || exit 0
     seconds=$((seconds + 1))
   done
   is_file "./$mark" && exec 6<>"./$mark" && flock --exclusive --wait 30 6 && is_file ./partial && exec 8<>./partial &&
-    flock --nonblock 8 && [ "$(stat -L -c %i /proc/self/fd/8)" = "$inode" ] && exec 7>>./partial.mark || exit 0
+    flock --nonblock 8 && [ "$(stat -L -c %d:%i /proc/self/fd/8)" = "$inode" ] && exec 7>>./partial.mark || exit 0
   echo "$until" >./unattended || exit 0
   {
     exec 6<&- 7>&- 8<&-
@@ -675,15 +686,15 @@ rename_into_place)
   pin "$2"
   set -- "$1" "$pinned" "$3" "$4"
   # Done by an earlier attempt whose response was lost.
-  if [ "$(stat -c %i -- "$2" 2>/dev/null)" = "$4" ]; then
+  if [ "$(stat -c %d:%i -- "$2" 2>/dev/null)" = "$4" ]; then
     # Between link and removal it has both names.
-    [ "$(stat -c %i -- "$1" 2>/dev/null)" != "$4" ] || rm -f -- "$1"
+    [ "$(stat -c %d:%i -- "$1" 2>/dev/null)" != "$4" ] || rm -f -- "$1"
     sync -- "${2%/*}/"
     exit 0
   fi
   lock_dir exclusive
   open_file "$1" own
-  [ "$(stat -L -c %i /proc/self/fd/8)" = "$4" ] || busy 'another process has replaced the partial file'
+  [ "$(stat -L -c %d:%i /proc/self/fd/8)" = "$4" ] || busy 'another process has replaced the partial file'
   flock -s --wait 25 8 || busy 'another process is writing it'
   give_away 644 "$owner" || exit 1
   # Its owner may be QEMU's user, which can open it once it has its name.
@@ -701,7 +712,7 @@ rename_into_place)
     mv -nT -- "$1" "$2"
     [ ! -e "$1" ] || fail 'File exists'
   fi
-  [ "$(stat -c %i -- "$2")" = "$4" ] || busy 'another process has replaced the partial file'
+  [ "$(stat -c %d:%i -- "$2")" = "$4" ] || busy 'another process has replaced the partial file'
   stamp=$(stat -L --printf '%i %.9Y %s %.9Z' /proc/self/fd/8)
   # A write within the same step of the clock would not show in the stamp.
   case $stamp in *.000000000\ *.000000000) step=2.1 ;; *) step=0.05 ;; esac
@@ -774,7 +785,7 @@ open)
     exec 9<&8
     printf '\n\n'
   fi
-  if [ -n "$new" ]; then echo '0 0'; else stat -L --printf '%s %i\n' /proc/self/fd/9 || exit 1; fi
+  if [ -n "$new" ]; then echo '0 0'; else stat -L --printf '%s %d:%i\n' /proc/self/fd/9 || exit 1; fi
   command=$(timeout 20 sh -c 'IFS= read -r line && printf %s "$line"') || exit 1
   case $command in
   truncate\ *)
@@ -803,7 +814,7 @@ open)
   truncate\ *) truncate -s 0 /proc/self/fd/9 && truncate -s "$size" /proc/self/fd/9 || exit 1 ;;
   esac
   exec 6<&-
-  printf 'open %s %s\n' "$(stat -L -c %i /proc/self/fd/9)" $$
+  printf 'open %s %s\n' "$(stat -L -c %d:%i /proc/self/fd/9)" $$
   while command=$(timeout 20 head -c 1) && [ -n "$command" ]; do
     case $command in
     .) ;;

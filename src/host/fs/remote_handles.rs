@@ -39,6 +39,11 @@ impl ReadFile for RemoteFile {
         self.open_info().size_bytes
     }
 
+    fn is_of(&self, file: &ImageFile) -> bool {
+        let (device, inode) = file.id();
+        self.open_info().inode == format!("{device}:{inode}")
+    }
+
     async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {
         self.runner().limit_rate(length as u64).await;
         self.read(buffers, offset, length).await
@@ -106,7 +111,7 @@ pub(super) struct SftpReader {
     runner: CommandRunner,
     _ssh: RunningCommand,
     /// The session whose process on the host has the file open: one that is not the target of a link.
-    _session: RemoteFile,
+    session: RemoteFile,
 }
 
 impl SftpReader {
@@ -125,7 +130,7 @@ impl SftpReader {
             path: shown_path(path),
             runner: runner.clone(),
             _ssh: ssh,
-            _session: session,
+            session,
         }))
     }
 
@@ -141,6 +146,10 @@ impl SftpReader {
 impl ReadFile for SftpReader {
     fn size_bytes(&self) -> u64 {
         self.file.size_bytes()
+    }
+
+    fn is_of(&self, file: &ImageFile) -> bool {
+        self.session.is_of(file)
     }
 
     async fn read_at(&self, buffers: &BufferPool, offset: u64, length: usize) -> Result<Bytes> {

@@ -457,7 +457,10 @@ async fn only_the_file_with_the_stamp_is_read() {
             let sums = fs.part_checksums((&path, stamp), sums, &[4], &progress, &never);
             [hashed.await.err(), holes.await.err(), sums.await.err()]
         };
-        let stamp = fs.image_file(&path).await.unwrap().unwrap().stamp;
+        let file = fs.image_file(&path).await.unwrap().unwrap();
+        let stamp = file.stamp;
+        assert!(fs.open_reader(&path).await.unwrap().is_of(&file));
+        assert!(!fs.open_reader(&other).await.unwrap().is_of(&file));
         for stamp in [None, Some(stamp)] {
             assert_eq!(
                 read(stamp)
