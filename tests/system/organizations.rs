@@ -311,7 +311,7 @@ fn the_console_lists_pulls_and_removes_it() {
         !text.contains("new sandbox on")
     });
     screen.press("d");
-    screen.wait(&["To remove", "acme/app-v1.0"]);
+    screen.wait(&["To remove", "acme/app-v1.0", "y remove"]);
     screen.press("y");
     screen.wait(&["✓ remove acme/app-v1.0"]);
     assert!(!exists(&world.snapshot_path("acme/app-v1.0")));

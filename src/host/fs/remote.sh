@@ -111,7 +111,7 @@ open_ranges() {
 # read_ranges OFFSET BYTES...: writes ranges of descriptor 8, one behind the other.
 read_ranges() {
   while [ $# -ge 2 ]; do
-    dd if=/proc/self/fd/8 bs=1M iflag=skip_bytes,count_bytes skip="$1" count="$2" status=none || return 1
+    dd if=/proc/self/fd/8 bs=1M iflag=fullblock,skip_bytes,count_bytes skip="$1" count="$2" status=none || return 1
     shift 2
   done
 }
@@ -338,7 +338,7 @@ read_headers)
 # read_headers_singly [BYTES FILE]...: as print_head, without files that cannot be read.
 read_headers_singly)
   while [ $# -ge 2 ]; do
-    if is_readable "$2"; then print_head "$1" "$2" || exit 1; fi
+    if is_readable "$2"; then print_head "$1" "$2" || exit 0; fi
     shift 2
   done
   ;;
