@@ -473,7 +473,8 @@ mod tests {
         let expected = format!("==> {fifo} <==\n\0\0\0\0\n==> {file} <==\ntext\n");
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
         let output = run_script("read_headers", &["4", &link, "4", &file]);
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+        let expected = format!("==> {link} <==\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     }
 
     #[test]
