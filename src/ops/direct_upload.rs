@@ -96,6 +96,8 @@ impl<'a> DirectUpload<'a> {
         ranges: &[Range<u64>],
         piece_bytes: u64,
     ) -> Result<Option<Vec<Digest>>> {
+        // The digests decide what is sent.
+        self.has_tried.store(true, Relaxed);
         self.with_retries(|| reader.hash_ranges(ranges, piece_bytes, &self.ctx.cancel))
             .await
     }

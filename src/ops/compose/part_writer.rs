@@ -64,8 +64,10 @@ impl<'a, 's> PartWriter<'a, 's> {
             self.flush_full_parts().await?;
             if !self.buffer.is_empty() {
                 self.pieces_bytes += self.buffer.len() as u64;
-                self.pieces
-                    .push(Piece::Bytes(std::mem::take(&mut self.buffer)));
+                // A copy: it may be short, and the buffer has room for a part.
+                let bytes = BytesMut::from(&self.buffer[..]);
+                self.buffer.clear();
+                self.pieces.push(Piece::Bytes(bytes));
             }
             let room = self.uploader.part_bytes - self.pieces_bytes;
             let end = range.end.min(range.start + room);
@@ -93,6 +95,10 @@ impl<'a, 's> PartWriter<'a, 's> {
             let length = part_bytes - self.pieces_bytes as usize;
             if self.buffer.len() < length {
                 return Ok(());
+            }
+            if length == 0 {
+                self.flush_part(BytesMut::new()).await?;
+                continue;
             }
             // The next part has no buffer of its own until the full one has a slot: large parts would take too much memory.
             let rest = Bytes::copy_from_slice(&self.buffer[length..]);

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
+use futures_util::{StreamExt, stream};
 
 use snapdeck_model::{BLOCK_BYTES, Result};
 
@@ -13,6 +14,9 @@ use super::upload::ComposedUpload;
 pub(super) const MAX_RANGES: usize = 256;
 /// Bytes of one read.
 const READ_BYTES: u64 = 2 << 20;
+
+/// Concurrent reads of a part.
+const MAX_READS: usize = 4;
 
 /// Bytes of a part: in memory, or a range of the file of a layer.
 pub(super) enum Piece {
@@ -71,26 +75,34 @@ impl ComposedUpload<'_> {
 
     /// Returns the bytes of pieces.
     pub(super) async fn read_pieces(&self, pieces: Vec<Piece>) -> Result<BytesMut> {
-        let mut pieces = pieces.into_iter().peekable();
-        let mut bytes = match pieces.next_if(|piece| matches!(piece, Piece::Bytes(_))) {
-            Some(Piece::Bytes(bytes)) => bytes,
-            _ => self.acquire_buffer(),
-        };
-        for piece in pieces {
+        let mut bytes = self.acquire_buffer();
+        let reads = pieces.into_iter().flat_map(split).map(async |piece| {
             match piece {
-                Piece::Bytes(more) => bytes.extend_from_slice(&more),
-                Piece::File { layer, mut range } => {
-                    let reader = self.chain.reader(layer)?;
-                    while !range.is_empty() {
-                        let end = range.end.min(range.start + READ_BYTES);
-                        let length = (end - range.start) as usize;
-                        let read = reader.read_at(&self.buffers, range.start, length);
-                        bytes.extend_from_slice(&read.await?);
-                        range.start = end;
-                    }
+                Piece::Bytes(bytes) => Ok(bytes.freeze()),
+                Piece::File { layer, range } => {
+                    let (reader, length) = (self.chain.reader(layer)?, range.end - range.start);
+                    let read = reader.read_at(&self.buffers, range.start, length as usize);
+                    read.await
                 }
             }
+        });
+        let mut reads = stream::iter(reads).buffered(MAX_READS);
+        while let Some(read) = reads.next().await {
+            bytes.extend_from_slice(&read?);
         }
         Ok(bytes)
     }
+}
+
+/// Splits a range of a file into reads.
+fn split(piece: Piece) -> Vec<Piece> {
+    let Piece::File { layer, range } = piece else {
+        return vec![piece];
+    };
+    let starts = range.clone().step_by(READ_BYTES as usize);
+    let reads = starts.map(|start| Piece::File {
+        layer,
+        range: start..range.end.min(start + READ_BYTES),
+    });
+    reads.collect()
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc::{Receiver, Sender};
 
@@ -26,10 +27,12 @@ const MAX_OVERLAY_READS: usize = 6;
 const MAX_READS_PER_COMMAND: usize = 16;
 /// Smaller clusters are read rather than hashed.
 const MIN_HASHED_CLUSTER_BYTES: u64 = 32 << 10;
+/// Less is read rather than hashed: a command takes longer.
+const MIN_HASHED_BYTES: u64 = 1 << 20;
 
 /// Reads of the overlays in order, and what was read.
 pub(super) enum Batch {
-    Bytes(ReadRequest, ClusterData),
+    Bytes(Vec<(ReadRequest, ClusterData)>),
     /// Of one layer, with the digests of their clusters.
     Digests(Vec<ReadRequest>, Vec<Digest>),
     /// Whose digests the host could not compute.
@@ -77,7 +80,11 @@ impl ComposedUpload<'_> {
     ) -> Result<(), ComposeAbort> {
         while let Some(batch) = batch_rx.recv().await {
             match batch {
-                Batch::Bytes(read, data) => push(composer, &read, data, &mut parts.buffer)?,
+                Batch::Bytes(reads) => {
+                    for (read, data) in reads {
+                        push(composer, &read, data, &mut parts.buffer)?;
+                    }
+                }
                 Batch::Digests(reads, digests) => {
                     let cluster_bytes = lock(composer).cluster_bytes();
                     let mut digests = &digests[..];
@@ -137,13 +144,17 @@ impl ComposedUpload<'_> {
                 }
             }
         }
+        let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        if bytes < MIN_HASHED_BYTES {
+            ranges.clear();
+        }
         Some((reads, ranges))
     }
 
-    /// Has the host hash the clusters of the reads, or reads the only one if there are no `ranges`.
+    /// Has the host hash the clusters of the reads, or reads them if there are no `ranges`.
     async fn read_batch(
         &self,
-        mut reads: Vec<ReadRequest>,
+        reads: Vec<ReadRequest>,
         ranges: Vec<Range<u64>>,
         cluster_bytes: u64,
     ) -> Result<Batch> {
@@ -157,9 +168,8 @@ impl ComposedUpload<'_> {
                 None => Batch::Unread(reads),
             });
         }
-        let read = reads.pop().ok_or_else(|| internal_error("no read"))?;
-        let data = self.chain.read(&read).await?;
-        Ok(Batch::Bytes(read, data))
+        let data = try_join_all(reads.iter().map(|read| self.chain.read(read))).await?;
+        Ok(Batch::Bytes(reads.into_iter().zip(data).collect()))
     }
 }
 
