@@ -288,6 +288,12 @@ impl Bucket {
         download::download_blocks(&store, object, blocks, write, progress, cancel).await
     }
 
+    /// Returns whether the settings have an organization of that name.
+    pub fn has_organization(&self, name: &str) -> bool {
+        let organizations = &self.lazy_client.settings().organizations;
+        organizations.iter().any(|known| known == name)
+    }
+
     /// Signs a download of this very object for a host, to which the store has the URL `endpoint` if that is not the one of
     /// the settings. Valid for `valid_for`, or until the session of the credentials ends.
     ///

@@ -9,10 +9,9 @@ use super::Bucket;
 use super::keys::{IMAGE_SUFFIX, MANIFEST_SUFFIX, snapshot_name};
 use super::parts::find_problem;
 use super::s3::Store;
-use snapdeck_model::{Error, Kind, Object, Result, SnapshotName, is_organization};
+use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
 
 /// Organizations of one listing, which takes a request for each.
-const MAX_ORGANIZATIONS: usize = 1000;
 /// Pages of up to 1,000 keys: two million keys. A store with more repeats itself.
 const MAX_PAGES: u32 = 2000;
 /// Snapshots of one listing, which are in memory.
@@ -39,10 +38,13 @@ struct Paginator {
 
 /// Returns the pages in the order of the store; ends after the first error.
 pub(super) fn list_pages(bucket: Bucket) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
+    let settings = bucket.lazy_client.settings();
+    let folder = |name: &String| format!("{}{name}/", settings.prefix);
+    let folders = settings.organizations.iter().map(folder).collect();
     let paginator = Paginator {
         bucket,
         folder: None,
-        folders: VecDeque::new(),
+        folders,
         token: None,
         pages: 0,
         is_done: false,
@@ -74,17 +76,6 @@ impl Paginator {
             return Err(Error::new(Kind::Failed, summary)
                 .with_cause(format!("the listing of {} does not end", store.endpoint()))
                 .hint("check the bucket with another S3 client"));
-        }
-        if self.folder.is_none() {
-            let is_organization = |folder: &String| is_organization_prefix(prefix, folder);
-            self.folders
-                .extend(page.folders.into_iter().filter(is_organization));
-            if self.folders.len() > MAX_ORGANIZATIONS {
-                let summary = format!("cannot list {}", bucket.location());
-                return Err(Error::new(Kind::Failed, summary)
-                    .with_cause(format!("it has more than {MAX_ORGANIZATIONS} folders"))
-                    .hint("set [bucket] prefix to a part of it"));
-            }
         }
         self.token = next;
         if page.is_last {
@@ -157,14 +148,6 @@ impl Paginator {
             }
         }
     }
-}
-
-/// Returns whether a folder directly under the prefix may have snapshots `ORG/NAME`.
-pub(super) fn is_organization_prefix(prefix: &str, folder: &str) -> bool {
-    let name = folder
-        .strip_prefix(prefix)
-        .and_then(|name| name.strip_suffix('/'));
-    name.is_some_and(is_organization)
 }
 
 /// Sets what is missing of the snapshot and its entity tag if it was not listed; records a complete one.

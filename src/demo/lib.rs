@@ -306,6 +306,7 @@ fn build_host_settings(dir: &Path) -> Result<HostSettings> {
         bucket_endpoint: None,
         unattended: Duration::ZERO,
         max_bytes_per_sec: 0,
+        organizations: Vec::new(),
     })
 }
 
@@ -320,6 +321,7 @@ fn build_settings(
         bucket: BucketSettings {
             name: Some(BUCKET_NAME.into()),
             prefix: "snapshots/".into(),
+            organizations: Vec::new(),
             endpoint: Some(endpoint),
             region: Some("us-east-1".into()),
             profile: None,

@@ -18,7 +18,7 @@ use super::state::Inner;
 use super::view::{JobId, JobState, JobView};
 use super::wording::{failure_summary, operation_title};
 use snapdeck_host::Host;
-use snapdeck_model::{Error, Kind, Operation, ProgressCell, Result};
+use snapdeck_model::{Error, Kind, Operation, ProgressCell, Result, SnapshotName};
 use snapdeck_ops::FetchHandle;
 
 /// An operation to submit.
@@ -200,6 +200,14 @@ fn accept(
         crashes,
         target,
     } = request;
+    if let Some(organization) = operation.snapshot().and_then(SnapshotName::organization)
+        && !inner.bucket.has_organization(organization)
+    {
+        let error = Error::new(Kind::InvalidInput, failure_summary(&operation));
+        return Err(error
+            .with_cause(format!("{organization} is not one of the organizations"))
+            .hint(format!("add {organization} to organizations in [bucket]")));
+    }
     let host = operation
         .host()
         .map(|name| inner.find_host(name))

@@ -56,9 +56,13 @@ impl Host {
             Some(organization) if is_reserved(organization) => {
                 let (dir, host) = (&self.settings.snapshots_dir, self.name());
                 let summary = format!("{name} cannot be a snapshot on host {host}");
-                let cause =
-                    format!("{dir}/{organization} is, or has, another directory of the settings");
-                Err(Error::new(Kind::InvalidInput, summary).with_cause(cause))
+                let cause = format!(
+                    "{organization} is not one of the organizations, or {dir}/{organization} is, or has, another directory of the settings"
+                );
+                let hint = format!("add {organization} to organizations in [bucket]");
+                Err(Error::new(Kind::InvalidInput, summary)
+                    .with_cause(cause)
+                    .hint(hint))
             }
             _ => Ok(()),
         }

@@ -42,10 +42,10 @@ impl<'a> Snapshots<'a> {
         let dir = self.host.settings.snapshots_dir.clone();
         let listings = match &self.host.files {
             HostFiles::Local(fs) => {
-                let action = format!("list {dir}");
+                let (action, settings) = (format!("list {dir}"), self.host.settings.clone());
                 vec![
                     fs.run(action, SCAN_TIMEOUT, move || {
-                        file_source::list_snapshots(&dir)
+                        file_source::list_snapshots(&settings)
                     })
                     .await?,
                 ]

@@ -56,15 +56,20 @@ pub struct HostSettings {
     pub unattended: Duration,
     /// Bytes per second that transfers of images move to and from a remote host at most, all jobs together; 0: no limit.
     pub max_bytes_per_sec: u64,
+    /// Directories in that of the snapshots which have snapshots `ORG/NAME`.
+    pub organizations: Vec<String>,
 }
 
 impl HostSettings {
-    /// Returns whether `name` may be the directory of snapshots `NAME/...` in the snapshots directory: not if another directory
-    /// of the settings is that one, or in it.
+    /// Returns whether `name` is the directory of snapshots `NAME/...` in the snapshots directory: not if another directory of the
+    /// settings is that one, or in it.
     pub fn is_organization(&self, name: &str) -> bool {
         let path = Path::new(&self.snapshots_dir).join(name);
         let others = [&self.sandboxes_dir, &self.nvram_dir, &self.temp_dir];
-        is_organization(name) && !others.iter().any(|dir| Path::new(dir).starts_with(&path))
+        let is_known = self.organizations.iter().any(|known| known == name);
+        is_known
+            && is_organization(name)
+            && !others.iter().any(|dir| Path::new(dir).starts_with(&path))
     }
 
     /// Splits the path of a file in the directory of an organization in the snapshots directory into both names; `None` for any
@@ -97,6 +102,8 @@ pub struct BucketSettings {
     pub name: Option<String>,
     /// Prefix of every key, such as `snapshots/`; empty or ending in `/`.
     pub prefix: String,
+    /// Folders under the prefix that have snapshots `ORG/NAME`.
+    pub organizations: Vec<String>,
     /// Endpoint URL of a store other than AWS, which is addressed in path style.
     pub endpoint: Option<String>,
     /// Region; `None`: that of the AWS chain, else us-east-1.
@@ -371,6 +378,7 @@ mod tests {
             bucket_endpoint: None,
             unattended: Duration::ZERO,
             max_bytes_per_sec: 0,
+            organizations: vec!["acme".into(), "tmp".into()],
         };
         let split = |path| settings.split_organization(path);
         assert_eq!(split("/s/acme/app.qcow2"), Some(("acme", "app.qcow2")));

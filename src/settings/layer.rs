@@ -10,8 +10,8 @@ use toml::Spanned;
 
 use super::value::{
     BucketColumns, BucketName, Compression, Count, Credential, Directory, EncryptionText, Endpoint,
-    FilePath, Keyword, LibvirtUri, NetworkName, Owner, Prefix, Profile, Region, RunningMethods,
-    SandboxColumns, SnapshotColumns, StorageClass, Theme, Viewer,
+    FilePath, Keyword, LibvirtUri, NetworkName, Organizations, Owner, Prefix, Profile, Region,
+    RunningMethods, SandboxColumns, SnapshotColumns, StorageClass, Theme, Viewer,
 };
 use snapdeck_model::settings::{
     Accel, Firmware, NotificationMethod, PictureStyle, TransferRoute, TrustedChecksums,
@@ -198,6 +198,7 @@ layer! {
     bucket: BucketTable {
         name: BucketName,
         prefix: Prefix,
+        organizations: Organizations,
         endpoint: Endpoint,
         region: Region,
         profile: Profile,

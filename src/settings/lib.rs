@@ -33,7 +33,7 @@ use snapdeck_model::settings::{
     ObjectStorage, PullSettings, PushSettings, SandboxSettings, Settings,
 };
 use snapdeck_model::{Error, HostName, Kind, Result};
-use value::{Compression, FilePath, Keyword, NetworkName, RunningMethods};
+use value::{Compression, FilePath, Keyword, NetworkName, Organizations, RunningMethods};
 
 /// The defaults; every key has a comment.
 pub const DEFAULT_CONFIG: &str = include_str!("../../config/default.toml");
@@ -303,7 +303,9 @@ fn required_word<T: Copy>(setting: &Option<Setting<Keyword<T>>>) -> Result<T> {
 
 fn build_settings(layer: &Layer) -> Result<Settings> {
     let (bucket, sandbox, console) = (&layer.bucket, &layer.sandbox, &layer.console);
-    let hosts = layer.hosts.iter().map(|host| build_host(host.as_ref()));
+    let organizations = required::<Organizations, Organizations>(&bucket.organizations)?.0;
+    let hosts = layer.hosts.iter();
+    let hosts = hosts.map(|host| build_host(host.as_ref(), &organizations));
     let memory_mib: u64 = required(&sandbox.memory_mib)?;
     let parallel: u32 = required(&layer.jobs.parallel)?;
     let template = sandbox.template.as_ref().map(read_template).transpose()?;
@@ -312,6 +314,7 @@ fn build_settings(layer: &Layer) -> Result<Settings> {
         bucket: BucketSettings {
             name: optional(&bucket.name),
             prefix: required(&bucket.prefix)?,
+            organizations: organizations.clone(),
             endpoint: optional(&bucket.endpoint),
             region: optional(&bucket.region),
             profile: optional(&bucket.profile),
@@ -366,7 +369,7 @@ fn split_columns(text: Option<String>) -> Option<Vec<String>> {
     text.map(columns)
 }
 
-fn build_host(host: &HostTable) -> Result<HostSettings> {
+fn build_host(host: &HostTable, organizations: &[String]) -> Result<HostSettings> {
     // What is removed with a sandbox would be a snapshot's.
     let snapshots: String = required(&host.snapshots_dir)?;
     for (key, other) in [
@@ -398,6 +401,7 @@ fn build_host(host: &HostTable) -> Result<HostSettings> {
         transfer: required_word(&host.transfer)?,
         bucket_endpoint: optional(&host.bucket_endpoint),
         unattended: required(&host.unattended_secs)?,
+        organizations: organizations.to_vec(),
         max_bytes_per_sec: u64::from(required::<_, u32>(&host.max_mib_per_sec)?) << 20,
     })
 }

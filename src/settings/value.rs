@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::de::{Error, IntoDeserializer, Unexpected, Visitor, value::StringDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use snapdeck_model::Method;
 use snapdeck_model::settings::{
     BUCKET_COLUMNS, Encryption, Network, SANDBOX_COLUMNS, SNAPSHOT_COLUMNS,
 };
+use snapdeck_model::{Method, is_organization};
 
 /// Parses a text, in an error of which `expected` describes valid ones.
 fn parse_text<'de, T, D: Deserializer<'de>>(
@@ -244,6 +244,23 @@ impl Serialize for NetworkName {
     }
 }
 
+/// Names of organizations in the words of the file.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Organizations(pub(crate) Vec<String>);
+
+impl<'de> Deserialize<'de> for Organizations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a comma-separated list of names, each of letters, digits, '.', '_' and '-'";
+        parse_text(deserializer, expected, parse_organizations).map(Self)
+    }
+}
+
+impl Serialize for Organizations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.join(", "))
+    }
+}
+
 /// An integer from `MIN` to `MAX`.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Count<const MIN: u32, const MAX: u32>(pub(crate) u32);
@@ -303,6 +320,21 @@ fn parse_columns(text: &str, known: &[&str]) -> Option<String> {
         columns.push(Some(word).filter(|_| is_new)?);
     }
     Some(columns.join(", "))
+}
+
+fn parse_organizations(text: &str) -> Option<Vec<String>> {
+    let names = text
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    let mut known = Vec::new();
+    for name in names {
+        if !is_organization(name) || known.iter().any(|other| other == name) {
+            return None;
+        }
+        known.push(name.to_owned());
+    }
+    Some(known)
 }
 
 fn parse_methods(text: &str) -> Option<Vec<Method>> {

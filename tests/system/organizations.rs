@@ -28,6 +28,7 @@ fn create_dir(world: &World, name: &str) {
 #[test]
 fn a_snapshot_lives_from_push_to_remove() {
     let world = World::hosts(2);
+    world.use_organization();
     let beta = &world.hosts[1];
     world.snapshot("base", 8);
     let id = world.sandbox("vm", "base", State::Off);
@@ -123,6 +124,7 @@ fn a_snapshot_lives_from_push_to_remove() {
 #[test]
 fn an_image_of_a_host_is_adopted_uploaded_and_noted() {
     let world = World::new();
+    world.use_organization();
     create_dir(&world, "acme");
     let image = world.snapshot("acme/base", 20);
     world.snapshot("base", 1);
@@ -165,6 +167,7 @@ fn an_image_of_a_host_is_adopted_uploaded_and_noted() {
 #[test]
 fn an_interrupted_pull_is_resumed_and_freed() {
     let world = World::new();
+    world.use_organization();
     let image = world.path("scratch/app.qcow2");
     world.image(&image, 40);
     world.put(&image, "acme/app");
@@ -190,6 +193,7 @@ fn an_interrupted_pull_is_resumed_and_freed() {
 #[test]
 fn images_in_other_directories_are_not_snapshots() {
     let world = World::new();
+    world.use_organization();
     let base = world.snapshot("base", 0);
     // The sandboxes directory may be in that of the snapshots.
     for dir in [".hidden", "a.json", "acme"] {
@@ -228,6 +232,7 @@ fn images_in_other_directories_are_not_snapshots() {
 #[test]
 fn an_overlay_beside_a_snapshot_uses_it() {
     let world = World::new();
+    world.use_organization();
     create_dir(&world, "acme");
     let base = world.snapshot("acme/base", 0);
     for backing in ["base.qcow2", "../acme/base.qcow2", &base] {
@@ -246,6 +251,7 @@ fn an_overlay_beside_a_snapshot_uses_it() {
 #[test]
 fn the_api_has_the_whole_life() {
     let world = World::new();
+    world.use_organization();
     world.snapshot("base", 4);
     let id = world.sandbox("vm", "base", State::Off);
     let api = Api::start(&world);
@@ -286,6 +292,7 @@ fn the_api_has_the_whole_life() {
 #[test]
 fn the_console_lists_pulls_and_removes_it() {
     let world = World::new();
+    world.use_organization();
     let image = world.path("scratch/app.qcow2");
     world.image(&image, 4);
     world.put(&image, "acme/app-v1.0");
@@ -317,4 +324,27 @@ fn the_console_lists_pulls_and_removes_it() {
     assert!(!exists(&world.snapshot_path("acme/app-v1.0")));
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
+}
+
+#[test]
+fn a_directory_that_is_not_one_of_the_organizations_is_not_used() {
+    let world = World::new();
+    let image = world.snapshot("base", 1);
+    std::fs::create_dir(world.path("snapshots/acme")).unwrap();
+    std::fs::copy(&image, world.snapshot_path("acme/app")).unwrap();
+    world.put(&image, "acme/app");
+    let listed = world.snapdeck(&["snapshots", "--json"]).ok();
+    assert!(!listed.stdout.contains("acme"), "{}", listed.stdout);
+    let listed = world.snapdeck(&["objects", "--json"]).ok();
+    assert!(!listed.stdout.contains("acme"), "{}", listed.stdout);
+    for args in [
+        &["pull", "acme/app", "--overwrite"][..],
+        &["remove", "acme/app", "--local", "--bucket"],
+        &["upload", "acme/app", "--overwrite"],
+    ] {
+        world
+            .snapdeck(args)
+            .failed(2, &["add acme to organizations"]);
+    }
+    assert!(exists(&world.snapshot_path("acme/app")) && world.is_in_bucket("acme/app"));
 }

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Bucket;
 use super::keys::{IMAGE_SUFFIX, snapshot_name};
-use super::list::is_organization_prefix;
 use super::s3::{ListPage, Reason, Store, printable};
+use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{Check, Error, HealthReport, Kind};
 
 /// Timeout of one small call.
@@ -60,7 +60,7 @@ impl Bucket {
             }
         };
         let prefix = &self.lazy_client.settings().prefix;
-        let access = check_listing(store, prefix, checks).await;
+        let access = check_listing(store, self.lazy_client.settings(), checks).await;
         if access == StoreAccess::Bucket {
             checks.extend(self.check_complete().await);
             checks.extend(self.check_versions(store).await);
@@ -158,7 +158,12 @@ enum StoreAccess {
     NoAccess,
 }
 
-async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> StoreAccess {
+async fn check_listing(
+    store: &Store,
+    settings: &BucketSettings,
+    checks: &mut Vec<Check>,
+) -> StoreAccess {
+    let prefix = &*settings.prefix;
     let (requested, started) = (Timestamp::now(), Instant::now());
     let listed = store.with_timeout(CALL_TIMEOUT).list(prefix, None).await;
     let (address, endpoint) = (store.address(prefix), store.endpoint());
@@ -174,7 +179,7 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
             checks.push(reachable);
             checks.extend(clock);
             checks.push(Check::passed("list", format!("{address} can be listed")));
-            checks.push(check_names(&page, prefix, &address));
+            checks.push(check_names(&page, settings, &address));
             return StoreAccess::Bucket;
         }
         Err(failed) => failed,
@@ -210,15 +215,13 @@ async fn check_listing(store: &Store, prefix: &str, checks: &mut Vec<Check>) -> 
 }
 
 /// Counts the snapshots of a page, and names images that are not listed.
-fn check_names(page: &ListPage, prefix: &str, address: &str) -> Check {
+fn check_names(page: &ListPage, settings: &BucketSettings, address: &str) -> Check {
+    let prefix = &*settings.prefix;
     let keys = page.objects.iter().map(|object| &*object.key);
     let images = keys.filter(|key| key.ends_with(IMAGE_SUFFIX));
     let (snapshots, foreign): (Vec<&str>, Vec<&str>) =
         images.partition(|key| snapshot_name(prefix, key, &[IMAGE_SUFFIX]).is_some());
-    let organizations = page.folders.iter();
-    let organizations = organizations.filter(|folder| is_organization_prefix(prefix, folder));
-    let has_organizations = organizations.count() > 0;
-    let more = match page.is_last && !has_organizations {
+    let more = match page.is_last && settings.organizations.is_empty() {
         true => "",
         false => " or more",
     };
@@ -235,7 +238,7 @@ fn check_names(page: &ListPage, prefix: &str, address: &str) -> Check {
         return Check::warning("objects", finding, hint);
     }
     match snapshots.len() {
-        0 if !has_organizations => Check::warning(
+        0 if settings.organizations.is_empty() => Check::warning(
             "objects",
             format!("no snapshots under {address}"),
             "push one, or check [bucket] name and prefix",

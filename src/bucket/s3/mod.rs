@@ -144,8 +144,6 @@ fn parse_parts(metadata: &HashMap<String, String>) -> Option<SnapshotParts> {
 
 pub(crate) struct ListPage {
     pub(crate) objects: Vec<ObjectInfo>,
-    /// Prefixes of deeper keys, each ending with a slash.
-    pub(crate) folders: Vec<String>,
     pub(crate) is_last: bool,
     pub(crate) next_token: Option<String>,
 }
@@ -307,7 +305,7 @@ impl Store {
             .list_objects_v2()
             .bucket(&self.bucket)
             .prefix(prefix)
-            // Keeps keys in deeper folders out of the listing; it has the names of those directly under the prefix.
+            // Keeps keys in deeper folders out of the listing.
             .delimiter("/")
             .set_continuation_token(token)
             .send()
@@ -324,13 +322,8 @@ impl Store {
                 parts: None,
             })
         });
-        let folders = page.common_prefixes.unwrap_or_default().into_iter();
-        let folders = folders.filter_map(|folder| folder.prefix);
         Ok(ListPage {
             objects: objects.collect(),
-            folders: folders
-                .filter(|folder| folder.len() <= MAX_KEY_BYTES)
-                .collect(),
             is_last: page.is_truncated != Some(true),
             next_token: bounds::token(page.next_continuation_token),
         })

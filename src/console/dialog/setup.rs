@@ -139,6 +139,7 @@ fn split_targets(settings: Settings) -> Vec<Arc<Settings>> {
     let no_bucket = BucketSettings {
         name: None,
         prefix: String::new(),
+        organizations: Vec::new(),
         endpoint: None,
         region: None,
         profile: None,

@@ -241,6 +241,7 @@ mod tests {
             bucket_endpoint: None,
             unattended: Duration::ZERO,
             max_bytes_per_sec: 0,
+            organizations: Vec::new(),
         }
     }
 }

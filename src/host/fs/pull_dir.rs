@@ -189,6 +189,7 @@ mod tests {
             bucket_endpoint: None,
             unattended: std::time::Duration::ZERO,
             max_bytes_per_sec: 0,
+            organizations: Vec::new(),
         });
         let records = PullDirRecords::new(&OwnershipRecords::in_memory(), &settings, "/s/.a.pull");
         let claimed = records.claim();

@@ -390,7 +390,7 @@ impl HostFs for RemoteFs {
 
     async fn read_own_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let action = format!("read {path}");
-        let args = [path, &limit.to_string(), "own"];
+        let args = [&*self.script_path(path), &limit.to_string(), "own"];
         let output = self.call(&action, "read_file", &args, CALL_TIMEOUT).await?;
         Ok(output.stdout.strip_prefix(b"exists\n").map(<[u8]>::to_vec))
     }

@@ -270,15 +270,17 @@ remove_finished_pull)
   printf '%s\n' "$text"
   ;;
 
-# list_images DIR...: for each directory, of which the first is that of the snapshots, its canonical path, the space of its file system (blocks, free blocks, bytes of a
-# block), the names of its files but those too short for an image, of the first one also those one level deeper, and an empty field; then name and content of each damage
+# list_images ORGANIZATIONS DIR...: for each directory, of which the first is that of the snapshots, its canonical path, the space of
+# its file system (blocks, free blocks, bytes of a block), the names of its files but those too short for an image, of the first one
+# also those in the directories of ORGANIZATIONS (separated by spaces), and an empty field; then name and content of each damage
 # record and of each held lock (after a line with its time), path and "BLOCKS TIME" of each partial file, and an empty field.
 # A missing directory has no space and the single name "/".
 list_images)
   # show_locks reads names in lines.
   newline='*
 *'
-  deeper=yes
+  organizations=$1
+  shift
   for dir do
     realpath -mz -- "$dir" || exit 1
     if [ -e "$dir" ]; then
@@ -286,11 +288,12 @@ list_images)
       printf '\0'
       find "$dir/" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
         -printf '%f\0' || exit 1
-      # Directories that cannot be listed are not those of snapshots.
-      [ -z "$deeper" ] || (
-        cd -- "$dir" && find . -mindepth 2 -maxdepth 2 ! -path './.*' \
-          \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) -printf '%P\0'
-      ) 2>/dev/null || :
+      for organization in $organizations; do
+        # find(1) does not follow it if it is a link.
+        [ -L "$dir/$organization" ] || [ ! -d "$dir/$organization" ] ||
+          find "$dir/$organization" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
+            -printf "$organization/%f\0" || exit 1
+      done
       printf '\0'
       # NUL ends a field: a file of a directory that others may change has none.
       find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
@@ -303,7 +306,7 @@ list_images)
       printf '\0/\0\0'
     fi
     printf '\0'
-    deeper=
+    organizations=
   done
   ;;
 

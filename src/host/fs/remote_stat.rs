@@ -44,8 +44,13 @@ impl RemoteFs {
     /// Lists the images of each directory; the first one is that of the snapshots, and has those of organizations, too.
     pub(crate) async fn list(&self, dirs: &[&str]) -> Result<Vec<DirListing>> {
         let action = format!("list {}", dirs.join(" and "));
+        let organizations = self.settings.organizations.iter();
+        let organizations = organizations.filter(|name| self.settings.is_organization(name));
+        let organizations: Vec<&str> = organizations.map(String::as_str).collect();
+        let organizations = organizations.join(" ");
+        let args = [&[&*organizations], dirs].concat();
         let output = self
-            .call(&action, "list_images", dirs, CALL_TIMEOUT)
+            .call(&action, "list_images", &args, CALL_TIMEOUT)
             .await?;
         parse_listings(&output.stdout, dirs.len()).map_err(|dir| {
             let summary = format!("cannot {action} on host {}", self.runner.host());
@@ -511,7 +516,7 @@ mod tests {
         std::fs::write(second.join("of-second.qcow2"), "").unwrap();
         let forged = "{}\0\0/forged\0\0forged.qcow2\0\0\0";
         std::fs::write(first.join(".a.qcow2.damaged"), forged).unwrap();
-        let args = [first.to_str().unwrap(), second.to_str().unwrap()];
+        let args = ["", first.to_str().unwrap(), second.to_str().unwrap()];
         let output = run_script("list_images", &args);
         let listings = parse_listings(&output.stdout, 2).unwrap();
         assert_eq!(listings[1].dir, second);

@@ -14,7 +14,8 @@ use crate::fs::open_no_follow;
 use crate::held_locks;
 use crate::image_file::{self, ImageFile};
 use jiff::Timestamp;
-use snapdeck_model::{Damage, HostLock, PartialPull, SnapshotName, is_organization};
+use snapdeck_model::settings::HostSettings;
+use snapdeck_model::{Damage, HostLock, PartialPull, SnapshotName};
 
 /// A directory with more files is not listed.
 pub(crate) const MAX_FILES: usize = 100_000;
@@ -45,8 +46,6 @@ pub(crate) struct DirListing {
     pub locks: Vec<HostLock>,
     /// Partial files of pulls, by name.
     pub partials: Vec<PartialPull>,
-    /// Names of directories in it that may have snapshots `ORG/NAME`.
-    pub organizations: Vec<String>,
     /// Space of its file system, if it exists.
     pub space: Option<DiskSpace>,
 }
@@ -55,10 +54,6 @@ impl DirListing {
     /// Adds a file by its path in the directory: its name, or `ORG/NAME` in that of an organization.
     pub(crate) fn add_file(&mut self, name: &Path) {
         let text = name.to_string_lossy();
-        let is_foreign = |dir: &str| !is_organization(dir);
-        if text.split_once('/').is_some_and(|(dir, _)| is_foreign(dir)) {
-            return;
-        }
         if text.ends_with(".qcow2") {
             self.images.push(self.dir.join(name));
         } else if !is_own_file(&text) {
@@ -85,28 +80,36 @@ pub(crate) fn parse_damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathB
 ///
 /// # Errors
 /// As [`list_images`].
-pub(crate) fn list_snapshots(path: &str) -> io::Result<DirListing> {
+pub(crate) fn list_snapshots(settings: &HostSettings) -> io::Result<DirListing> {
+    let path = &*settings.snapshots_dir;
     let mut listing = list_images(path)?;
-    let mut files = listing.images.len() + listing.others.len();
-    for organization in std::mem::take(&mut listing.organizations) {
-        // One that is not a directory now, or cannot be listed, has no snapshots.
-        let Ok(names) = list_organization(&listing.dir, &organization, MAX_FILES - files) else {
-            continue;
+    let organizations = settings.organizations.iter();
+    for organization in organizations.filter(|name| settings.is_organization(name)) {
+        let names = match list_organization(&listing.dir, organization) {
+            Ok(names) => names,
+            // What is not a directory has no snapshots.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(nix::libc::ENOENT | nix::libc::ENOTDIR | nix::libc::ELOOP)
+                ) =>
+            {
+                continue;
+            }
+            Err(error) => {
+                let message = format!("{path}/{organization}: {error}");
+                return Err(io::Error::new(error.kind(), message));
+            }
         };
-        files += names.len();
-        if files >= MAX_FILES {
-            let message = format!("{path}: it has more than {MAX_FILES} files");
-            return Err(io::Error::other(message));
-        }
         names
             .iter()
-            .for_each(|name| listing.add_file(&Path::new(&organization).join(name)));
+            .for_each(|name| listing.add_file(&Path::new(organization).join(name)));
     }
     Ok(listing)
 }
 
 /// Returns the names of the files of a directory, never through a link.
-fn list_organization(dir: &Path, name: &str, limit: usize) -> io::Result<Vec<OsString>> {
+fn list_organization(dir: &Path, name: &str) -> io::Result<Vec<OsString>> {
     let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
     let mut options = OpenOptions::new();
     let opened = options
@@ -115,7 +118,11 @@ fn list_organization(dir: &Path, name: &str, limit: usize) -> io::Result<Vec<OsS
         .open(dir.join(name))?;
     let mut names = Vec::new();
     let entries = std::fs::read_dir(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
-    for entry in entries.take(limit) {
+    for (index, entry) in entries.enumerate() {
+        if index == MAX_FILES {
+            let message = format!("it has more than {MAX_FILES} files");
+            return Err(io::Error::other(message));
+        }
         let entry = entry?;
         let metadata = entry.metadata().ok();
         if may_be_image(&entry.file_name(), metadata.as_ref()) {
@@ -160,12 +167,6 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
         let metadata = file.symlink_metadata().ok();
         if may_be_image(name, metadata.as_ref()) {
             listing.add_file(Path::new(name));
-        }
-        if let Some(name) = name.to_str()
-            && is_organization(name)
-            && metadata.as_ref().is_some_and(Metadata::is_dir)
-        {
-            listing.organizations.push(name.to_owned());
         }
         if let Some(name) = name.to_str()
             && held_locks::parse_lock_name(name).is_some()
@@ -240,19 +241,26 @@ pub(crate) enum FileMetadataSource {
     },
 }
 
+/// Returns the canonical path of the part that exists, with the rest as it is.
+fn canonicalize_existing(path: &Path) -> PathBuf {
+    let canonical = path.ancestors().find_map(|existing| {
+        let canonical = std::fs::canonicalize(existing).ok()?;
+        let rest = path.strip_prefix(existing).ok()?;
+        Some(match rest.as_os_str().is_empty() {
+            true => canonical,
+            false => canonical.join(rest),
+        })
+    });
+    canonical.unwrap_or_else(|| path.to_owned())
+}
+
 impl FileMetadataSource {
     /// Returns the canonical path, as far as the file exists.
     pub(crate) fn canonicalize(&mut self, path: &Path) -> PathBuf {
         #[cfg(test)]
         tests::count_read();
         match self {
-            Self::Local => std::fs::canonicalize(path).unwrap_or_else(|_| {
-                match (path.parent(), path.file_name()) {
-                    (Some(dir), Some(name)) => std::fs::canonicalize(dir)
-                        .map_or_else(|_| path.into(), |dir| dir.join(name)),
-                    _ => path.into(),
-                }
-            }),
+            Self::Local => canonicalize_existing(path),
             Self::Prefetched { metadata, missing } => match metadata.get(path) {
                 Some((canonical, _)) => canonical.clone(),
                 None => {

@@ -93,7 +93,7 @@ pub(crate) fn scan_local(
     scope: Scope,
 ) -> io::Result<HostInventory> {
     let mut listings = [
-        file_source::list_snapshots(&settings.snapshots_dir)?,
+        file_source::list_snapshots(settings)?,
         file_source::list_images(&settings.sandboxes_dir)?,
     ];
     scope.restrict(&mut listings);
@@ -612,6 +612,7 @@ mod tests {
             bucket_endpoint: None,
             unattended: std::time::Duration::ZERO,
             max_bytes_per_sec: 0,
+            organizations: vec!["acme".into(), "other".into()],
         };
         let before = reads();
         let inventory = scan_local(&settings, &[], Scope::All).unwrap();

@@ -76,16 +76,17 @@ impl ComposedUpload<'_> {
     /// Returns the bytes of pieces.
     pub(super) async fn read_pieces(&self, pieces: Vec<Piece>) -> Result<BytesMut> {
         let mut bytes = self.acquire_buffer();
-        let reads = pieces.into_iter().flat_map(split).map(async |piece| {
-            match piece {
+        let reads = pieces
+            .into_iter()
+            .flat_map(split)
+            .map(async |piece| match piece {
                 Piece::Bytes(bytes) => Ok(bytes.freeze()),
                 Piece::File { layer, range } => {
                     let (reader, length) = (self.chain.reader(layer)?, range.end - range.start);
                     let read = reader.read_at(&self.buffers, range.start, length as usize);
                     read.await
                 }
-            }
-        });
+            });
         let mut reads = stream::iter(reads).buffered(MAX_READS);
         while let Some(read) = reads.next().await {
             bytes.extend_from_slice(&read?);

@@ -141,6 +141,7 @@ impl HostileStore {
         Bucket::new(&BucketSettings {
             name: Some("b".into()),
             prefix: "snapshots/".into(),
+            organizations: Vec::new(),
             endpoint: Some(self.endpoint()),
             region: Some("us-east-1".into()),
             profile: None,

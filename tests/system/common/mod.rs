@@ -184,6 +184,11 @@ impl World {
         std::fs::write(self.config(), config).unwrap();
     }
 
+    /// Makes `acme` one of the organizations.
+    pub(crate) fn use_organization(&self) {
+        self.reconfigure("[bucket]\n", "[bucket]\norganizations = \"acme\"\n");
+    }
+
     /// Replaces text in the settings, which must contain it.
     pub(crate) fn reconfigure(&self, from: &str, to: &str) {
         let config = std::fs::read_to_string(self.config()).unwrap();

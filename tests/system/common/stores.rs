@@ -91,6 +91,7 @@ fn test_store(
     let settings = BucketSettings {
         name: Some(BUCKET.into()),
         prefix: format!("t{now}-{}/", NEXT.fetch_add(1, Relaxed)),
+        organizations: Vec::new(),
         endpoint: Some(endpoint.into()),
         region: Some("us-east-1".into()),
         profile: None,

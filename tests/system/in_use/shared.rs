@@ -37,6 +37,7 @@ fn a_base_of_another_host_is_kept() {
 
 fn keeps_the_base_of_another_host(name: &str) {
     let world = sharing_world(false);
+    world.use_organization();
     let beta = &world.hosts[1];
     std::fs::create_dir(world.path("snapshots/acme")).unwrap();
     let base = world.snapshot(name, 1);

@@ -75,6 +75,7 @@ fn state(dir: &str) -> String {
 #[test]
 fn a_link_in_the_place_of_the_directory_is_refused() {
     let Some(target) = Target::new() else { return };
+    target.world.use_organization();
     let world = &target.world;
     let image = world.path("scratch/victim.qcow2");
     world.image(&image, 1);
@@ -113,6 +114,7 @@ fn a_link_in_the_place_of_the_directory_is_refused() {
 #[test]
 fn a_link_that_takes_its_place_meanwhile_is_not_followed() {
     let Some(target) = Target::new() else { return };
+    target.world.use_organization();
     let world = &target.world;
     let image = world.path("scratch/victim.qcow2");
     world.image(&image, 1);
@@ -154,6 +156,7 @@ fn a_link_that_takes_its_place_meanwhile_is_not_followed() {
 #[test]
 fn a_directory_of_another_user_is_refused() {
     let Some(target) = Target::new() else { return };
+    target.world.use_organization();
     let world = &target.world;
     let image = world.path("scratch/victim.qcow2");
     world.image(&image, 1);
