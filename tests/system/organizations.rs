@@ -194,6 +194,7 @@ fn an_interrupted_pull_is_resumed_and_freed() {
 fn images_in_other_directories_are_not_snapshots() {
     let world = World::new();
     world.use_organization();
+    world.reconfigure("\"acme\"", "\"acme, linked\"");
     let base = world.snapshot("base", 0);
     // The sandboxes directory may be in that of the snapshots.
     for dir in [".hidden", "a.json", "acme"] {
