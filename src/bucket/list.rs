@@ -11,7 +11,6 @@ use super::parts::find_problem;
 use super::s3::Store;
 use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
 
-/// Organizations of one listing, which takes a request for each.
 /// Pages of up to 1,000 keys: two million keys. A store with more repeats itself.
 const MAX_PAGES: u32 = 2000;
 /// Snapshots of one listing, which are in memory.

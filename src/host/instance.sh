@@ -5,8 +5,8 @@ start_time() {
   printf %s "${20}"
 }
 
-# find_process UUID: prints "PID START" of the QEMU process of a domain. Fails without one, and if several claim to be it: QEMU's user
-# can write what it likes into the arguments of a process.
+# find_process UUID: prints "PID START" of the QEMU process of a domain. Fails without one, and if several processes have that UUID in
+# their arguments, into which QEMU's user can write anything.
 find_process() {
   found=
   for file in $(printf '%s' "$1" | grep -alsF -f - /proc/[0-9]*/cmdline); do

@@ -46,25 +46,32 @@ impl Host {
         }
     }
 
-    /// Fails for a snapshot `ORG/NAME` if `ORG` is the name of another directory of the host in the snapshots directory.
+    /// Fails for a snapshot `ORG/NAME` if `ORG` is not one of the organizations, or another directory of the host.
     ///
     /// # Errors
     /// `InvalidInput`.
     pub(super) fn check_organization(&self, name: &SnapshotName) -> Result<()> {
-        let is_reserved = |organization| !self.settings.is_organization(organization);
-        match name.organization() {
-            Some(organization) if is_reserved(organization) => {
-                let (dir, host) = (&self.settings.snapshots_dir, self.name());
-                let summary = format!("{name} cannot be a snapshot on host {host}");
-                let cause = format!(
-                    "{organization} is not one of the organizations, or {dir}/{organization} is, or has, another directory of the settings"
-                );
-                let hint = format!("add {organization} to organizations in [bucket]");
-                Err(Error::new(Kind::InvalidInput, summary)
-                    .with_cause(cause)
-                    .hint(hint))
-            }
-            _ => Ok(()),
-        }
+        let settings = &self.settings;
+        let is_unusable = |organization: &&str| !settings.is_organization(organization);
+        let Some(organization) = name.organization().filter(is_unusable) else {
+            return Ok(());
+        };
+        let summary = format!("{name} cannot be a snapshot on host {}", self.name());
+        let error = Error::new(Kind::InvalidInput, summary);
+        Err(
+            match settings
+                .organizations
+                .iter()
+                .any(|known| known == organization)
+            {
+                true => error.with_cause(format!(
+                    "{}/{organization} is, or has, another directory of the settings",
+                    settings.snapshots_dir
+                )),
+                false => error
+                    .with_cause(format!("{organization} is not one of the organizations"))
+                    .hint(format!("add {organization} to organizations in [bucket]")),
+            },
+        )
     }
 }

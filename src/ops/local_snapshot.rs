@@ -217,11 +217,7 @@ impl<'a> LocalSnapshot<'a> {
         ctx: &Context,
     ) -> Result<BTreeMap<u64, Digest>> {
         wait_for_clock(stamp, ctx).await?;
-        let file = (&*self.path, Some(stamp));
-        match hash_local_blocks(self.host, file, blocks, ctx).await {
-            Err(error) if error.kind() == Kind::Conflict => Err(self.changed_error(&self.path)),
-            hashed => hashed,
-        }
+        hash_local_blocks(self.host, (&self.path, Some(stamp)), blocks, ctx).await
     }
 
     async fn find_manifest(&self, ctx: &Context) -> Result<Option<Manifest>> {

@@ -107,7 +107,7 @@ impl HostInventory {
             for (their_dir, _) in their_dirs.filter(|(_, their_id)| *their_id == id) {
                 for (name, users) in theirs.users.in_directory(their_dir) {
                     let users = users.iter().filter(|user| match is_image(user) {
-                        // An image in a shared directory is found on this host, too.
+                        // An image in a shared directory is found on this host, too; one in a directory of it may not be.
                         true => !theirs.is_in_any(Path::new(user), &shared),
                         false => !is_same_libvirt,
                     });
@@ -143,10 +143,8 @@ impl HostInventory {
     }
 
     fn is_in_any(&self, path: &Path, shared: &[(PathBuf, DirectoryId)]) -> bool {
-        // Its directory, or that of which it is an organization's.
-        let dirs = path.ancestors().skip(1).take(2);
-        let mut ids = dirs.filter_map(|dir| self.directories.id(dir));
-        ids.any(|id| shared.iter().any(|(_, shared)| shared == id))
+        let id = path.parent().and_then(|dir| self.directories.id(dir));
+        id.is_some_and(|id| shared.iter().any(|(_, shared)| shared == id))
     }
 
     /// Adds users of a file in one of the two directories.
