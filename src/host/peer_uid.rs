@@ -9,6 +9,8 @@ const TABLES: [&str; 2] = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/t
 /// Bytes of a table that are read: some 400,000 sockets.
 const MAX_TABLE_BYTES: u64 = 64 << 20;
 const ESTABLISHED: &str = "01";
+/// The kernel writes a table in pieces: while others are closed, a socket may be missing from one reading.
+const MAX_READINGS: usize = 3;
 
 /// Returns the user whose process holds the other end `peer` of a connection to `local`; `None` if no process does.
 ///
@@ -17,6 +19,15 @@ const ESTABLISHED: &str = "01";
 /// # Errors
 /// An I/O error.
 pub(crate) fn peer_uid(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<u32>> {
+    for _ in 1..MAX_READINGS {
+        if let Some(uid) = read_tables(local, peer)? {
+            return Ok(Some(uid));
+        }
+    }
+    read_tables(local, peer)
+}
+
+fn read_tables(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<u32>> {
     let mut last_error = None;
     for table in TABLES {
         match File::open(table) {
