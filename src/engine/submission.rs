@@ -203,10 +203,10 @@ fn accept(
     if let Some(organization) = operation.snapshot().and_then(SnapshotName::organization)
         && !inner.bucket.has_organization(organization)
     {
-        let error = Error::new(Kind::InvalidInput, failure_summary(&operation));
-        return Err(error
-            .with_cause(format!("{organization} is not one of the organizations"))
-            .hint(format!("add {organization} to organizations in [bucket]")));
+        return Err(Error::unknown_organization(
+            organization,
+            failure_summary(&operation),
+        ));
     }
     let host = operation
         .host()

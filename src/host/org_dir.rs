@@ -49,7 +49,7 @@ impl Host {
     /// Fails for a snapshot `ORG/NAME` if `ORG` is not one of the organizations, or another directory of the host.
     ///
     /// # Errors
-    /// `InvalidInput`.
+    /// `NotFound` and `InvalidInput`.
     pub(super) fn check_organization(&self, name: &SnapshotName) -> Result<()> {
         let settings = &self.settings;
         let is_unusable = |organization: &&str| !settings.is_organization(organization);
@@ -57,21 +57,13 @@ impl Host {
             return Ok(());
         };
         let summary = format!("{name} cannot be a snapshot on host {}", self.name());
-        let error = Error::new(Kind::InvalidInput, summary);
-        Err(
-            match settings
-                .organizations
-                .iter()
-                .any(|known| known == organization)
-            {
-                true => error.with_cause(format!(
-                    "{}/{organization} is, or has, another directory of the settings",
-                    settings.snapshots_dir
-                )),
-                false => error
-                    .with_cause(format!("{organization} is not one of the organizations"))
-                    .hint(format!("add {organization} to organizations in [bucket]")),
-            },
-        )
+        let mut known = settings.organizations.iter();
+        Err(match known.any(|known| known == organization) {
+            true => Error::new(Kind::InvalidInput, summary).with_cause(format!(
+                "{}/{organization} is, or has, another directory of the settings",
+                settings.snapshots_dir
+            )),
+            false => Error::unknown_organization(organization, summary),
+        })
     }
 }

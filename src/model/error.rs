@@ -16,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Kind {
     /// Invalid name, flag or setting.
     InvalidInput,
-    /// The sandbox, snapshot or object does not exist.
+    /// The sandbox, snapshot, object or organization does not exist.
     NotFound,
     /// It exists already, is in use, or is in the wrong state; nothing was changed.
     Conflict,
@@ -89,6 +89,13 @@ impl Error {
     /// Returns the failure of `activity` that the operator cancelled.
     pub fn cancelled(activity: impl fmt::Display) -> Self {
         Self::new(Kind::Cancelled, format!("{activity} was cancelled"))
+    }
+
+    /// Returns the failure of work on a snapshot of an organization that the settings do not have, as of a missing bucket.
+    pub fn unknown_organization(organization: &str, summary: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, summary)
+            .with_cause(format!("{organization} is not one of the organizations"))
+            .hint(format!("add {organization} to organizations in [bucket]"))
     }
 
     /// Returns its kind.
