@@ -15,7 +15,35 @@ find_lock() {
     END { print access }' /proc/locks
 }
 # print_user NUMBER PID ACCESS LOCK COMMAND GUEST UUID
-print_user() { printf '%s\0' "$@"; }
+print_user() {
+  [ "$3" = read ] || has_writer=yes
+  printf '%s\0' "$@"
+}
+# open_image FILE: opens it as descriptor 3, and sets its inode as the kernel shows it for a descriptor, since Linux 5.14; on some
+# file systems it is not that of stat(2).
+open_image() {
+  # Opening a file with a lease would wait, and so would a FIFO that gets the name now. The operator's path may be a link.
+  message=$(dd if="$1" iflag=nonblock count=0 status=none 2>&1 </dev/null) || fail "$message"
+  guard_open "$1"
+  command exec 3<"$1" && is_open=yes || is_open=
+  end_guard
+  [ -n "$is_open" ] || exit 1
+  inode=$(awk '$1 == "ino:" { print $2 }' /proc/self/fdinfo/3)
+}
+# has_unseen_writer: whether descriptor 3 is open for writing without a descriptor in /proc: one that is in a message of a socket, of
+# io_uring, of the kernel's NFS server. Then there is no lease for reading (fcntl(2), F_SETLEASE). In a shell this takes Perl.
+has_unseen_writer() {
+  [ "$(perl -e '
+    $SIG{IO} = "IGNORE";
+    open(F, "<&=3") or exit;
+    for (1 .. 20) {
+      if (fcntl(F, 1024, 0)) { fcntl(F, 1024, 2); exit }
+      # EAGAIN. Its writer may just be closing it.
+      exit if $! != 11;
+      select(undef, undef, undef, 0.05);
+    }
+    print "yes"' 2>/dev/null)" = yes ]
+}
 
 verb=$1
 shift
@@ -30,18 +58,11 @@ users)
     # A missing file has no users.
     [ -e "$file" ] || continue
     [ -f "$file" ] || [ -b "$file" ] || continue
-    seen=
-    # Opening a file with a lease would wait, and so would a FIFO that gets the name now. The operator's path may be a link.
-    message=$(dd if="$file" iflag=nonblock count=0 status=none 2>&1 </dev/null) || fail "$message"
-    guard_open "$file"
-    command exec 3<"$file" && is_open=yes || is_open=
-    end_guard
-    [ -n "$is_open" ] || exit 1
+    seen= has_writer=
+    open_image "$file"
     device=$(awk '
       FNR == NR { if ($1 == "mnt_id:") mount = $2; next }
       $1 == mount { split($3, part, ":"); printf "%02x:%02x", part[1], part[2] }' /proc/self/fdinfo/3 /proc/self/mountinfo)
-    # As the kernel shows it for a descriptor, since Linux 5.14; on some file systems it is not that of stat(2).
-    inode=$(awk '$1 == "ino:" { print $2 }' /proc/self/fdinfo/3)
     exec 3<&-
     # By device and inode, as the file may have other names.
     open=$(find -L /proc/[0-9]*/fd -mindepth 1 -maxdepth 1 -samefile "$file" -print 2>/dev/null)
@@ -102,6 +123,14 @@ users)
       fi
       ;;
     esac
+    # The writers that others see only by their locks would be unseen ones.
+    if [ -z "$has_writer" ] && [ "$(id -u)" = 0 ]; then
+      searched=$inode
+      open_image "$file"
+      [ "$inode" = "$searched" ] || fail "$file was replaced meanwhile"
+      ! has_unseen_writer || print_user "$number" '' write '' '' '' ''
+      exec 3<&-
+    fi
   done
   if [ "$(id -u)" = 0 ]; then printf 'all\0'; else printf 'some\0'; fi
   ;;

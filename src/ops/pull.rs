@@ -149,9 +149,14 @@ pub(crate) async fn receive_snapshot(
     };
     existing.refuse_if_pinned(host, name).await?;
     // Only a file of the full length can be repaired block by block.
-    let can_repair_in_place = matches!(existing, ExistingCopy::DamagedSameImage(file)
-        if source.manifest.is_some() && file.size_bytes == source.object.size_bytes)
-        && has_dependent_images(&inventory, name);
+    let repairable = match existing {
+        ExistingCopy::DamagedSameImage(file) => Some(file).filter(|file| {
+            source.manifest.is_some()
+                && file.size_bytes == source.object.size_bytes
+                && has_dependent_images(&inventory, name)
+        }),
+        _ => None,
+    };
     let job = PullJob {
         host,
         from: &found.source,
@@ -163,8 +168,8 @@ pub(crate) async fn receive_snapshot(
     let expected = variables.expected();
     let change =
         VariablesChange::decide(host, &source, variables, existing, overwrite, ctx).await?;
-    let progress = if can_repair_in_place {
-        let progress = repair_in_place(job, existing, None, expected, fetch_handle).await?;
+    let progress = if let Some(file) = repairable {
+        let progress = repair_in_place(job, file, None, expected, fetch_handle).await?;
         change.apply(host, name, ctx).await?;
         progress
     } else {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use snapdeck_host::ImageFile;
-use snapdeck_model::{BlockSet, Digest, Error, ExpectedVariables, Kind, Phase, Result};
+use snapdeck_model::{BlockSet, Digest, Error, ExpectedVariables, FileStamp, Kind, Phase, Result};
 
 use crate::adopt::wait_for_clock;
 use crate::fetch::FetchHandle;
@@ -17,14 +17,14 @@ use crate::transfer_plan::TransferPlan;
 
 /// Overwrites the blocks of the snapshot that do not match the manifest of `source`.
 ///
-/// `good` are the digests of its blocks, if known. That the file `existing` has no user but sandboxes that are shut off
-/// is checked again once it is locked against QEMU.
+/// `file` is the one found at the beginning, and `good` are the digests of its blocks, if known. That it has no user but sandboxes
+/// that are shut off is checked again once it is locked against QEMU.
 ///
 /// # Errors
-/// `Conflict` if a QEMU has the snapshot open; `Damaged` if the object is; those of host and bucket.
+/// `Conflict` if a QEMU has the snapshot open, or it is another file now; `Damaged` if the object is; those of host and bucket.
 pub(crate) async fn repair_in_place(
     job: PullJob<'_>,
-    existing: ExistingCopy,
+    file: FileStamp,
     good: Option<BTreeMap<u64, Digest>>,
     variables: Option<ExpectedVariables>,
     fetch_handle: FetchHandle,
@@ -36,7 +36,7 @@ pub(crate) async fn repair_in_place(
         Some(good) => good,
         None => {
             let all = BlockSet::all(object.size_bytes);
-            hash_local_blocks(host, (&path, existing.stamp()), &all, ctx).await?
+            hash_local_blocks(host, (&path, Some(file)), &all, ctx).await?
         }
     };
     good.retain(|block, digest| source.digest(*block) == Some(*digest));
@@ -45,9 +45,9 @@ pub(crate) async fn repair_in_place(
     ctx.check_cancelled()?;
     let mut progress = TransferProgress::empty(object.size_bytes);
     host.images().refuse_if_open(&path, "repair", None).await?;
-    let writer = host.fs().open_for_repair(&path).await?;
+    let writer = host.fs().open_for_repair(&path, file).await?;
     let result = async {
-        existing
+        ExistingCopy::DamagedSameImage(file)
             .check_again(host, &object.name, &ctx.sharing)
             .await?;
         let plan = TransferPlan::new(job, good, false).await;

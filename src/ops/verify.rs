@@ -263,7 +263,7 @@ async fn repair_snapshot(
         && source.manifest.is_some()
         && file.size_bytes == manifest.size_bytes;
     let progress = match can_repair_in_place {
-        true => repair_in_place(job, existing, Some(good), manifest.variables, handle).await?,
+        true => repair_in_place(job, file, Some(good), manifest.variables, handle).await?,
         false => install_snapshot(job, existing, variables, handle).await?,
     };
     Ok(progress.fetched_bytes)

@@ -584,9 +584,9 @@ fn a_cancelled_adoption_ends_on_the_host_and_writes_nothing() {
 }
 
 #[test]
-fn a_process_that_has_only_mapped_a_file_is_a_writer() {
+fn a_process_without_a_descriptor_of_a_file_is_a_writer() {
     const MAP: &str = r#"
-import ctypes, os, sys, time
+import ctypes, os, socket, sys, time
 libc = ctypes.CDLL(None)
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 libc.mmap.restype = ctypes.c_void_p
@@ -596,12 +596,24 @@ map = libc.mmap(None, 4096, 3, 1, file, 0)
 os.close(file)
 if sys.argv[2] == 'reads': os.open(sys.argv[1], os.O_RDONLY)
 if sys.argv[2] == 'protects': libc.mprotect(map, 4096, 1)
+if sys.argv[2] == 'sends':
+    # The descriptor is in a message that is not received.
+    libc.munmap(ctypes.c_void_p(map), ctypes.c_size_t(4096))
+    sockets = socket.socketpair()
+    file = os.open(sys.argv[1], os.O_RDWR)
+    socket.send_fds(sockets[0], [b'x'], [file])
+    os.close(file)
 print('ready', flush=True)
 time.sleep(100)
 "#;
     let world = World::new();
     let base = world.snapshot("base", BASE);
-    for way in ["", "reads", "protects"] {
+    for (way, user) in [
+        ("", "python3"),
+        ("reads", "python3"),
+        ("protects", "python3"),
+        ("sends", "an unknown process"),
+    ] {
         let mut python = std::process::Command::new("/usr/bin/python3");
         python.args(["-S", "-c", MAP, &base, way]);
         let mut python = python.stdout(std::process::Stdio::piped()).spawn().unwrap();
@@ -610,7 +622,7 @@ time.sleep(100)
         let refused = world.snapdeck(&["adopt", "base"]);
         python.kill().unwrap();
         python.wait().unwrap();
-        refused.failed(4, &["python3", "base"]);
+        refused.failed(4, &[user, "base"]);
     }
     world.snapdeck(&["adopt", "base"]).ok();
 }

@@ -345,7 +345,7 @@ fn a_directory_that_is_not_one_of_the_organizations_is_not_used() {
     ] {
         world
             .snapdeck(args)
-            .failed(2, &["add acme to organizations"]);
+            .failed(3, &["add acme to organizations"]);
     }
     assert!(exists(&world.snapshot_path("acme/app")) && world.is_in_bucket("acme/app"));
 }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::blocks::format_stamp;
 use super::errors::{explain, system_error};
 use super::pull_dir::{FILE_PATH, PullDir};
 use super::remote::{script_argv, shown_path};
@@ -27,7 +28,7 @@ use crate::command::{
 };
 use crate::sftp::{Access, SftpFile};
 use crate::ssh::Master;
-use snapdeck_model::{BufferPool, Error, Kind, Result};
+use snapdeck_model::{BufferPool, Error, FileStamp, Kind, Result};
 use snapdeck_nbd::Nbd;
 
 /// For a block of a few MiB; ssh's keepalive detects a lost connection earlier.
@@ -56,15 +57,15 @@ pub(super) enum Mode {
         /// The private directory of the file.
         dir: PullDir,
     },
-    /// Overwrites bad blocks of a file that has its final name.
-    Repair,
+    /// Overwrites bad blocks of the file with that stamp, which has its final name.
+    Repair(FileStamp),
 }
 
 impl Mode {
     fn dir(&self) -> Option<&PullDir> {
         match self {
             Self::Write { dir, .. } => Some(dir),
-            Self::Read | Self::Repair => None,
+            Self::Read | Self::Repair(_) => None,
         }
     }
 
@@ -189,9 +190,13 @@ impl FileSession {
         let Some(ssh) = runner.ssh() else {
             return Err(Error::new(Kind::Failed, format!("{path} is not remote")));
         };
-        let (verb, mode_arg, size) = match mode {
+        let (verb, mode_arg, detail) = match mode {
             Mode::Read => ("open", "read", String::new()),
-            Mode::Repair => ("open", "repair", String::new()),
+            Mode::Repair(stamp) => {
+                // Since it was first opened, it has been written to.
+                let stamp = first.map_or_else(|| format_stamp(*stamp), |_| String::new());
+                ("open", "repair", stamp)
+            }
             Mode::Write { content, .. } => ("create", "write", content.size_bytes.to_string()),
         };
         let summary = format!(
@@ -200,7 +205,7 @@ impl FileSession {
             runner.host()
         );
         let master = ssh.acquire_master().await?;
-        let args = [mode_arg, mode.script_path(path), &size];
+        let args = [mode_arg, mode.script_path(path), &detail];
         let argv = script_argv("open", owner, mode.dir(), &args);
         let mut process = runner.start(&argv, Input::Piped).await?;
         let stderr = process.stderr();
@@ -405,7 +410,7 @@ async fn handshake(
     };
     let mut command = "keep\n".to_owned();
     match (mode, first) {
-        (Mode::Read | Mode::Repair, _) => {}
+        (Mode::Read | Mode::Repair(_), _) => {}
         (Mode::Write { content, .. }, Some(first)) if first.inode == info.inode => {
             let resume_log = info.resume_log(content);
             info.resume_state = resume_log.parse(log.as_bytes(), info.size_bytes);
@@ -451,7 +456,7 @@ async fn connect_sftp(
     };
     let access = match mode {
         Mode::Read => Access::Read,
-        Mode::Write { .. } | Mode::Repair => Access::ReadWrite,
+        Mode::Write { .. } | Mode::Repair(_) => Access::ReadWrite,
     };
     let file = SftpFile::open(stdin, stdout, path, access, COMMAND_TIMEOUT).await;
     let file = file.map_err(|error| {

@@ -113,8 +113,9 @@ impl HostFs for LocalFs {
         Ok(Box::new(writer))
     }
 
-    async fn open_for_repair(&self, path: &str) -> Result<FileWriter> {
-        Ok(Box::new(LocalWriter::open_for_repair(self, path).await?))
+    async fn open_for_repair(&self, path: &str, stamp: FileStamp) -> Result<FileWriter> {
+        let writer = LocalWriter::open_for_repair(self, path, stamp).await?;
+        Ok(Box::new(writer))
     }
 
     async fn hash_blocks(

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{BlockCopy, BlockSender, CopySource};
-use super::checked_open::{is_only_name, open_own};
+use super::checked_open::{check_stamp, is_only_name, open_own};
 use super::local::{CALL_TIMEOUT, FileOwner, LocalFs, sync_parent_dir};
 use super::local_pull::{LocalPullDir, OpenPull, open_pull};
 use super::pinned::{PinnedPath, open_pinned};
@@ -131,7 +131,11 @@ impl LocalWriter {
     }
 
     /// Opens a file as [`HostFs::open_for_repair`].
-    pub(super) async fn open_for_repair(fs: &LocalFs, path: &str) -> Result<Self> {
+    pub(super) async fn open_for_repair(
+        fs: &LocalFs,
+        path: &str,
+        stamp: FileStamp,
+    ) -> Result<Self> {
         let (name, settings) = (PathBuf::from(path), fs.settings.clone());
         let opened = fs.run(format!("open {path}"), CALL_TIMEOUT, move || {
             let pinned = PinnedPath::open(&settings, &name)?;
@@ -140,6 +144,7 @@ impl LocalWriter {
                 .map_err(|error| pinned.explain(error))?;
             lock_file(&file)?;
             lock_as_qemu(&file)?;
+            check_stamp(&file, Some(stamp))?;
             Ok(file)
         });
         let file = opened.await?;

@@ -98,8 +98,8 @@ pub trait HostFs: Send + Sync {
     /// Opens a snapshot to overwrite its bad blocks; it is locked against QEMU until the writer is dropped.
     ///
     /// # Errors
-    /// `Conflict` if QEMU or another process has it open.
-    async fn open_for_repair(&self, path: &str) -> Result<FileWriter>;
+    /// `Conflict` if QEMU or another process has it open, or if the open file has another stamp, as in [`HostFs::hash_blocks`].
+    async fn open_for_repair(&self, path: &str, stamp: FileStamp) -> Result<FileWriter>;
 
     /// Reads and hashes blocks of a file on the host, and sends the state of each.
     ///

@@ -321,8 +321,8 @@ impl HostFs for RemoteFs {
         }
     }
 
-    async fn open_for_repair(&self, path: &str) -> Result<FileWriter> {
-        let file = self.open(path, Mode::Repair).await?;
+    async fn open_for_repair(&self, path: &str, stamp: FileStamp) -> Result<FileWriter> {
+        let file = self.open(path, Mode::Repair(stamp)).await?;
         Ok(Box::new(RemoteWriter::new(self.clone(), file)))
     }
 

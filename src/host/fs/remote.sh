@@ -723,8 +723,9 @@ rename_into_place)
   sync -- "${2%/*}/"
   ;;
 
-# open read|write|repair PATH SIZE: for PATH as of pin, keeps a file open until stdin ends or is silent for 20 s; "write" and "repair" lock it,
-# "write" is for the file of a pull and "repair" for one that has its final name. Prints the boot ID, the resume log in one line, and size and inode, which
+# open read|write|repair PATH SIZE|STAMP: for PATH as of pin, keeps a file open until stdin ends or is silent for 20 s; "write" and
+# "repair" lock it, "write" is for the file of a pull, which gets SIZE, and "repair" for one that has its final name and STAMP, as of
+# check_stamp. Prints the boot ID, the resume log in one line, and size and inode, which
 # are 0 for a file that does not exist; reads "truncate HEADER", which creates or empties it, or "keep", or anything else to
 # leave all as it is; prints "open", the inode and the process ID, whose descriptor 9 is the file. Commands of one byte
 # follow:
@@ -735,7 +736,7 @@ rename_into_place)
 # Any other byte ends it.
 open)
   pin "$2"
-  mode=$1 path=$pinned size=$3 log=$pinned.mark new= has_log= nbd= dir=
+  mode=$1 path=$pinned detail=$3 log=$pinned.mark new= has_log= nbd= dir=
   stop_nbd() {
     if [ -n "$nbd" ]; then
       kill "$nbd" 2>/dev/null
@@ -771,6 +772,7 @@ open)
     [ -d "${path%/*}" ] || fail "${path%/*}: No such file or directory"
     if [ -e "$path" ] || [ -L "$path" ]; then
       open_file "$path" own
+      [ "$mode" = write ] || check_stamp "$detail"
       lock_file
     else
       [ "$mode" = write ] || fail "$path: No such file or directory"
@@ -814,7 +816,7 @@ open)
     chown -- "$(id -u):$(id -g)" /proc/self/fd/9 && chmod 644 /proc/self/fd/9 || exit 1
   fi
   case $command in
-  truncate\ *) truncate -s 0 /proc/self/fd/9 && truncate -s "$size" /proc/self/fd/9 || exit 1 ;;
+  truncate\ *) truncate -s 0 /proc/self/fd/9 && truncate -s "$detail" /proc/self/fd/9 || exit 1 ;;
   esac
   exec 6<&-
   printf 'open %s %s\n' "$(stat -L -c %d:%i /proc/self/fd/9)" $$

@@ -58,7 +58,7 @@ impl RemoteFile {
         let blocks = &first.resume_state.blocks;
         let log_text = match &mode {
             Mode::Write { content, .. } => first.resume_log(content).header(blocks),
-            Mode::Read | Mode::Repair => String::new(),
+            Mode::Read | Mode::Repair(_) => String::new(),
         };
         // The log on the host has all this; it is sent only after the connection was lost.
         *session.sent_log_bytes.lock().await = log_text.len();
@@ -265,7 +265,7 @@ impl RemoteFile {
         // A command that was killed may have left the file of a pull without its size.
         let size = |info: &OpenInfo| match self.mode {
             Mode::Write { .. } => None,
-            Mode::Read | Mode::Repair => Some(info.size_bytes),
+            Mode::Read | Mode::Repair(_) => Some(info.size_bytes),
         };
         let identity = |info: &OpenInfo| (info.inode.clone(), size(info), info.boot_id.clone());
         if identity(&session.open_info) != identity(&self.first) {

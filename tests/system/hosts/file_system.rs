@@ -515,3 +515,24 @@ async fn a_file_that_changes_while_it_is_hashed_is_not_taken_for_what_was_read()
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_file_whose_damage_is_known_is_opened_for_repair() {
+    on_each(async |world, fs| {
+        let path = world.path("snapshots/a");
+        std::fs::write(&path, "damaged").unwrap();
+        let damaged = fs.image_file(&path).await.unwrap().unwrap().stamp;
+        // Another image gets its name.
+        std::fs::rename(&path, world.path("snapshots/c")).unwrap();
+        std::fs::write(&path, "another").unwrap();
+        let refused = fs.open_for_repair(&path, damaged).await.err();
+        let error = refused.expect("it was opened");
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
+        let another = fs.image_file(&path).await.unwrap().unwrap().stamp;
+        let writer = fs.open_for_repair(&path, another).await.unwrap();
+        writer.write_at(0, "repaired".into()).await.unwrap();
+        writer.finish().await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"repaired");
+    })
+    .await;
+}
