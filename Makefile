@@ -13,7 +13,7 @@
 # make bench-push    cost of a push, compared with qemu-img convert and s5cmd or rclone (BENCH_BASE_MIB=512 for less)
 # make bench-remote  cost of a host over SSH, compared with ssh HOST cat (BENCH_MIB=256 for less)
 # make bench-pull    cost of a pull, compared with s5cmd, rclone and cp (BENCH_BASE_MIB=512 for less)
-# make bench-direct  cost of a pull that the host downloads itself, compared with the relay and with curl (BENCH_MIB=128 for less)
+# make bench-direct  cost of a pull and a push whose bytes the host moves itself, compared with the relay and with curl (BENCH_MIB=128 for less)
 # make bench-large   bytes, requests and memory of all that moves an image of 120 GiB, mostly holes (BENCH_LARGE_GIB=16 for less)
 # make bench-pause   how long a guest is paused for a snapshot (BENCH_OVERLAY_MIB=512 BENCH_RUNS=5 for less)
 # make bench-console cost of the console in a pseudo terminal (BENCH_IDLE=10 for less), compared with bottom, yazi and

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Compares a pull that the host downloads itself with one through the machine of the operator, and with curl on the host.
+"""Compares a pull and a push of which the host moves the bytes itself with those through the machine of the operator, and the pull
+with curl on the host.
 
 Runs in the lab (`make bench-direct`), as root: operator, hosts and store have network namespaces of their own, behind a link of
 20 Mbit/s (the operator) or 1 Gbit/s; for the pull to three hosts theirs have 100 Mbit/s, since one machine computes the digests of
-all. BENCH_MIB sets the size of the image (1024; the relay takes 7 minutes for it). Prints a
-line for each figure with its limit; exit code 1 if one is exceeded.
+all. BENCH_MIB sets the size of the image (1024; the relay takes 7 minutes for it, each way). Prints a line for each figure with its
+limit; exit code 1 if one is exceeded.
 """
 
 import json
@@ -26,6 +27,7 @@ OPERATOR_MBIT, SITE_MBIT, FAN_OUT_MBIT = 20, 1000, 100
 ENV = {"PATH": os.environ["PATH"], "HOME": ROOT, "SNAPDECK_CONFIG": f"{ROOT}/config.toml"}
 TAG = f"sd{os.getpid()}"
 HUB = f"{TAG}-hub"
+SOCKET = f"qemu:///system?socket={LAB}/alpha/run/libvirt/libvirt-sock"
 started = []
 
 
@@ -136,6 +138,29 @@ def snapdeck(*args):
     return time.monotonic() - begin, operator_bytes() - before
 
 
+def create_sandbox(raw):
+    """Creates one whose disk has all bytes of the image, on an empty base that the bucket does not have."""
+    base, disk = f"{ROOT}/alpha/snapshots/base.qcow2", f"{ROOT}/alpha/sandboxes/vm.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", base, f"{SIZE_MIB}M")
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, disk)
+    run("qemu-img", "rebase", "-q", "-u", "-F", "qcow2", "-b", base, disk)
+    with open(f"{ROOT}/vm.xml", "w") as xml:
+        xml.write(
+            "<domain type='qemu'><name>bench-vm</name><memory unit='MiB'>64</memory><vcpu>1</vcpu><os>"
+            "<type arch='x86_64' machine='pc'>hvm</type></os><devices><disk type='file' device='disk'>"
+            f"<driver name='qemu' type='qcow2'/><source file='{disk}'/><target dev='vda' bus='virtio'/></disk>"
+            "</devices></domain>"
+        )
+    run("virsh", "-q", "-c", SOCKET, "define", f"{ROOT}/vm.xml")
+
+
+def push(name):
+    figures = snapdeck("push", "bench-vm", name, "--host", "alpha")
+    # The next one would have the store copy it.
+    run(*inside("operator", SNAPDECK, "remove", name, "--bucket", "--host", "alpha"))
+    return figures
+
+
 def pull(*hosts):
     flags = [word for host in hosts for word in ("--host", host)]
     figures = snapdeck("pull", "app", *flags)
@@ -155,6 +180,7 @@ def main():
         for _ in range(SIZE_MIB):
             file.write(noise.read(MIB))
     run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image)
+    create_sandbox(raw)
     os.remove(raw)
     size = os.path.getsize(image)
     configure(url, "relay")
@@ -181,27 +207,36 @@ def main():
         limit(name, FAN_OUT_MBIT)
     single = pull("beta")[0]
     three, three_bytes = pull("alpha", "beta", "gamma")
+    limit_all(OPERATOR_MBIT, SITE_MBIT)
+    pushed, pushed_bytes = push("direct")
+    configure(url, "relay")
+    push_relayed, push_relayed_bytes = push("relayed")
 
     print(f"an image of {SIZE_MIB} MiB; operator at {OPERATOR_MBIT} Mbit/s, hosts and store at {SITE_MBIT} Mbit/s")
     for name, elapsed, passed in (
-        ("direct", one, one_bytes),
-        ("relay", relayed, relayed_bytes),
-        (f"direct, three hosts at {FAN_OUT_MBIT} Mbit/s", three, three_bytes),
+        ("pull, direct", one, one_bytes),
+        ("pull, relay", relayed, relayed_bytes),
+        ("push, direct", pushed, pushed_bytes),
+        ("push, relay", push_relayed, push_relayed_bytes),
+        (f"pull, direct, three hosts at {FAN_OUT_MBIT} Mbit/s", three, three_bytes),
     ):
         print(f"  {name:<40} {elapsed:7.2f} s  {passed / MIB:8.2f} MiB on the operator's link")
-    print(f"  {f'direct, one host at {FAN_OUT_MBIT} Mbit/s':<40} {single:7.2f} s")
-    print(f"  {'direct, without limits':<40} {free:7.2f} s")
+    print(f"  {f'pull, direct, one host at {FAN_OUT_MBIT} Mbit/s':<40} {single:7.2f} s")
+    print(f"  {'pull, direct, without limits':<40} {free:7.2f} s")
     print(f"  {'curl, sha256sum and sync there':<40} {copied:7.2f} s")
     exceeded = 0
     for name, value, bound in (
-        ("direct, to the relay", one / relayed, 0.1),
+        ("pull, direct, to the relay", one / relayed, 0.1),
+        ("push, direct, to the relay", pushed / push_relayed, 0.1),
+        ("operator's bytes, push", pushed_bytes / size, 0.01),
         ("operator's bytes, one host", one_bytes / size, 0.01),
         ("operator's bytes, three hosts", three_bytes / size, 0.01),
         ("time for three hosts, to one", three / single, 1.2),
-        ("direct without limits, to curl", free / copied, 1.15),
+        ("pull, direct, without limits, to curl", free / copied, 1.15),
     ):
         exceeded += value > bound
         print(f"  {name:<40} {value:7.3f} of {bound:5.2f}  {'ok' if value <= bound else 'EXCEEDED'}")
+    run("virsh", "-q", "-c", SOCKET, "undefine", "bench-vm")
     return 1 if exceeded else 0
 
 
