@@ -7,7 +7,8 @@ use futures_util::{StreamExt, stream};
 
 use super::state::Engine;
 use super::view::{Link, View};
-use snapdeck_model::{FileStamp, HostName, Manifest, Object, Snapshot, SnapshotName};
+use snapdeck_model::{Digest, FileStamp, HostName, Manifest, Object, Snapshot, SnapshotName};
+use snapdeck_ops::content_digest;
 
 const MAX_MANIFEST_READS: usize = 8;
 
@@ -65,22 +66,20 @@ struct ImageContent {
     size_bytes: u64,
     /// A strong entity tag of an object with these bytes, without quotes.
     etag: Option<String>,
-    manifest: Option<Manifest>,
+    /// Those of its manifest. The manifest itself, of a listing of thousands, would take gigabytes.
+    digest: Option<Digest>,
+    /// Whether that is the word of a host, which proves nothing.
+    is_claimed: bool,
 }
 
 impl ImageContent {
     /// Returns whether both provably have the same bytes.
     fn is_same(&self, other: &Self) -> bool {
-        // The word of a host proves nothing.
-        let is_claimed = |content: &Self| {
-            let manifest = content.manifest.as_ref();
-            manifest.is_some_and(|manifest| manifest.claimed.is_some())
-        };
         self.size_bytes == other.size_bytes
-            && !is_claimed(self)
-            && !is_claimed(other)
-            && match (&self.manifest, &other.manifest) {
-                (Some(ours), Some(theirs)) => ours.has_same_content(theirs),
+            && !self.is_claimed
+            && !other.is_claimed
+            && match (&self.digest, &other.digest) {
+                (Some(ours), Some(theirs)) => ours == theirs,
                 _ => self.etag.is_some() && self.etag == other.etag,
             }
     }
@@ -158,7 +157,8 @@ impl Engine {
         ImageContent {
             size_bytes: image.size_bytes,
             etag: etag.map(|etag| etag.trim_matches('"').to_owned()),
-            manifest,
+            is_claimed: (manifest.as_ref()).is_some_and(|manifest| manifest.claimed.is_some()),
+            digest: manifest.as_ref().map(content_digest),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::history::{self, HistoryEntry};
 use super::job_target::{JobDelay, JobTarget, TargetFinder};
 use super::journal::JournalEntry;
 use super::resource_locks;
+use super::scheduler::JobSlot;
 use super::state::{Engine, Inner};
 use super::submission::{
     AcceptedJob, JobRequest, PermitFuture, submit_chain_requests, submit_requests,
@@ -218,9 +219,8 @@ pub(super) async fn run_job(
     };
     // It has the permit, too.
     drop(queued);
-    let result = if let Err(error) = &permit {
-        Err(error.clone())
-    } else {
+    let slot = permit.map(|permit| Arc::new(JobSlot::new(&inner.job_queue, id, permit)));
+    let result = if let Ok(slot) = &slot {
         record.started_at = Some(Timestamp::now());
         update(&inner, id, |job| {
             job.started_at = Some(Instant::now());
@@ -241,7 +241,7 @@ pub(super) async fn run_job(
             push_cache: inner.push_cache.clone(),
         };
         let mut worker = {
-            let inner = inner.clone();
+            let (inner, slot) = (inner.clone(), slot.clone());
             let host = host.as_ref().map(|(_, host)| with_retry_policy(host, &ctx));
             let source = source.as_ref().map(|host| with_retry_policy(host, &ctx));
             // A task of its own, so that a panic ends only this job.
@@ -256,7 +256,7 @@ pub(super) async fn run_job(
                     delay,
                     is_prerequisite,
                 };
-                run_operation(&inner, &operation, &requested, hosts, fetch, &ctx).await
+                run_operation(&inner, &operation, &requested, hosts, fetch, (&slot, &ctx)).await
             })
         };
         let cleaning_up = async {
@@ -267,7 +267,7 @@ pub(super) async fn run_job(
             ended = &mut worker => ended,
             // A host that never answers must not keep out the jobs of others.
             () = cleaning_up => {
-                drop(permit);
+                slot.give_back();
                 worker.await
             }
         };
@@ -277,6 +277,12 @@ pub(super) async fn run_job(
                     .with_cause(panic),
             )
         })
+    } else {
+        Err(slot
+            .as_ref()
+            .err()
+            .cloned()
+            .unwrap_or_else(|| Error::cancelled(&title)))
     };
     let error = result.as_ref().map(|_| ()).map_err(Error::clone);
     if !is_suspended(&inner, id, &result) {
@@ -327,7 +333,7 @@ async fn run_operation(
     requested: &RequestedTarget,
     hosts: JobHosts<'_>,
     fetch: FetchHandle,
-    ctx: &snapdeck_ops::Context,
+    (slot, ctx): (&JobSlot, &snapdeck_ops::Context),
 ) -> Result<Outcome> {
     let title = operation_title(operation);
     let cannot = |error: Error| error.context(failure_summary(operation));
@@ -345,12 +351,20 @@ async fn run_operation(
             holder => format!("waiting for another snapdeck process: {holder}"),
         };
         (ctx.log)(true, text);
+        // It may wait for a day, and the jobs of other hosts with it.
+        slot.give_back();
     };
     for (host, requests) in target_locks.into_iter().chain(source_locks) {
         ctx.progress.enter(Phase::Checking, 0);
-        let locks_of_host = host.locks();
+        let acquire = async {
+            let locks = host.locks();
+            let lock = locks.acquire_or_wait(requests, &title, lock_lost.clone(), on_wait);
+            let lock = lock.await?;
+            slot.take_again().await?;
+            Ok(lock)
+        };
         let lock = tokio::select! {
-            lock = locks_of_host.acquire_or_wait(requests, &title, lock_lost.clone(), on_wait) => lock,
+            lock = acquire => lock,
             () = cancelled_in_checks(ctx) => Err(Error::cancelled("the operation")),
         };
         match lock {

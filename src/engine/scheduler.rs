@@ -27,6 +27,44 @@ struct JobGroup {
 /// Permission to run; dropping it starts the next group.
 pub(super) struct JobPermit(JobQueue);
 
+/// The permit of one job, which it may give back while it waits.
+pub(super) struct JobSlot {
+    queue: JobQueue,
+    job: JobId,
+    permit: Mutex<Option<Arc<JobPermit>>>,
+}
+
+impl JobSlot {
+    pub(crate) fn new(queue: &JobQueue, job: JobId, permit: Arc<JobPermit>) -> Self {
+        Self {
+            queue: queue.clone(),
+            job,
+            permit: Mutex::new(Some(permit)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<JobPermit>>> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the next job run.
+    pub(crate) fn give_back(&self) {
+        drop(self.lock().take());
+    }
+
+    /// Waits at the end of the queue for a permit, unless the job has one.
+    ///
+    /// # Errors
+    /// `Cancelled` if the queue is closed.
+    pub(crate) async fn take_again(&self) -> Result<()> {
+        if self.lock().is_none() {
+            let permit = self.queue.join(vec![self.job]).await?;
+            *self.lock() = Some(Arc::new(permit));
+        }
+        Ok(())
+    }
+}
+
 impl JobQueue {
     pub(crate) fn new(max_parallel: usize) -> Self {
         Self(Arc::new(Mutex::new(QueueState {

@@ -143,6 +143,13 @@ impl CommandRunner {
         }
     }
 
+    /// Gives back `bytes` that were not transferred.
+    pub(crate) fn give_back_rate(&self, bytes: u64) {
+        if let Some(ssh) = &self.ssh {
+            ssh.rate_limit().give_back(bytes);
+        }
+    }
+
     /// Starts `argv` with its output piped.
     ///
     /// # Errors

@@ -58,7 +58,7 @@ users)
     # A missing file has no users.
     [ -e "$file" ] || continue
     [ -f "$file" ] || [ -b "$file" ] || continue
-    seen= has_writer=
+    seen= has_writer= is_network=
     open_image "$file"
     device=$(awk '
       FNR == NR { if ($1 == "mnt_id:") mount = $2; next }
@@ -112,6 +112,7 @@ users)
     # Only an attempt to lock shows the locks of other machines. It writes nothing.
     case $(stat -f -L -c %T -- "$file") in
     nfs* | cifs | smb* | ceph | gfs* | ocfs2 | lustre | afs | fuse*)
+      is_network=yes
       if [ -z "$seen" ]; then
         command -v qemu-io >/dev/null || {
           printf '%s\n' 'qemu-io is not installed: it shows the locks of other machines on a network file system' >&2
@@ -123,8 +124,8 @@ users)
       fi
       ;;
     esac
-    # The writers that others see only by their locks would be unseen ones.
-    if [ -z "$has_writer" ] && [ "$(id -u)" = 0 ]; then
+    # The writers that others see only by their locks would be unseen ones. On a network file system a lease takes the server's leave.
+    if [ -z "$has_writer$is_network" ] && [ "$(id -u)" = 0 ]; then
       searched=$inode
       open_image "$file"
       [ "$inode" = "$searched" ] || fail "$file was replaced meanwhile"

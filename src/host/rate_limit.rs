@@ -34,6 +34,16 @@ impl RateLimit {
         }
     }
 
+    /// Gives back `bytes` that were taken and did not pass.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        let Some(limit) = self.bytes_per_sec() else {
+            return;
+        };
+        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = Duration::from_secs_f64(bytes as f64 / limit as f64);
+        *free_at = free_at.checked_sub(taken).unwrap_or_else(Instant::now);
+    }
+
     /// Returns when `bytes` that are taken `now` may pass; `None` without a limit.
     fn book(&self, bytes: u64, now: Instant) -> Option<Instant> {
         let seconds = bytes as f64 / self.bytes_per_sec()? as f64;
@@ -56,6 +66,8 @@ mod tests {
         assert_eq!(limit.book(2 << 20, now), after(0));
         assert_eq!(limit.book(1 << 20, now), after(2));
         assert_eq!(limit.book(1 << 20, now), after(3));
+        limit.give_back(2 << 20);
+        assert_eq!(limit.book(1 << 20, now), after(2));
         // What was not used in time is lost.
         let later = now + Duration::from_secs(100);
         assert_eq!(limit.book(5 << 20, later), after(100));

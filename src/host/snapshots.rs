@@ -184,7 +184,7 @@ impl<'a> Snapshots<'a> {
     }
 
     /// Writes the manifest beside its snapshot atomically, with the annotations of the one it replaces, and its lineage if that is of
-    /// the same bytes.
+    /// the same bytes and only root and the user of snapdeck can write it.
     ///
     /// # Errors
     /// `Conflict` if the file in its place is another program's; an I/O error; `Unreachable`.
@@ -192,9 +192,10 @@ impl<'a> Snapshots<'a> {
         self.refuse_foreign_manifest(&manifest.name).await?;
         let path = self.manifest_path(&manifest.name);
         let existing = self.manifest_json(&manifest.name).await?;
-        let earlier = existing
-            .as_deref()
-            .and_then(|json| Manifest::read(json).ok());
+        let earlier = match existing {
+            Some(_) => self.recorded_manifest(&manifest.name).await?,
+            None => None,
+        };
         let annotations = existing.and_then(|json| Annotations::parse(&json).ok());
         let json = manifest
             .with_lineage_of(earlier)

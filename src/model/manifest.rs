@@ -140,6 +140,9 @@ pub struct Damage {
     /// The file that was about to replace it, if that was interrupted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacement: Option<FileStamp>,
+    /// Whether its blocks are being overwritten, so that its times change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_repairing: bool,
     /// The damage, a sentence without a full stop.
     #[serde(rename = "what")]
     pub problem: String,
@@ -149,7 +152,11 @@ impl Damage {
     /// Returns whether it is that of the file with `stamp`.
     pub fn is_of(&self, stamp: FileStamp) -> bool {
         let is_same = |file: &FileStamp| file.is_same_file(&stamp);
-        is_same(&self.file) || self.replacement.as_ref().is_some_and(is_same)
+        let has_inode =
+            |file: &FileStamp| file.inode == stamp.inode && file.size_bytes == stamp.size_bytes;
+        is_same(&self.file)
+            || self.is_repairing && has_inode(&self.file)
+            || self.replacement.as_ref().is_some_and(is_same)
     }
 }
 

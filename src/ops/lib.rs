@@ -74,7 +74,7 @@ pub use fetch::FetchHandle;
 pub use leftovers::clear_leftovers;
 pub use pull::pull;
 pub use push::push;
-pub use push_cache::PushCache;
+pub use push_cache::{PushCache, content_digest};
 pub use remove::remove;
 pub use request::SnapshotRequest;
 pub use sandbox::sandbox;

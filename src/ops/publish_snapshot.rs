@@ -87,6 +87,7 @@ async fn replace(
     let interrupted = Damage {
         file: old,
         replacement: Some(new),
+        is_repairing: false,
         problem: "it is incomplete: the pull that replaces it was interrupted".to_owned(),
     };
     snapshots.record_damage(name, Some(&interrupted)).await?;

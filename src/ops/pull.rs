@@ -1,5 +1,7 @@
 //! Pull: an object becomes a snapshot on a host.
 
+use std::sync::Arc;
+
 use snapdeck_bucket::Bucket;
 use snapdeck_host::{Host, HostInventory};
 use snapdeck_model::{Error, FileStamp, Kind, Outcome, Phase, Result, SnapshotName};
@@ -134,9 +136,11 @@ pub(crate) async fn receive_snapshot(
         }
     }
     host.snapshots().refuse_foreign_manifest(name).await?;
-    let found = Box::pin(origin.find(name, ctx)).await?;
+    let mut found = Box::pin(origin.find(name, ctx)).await?;
+    found.image.refuse_incomplete()?;
+    let recorded = host.snapshots().recorded_manifest(name).await?;
+    found.image = Arc::new(Arc::unwrap_or_clone(found.image).with_digests_of(recorded.as_ref()));
     let source = found.image.clone();
-    source.refuse_incomplete()?;
     let existing = match local {
         LocalCopy::Absent => {
             refuse_other_base(host, &source, overwrite, ctx).await?;
@@ -208,10 +212,11 @@ async fn differs_from_source(
             return Ok(false);
         }
     };
-    let (key, object_bytes) = (&source.object.key, source.object.size_bytes);
     let manifest = host.snapshots().stored_manifest(name).await?;
     let manifest = manifest.filter(|stored| stored.is_verified);
     let manifest = manifest.map(|stored| stored.manifest);
+    let source = source.with_digests_of(manifest.as_ref());
+    let (key, object_bytes) = (&source.object.key, source.object.size_bytes);
     let reason = match (&manifest, &source.manifest) {
         // Exact lengths, since a few bytes may make the difference.
         _ if stamp.size_bytes != object_bytes => format!(

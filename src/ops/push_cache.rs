@@ -35,7 +35,7 @@ pub(crate) struct PushedImage {
     pub location: String,
     /// The manifest of the object.
     pub manifest: Manifest,
-    /// [`base_id`] of the base.
+    /// [`content_digest`] of the base.
     pub base: Digest,
     pub image: ComposedImage,
     /// Digests of the blocks of the overlay's file, if they were computed.
@@ -53,8 +53,8 @@ struct Head {
     overlay: Option<Vec<String>>,
 }
 
-/// Identifies a base by its content.
-pub(crate) fn base_id(manifest: &Manifest) -> Digest {
+/// Returns the digest of the length and the block digests of an image: it is the same for the same bytes.
+pub fn content_digest(manifest: &Manifest) -> Digest {
     let digests = manifest.blocks.iter().flat_map(|digest| digest.0);
     let bytes: Vec<u8> = manifest
         .size_bytes

@@ -82,6 +82,19 @@ impl RemoteObject {
         self
     }
 
+    /// Returns the object, if it has no manifest, with the digests that `recorded` has: the manifest of the copy that a host has
+    /// downloaded from it. Its entity tag is only the store's word, which may send other bytes by now.
+    pub(crate) fn with_digests_of(mut self, recorded: Option<&Manifest>) -> Self {
+        let is_of_object = |recorded: &&Manifest| recorded.matches_object(&self.object);
+        if self.manifest.is_none()
+            && let Some(recorded) = recorded.filter(is_of_object)
+        {
+            let (name, blocks) = (self.object.name.clone(), recorded.blocks.clone());
+            self.manifest = Some(Manifest::new(name, self.object.size_bytes, blocks));
+        }
+        self
+    }
+
     /// Fails if the manifest that belongs to the image is missing: the push was interrupted before its end.
     ///
     /// # Errors

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use snapdeck_host::ImageFile;
-use snapdeck_model::{BlockSet, Digest, Error, ExpectedVariables, FileStamp, Kind, Phase, Result};
+use snapdeck_model::{
+    BlockSet, Damage, Digest, Error, ExpectedVariables, FileStamp, Kind, Phase, Result,
+};
 
 use crate::adopt::wait_for_clock;
 use crate::fetch::FetchHandle;
-use crate::hash_blocks::hash_local_blocks;
+use crate::hash_blocks::{bad_blocks_text, hash_local_blocks};
 use crate::job::PullJob;
 use crate::publish_snapshot::write_local_manifest;
 use crate::replace::ExistingCopy;
@@ -45,6 +47,17 @@ pub(crate) async fn repair_in_place(
     ctx.check_cancelled()?;
     let mut progress = TransferProgress::empty(object.size_bytes);
     host.images().refuse_if_open(&path, "repair", None).await?;
+    // An interrupted repair leaves a file that is still damaged, with another stamp.
+    let recorded = host.snapshots().damage(&object.name).await?;
+    let recorded = recorded.filter(|damage| damage.is_of(file));
+    let damage = Damage {
+        file,
+        replacement: None,
+        is_repairing: true,
+        problem: recorded.map_or_else(|| bad_blocks_text(&bad), |damage| damage.problem),
+    };
+    let record = host.snapshots().record_damage(&object.name, Some(&damage));
+    record.await?;
     let writer = host.fs().open_for_repair(&path, file).await?;
     let result = async {
         ExistingCopy::DamagedSameImage(file)

@@ -109,12 +109,12 @@ pub(crate) fn is_same_image(local: &Manifest, source: &RemoteObject) -> bool {
     compare_image(local, source) == Some(true)
 }
 
-/// Returns whether `source` has the bytes that the file of manifest `local` had; `None` if neither digests nor an entity
-/// tag show it: the file was adopted, and the object has no manifest.
+/// Returns whether `source` has the bytes that the file of manifest `local` had; `None` if no digests show it.
 pub(crate) fn compare_image(local: &Manifest, source: &RemoteObject) -> Option<bool> {
     match (&source.manifest, &local.etag) {
         (Some(remote), _) => Some(remote.has_same_content(local)),
-        (None, Some(_)) => Some(local.matches_object(&source.object)),
+        // See `RemoteObject::with_digests_of`.
+        (None, Some(_)) => (!local.matches_object(&source.object)).then_some(false),
         (None, None) => (local.size_bytes != source.object.size_bytes).then_some(false),
     }
 }

@@ -9,7 +9,7 @@ use snapdeck_qcow2::ComposedImage;
 
 /// The base of the next image of a sandbox.
 pub(crate) struct ImageState {
-    /// [`base_id`](crate::push_cache::base_id) of the base.
+    /// [`content_digest`](crate::push_cache::content_digest) of the base.
     pub base: Digest,
     pub image: ComposedImage,
     /// Digests of the blocks of the overlay's file, if they were computed.

@@ -126,6 +126,7 @@ pub async fn verify_snapshot(
     let damage = Damage {
         file: file.stamp,
         replacement: None,
+        is_repairing: false,
         problem: problem.clone(),
     };
     host.snapshots().record_damage(name, Some(&damage)).await?;
@@ -234,8 +235,9 @@ async fn repair_snapshot(
     ctx: &Context,
 ) -> Result<u64> {
     let name = &manifest.name;
-    let source = Arc::new(RemoteObject::find(bucket, name, ctx).await?);
+    let source = RemoteObject::find(bucket, name, ctx).await?;
     source.refuse_incomplete()?;
+    let source = Arc::new(source.with_digests_of(Some(manifest)));
     if !is_same_image(manifest, &source) {
         return Err(Error::new(
             Kind::Conflict,

@@ -62,7 +62,11 @@ impl RemoteWriter {
         let download = move |info: OpenInfo| {
             let work = async move {
                 let download = self.run_download(&info, request, blocks, results, cancel);
-                download.await.inspect_err(|_| cancel.cancel())
+                download.await.inspect_err(|_| {
+                    cancel.cancel();
+                    // Curl itself keeps the limit.
+                    self.fs.runner.give_back_rate(bytes);
+                })
             };
             work.boxed()
         };

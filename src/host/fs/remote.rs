@@ -16,7 +16,7 @@ use super::file_session::Mode;
 use super::pull_dir::{FILE_NAME, FILE_PATH, PullDir, PullDirRecords, unmarked_error};
 use super::remote_file::RemoteFile;
 use super::remote_handles::{RemoteWriter, SftpReader};
-use super::remote_stat::{HeaderCache, path_from_bytes};
+use super::remote_stat::{HeaderCache, TOO_MANY_LINKS, path_from_bytes};
 use super::resume_log::Content;
 use super::{Checksum, FileReader, FileWriter, HostAnswer, HostFiles, HostFs, PreopenedFile};
 use crate::command::{CommandRunner, Output};
@@ -258,6 +258,29 @@ impl RemoteFs {
         RemoteFile::open(runner, policy, &self.settings.owner, &path, mode).await
     }
 
+    /// Reads the first `limit` bytes of a file that fits `owner`, as the verb `read_file`.
+    async fn read_head(
+        &self,
+        path: &str,
+        script_path: &str,
+        limit: u64,
+        owner: &str,
+    ) -> Result<Option<Vec<u8>>> {
+        const EXISTS: &[u8] = b"exists\n";
+        let (action, text) = (format!("read {path}"), limit.to_string());
+        let argv = self.argv("read_file", &[script_path, &text, owner]);
+        let max_bytes = usize::try_from(limit).map_or(MAX_OUTPUT_BYTES, |limit| {
+            limit.saturating_add(EXISTS.len()).min(MAX_OUTPUT_BYTES)
+        });
+        let never = CancellationToken::new();
+        let run = || self.runner.run_raw(&argv, max_bytes, CALL_TIMEOUT, &never);
+        let output = self.check_status(&action, self.retry_policy.call(run).await?)?;
+        let mut bytes = output.stdout;
+        Ok(bytes
+            .starts_with(EXISTS)
+            .then(|| bytes.split_off(EXISTS.len())))
+    }
+
     /// Runs a verb that reads a whole file from stdin.
     async fn send_file(&self, action: &str, verb: &str, path: &str, bytes: &[u8]) -> Result<()> {
         let size = bytes.len().to_string();
@@ -382,24 +405,17 @@ impl HostFs for RemoteFs {
     }
 
     async fn read_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let action = format!("read {path}");
-        let args = [&*self.script_path(path), &limit.to_string()];
-        let output = self.call(&action, "read_file", &args, CALL_TIMEOUT).await?;
-        Ok(output.stdout.strip_prefix(b"exists\n").map(<[u8]>::to_vec))
+        self.read_head(path, &self.script_path(path), limit, "")
+            .await
     }
 
     async fn read_own_file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let action = format!("read {path}");
-        let args = [&*self.script_path(path), &limit.to_string(), "own"];
-        let output = self.call(&action, "read_file", &args, CALL_TIMEOUT).await?;
-        Ok(output.stdout.strip_prefix(b"exists\n").map(<[u8]>::to_vec))
+        self.read_head(path, &self.script_path(path), limit, "own")
+            .await
     }
 
     async fn read_trusted(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let action = format!("read {path}");
-        let args = [path, &limit.to_string(), "trusted"];
-        let output = self.call(&action, "read_file", &args, CALL_TIMEOUT).await?;
-        Ok(output.stdout.strip_prefix(b"exists\n").map(<[u8]>::to_vec))
+        self.read_head(path, path, limit, "trusted").await
     }
 
     async fn write_file(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
@@ -453,7 +469,14 @@ impl HostFs for RemoteFs {
         let output = self
             .call("read file metadata", "canonicalize", paths, CALL_TIMEOUT)
             .await?;
-        let fields = output.stdout.split(|byte| *byte == 0).map(path_from_bytes);
-        Ok(fields.take(paths.len()).collect())
+        let fields = output.stdout.split(|byte| *byte == 0);
+        let canonical = fields.zip(paths).map(|(bytes, path)| match bytes {
+            [] => Err(
+                Error::new(Kind::Failed, self.summary(&format!("resolve {path}")))
+                    .with_cause(TOO_MANY_LINKS),
+            ),
+            bytes => Ok(path_from_bytes(bytes)),
+        });
+        canonical.collect()
     }
 }

@@ -22,6 +22,8 @@ use snapdeck_qcow2::{HEADER_BYTES, OtherReferences};
 
 /// Bytes of paths in one command (Linux, execve(2): 128 KiB for one argument, which the whole command line is).
 const MAX_PATH_BYTES: usize = 48 * 1024;
+/// Cause of a path that `canonicalize` in `remote.sh` gives up.
+pub(super) const TOO_MANY_LINKS: &str = "its links lead too far";
 /// Error kind of a file whose header cannot be read although stat(1) succeeded.
 const CHANGED_WHILE_READ: io::ErrorKind = io::ErrorKind::InvalidData;
 /// Maximum length of a header that is read; QEMU's own is within the first cluster.
@@ -315,12 +317,19 @@ fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<File
         };
         parse_stat(stat).unwrap_or_else(|| Err(io::Error::other("cannot parse the output of stat")))
     };
-    let statuses = paths.iter().enumerate().map(|(index, path)| FileStatus {
-        path: canonical
-            .get(index)
-            .map_or_else(|| path.clone(), |bytes| path_from_bytes(bytes)),
-        file: find_stat(path),
-    });
+    let statuses = paths
+        .iter()
+        .enumerate()
+        .map(|(index, path)| match canonical.get(index) {
+            Some([]) => FileStatus {
+                path: path.clone(),
+                file: Err(io::Error::other(TOO_MANY_LINKS)),
+            },
+            canonical => FileStatus {
+                path: canonical.map_or_else(|| path.clone(), |bytes| path_from_bytes(bytes)),
+                file: find_stat(path),
+            },
+        });
     statuses.collect()
 }
 

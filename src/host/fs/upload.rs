@@ -92,8 +92,10 @@ impl RemoteFile {
     ) -> Result<SentRange> {
         let send = |file| {
             let upload = async move {
-                self.runner().limit_rate(total_bytes(ranges)).await;
-                self.run_upload(file, request, ranges).await
+                let (runner, bytes) = (self.runner(), total_bytes(ranges));
+                runner.limit_rate(bytes).await;
+                let sent = self.run_upload(file, request, ranges).await;
+                sent.inspect_err(|_| runner.give_back_rate(bytes))
             };
             upload.boxed()
         };

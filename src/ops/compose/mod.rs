@@ -40,7 +40,7 @@ use crate::context::Context;
 use crate::direct_upload::DirectUpload;
 use crate::job::SnapshotJob;
 use crate::publish_object::publish_object;
-use crate::push_cache::base_id;
+use crate::push_cache::content_digest;
 use crate::retry::ReadRetries;
 use crate::uploaded_image::{ImageState, UploadedImage};
 use crate::variables::{self, snapshot_parts};
@@ -276,7 +276,7 @@ async fn upload(
         consistency: captured.map_or_else(|| source.consistency(), |disk| disk.consistency),
         virtual_size: Some(chain.virtual_size),
         state: (base_manifest.as_ref().zip(composed.image)).map(|(base, image)| ImageState {
-            base: base_id(base),
+            base: content_digest(base),
             image,
             overlay,
         }),

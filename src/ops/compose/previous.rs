@@ -6,7 +6,7 @@ use snapdeck_model::{Digest, Manifest, Result};
 use snapdeck_qcow2::ComposedImage;
 
 use super::base_proof::BaseProof;
-use crate::push_cache::{PushCache, base_id};
+use crate::push_cache::{PushCache, content_digest};
 use crate::sandbox_disk::SandboxDisk;
 
 /// The object that was uploaded last, and its state.
@@ -37,7 +37,7 @@ pub(super) async fn find_previous(
     if pushed.location != bucket.location() {
         return Ok(Some(Err(format!("{name} is in {}", pushed.location))));
     }
-    if pushed.base != base_id(base) {
+    if pushed.base != content_digest(base) {
         return Ok(Some(Err(format!("{name} was based on another image"))));
     }
     let Some(object) = bucket.inspect(name).await? else {

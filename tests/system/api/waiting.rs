@@ -171,6 +171,21 @@ fn a_new_sandbox_waits_for_the_pull_of_another_process() {
 }
 
 #[test]
+fn a_wait_for_another_process_does_not_hold_up_other_jobs() {
+    let (world, first, gate) = with_pulling_process();
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    std::fs::write(world.config(), format!("{config}[jobs]\nparallel = 1\n")).unwrap();
+    world.snapshot("other", 1);
+    let api = Api::start(&world);
+    begin_new(&world, &api, "b");
+    api.begin("/snapshots/verify", &json!({"snapshot": "other"}));
+    wait_for_jobs(&api, &["pull running", "new queued", "verify finished"]);
+    gate.open();
+    wait_for_exit(first).ok();
+    wait_for_jobs(&api, &["pull finished", "new finished", "verify finished"]);
+}
+
+#[test]
 fn a_wait_for_another_process_is_cancelled() {
     let (world, first, gate) = with_pulling_process();
     let second = start_waiting(&world, "b");

@@ -84,6 +84,43 @@ fn a_damaged_copy_is_replaced_by_another_image_only_with_overwrite() {
 }
 
 #[test]
+fn an_object_that_has_only_the_entity_tag_of_the_base_is_not_put_in_its_place() {
+    let (world, image) = with_pulled_snapshot();
+    let path = world.snapshot_path("app");
+    world.sandbox("a", "app", State::Off);
+    let other = world.path("scratch/other.qcow2");
+    world.image(&other, 40);
+    world.put(&other, "app");
+    let removed = world.s5cmd(&["rm", "{}/app.json"]);
+    assert!(removed.status.success(), "{removed:?}");
+    // As if the store had kept the tag.
+    let manifest_path = world.path("snapshots/app.json");
+    let manifest = std::fs::read(&manifest_path).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    manifest["etag"] = world.etag("app").into();
+    std::fs::write(&manifest_path, manifest.to_string()).unwrap();
+
+    damage(&path, 3 * BLOCK + 5);
+    world.snapdeck(&["verify", "app"]).failed(1, &["damaged"]);
+    let damaged = sha256(&path);
+    for args in [&["verify", "app", "--repair"][..], &["pull", "app"]] {
+        world.snapdeck(args).failed(1, &["app.qcow2", "block"]);
+        assert_eq!(sha256(&path), damaged, "{args:?}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    for args in [&["pull", "app"][..], &["pull", "app", "--overwrite"]] {
+        world.snapdeck(args).failed(1, &["app.qcow2", "block"]);
+        assert!(!exists(&path), "{args:?}");
+    }
+    // Of the bytes that it was, the tag is proof enough to begin.
+    world.put(&image, "app");
+    manifest["etag"] = world.etag("app").into();
+    std::fs::write(&manifest_path, manifest.to_string()).unwrap();
+    world.snapdeck(&["pull", "app"]).ok();
+    world.assert_pulled(&world, "app", &image);
+}
+
+#[test]
 fn a_damaged_base_without_a_manifest_is_not_replaced() {
     let (world, _) = with_pulled_snapshot();
     let path = world.snapshot_path("app");

@@ -1,7 +1,7 @@
 //! Overlays whose header a guest that has broken out of QEMU has rewritten.
 
 use super::{SECRET, Target, as_qemu_user};
-use crate::common::{State, run, same_disk};
+use crate::common::{State, exists, run, same_disk};
 
 /// Bytes of the file that a header names: a raw disk.
 fn grow_secret(target: &Target) {
@@ -138,4 +138,30 @@ fn a_raw_file_of_the_sandboxes_directory_is_read_as_raw() {
     );
     assert_eq!(std::fs::read(&got).unwrap(), std::fs::read(&raw).unwrap());
     assert!(as_qemu_user("cat", &[&target.secret]).stdout.is_empty());
+}
+
+#[test]
+fn links_that_take_ages_to_follow_do_not_disable_a_host() {
+    let Some(target) = Target::new() else { return };
+    let world = &target.world;
+    world.snapshot("base", 1);
+    let id = world.sandbox("a", "base", State::Off);
+    // Each doubles the steps to the end.
+    for step in 0..30 {
+        let next = format!("l{0}/../l{0}", step + 1);
+        target.link(&format!("sandboxes/l{step}"), &next);
+    }
+    let made = as_qemu_user("mkdir", &[&world.path("sandboxes/l30")]);
+    assert!(made.status.success(), "{made:?}");
+    let (disk, backing) = (world.disk("a"), world.path("sandboxes/l0/x.qcow2"));
+    let arguments = [
+        "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", &backing, &disk,
+    ];
+    run("qemu-img", &arguments);
+    let listed = world.snapdeck(&["snapshots"]).ok().stdout;
+    assert!(listed.contains("base"), "{listed}");
+    // What it needs cannot be known.
+    let refused = world.snapdeck(&["remove", "base", "--local"]);
+    refused.failed(4, &[&id]);
+    assert!(exists(&world.snapshot_path("base")));
 }

@@ -143,4 +143,20 @@ fn a_manifest_that_qemus_user_can_write_vouches_for_nothing() {
     world.snapdeck(&["note", "app", "mine"]).ok();
     let refused = world.snapdeck(&["verify", "app"]);
     refused.failed(4, &["differs from", "damaged or another image"]);
+
+    // Nor does the time that it names, by which prune decides.
+    let read_manifest =
+        || -> serde_json::Value { serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap() };
+    let mut forged = read_manifest();
+    forged["created"] = "1990-01-01T00:00:00Z".into();
+    std::fs::write(&json, forged.to_string()).unwrap();
+    run("chown", &[super::QEMU_USER, &json]);
+    world.snapdeck(&["adopt", "app"]).ok();
+    let adopted = read_manifest();
+    assert_eq!(
+        (&adopted["blocks"], &adopted["created"]),
+        (&forged["blocks"], &serde_json::Value::Null)
+    );
+    let metadata = std::fs::metadata(&json).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&metadata), 0);
 }
