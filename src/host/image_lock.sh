@@ -30,6 +30,35 @@ open_image() {
   [ -n "$is_open" ] || exit 1
   inode=$(awk '$1 == "ino:" { print $2 }' /proc/self/fdinfo/3)
 }
+# print_uses: prints PID, "read" or "write", and "lock" or "" of each process with one of the descriptors on stdin, /proc/PID/fd/N, that
+# is of the file with $inode. A process may have it open thousands of times.
+print_uses() {
+  sed 's,/fd/,/fdinfo/,' | xargs -r head -vc 4096 2>/dev/null | awk -v inode="$inode" '
+    function add() {
+      if (pid == "" || other) return
+      access[pid] = access[pid] == "write" || mode % 4 ? "write" : "read"
+      if (lock) locks[pid] = "lock"
+    }
+    /^==> / { add(); split($2, part, "/"); pid = part[3]; other = mode = lock = 0 }
+    # The descriptor may be of another file by now.
+    $1 == "ino:" && inode != "" && $2 != inode { other = 1 }
+    # The last digit of the flags is the access mode (proc(5)).
+    $1 == "flags:" { mode = substr($2, length($2)) + 0 }
+    $1 == "lock:" && $3 != "FLOCK" {
+      end = $NF == "EOF" ? 1e18 : $NF
+      if ($(NF - 1) <= 107 && end >= 100 || $(NF - 1) <= 207 && end >= 200) lock = 1
+    }
+    END { add(); for (pid in access) print pid, access[pid], locks[pid] }'
+}
+# print_guest PID: prints UUID and name of the domain that a QEMU runs. Any process can give itself arguments of any length (prctl(2),
+# PR_SET_MM): only their beginning is read.
+print_guest() {
+  head -c 131072 "/proc/$1/cmdline" 2>/dev/null | tr '\n\0' ' \n' | awk '
+    last == "-name" { name = $0; sub(/^guest=/, "", name); sub(/,.*/, "", name) }
+    last == "-uuid" { uuid = $0 }
+    { last = $0 }
+    END { print uuid " " name }'
+}
 # has_unseen_writer: whether descriptor 3 is open for writing without a descriptor in /proc: one that is in a message of a socket, of
 # io_uring, of the kernel's NFS server. Then there is no lease for reading (fcntl(2), F_SETLEASE). In a shell this takes Perl.
 has_unseen_writer() {
@@ -65,29 +94,19 @@ users)
       $1 == mount { split($3, part, ":"); printf "%02x:%02x", part[1], part[2] }' /proc/self/fdinfo/3 /proc/self/mountinfo)
     exec 3<&-
     # By device and inode, as the file may have other names.
-    open=$(find -L /proc/[0-9]*/fd -mindepth 1 -maxdepth 1 -samefile "$file" -print 2>/dev/null)
-    for fd in $open; do
-      pid=${fd#/proc/} pid=${pid%%/*}
-      # The last digit of the flags is the access mode (proc(5)). The descriptor may be of another file by now.
-      use=$(awk -v inode="$inode" '
-        $1 == "ino:" && inode != "" && $2 != inode { exit other = 1 }
-        $1 == "flags:" { mode = substr($2, length($2)) + 0 }
-        $1 == "lock:" && $3 != "FLOCK" {
-          end = $NF == "EOF" ? 1e18 : $NF
-          if ($(NF - 1) <= 107 && end >= 100 || $(NF - 1) <= 207 && end >= 200) lock = "lock"
-        }
-        END { if (other) exit 1; print (mode % 4 == 0 ? "read" : "write"), lock }' "/proc/$pid/fdinfo/${fd##*/}") || continue
-      [ "$fd" -ef "$file" ] || continue
-      read -r command <"/proc/$pid/comm" || continue
-      guest=$(tr '\n\0' ' \n' <"/proc/$pid/cmdline" 2>/dev/null | awk '
-        last == "-name" { name = $0; sub(/^guest=/, "", name); sub(/,.*/, "", name) }
-        last == "-uuid" { uuid = $0 }
-        { last = $0 }
-        END { print uuid " " name }')
-      lock=${use#* }
+    uses=$(find -L /proc/[0-9]*/fd -mindepth 1 -maxdepth 1 -samefile "$file" -print 2>/dev/null | print_uses)
+    guests=0
+    while read -r pid access lock; do
+      [ -n "$pid" ] && read -r command <"/proc/$pid/comm" || continue
+      case $access$lock$command in readqemu*) ;; read?*) [ -n "$lock" ] || continue ;; esac
+      guest=' '
+      if [ $guests -lt 100 ]; then guest=$(print_guest "$pid"); fi
+      guests=$((guests + 1))
       [ -z "$lock" ] || seen=yes
-      print_user "$number" "$pid" "${use%% *}" "$lock" "$command" "${guest#* }" "${guest%% *}"
-    done 2>/dev/null
+      print_user "$number" "$pid" "$access" "$lock" "$command" "${guest#* }" "${guest%% *}"
+    done 2>/dev/null <<END
+$uses
+END
     # A shared mapping writes to the file without a descriptor (proc(5), maps).
     map="^[0-9a-f]+-[0-9a-f]+ ...s [^ ]+ $device $(stat -L -c %i -- "$file") "
     for maps in $(grep -lE "$map" /proc/[0-9]*/maps 2>/dev/null); do

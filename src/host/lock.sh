@@ -39,6 +39,8 @@ acquire() {
     eval "command exec $1<\"\$3\"" 2>/dev/null && is_open=yes || is_open=
     end_guard
     [ -n "$is_open" ] || continue
+    # A link that got the name just now may lead to a device.
+    [ -f "/proc/self/fd/$1" ] || busy "$3 is not a regular file"
     eval "command exec $1<>/proc/self/fd/$1" || exit 1
     if ! flock -n "--$2" "$1"; then
       printf 'conflict %s %s\n' $(($1 - 2)) "$(head -c 500 "/proc/self/fd/$1" | head -n 1)"

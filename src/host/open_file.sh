@@ -48,22 +48,28 @@ pin() {
   pinned=/proc/self/missing/${1##*/}
   [ -e "$org" ] || [ -L "$org" ] || return 0
   guard_open "$org"
-  command exec 5<"$org" && is_open=yes || is_open=
+  # With the dot nothing but a directory is opened, no device that a link leads to.
+  command exec 5<"$org/." && is_open=yes || is_open=
   end_guard
-  [ -n "$is_open" ] || exit 1
-  # Device, inode and owner of the open one, what has its name, owner and mount of the directory that it is in, and its own mount.
+  [ -n "$is_open" ] || { [ -d "$org" ] && exit 1; } || busy "${shown%/*} is not a directory, or was replaced"
+  # Device, inode and owner of the open one, what has its name, owner, device and mount of the directory that it is in, and its own
+  # device and mount.
   set -- "$1" $(stat -L -c '%d:%i %u' /proc/self/fd/5) "$(stat -c %d:%i -- "$org" 2>/dev/null)" \
-    "$(stat -L -c %u -- "${org%/*}")" "$(exec 5<"${org%/*}" && mount_of_5)" "$(mount_of_5)"
-  [ -d /proc/self/fd/5 ] && [ "$2" = "$4" ] || busy "${shown%/*} is not a directory, or was replaced"
-  # No file could get its name there in one step.
+    "$(stat -L -c %u -- "${org%/*}")" "$(exec 5<"${org%/*}" && place_of_5)" "$(place_of_5)"
+  [ "$2" = "$4" ] || busy "${shown%/*} is not a directory, or was replaced"
+  # No file could get its name there in one step. A subvolume of btrfs has a device of its own.
   [ "$6" = "$7" ] || busy "${shown%/*} is on another file system than the snapshots directory"
-  case $3 in
-  0 | "$5" | "$(id -u)") ;;
-  *) busy "${shown%/*} belongs to another user than the snapshots directory" ;;
-  esac
+  # Whose directory it is in can give its name to a directory of root.
+  if [ "$3" != "$5" ]; then
+    is_trusted "$3" && is_trusted "$5" || busy "${shown%/*} belongs to another user than the snapshots directory"
+  fi
   pinned=/proc/self/fd/5/${1##*/}
 }
-mount_of_5() { sed -n 's/^mnt_id:[[:space:]]*//p' /proc/self/fdinfo/5; }
+place_of_5() {
+  sed -n 's/^mnt_id:[[:space:]]*//p' /proc/self/fdinfo/5
+  stat -L -c %d /proc/self/fd/5
+}
+is_trusted() { [ "$1" = 0 ] || [ "$1" = "$(id -u)" ]; }
 # owner_uid: the user of the host's owner (USER:GROUP), a number.
 owner_uid() {
   case ${owner%%:*} in

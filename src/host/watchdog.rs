@@ -423,34 +423,72 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     const FIND: &str = concat!(include_str!("instance.sh"), "find_process \"$1\"");
-    const UUID: &str = "3f0c4a51-90f5-4d7e-8d0c-2b6f3a4c9e17";
 
     /// Starts a process whose arguments are those of the domain's QEMU.
-    fn start() -> Child {
-        let args = ["-c", "read line", "sh", "-uuid", UUID];
+    fn start(uuid: &str) -> Child {
+        let args = ["-c", "read line", "sh", "-uuid", uuid];
         let mut sh = Command::new("sh");
         sh.args(args).stdin(Stdio::piped()).spawn().unwrap()
     }
 
-    fn find() -> String {
+    /// Returns what is found with 1 GiB of memory.
+    fn find(uuid: &str) -> String {
         // Not in an argument, where it would be found, too.
-        let script = format!("set -- \"$FIND\"\n{FIND}");
+        let script = format!("ulimit -v 1000000\nset -- \"$FIND\"\n{FIND}");
         let mut sh = Command::new("sh");
-        sh.args(["-c", &script]).env("FIND", UUID);
+        sh.args(["-c", &script]).env("FIND", uuid);
         String::from_utf8(sh.output().unwrap().stdout).unwrap()
     }
 
     #[test]
     fn no_process_is_found_if_several_claim_to_be_a_guests() {
-        let mut guest = start();
-        let found = find();
+        const UUID: &str = "3f0c4a51-90f5-4d7e-8d0c-2b6f3a4c9e17";
+        let mut guest = start(UUID);
+        let found = find(UUID);
         assert!(found.starts_with(&format!("{} ", guest.id())), "{found}");
-        let mut decoy = start();
-        let ambiguous = find();
+        let mut decoy = start(UUID);
+        let ambiguous = find(UUID);
         for child in [&mut guest, &mut decoy] {
             child.kill().unwrap();
             child.wait().unwrap();
         }
         assert_eq!(ambiguous, "");
+    }
+
+    #[test]
+    fn arguments_without_end_do_not_hold_up_the_search() {
+        // prctl(2), PR_SET_MM_MAP: its arguments are 8 GiB that are never touched. The fields are those of /proc/PID/stat.
+        const UUID: &str = "6e1d9b2f-2a57-4c53-9a0e-51a7c0b8d4f3";
+        const ATTACKER: &str = r"
+import ctypes, mmap, struct
+size = 8 << 30
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.sbrk.restype = ctypes.c_void_p
+area = libc.mmap(None, ctypes.c_size_t(size), 1, 0x4022, -1, ctypes.c_long(0))
+stat = open('/proc/self/stat').read().rpartition(')')[2].split()
+field = lambda number: int(stat[number - 3])
+brk = libc.sbrk(0)
+map = struct.pack('<11QQIi', *(field(n) for n in (26, 27, 45, 46, 47)), brk, field(28), area, area + size, field(50), field(51), 0, 0, -1)
+if libc.prctl(35, 14, map, ctypes.c_ulong(len(map)), 0): raise OSError(ctypes.get_errno(), 'prctl')
+print('ready', flush=True)
+input()
+";
+        let mut attacker = Command::new("/usr/bin/python3")
+            .args(["-S", "-c", ATTACKER])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 5];
+        let stdout = attacker.stdout.as_mut().unwrap();
+        let is_ready = std::io::Read::read_exact(stdout, &mut ready);
+        let mut guest = start(UUID);
+        let found = find(UUID);
+        for child in [&mut guest, &mut attacker] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        is_ready.unwrap();
+        assert!(found.starts_with(&format!("{} ", guest.id())), "{found}");
     }
 }

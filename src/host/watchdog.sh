@@ -18,8 +18,8 @@
 #   thawed     its file systems are thawed
 #   release    exit without cleaning up
 #
-# At the end of stdin or after that silence it kills qemu-img processes that use dir, resumes the sandbox if it is paused
-# by snapdeck, thaws its file systems if they are frozen by snapdeck, aborts the backup job and removes dir, in this order.
+# At the end of stdin or after that silence it resumes the sandbox if it is paused by snapdeck, kills qemu-img processes that use dir,
+# thaws the sandbox's file systems if they are frozen by snapdeck, aborts the backup job and removes dir, in this order.
 trap '' HUP INT TERM PIPE
 cd /
 exec 2>/dev/null
@@ -88,12 +88,17 @@ exec >/dev/null
 # Another client has resumed the guest, and may have paused it again.
 if [ -n "$paused" ] && [ -n "$instance" ] && has_run "$instance"; then paused=; fi
 
-# By a name in its arguments, or by a descriptor, which the result of a conversion is.
-for file in $(printf '%s' "$dir" | grep -alsF -f - /proc/[0-9]*/cmdline) \
-  $(find /proc/[0-9]*/fd -lname "$(pwd -P)/*" -print); do
-  pid=${file#/proc/} pid=${pid%%/*} comm=
-  read -r comm <"/proc/$pid/comm" && [ "$comm" = qemu-img ] && kill -9 "$pid"
-done
+# end_readers: kills the qemu-img processes that use the directory, by a name in their arguments, or by a descriptor, which the result
+# of a conversion is.
+end_readers() {
+  for file in /proc/[0-9]*/comm; do
+    comm=
+    read -r comm <"$file" && [ "$comm" = qemu-img ] || continue
+    pid=${file#/proc/} pid=${pid%/comm}
+    if head -c "$max_arguments" "/proc/$pid/cmdline" | grep -aqF -e "$dir" ||
+      [ -n "$(find "/proc/$pid/fd" -lname "$(pwd -P)/*" -print -quit)" ]; then kill -9 "$pid"; fi
+  done
+}
 
 run_virsh() {
   timeout 20 virsh -q -c "$uri" "$@"
@@ -107,6 +112,7 @@ if [ -n "$uuid" ]; then
     sleep 1
   done
   rm -f ./paused
+  end_readers
   case $flags in backup) ;; *) remove_dir; exit 0 ;; esac
   tries=0
   while [ -n "$frozen" ] && [ $tries -lt 3 ]; do
@@ -137,6 +143,7 @@ if [ -n "$uuid" ]; then
   remove_dir
   exit 0
 fi
+end_readers
 while [ "$grace" -gt 0 ]; do
   # The directory was removed, or another watchdog has adopted it.
   [ "$(cat ./.guard)" = $$ ] || exit 0

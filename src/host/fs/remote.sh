@@ -310,7 +310,7 @@ list_images)
       done
       printf '\0'
       # NUL ends a field: a file of a directory that others may change has none.
-      find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -size -128 \
+      find "$dir/" -mindepth 1 -maxdepth 1 -name '.*.qcow2.damaged' -type f -links 1 -size -128 \
         -printf '%f\0' -exec sh -c 'dd if="$1" iflag=nofollow,nonblock bs=64K count=1 status=none | tr -d "\000"' sh {} \; \
         -printf '\0' -o \
         \( -name '.*.qcow2.lock' -o -name '.*.sandbox.lock' \) ! -name "$newline" -type f -exec sh -c "$show_locks" sh {} + || :

@@ -28,6 +28,9 @@ pub(crate) const MAX_PARTIALS: usize = 1000;
 
 /// Maximum length of a damage record that is read.
 const MAX_DAMAGE_FILE_BYTES: u64 = 64 << 10;
+/// Length of all damage records of a directory that are read. Who may write to the directory may also remove them.
+const MAX_DAMAGE_BYTES: usize = 8 << 20;
+const MAX_PROBLEM_CHARS: usize = 500;
 
 /// The images of a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -73,7 +76,9 @@ fn is_own_file(name: &str) -> bool {
 pub(crate) fn parse_damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathBuf, Damage)> {
     let name = name.strip_prefix('.')?.strip_suffix(".qcow2.damaged")?;
     let image = SnapshotName::from_flat(name)?.file_name();
-    Some((dir.join(image), serde_json::from_slice(json).ok()?))
+    let mut damage: Damage = serde_json::from_slice(json).ok()?;
+    damage.problem = damage.problem.chars().take(MAX_PROBLEM_CHARS).collect();
+    Some((dir.join(image), damage))
 }
 
 /// Lists the snapshots directory of this machine, and the directories of organizations in it. Blocks.
@@ -156,7 +161,7 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
     };
     (listing.dir, listing.is_present) = (dir.clone(), true);
     listing.space = DiskSpace::read_local(&dir);
-    let mut lock_names = Vec::new();
+    let (mut lock_names, mut damage_bytes) = (Vec::new(), 0);
     for (index, entry) in std::fs::read_dir(&dir).map_err(with_path)?.enumerate() {
         if index == MAX_FILES {
             let message = format!("it has more than {MAX_FILES} files");
@@ -180,16 +185,23 @@ pub(crate) fn list_images(path: &str) -> io::Result<DirListing> {
         }
         if let Some(name) = name.to_str()
             && name.ends_with(".qcow2.damaged")
-            && metadata.is_some_and(|metadata| metadata.is_file() && metadata.len() < MAX_DAMAGE_FILE_BYTES)
+            && metadata.is_some_and(|metadata| is_damage_record(&metadata))
+            && damage_bytes < MAX_DAMAGE_BYTES
             // One that cannot be read, or was removed meanwhile, is ignored.
             && let Some(json) = read_damage(&file)
         {
+            damage_bytes += json.len();
             listing.damages.extend(parse_damage(&dir, name, &json));
         }
     }
     listing.locks = held_locks::read_local(&dir, &lock_names);
     listing.partials.truncate(MAX_PARTIALS);
     Ok(listing)
+}
+
+/// Returns whether a file may be a damage record: a short one with one name.
+fn is_damage_record(metadata: &Metadata) -> bool {
+    metadata.is_file() && metadata.nlink() == 1 && metadata.len() < MAX_DAMAGE_FILE_BYTES
 }
 
 /// Returns the partial file in the directory `name` of a pull, if it is one.

@@ -179,7 +179,8 @@ fn a_wait_for_another_process_does_not_hold_up_other_jobs() {
     let api = Api::start(&world);
     begin_new(&world, &api, "b");
     api.begin("/snapshots/verify", &json!({"snapshot": "other"}));
-    wait_for_jobs(&api, &["pull running", "new queued", "verify finished"]);
+    // Its check of the image waits at the gate, too.
+    wait_for_jobs(&api, &["pull running", "new queued", "verify running"]);
     gate.open();
     wait_for_exit(first).ok();
     wait_for_jobs(&api, &["pull finished", "new finished", "verify finished"]);

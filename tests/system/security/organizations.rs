@@ -167,6 +167,11 @@ fn a_directory_of_another_user_is_refused() {
     world
         .snapdeck(&["pull", "acme/victim"])
         .failed(4, &["acme belongs to another user"]);
+    // QEMU's user can give that name to a directory of root.
+    run("chown", &["root", &org]);
+    world
+        .snapdeck(&["pull", "acme/victim"])
+        .failed(4, &["acme belongs to another user"]);
     run("chown", &[QEMU_USER, &org]);
     world.snapdeck(&["pull", "acme/victim"]).ok();
 }
