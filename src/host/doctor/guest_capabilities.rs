@@ -97,12 +97,21 @@ pub(super) fn check_qemu(guests: &GuestCapabilities, installer: Installer) -> Ch
     }
 }
 
-/// `user` is the one that runs commands on the host.
-pub(super) fn report_unreachable(error: &Error, user: Option<&str>) -> Check {
-    let message = error.message();
+/// Packages of a host, by their Debian names.
+const HOST_PACKAGES: &str = "libvirt-daemon-system qemu-system-x86 qemu-utils ovmf";
+
+pub(super) fn report_unreachable(error: &Error, probe: Option<&Probe>) -> Check {
+    let mut message = error.message();
+    let is_missing = probe.is_some_and(|probe| probe.get("libvirtd").is_none());
+    // The one that runs commands on the host.
+    let user = probe.and_then(|probe| probe.get("user"));
     let fix = match user {
         Some(user) if message.contains("ermission denied") || message.contains("uthentication") => {
             format!("run `usermod -aG libvirt {user}`, then log in again")
+        }
+        _ if is_missing => {
+            message.push_str("; libvirt is not installed");
+            Installer::detect(probe).command(HOST_PACKAGES)
         }
         _ => "run `systemctl start libvirtd`, or `systemctl start virtqemud.socket` with modular daemons".to_owned(),
     };
@@ -169,7 +178,7 @@ pub(super) fn check_firmware(guests: &GuestCapabilities, installer: Installer) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use snapdeck_model::Verdict;
+    use snapdeck_model::{Kind, Verdict};
 
     const CAPABILITIES: &str = "<domainCapabilities><domain>kvm</domain><os supported='yes'>
         <enum name='firmware'><value>bios</value><value>efi</value></enum>
@@ -209,6 +218,26 @@ mod tests {
         assert_eq!(verdict(&without, &usable, Accel::Auto), Verdict::Warning);
         assert_eq!(verdict(&without, &usable, Accel::Kvm), Verdict::Failed);
         assert_eq!(verdict(&without, &absent, Accel::Qemu), Verdict::Passed);
+    }
+
+    #[test]
+    fn a_host_without_libvirt_is_told_what_to_install() {
+        let error = Error::new(Kind::Unreachable, "cannot connect to host alpha")
+            .with_cause("Failed to connect socket: No such file or directory");
+        let report = |pairs: &[(&str, &str)]| {
+            let check = report_unreachable(&error, Some(&Probe::from_pairs(pairs)));
+            (check.finding, check.fix.unwrap_or_default())
+        };
+        let (finding, fix) = report(&[("user", "root")]);
+        assert!(finding.contains("; libvirt is not installed;"), "{finding}");
+        assert_eq!(
+            fix,
+            "apt-get install libvirt-daemon-system qemu-system-x86 qemu-utils ovmf"
+        );
+        let (_, fix) = report(&[("installer", "dnf")]);
+        assert_eq!(fix, "dnf install libvirt qemu-kvm qemu-img edk2-ovmf");
+        let (_, fix) = report(&[("libvirtd", "installed")]);
+        assert!(fix.contains("systemctl start libvirtd"), "{fix}");
     }
 
     #[test]

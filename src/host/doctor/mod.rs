@@ -129,8 +129,8 @@ impl Doctor<'_> {
                 domains
             }
             Err(error) => {
-                let user = probe.as_ref().ok().and_then(|probe| probe.get("user"));
-                checks.push(guest_capabilities::report_unreachable(&error, user));
+                let probe = probe.as_ref().ok();
+                checks.push(guest_capabilities::report_unreachable(&error, probe));
                 Err(error)
             }
         };

@@ -20,6 +20,10 @@ done
 for program in qemu-img qemu-io qemu-nbd virsh swtpm; do
   if command -v "$program" >/dev/null; then emit "$program" "$("$program" --version 2>&1 | head -n 1)"; fi
 done
+# Not all users have the directories of daemons in their PATH.
+if (PATH=$PATH:/usr/sbin:/usr/local/sbin:/sbin && { command -v libvirtd || command -v virtqemud; }) >/dev/null; then
+  emit libvirtd installed
+fi
 if command -v swtpm_setup >/dev/null; then emit swtpm_setup installed; fi
 for program in realpath stat find head mktemp sync flock truncate timeout chown ln mv cp dd setsid awk grep tr tail cmp; do
   command -v "$program" >/dev/null || emit missing "$program"

@@ -20,25 +20,31 @@ impl Installer {
         }
     }
 
-    /// Returns the command that installs a package, given its Debian name.
-    pub(super) fn command(self, package: &str) -> String {
-        let rpm = match package {
-            "qemu-utils" => "qemu-img",
-            "libvirt-clients" => "libvirt-client",
-            "qemu-system-x86" => "qemu-kvm",
-            "ovmf" => "edk2-ovmf",
-            // openSUSE has one package.
-            "swtpm swtpm-tools" | "swtpm-tools" if self == Self::Zypper => "swtpm",
-            other => other,
+    /// Returns the command that installs packages, given their Debian names, separated by spaces.
+    pub(super) fn command(self, packages: &str) -> String {
+        let mut names: Vec<&str> = packages.split(' ').map(|name| self.package(name)).collect();
+        names.dedup();
+        let program = match self {
+            Self::Apt => "apt-get",
+            Self::Dnf => "dnf",
+            Self::Zypper => "zypper",
         };
-        match self {
-            Self::Apt => format!("apt-get install {package}"),
-            Self::Dnf => format!("dnf install {rpm}"),
-            Self::Zypper => match package {
-                "qemu-utils" => "zypper install qemu-img qemu-tools".to_owned(),
-                "ovmf" => "zypper install qemu-ovmf-x86_64".to_owned(),
-                _ => format!("zypper install {rpm}"),
-            },
+        format!("{program} install {}", names.join(" "))
+    }
+
+    /// Returns the names of a package, given its Debian name.
+    fn package(self, name: &str) -> &str {
+        match (self, name) {
+            (Self::Apt, name) => name,
+            (Self::Zypper, "qemu-utils") => "qemu-img qemu-tools",
+            (Self::Zypper, "ovmf") => "qemu-ovmf-x86_64",
+            (Self::Zypper, "swtpm-tools") => "swtpm",
+            (_, "qemu-utils") => "qemu-img",
+            (_, "libvirt-clients") => "libvirt-client",
+            (_, "libvirt-daemon-system") => "libvirt",
+            (_, "qemu-system-x86") => "qemu-kvm",
+            (_, "ovmf") => "edk2-ovmf",
+            (_, other) => other,
         }
     }
 }
