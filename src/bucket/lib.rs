@@ -42,6 +42,7 @@ use s3::{LazyClient, Reason, Store};
 
 pub use checksums::{Md5Tag, ObjectChecksums};
 pub use download::MAX_BLOCKS_IN_MEMORY;
+pub use list::ObjectPage;
 pub use multipart_object::{MultipartObject, PartSources};
 pub use retry::StoreRetry;
 pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
@@ -159,8 +160,9 @@ impl Bucket {
     /// Lists the images, a page at a time: those directly under the prefix in the order of their keys, then those of each
     /// organization.
     ///
-    /// Keys other than `NAME.qcow2` and `ORG/NAME.qcow2` under the prefix are skipped. Ends after the first error.
-    pub fn list(&self) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
+    /// Keys other than `NAME.qcow2` and `ORG/NAME.qcow2` under the prefix are skipped. Ends after the first error, but for a folder of
+    /// an organization that may not be listed.
+    pub fn list(&self) -> impl Stream<Item = Result<ObjectPage>> + Send + use<> {
         list::list_pages(self.clone())
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Bucket;
 use super::keys::{IMAGE_SUFFIX, MANIFEST_SUFFIX, snapshot_name};
 use super::parts::find_problem;
-use super::s3::Store;
+use super::s3::{Reason, Store};
 use snapdeck_model::{Error, Kind, Object, Result, SnapshotName};
 
 /// Pages of up to 1,000 keys: two million keys. A store with more repeats itself.
@@ -19,6 +19,15 @@ const MAX_SNAPSHOTS: usize = 100_000;
 const MAX_INSPECTED: usize = 200;
 /// Concurrent reads of metadata.
 const MAX_CONCURRENT_READS: usize = 16;
+
+/// A page of a listing.
+#[derive(Debug, Default)]
+pub struct ObjectPage {
+    /// Snapshots in the order of their keys.
+    pub objects: Vec<Object>,
+    /// Why the rest of an organization's folder is left out.
+    pub denied: Option<Error>,
+}
 
 struct Paginator {
     bucket: Bucket,
@@ -36,7 +45,7 @@ struct Paginator {
 }
 
 /// Returns the pages in the order of the store; ends after the first error.
-pub(super) fn list_pages(bucket: Bucket) -> impl Stream<Item = Result<Vec<Object>>> + Send + use<> {
+pub(super) fn list_pages(bucket: Bucket) -> impl Stream<Item = Result<ObjectPage>> + Send + use<> {
     let settings = bucket.lazy_client.settings();
     let folder = |name: &String| format!("{}{name}/", settings.prefix);
     let folders = settings.organizations.iter().map(folder).collect();
@@ -62,12 +71,23 @@ pub(super) fn list_pages(bucket: Bucket) -> impl Stream<Item = Result<Vec<Object
 }
 
 impl Paginator {
-    async fn next_page(&mut self) -> Result<Vec<Object>> {
+    async fn next_page(&mut self) -> Result<ObjectPage> {
         let bucket = self.bucket.clone();
         let store = bucket.lazy_client.get_store().await?;
         let prefix = &bucket.lazy_client.settings().prefix;
         let listed = self.folder.as_deref().unwrap_or(prefix);
-        let page = store.list(listed, self.token.clone()).await?;
+        let page = match store.list(listed, self.token.clone()).await {
+            Ok(page) => page,
+            // The others may be readable.
+            Err(failure) if self.folder.is_some() && failure.reason == Reason::AccessDenied => {
+                self.next_folder();
+                return Ok(ObjectPage {
+                    denied: Some(failure.error),
+                    ..ObjectPage::default()
+                });
+            }
+            Err(failure) => return Err(failure.into()),
+        };
         self.pages += 1;
         let next = page.next_token;
         if !page.is_last && (next.is_none() || next == self.token || self.pages >= MAX_PAGES) {
@@ -78,9 +98,7 @@ impl Paginator {
         }
         self.token = next;
         if page.is_last {
-            self.token = None;
-            self.folder = self.folders.pop_front();
-            self.is_done = self.folder.is_none();
+            self.next_folder();
         }
         let mut objects = Vec::new();
         let mut unclear = Vec::new();
@@ -112,7 +130,16 @@ impl Paginator {
                 .hint("set [bucket] prefix to a part of it"));
         }
         self.inspect(store, &mut objects, unclear).await;
-        Ok(objects)
+        Ok(ObjectPage {
+            objects,
+            denied: None,
+        })
+    }
+
+    fn next_folder(&mut self) {
+        self.token = None;
+        self.folder = self.folders.pop_front();
+        self.is_done = self.folder.is_none();
     }
 
     /// Sets the problem and a missing entity tag of the objects with the indexes `unclear`, as far as their metadata can be

@@ -258,9 +258,10 @@ pub(super) async fn follow_bucket(inner: Arc<Inner>) {
         return;
     }
     let mut backoff = Backoff(BACKOFF.0);
+    let mut warned = HashSet::new();
     loop {
         let listed = tokio::select! {
-            listed = list_objects(&inner) => listed,
+            listed = list_objects(&inner, &mut warned) => listed,
             () = inner.stop.cancelled() => return,
         };
         let poll = bucket_poll(listed.as_ref().map_or(0, Vec::len));
@@ -281,14 +282,18 @@ fn bucket_poll(objects: usize) -> Duration {
         .clamp(BUCKET_POLL, MAX_BUCKET_POLL)
 }
 
-/// Lists the bucket. The first listing is shown as it grows; a later one replaces the old one as a whole.
-async fn list_objects(inner: &Inner) -> Result<Vec<Object>> {
+/// Lists the bucket. The first listing is shown as it grows; a later one replaces the old one as a whole. Warns of folders that may not
+/// be listed, but for those of `warned`.
+async fn list_objects(inner: &Inner, warned: &mut HashSet<String>) -> Result<Vec<Object>> {
+    let mut current = HashSet::new();
     let is_first = inner.view.borrow().bucket.last_listing.is_none();
     let mut updated_at = Instant::now();
     let mut objects = Vec::new();
     let mut pages = pin!(inner.bucket.list());
     while let Some(page) = pages.next().await {
-        objects.extend(page?);
+        let page = page?;
+        objects.extend(page.objects);
+        current.extend(page.denied.map(|error| error.to_string()));
         if is_first && updated_at.elapsed() > PAGE_UPDATE_INTERVAL {
             updated_at = Instant::now();
             edit_bucket(inner, |bucket| {
@@ -297,6 +302,9 @@ async fn list_objects(inner: &Inner) -> Result<Vec<Object>> {
             });
         }
     }
+    let new = current.difference(warned);
+    new.for_each(|warning| tracing::warn!("{warning}"));
+    *warned = current;
     Ok(objects)
 }
 

@@ -165,14 +165,15 @@ impl Engine {
                 Ok(_) => {}
             }
         }
-        let objects = match (request.include_bucket, self.inner.bucket.is_configured()) {
-            (true, _) => self.objects().await?,
-            (false, true) => self.objects().await.unwrap_or_else(|error| {
-                plan.warnings.push(error.to_string());
-                Vec::new()
-            }),
-            (false, false) => Vec::new(),
+        let (objects, denied) = match (request.include_bucket, self.inner.bucket.is_configured()) {
+            (true, _) => self.list_objects().await?,
+            (false, true) => self
+                .list_objects()
+                .await
+                .unwrap_or_else(|error| (Vec::new(), vec![error])),
+            (false, false) => Default::default(),
         };
+        plan.warnings.extend(denied.iter().map(Error::to_string));
         let mut all = candidates(request, &scans, &objects);
         let images = listed_images(&scans, &objects);
         if request.rule.uses_age() {

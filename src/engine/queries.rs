@@ -1,5 +1,7 @@
 //! Reads from the hosts and the bucket that bypass the view.
 
+use std::pin::pin;
+
 use futures_util::TryStreamExt;
 
 use super::inventory;
@@ -131,12 +133,27 @@ impl Engine {
             .find(|snapshot| snapshot.name == *name))
     }
 
-    /// Returns all objects of the bucket.
+    /// Returns all objects of the bucket; warns of folders of organizations that may not be listed.
     ///
     /// # Errors
     /// Those of the bucket.
     pub async fn objects(&self) -> Result<Vec<Object>> {
-        self.inner.bucket.list().try_concat().await
+        let (objects, denied) = self.list_objects().await?;
+        for error in denied {
+            tracing::warn!("{error}");
+        }
+        Ok(objects)
+    }
+
+    /// Returns all objects of the bucket, and why folders of organizations are left out.
+    pub(super) async fn list_objects(&self) -> Result<(Vec<Object>, Vec<Error>)> {
+        let mut pages = pin!(self.inner.bucket.list());
+        let (mut objects, mut denied) = (Vec::new(), Vec::new());
+        while let Some(page) = pages.try_next().await? {
+            objects.extend(page.objects);
+            denied.extend(page.denied);
+        }
+        Ok((objects, denied))
     }
 
     /// Returns an object of the bucket; `None` if it has none of that name.

@@ -225,7 +225,7 @@ async fn find_others(bucket: &Bucket, names: &[SnapshotName]) -> Vec<Object> {
     let pages = bucket.list().take(MAX_PAGES);
     let mut objects: Vec<Object> = pages
         .filter_map(async |page| page.ok())
-        .flat_map(stream::iter)
+        .flat_map(|page| stream::iter(page.objects))
         .filter(|object| std::future::ready(!names.contains(&object.name)))
         .collect()
         .await;

@@ -15,7 +15,7 @@ use crate::common::proxy::proxy;
 use crate::common::stores::{TestStore, s3s_fs, stores, wait_until};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use snapdeck_bucket::{Bucket, StoreRetry};
+use snapdeck_bucket::{Bucket, ObjectPage, StoreRetry};
 use snapdeck_model::settings::Credentials;
 use snapdeck_model::{BlockSet, Error, Kind, Object, Phase, ProgressCell, Result, SnapshotName};
 use tokio_util::sync::CancellationToken;
@@ -76,8 +76,9 @@ async fn download(bucket: &Bucket, object: &Object) -> Result<Vec<u8>> {
 }
 
 async fn list(bucket: &Bucket) -> Result<Vec<Vec<Object>>> {
-    let pages: Vec<Result<Vec<Object>>> = bucket.list().collect().await;
-    pages.into_iter().collect()
+    let pages: Vec<Result<ObjectPage>> = bucket.list().collect().await;
+    let objects = |page: ObjectPage| page.objects;
+    pages.into_iter().map(|page| page.map(objects)).collect()
 }
 
 async fn delete(bucket: &Bucket, name: &str) {

@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::{Value, json};
 
 use crate::api::server::Api;
+use crate::common::hostile::{Answer, HostileStore, entry, page};
 use crate::common::screen::Screen;
-use crate::common::{State, World, exists, run, same_disk, sha256};
+use crate::common::{State, World, exists, lab, run, same_disk, sha256};
 
 fn names(listed: &Value) -> Vec<String> {
     let listed = listed.as_array().unwrap().iter();
@@ -348,4 +349,39 @@ fn a_directory_that_is_not_one_of_the_organizations_is_not_used() {
             .failed(3, &["add acme to organizations"]);
     }
     assert!(exists(&world.snapshot_path("acme/app")) && world.is_in_bucket("acme/app"));
+}
+
+#[test]
+fn a_folder_that_may_not_be_listed_is_left_out_and_named() {
+    let store = HostileStore::start(|request| {
+        let prefix = request.parameter("prefix").unwrap_or_default();
+        let prefix = prefix.replace("%2F", "/");
+        match request.is_listing() {
+            true if prefix.ends_with("/denied/") => Answer::error(403, "AccessDenied", "denied"),
+            true => page(
+                &entry(&format!("{prefix}app.qcow2"), "&quot;1&quot;", 70_000),
+                None,
+            ),
+            false => Answer::not_found(),
+        }
+    });
+    let world = World::new();
+    world.reconfigure(&lab("SNAPDECK_LAB_S3"), &store.endpoint());
+    world.use_organization();
+    world.reconfigure("\"acme\"", "\"denied, acme\"");
+    let folder = format!("{}/denied/", world.tag);
+    let listed = world.snapdeck(&["objects", "--json"]).ok();
+    assert_eq!(names(&listed.json()), ["app", "acme/app"], "{listed:?}");
+    let is_named = |text: &str| text.contains(&folder) && text.contains("denied access");
+    assert!(is_named(&listed.stderr), "{listed:?}");
+    let prune = ["prune", "--unused", "--bucket", "--dry-run"];
+    let pruned = world.snapdeck(&prune).ok();
+    assert!(is_named(&pruned.stderr), "{pruned:?}");
+    let doctor = world.snapdeck(&["doctor"]);
+    assert!(is_named(&doctor.stdout), "{doctor:?}");
+    let mut screen = Screen::open(&world.command(&[]));
+    screen.press("\t\t");
+    screen.wait(&["acme/app", &folder]);
+    screen.press("q");
+    assert_eq!(screen.wait_for_exit(), 0);
 }

@@ -103,7 +103,7 @@ impl Bucket {
         loop {
             match timeout_at(deadline, pages.next()).await {
                 Ok(Some(page)) => {
-                    for object in page.ok()? {
+                    for object in page.ok()?.objects {
                         count += 1;
                         problems.extend(object.problem.map(|problem| (object.name, problem)));
                     }
@@ -179,6 +179,15 @@ async fn check_listing(
             checks.push(reachable);
             checks.extend(clock);
             checks.push(Check::passed("list", format!("{address} can be listed")));
+            for organization in &settings.organizations {
+                let folder = format!("{prefix}{organization}/");
+                let listed = store.with_timeout(CALL_TIMEOUT).list(&folder, None).await;
+                checks.extend(
+                    listed
+                        .err()
+                        .map(|failed| failed_check("list", &failed.error)),
+                );
+            }
             checks.push(check_names(&page, settings, &address));
             return StoreAccess::Bucket;
         }
