@@ -10,7 +10,7 @@ use super::Host;
 use super::backup::StaleBackup;
 use super::command::Output;
 use super::fs::{ResumeLog, system_error};
-use super::scratch::SCRIPT;
+use super::scratch::{ORGANIZATION_SUFFIX, SCRIPT};
 use snapdeck_model::{Error, Kind, Leftover, LeftoverKind, Result, SnapshotName};
 use snapdeck_ownership::OwnerMark;
 
@@ -47,8 +47,8 @@ impl<'a> Leftovers<'a> {
 }
 
 impl Leftovers<'_> {
-    /// Returns the directories and partial files of pulls in the snapshots directory, snapdeck's directories in
-    /// `temp_dir`, and those of backups in the sandboxes directory that are neither open nor locked and were not
+    /// Returns the directories and partial files of pulls in the snapshots directory, those in which directories of organizations
+    /// are created, snapdeck's directories in `temp_dir`, and those of backups in the sandboxes directory that are neither open nor locked and were not
     /// modified for a day.
     ///
     /// # Errors
@@ -150,6 +150,9 @@ impl Leftovers<'_> {
                 (&settings.snapshots_dir, "remove_partial")
             }
             LeftoverKind::Partial => (&settings.snapshots_dir, "remove_leftover_directory"),
+            LeftoverKind::Directory if leftover.path.ends_with(ORGANIZATION_SUFFIX) => {
+                (&settings.snapshots_dir, "remove_leftover_directory")
+            }
             LeftoverKind::Directory => (&settings.temp_dir, "remove_leftover_directory"),
             LeftoverKind::Backup => (&settings.sandboxes_dir, "remove_leftover_directory"),
             LeftoverKind::Upload => return Ok(false),

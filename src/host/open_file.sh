@@ -52,16 +52,20 @@ pin() {
   command exec 5<"$org/." && is_open=yes || is_open=
   end_guard
   [ -n "$is_open" ] || { [ -d "$org" ] && exit 1; } || busy "${shown%/*} is not a directory, or was replaced"
-  # Device, inode and owner of the open one, what has its name, owner, device and mount of the directory that it is in, and its own
-  # device and mount.
-  set -- "$1" $(stat -L -c '%d:%i %u' /proc/self/fd/5) "$(stat -c %d:%i -- "$org" 2>/dev/null)" \
-    "$(stat -L -c %u -- "${org%/*}")" "$(exec 5<"${org%/*}" && place_of_5)" "$(place_of_5)"
-  [ "$2" = "$4" ] || busy "${shown%/*} is not a directory, or was replaced"
+  # Device, inode, owner and access of the open one, what has its name, owner and access of the directory that it is in, and the places
+  # of both.
+  set -- "$1" $(stat -L -c '%d:%i %u %g:%a' /proc/self/fd/5) "$(stat -c %d:%i -- "$org" 2>/dev/null)" \
+    $(stat -L -c '%u %g:%a' -- "${org%/*}") "$(exec 5<"${org%/*}" && place_of_5)" "$(place_of_5)"
+  [ "$2" = "$5" ] || busy "${shown%/*} is not a directory, or was replaced"
   # No file could get its name there in one step. A subvolume of btrfs has a device of its own.
-  [ "$6" = "$7" ] || busy "${shown%/*} is on another file system than the snapshots directory"
+  [ "$8" = "$9" ] || busy "${shown%/*} is on another file system than the snapshots directory"
   # Whose directory it is in can give its name to a directory of root.
-  if [ "$3" != "$5" ]; then
-    is_trusted "$3" && is_trusted "$5" || busy "${shown%/*} belongs to another user than the snapshots directory"
+  if [ "$3" != "$6" ] && ! { is_trusted "$3" && is_trusted "$6"; }; then
+    # Another operator's, if both have the group that may write to them.
+    case $4,$7 in
+    *[2367][0145],*[2367][0145]) [ "${4%:*}" = "${7%:*}" ] ;;
+    *) false ;;
+    esac || busy "${shown%/*} belongs to another user than the snapshots directory"
   fi
   pinned=/proc/self/fd/5/${1##*/}
 }

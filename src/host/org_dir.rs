@@ -1,21 +1,7 @@
 //! Directories of the snapshots `ORG/NAME` on a host.
 
-use std::time::Duration;
-
-use tokio_util::sync::CancellationToken;
-
 use super::Host;
-use super::fs::system_error;
 use snapdeck_model::{Error, Kind, Result, SnapshotName};
-use snapdeck_ownership::random_id;
-
-const SCRIPT: &str = concat!(
-    include_str!("open_file.sh"),
-    include_str!("private_dir.sh"),
-    include_str!("org_dir.sh")
-);
-const TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_OUTPUT_BYTES: usize = 4096;
 
 impl Host {
     /// Creates the directory `ORG` of a snapshot `ORG/NAME`, with owner and mode of the snapshots directory, unless it exists.
@@ -23,27 +9,24 @@ impl Host {
     /// It is never removed: a pull of another snapshot may be about to give an image its name in it.
     ///
     /// # Errors
-    /// `Conflict` if it is a link, on another file system, or another user's; an I/O error; `Unreachable`.
+    /// `Conflict` if it is a link, on another file system, another user's, or another directory of the settings; an I/O error;
+    /// `Unreachable`.
     pub async fn ensure_organization_dir(&self, name: &SnapshotName) -> Result<()> {
         let Some(organization) = name.organization() else {
             return Ok(());
         };
-        let dir = &*self.settings.snapshots_dir;
-        let summary = format!("cannot create {dir}/{organization} on host {}", self.name());
-        let never = CancellationToken::new();
-        let run = async || {
-            let token = random_id();
-            let script = ["sh", "-c", SCRIPT, "snapdeck", dir, organization, &*token];
-            let runner = &self.runner;
-            runner
-                .run_raw(&script, MAX_OUTPUT_BYTES, TIMEOUT, &never)
-                .await
-        };
-        let output = self.retry_policy.call(run).await?;
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(system_error(summary, &output.stderr)),
+        let scratch = self.scratch_dirs();
+        if scratch.check_organization(organization).await? {
+            return Ok(());
         }
+        scratch.make_organization(organization).await?;
+        // Another process may have given its name to something else.
+        if scratch.check_organization(organization).await? {
+            return Ok(());
+        }
+        let dir = &self.settings.snapshots_dir;
+        let summary = format!("cannot create {dir}/{organization} on host {}", self.name());
+        Err(Error::new(Kind::Conflict, summary).with_cause("it was removed while it was created"))
     }
 
     /// Fails for a snapshot `ORG/NAME` if `ORG` is not one of the organizations, or another directory of the host.

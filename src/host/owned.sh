@@ -108,6 +108,38 @@ publish_overlay)
   sync -- ..
   ;;
 
+# check_organization SNAPSHOTS_DIR ORG OTHER...: checks the directory ORG as pin does, and that it is not an OTHER directory;
+# prints "missing" without one.
+check_organization)
+  if [ ! -e "$1/$2" ] && [ ! -L "$1/$2" ]; then
+    cd -- "$1" || exit 1
+    echo missing
+    exit
+  fi
+  pin "$1/./$2/."
+  dir=$1/$2
+  [ -d "$pinned" ] || busy "$dir was removed meanwhile"
+  shift 2
+  for other do
+    [ "$(stat -L -c %d:%i -- "$pinned")" != "$(stat -L -c %d:%i -- "$other" 2>/dev/null)" ] ||
+      busy "$dir is the same directory as $other"
+  done
+  ;;
+
+# make_organization DIR ID ORG: creates the directory ORG beside DIR, with owner and mode of the one that both are in, unless it exists.
+# QEMU's user, who may own that, cannot put another one in its place before it has owner and mode. May be repeated.
+make_organization)
+  enter_own "$1" "$2"
+  [ "$(identity ..)" = "$(stat -L -c %d:%i -- "${1%/*}")" ] || busy "$1 was replaced"
+  if [ -d ./org ]; then rmdir ./org || exit 1; fi
+  # Only root may give it to another user.
+  mkdir ./org && { if [ "$(id -u)" = 0 ]; then chown --reference=.. -- ./org; else chgrp --reference=.. -- ./org; fi; } &&
+    chmod --reference=.. -- ./org || exit 1
+  # Another process may have created it; then this one is removed with DIR.
+  mv -nT -- ./org "../$3" 2>/dev/null
+  sync -- ..
+  ;;
+
 # list_backups DIR: name and mark of each directory of a backup, each followed by NUL. The mark is empty if the creation was
 # interrupted.
 list_backups)
@@ -156,6 +188,7 @@ list_leftovers)
     fi
   done
   for dir in "$1"/.*.pull; do print_leftover_directory pull "$dir"; done
+  for dir in "$1"/.*.org; do print_leftover_directory directory "$dir"; done
   for dir in "$2"/snapdeck-*; do print_leftover_directory directory "$dir"; done
   for dir in "$3"/.*.backup; do print_leftover_directory backup "$dir"; done
   ;;

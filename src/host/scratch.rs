@@ -33,6 +33,9 @@ const MAX_OUTPUT_BYTES: usize = 4 << 20;
 /// Hexadecimal digits of a name; the path of a socket below is limited to 107 bytes.
 const NAME_DIGITS: usize = 8;
 
+/// End of the name of a directory in which that of an organization is created.
+pub(super) const ORGANIZATION_SUFFIX: &str = ".org";
+
 /// A directory with the mark of a snapdeck.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MarkedDir {
@@ -167,6 +170,44 @@ impl ScratchDirs<'_> {
             created.forget(target);
         }
         published.map(|_| ()).map_err(suggest_other_id)
+    }
+
+    /// Creates the directory of an organization in the snapshots directory, with the owner and mode of that, unless it exists.
+    ///
+    /// # Errors
+    /// An I/O error; `Unreachable`.
+    pub(super) async fn make_organization(self, organization: &str) -> Result<()> {
+        let parent = &*self.host.settings.snapshots_dir;
+        let name = format!(".{organization}.{}{ORGANIZATION_SUFFIX}", random_name());
+        let dir = self.make(parent, &name, "").await?;
+        let action = format!("create {parent}/{organization}");
+        let verb = "make_organization";
+        let made = self
+            .run_in(&action, verb, &dir, &[organization], CALL_TIMEOUT)
+            .await;
+        self.remove_or_warn(&dir).await;
+        made.map(|_| ())
+    }
+
+    /// Checks the directory of an organization; returns whether it exists.
+    ///
+    /// # Errors
+    /// `Conflict` if it is a link, on another file system, another user's, or another directory of the settings; an I/O error;
+    /// `Unreachable`.
+    pub(super) async fn check_organization(self, organization: &str) -> Result<bool> {
+        let settings = &self.host.settings;
+        let dir = &*settings.snapshots_dir;
+        let others = [
+            &*settings.sandboxes_dir,
+            &*settings.nvram_dir,
+            &*settings.temp_dir,
+        ];
+        let args = [&[dir, organization][..], &others].concat();
+        let action = format!("use {dir}/{organization}");
+        let output = self
+            .run(&action, "check_organization", &args, CALL_TIMEOUT)
+            .await?;
+        Ok(!output.stdout.starts_with(b"missing"))
     }
 
     async fn remove_or_warn(self, dir: &str) {

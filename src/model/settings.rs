@@ -1,6 +1,6 @@
 //! Settings as plain structs, filled by `snapdeck_settings` from files, environment and flags.
 
-use std::path::Path;
+use std::path::{Component, Path};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -73,12 +73,21 @@ impl HostSettings {
     }
 
     /// Splits the path of a file in the directory of an organization in the snapshots directory into both names; `None` for any
-    /// other path.
+    /// other path. Empty parts and `.` do not count, as for the kernel.
     pub fn split_organization<'a>(&self, path: &'a str) -> Option<(&'a str, &'a str)> {
-        let path = path.strip_prefix(&*self.snapshots_dir)?.strip_prefix('/')?;
-        let (organization, name) = path.split_once('/')?;
-        let is_name = !name.contains('/') && !matches!(name, "" | "." | "..");
-        (is_name && self.is_organization(organization)).then_some((organization, name))
+        let rest = Path::new(path).strip_prefix(&self.snapshots_dir).ok()?;
+        let mut parts = rest.components();
+        let [
+            Some(Component::Normal(organization)),
+            Some(Component::Normal(name)),
+            None,
+        ] = std::array::from_fn(|_| parts.next())
+        else {
+            return None;
+        };
+        let (organization, name) = (organization.to_str()?, name.to_str()?);
+        // What ends with a slash is not a file.
+        (path.ends_with(name) && self.is_organization(organization)).then_some((organization, name))
     }
 }
 
@@ -381,14 +390,22 @@ mod tests {
             organizations: vec!["acme".into(), "tmp".into()],
         };
         let split = |path| settings.split_organization(path);
-        assert_eq!(split("/s/acme/app.qcow2"), Some(("acme", "app.qcow2")));
+        for path in [
+            "/s/acme/app.qcow2",
+            "/./s/acme/app.qcow2",
+            "//s/.//./acme//app.qcow2",
+        ] {
+            assert_eq!(split(path), Some(("acme", "app.qcow2")), "{path}");
+        }
         for other in [
             "/s/app.qcow2",
             "/s/.app.qcow2.pull/partial",
-            "/s/./acme/app.qcow2",
             "/s/../app.qcow2",
+            "/s/../s/acme/app.qcow2",
             "/s/acme/..",
             "/s/acme/",
+            "/s/acme/app.qcow2/",
+            "/s/acme/app.qcow2/.",
             "/s/acme/deep/app.qcow2",
             "/s/app.qcow2/x",
             "/sx/acme/app.qcow2",

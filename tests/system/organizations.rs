@@ -385,3 +385,136 @@ fn a_folder_that_may_not_be_listed_is_left_out_and_named() {
     screen.press("q");
     assert_eq!(screen.wait_for_exit(), 0);
 }
+
+#[test]
+fn a_directory_that_cannot_be_listed_is_named_and_keeps_all() {
+    let world = World::over_ssh(1);
+    world.use_organization();
+    world.reconfigure("\"acme\"", "\"acme, other\"");
+    let base = world.snapshot("base", 0);
+    create_dir(&world, "acme");
+    create_dir(&world, "other");
+    let other = world.snapshot("other/app", 1);
+    let overlay = world.path("snapshots/acme/app.qcow2");
+    let create = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base];
+    run("qemu-img", &[&create[..], &[&overlay]].concat());
+    world.enforce_permissions();
+    let dir = world.path("snapshots/acme");
+    run("chmod", &["000", &dir]);
+    let listed = world.snapdeck(&["snapshots", "--json"]).ok();
+    assert_eq!(names(&listed.json()), ["base", "other/app"]);
+    let cause = format!("images in {dir} (Permission denied)");
+    assert!(listed.stderr.contains(&cause), "{listed:?}");
+    world
+        .snapdeck(&["remove", "base", "--local"])
+        .failed(4, &["cannot remove base", &cause]);
+    let pruned = world.snapdeck(&["prune", "--unused", "--local", "--yes", "--json"]);
+    assert!(names(&pruned.ok().json()["toRemove"]).is_empty());
+    assert!(exists(&base) && exists(&other));
+    run("chmod", &["755", &dir]);
+    world.snapdeck(&["remove", "other/app", "--local"]).ok();
+}
+
+#[test]
+fn errors_name_the_path_of_the_operator() {
+    let world = World::over_ssh(1);
+    world.use_organization();
+    create_dir(&world, "acme");
+    let image = world.snapshot("acme/base", 1);
+    world.snapdeck(&["adopt", "acme/base"]).ok();
+    world.enforce_permissions();
+    let dir = world.path("snapshots/acme");
+    let denied = |args: &[&str]| {
+        let ran = world.snapdeck(args);
+        assert!(ran.code != Some(0), "{ran:?}");
+        assert!(ran.stderr.contains("Permission denied"), "{ran:?}");
+        assert!(ran.stderr.matches(&*dir).count() > 0, "{ran:?}");
+        assert!(!ran.stderr.contains("/proc/"), "{ran:?}");
+    };
+    run("chmod", &["555", &dir]);
+    denied(&["remove", "acme/base", "--local"]);
+    denied(&["note", "acme/base", "text", "--local"]);
+    run("chmod", &["755", &dir]);
+    run("chmod", &["000", &image]);
+    denied(&["upload", "acme/base"]);
+    run("chmod", &["644", &image]);
+    world.snapdeck(&["remove", "acme/base", "--local"]).ok();
+}
+
+#[test]
+fn a_pull_into_another_directory_of_the_settings_is_refused() {
+    let world = World::new();
+    world.use_organization();
+    create_dir(&world, "acme");
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, 1);
+    world.put(&image, "acme/app");
+    let dir = world.path("snapshots/acme");
+    let linked = world.path("linked");
+    std::os::unix::fs::symlink(&dir, &linked).unwrap();
+    std::fs::write(world.snapshot_path("acme/app"), "a disk").unwrap();
+    world.reconfigure("/sandboxes\"", "/linked\"");
+    world
+        .snapdeck(&["pull", "acme/app", "--overwrite"])
+        .failed(4, &[&dir, "is the same directory as", &linked]);
+    let kept = std::fs::read_to_string(world.snapshot_path("acme/app")).unwrap();
+    assert_eq!(kept, "a disk");
+}
+
+#[test]
+fn an_interrupted_creation_of_a_directory_is_a_leftover() {
+    let world = World::new();
+    world.use_organization();
+    let left = world.path("snapshots/.acme.0123abcd.org");
+    std::fs::create_dir_all(format!("{left}/org")).unwrap();
+    run("chmod", &["700", &left]);
+    let mark = format!("{left}/.snapdeck-owner");
+    let text = r#"{"id":"0123456789abcdef0123456789abcdef","creator":"ada on build-1","created":"2026-01-02T03:04:05Z"}"#;
+    std::fs::write(&mark, text).unwrap();
+    run(
+        "touch",
+        &["-d", "3 days ago", &mark, &format!("{left}/org"), &left],
+    );
+    let doctor = world.snapdeck(&["doctor"]);
+    assert!(doctor.stdout.contains(&left), "{doctor:?}");
+    let prune = ["prune", "--leftovers", "--foreign", "--yes"];
+    world.snapdeck(&prune).ok();
+    assert!(!exists(&left));
+    assert_eq!(world.names("snapshots"), Vec::<String>::new());
+}
+
+#[test]
+fn a_directory_of_another_operator_is_used_if_both_may_write_there() {
+    let world = World::new();
+    world.use_organization();
+    create_dir(&world, "acme");
+    let image = world.path("scratch/app.qcow2");
+    world.image(&image, 4);
+    world.put(&image, "acme/app");
+    let (parent, dir) = (world.path("snapshots"), world.path("snapshots/acme"));
+    run("chown", &["12345:12345", &dir]);
+    run("chmod", &["2775", &dir]);
+    let pull = || world.snapdeck(&["pull", "acme/app"]);
+    let refused = |cause: &str| {
+        let fix = format!(
+            "run `chown --reference={parent} {dir} && chmod --reference={parent} {dir}` as root"
+        );
+        pull().failed(4, &[&dir, cause, &fix]);
+    };
+    refused("belongs to another user");
+    // Of the group of the snapshots directory, which may not write there; then all may.
+    run("chgrp", &["0", &dir]);
+    refused("belongs to another user");
+    run("chmod", &["777", &parent]);
+    refused("belongs to another user");
+    run("chmod", &["2775", &parent]);
+    pull().ok();
+    let path = world.snapshot_path("acme/app");
+    assert_eq!(sha256(&path), sha256(&image));
+    world.snapdeck(&["verify", "acme/app"]).ok();
+    world
+        .snapdeck(&["note", "acme/app", "shared", "--local"])
+        .ok();
+    world.snapdeck(&["remove", "acme/app", "--local"]).ok();
+    assert!(!exists(&path));
+}

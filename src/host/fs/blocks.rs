@@ -14,11 +14,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::checked_open::check_stamp;
-use super::errors::system_error;
 use super::file_session::OpenInfo;
 use super::local::LocalFs;
 use super::pinned::open_pinned;
-use super::remote::RemoteFs;
+use super::remote::{RemoteFs, script_error};
 use super::remote_handles::RemoteWriter;
 use super::session_commands::{command_error, send_heartbeats};
 use crate::command::{Input, bounded_lines, read_text};
@@ -506,8 +505,8 @@ impl RemoteFs {
         let (status, summary) = (status?, summary.to_owned());
         match status.success() && remaining.next().is_none() {
             true => Ok(()),
-            false if verb.writer.is_some() => Err(command_error(summary, status, &message)),
-            false => Err(system_error(summary, &message)),
+            false if verb.writer.is_some() => Err(command_error(summary, status, &message, &args)),
+            false => Err(script_error(summary, &message, &args)),
         }
     }
 }

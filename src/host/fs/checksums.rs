@@ -14,10 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::blocks::format_stamp;
 use super::checked_open::check_stamp;
-use super::errors::system_error;
 use super::local::LocalFs;
 use super::pinned::open_pinned;
-use super::remote::RemoteFs;
+use super::remote::{RemoteFs, script_error};
 use snapdeck_model::{Error, FileStamp, Kind, ProgressCell, Result};
 
 /// For one part, in addition to [`READ_RATE`].
@@ -229,7 +228,7 @@ impl RemoteFs {
         let deadline = deadline(batch.iter().map(|range| range.end - range.start).sum());
         let output = self.runner.run_raw(&argv, limit, deadline, cancel).await?;
         if !output.status.success() {
-            return Err(system_error(summary.to_owned(), &output.stderr));
+            return Err(script_error(summary.to_owned(), &output.stderr, &args));
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let sums: Option<Vec<Vec<u8>>> = text.lines().map(parse_hex).collect();

@@ -2,10 +2,14 @@
 
 use std::io;
 
+use super::pinned::OTHER_USER;
+use crate::quote::quote_words;
 use snapdeck_model::{Error, Kind};
 
 /// Cause of the error for an open file that does not have the stamp of its name; also in `remote.sh`.
 pub(super) const CHANGED_WHILE_READ: &str = "it was changed while it was read";
+/// Cause of the error for a directory of the settings that is another one, too; also in `owned.sh`.
+const SAME_DIRECTORY: &str = "is the same directory as";
 pub(crate) const TEMP_DIR_HINT: &str = "check temp_dir of the host in the settings";
 
 /// Returns the error behind `stderr`, the message of a program that ran with `LC_ALL=C`.
@@ -32,6 +36,10 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
         ResourceBusy if error.to_string().contains(CHANGED_WHILE_READ) => {
             (Kind::Conflict, Some("retry while nothing writes to it"))
         }
+        ResourceBusy if error.to_string().contains(SAME_DIRECTORY) => (
+            Kind::Conflict,
+            Some("use different directories in the settings of the host"),
+        ),
         ResourceBusy => (
             Kind::Conflict,
             Some(
@@ -44,11 +52,23 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
         ),
         _ => (Kind::Failed, None),
     };
+    let other_owner = other_owner_hint(&error.to_string());
     let error = Error::new(kind, summary).with_cause(error);
-    match hint {
+    match other_owner.as_deref().or(hint) {
         Some(hint) => error.hint(hint),
         None => error,
     }
+}
+
+/// Returns the hint for the directory of an organization that belongs to another user.
+fn other_owner_hint(message: &str) -> Option<String> {
+    let (before, _) = message.split_once(OTHER_USER)?;
+    let dir = before.rsplit(": ").next()?.trim_end();
+    let (parent, _) = dir.strip_prefix('/').and(dir.rsplit_once('/'))?;
+    let (dir, parent) = (quote_words([dir]), quote_words([parent]));
+    Some(format!(
+        "run `chown --reference={parent} {dir} && chmod --reference={parent} {dir}` as root on the host"
+    ))
 }
 
 /// Returns whether it is an error of the disk (EIO), which says nothing of the content of a file.

@@ -19,9 +19,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::blocks::format_stamp;
-use super::errors::{explain, system_error};
+use super::errors::explain;
 use super::pull_dir::{FILE_PATH, PullDir};
-use super::remote::{script_argv, shown_path};
+use super::remote::{script_argv, script_error, shown_path};
 use super::resume_log::{Content, MAX_LOG_BYTES, ResumeLog, ResumeState, SEPARATOR};
 use crate::command::{
     BoundedLines, CommandRunner, Input, RunningCommand, bounded_lines, read_text,
@@ -226,7 +226,7 @@ impl FileSession {
                 status?;
                 return Err(match message.trim() {
                     "" => explain(summary, &error),
-                    message => system_error(summary, message),
+                    message => script_error(summary, message, &args),
                 });
             }
             Err(_) => {

@@ -1,7 +1,7 @@
 //! Files of snapshots `ORG/NAME`: their directory is in that of the snapshots, which QEMU's user may own. That user can put a link
 //! in its place at any moment: it is opened once, never through a link, and used by its descriptor.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
@@ -14,6 +14,9 @@ use super::checked_open::open_regular;
 use super::pull_dir::foreign;
 use snapdeck_model::settings::HostSettings;
 
+/// Cause of the error for the directory of another user, after its path; also in `open_file.sh`.
+pub(super) const OTHER_USER: &str = "belongs to another user than the snapshots directory";
+
 /// A name of a file on which no link leads elsewhere, as long as this lives.
 pub(super) struct PinnedPath {
     path: PathBuf,
@@ -25,7 +28,8 @@ impl PinnedPath {
     /// Returns the name of the file `path` of a host; any that is not in the directory of an organization stays as it is.
     ///
     /// # Errors
-    /// `ResourceBusy` if that directory is a link, on another file system, or another user's; `NotFound` without one.
+    /// `ResourceBusy` if that directory is a link, on another file system, or of a user who may not write to the snapshots directory;
+    /// `NotFound` without one.
     pub(super) fn open(settings: &HostSettings, path: &Path) -> io::Result<Self> {
         let split = path
             .to_str()
@@ -74,12 +78,14 @@ impl PinnedPath {
             )));
         }
         let is_trusted = |uid: u32| uid == 0 || uid == geteuid().as_raw();
+        let is_for_group = |dir: &Metadata| dir.mode() & 0o022 == 0o020;
+        let is_shared = own.gid() == above.gid() && is_for_group(&own) && is_for_group(&above);
         // Whose directory it is in can give its name to a directory of root.
-        if own.uid() != above.uid() && !(is_trusted(own.uid()) && is_trusted(above.uid())) {
-            return Err(foreign(format!(
-                "{} belongs to another user than the snapshots directory",
-                shown_dir.display()
-            )));
+        if own.uid() != above.uid()
+            && !(is_trusted(own.uid()) && is_trusted(above.uid()))
+            && !is_shared
+        {
+            return Err(foreign(format!("{} {OTHER_USER}", shown_dir.display())));
         }
         Ok(Self {
             path: descriptor_path(&dir).join(name),

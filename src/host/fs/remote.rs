@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -51,6 +51,21 @@ pub(super) const PIN: &str = "/./";
 /// Returns the path that [`RemoteFs::script_path`] was called with, for messages.
 pub(super) fn shown_path(path: &str) -> String {
     path.replacen(PIN, "/", 1)
+}
+
+/// Returns the error behind the `message` of a script that ran with `args`; it names paths as [`RemoteFs::script_path`] was given
+/// them.
+pub(super) fn script_error(summary: String, message: &str, args: &[&str]) -> Error {
+    let pinned = args.iter().find(|arg| arg.contains(PIN));
+    let dir = pinned.and_then(|path| Some(shown_path(path).rsplit_once('/')?.0.to_owned()));
+    let Some(dir) = dir else {
+        return system_error(summary, message);
+    };
+    // As `pin` (open_file.sh) names the directory of an organization, and files of a missing one.
+    let message = message
+        .replace("/proc/self/fd/5/", &format!("{dir}/"))
+        .replace("/proc/self/missing/", &format!("{dir}/"));
+    system_error(summary, &message)
 }
 
 /// Returns a script without the lines that are comments.
@@ -138,7 +153,7 @@ impl RemoteFs {
                 .run_raw(&argv, MAX_OUTPUT_BYTES, deadline, &never)
         };
         let output = self.retry_policy.call(run).await?;
-        self.check_status(action, output)
+        self.check_status(action, output, args)
     }
 
     /// Returns the path for the script, which follows no link to the directory of an organization (open_file.sh, `pin`).
@@ -148,14 +163,19 @@ impl RemoteFs {
                 let dir = &self.settings.snapshots_dir;
                 format!("{dir}{PIN}{organization}/{name}").into()
             }
+            // A path with such a part is not to be one of an organization.
+            None if path.contains(PIN) => {
+                let path: PathBuf = Path::new(path).components().collect();
+                path.to_string_lossy().into_owned().into()
+            }
             None => path.into(),
         }
     }
 
-    fn check_status(&self, action: &str, output: Output) -> Result<Output> {
+    fn check_status(&self, action: &str, output: Output, args: &[&str]) -> Result<Output> {
         match output.status.success() {
             true => Ok(output),
-            false => Err(system_error(self.summary(action), &output.stderr)),
+            false => Err(script_error(self.summary(action), &output.stderr, args)),
         }
     }
 
@@ -293,7 +313,7 @@ impl RemoteFs {
             }
             let argv = self.argv(verb, &args);
             let output = self.runner.run_with_input(&argv, bytes, CALL_TIMEOUT);
-            self.check_status(action, output.await?)
+            self.check_status(action, output.await?, &args)
         };
         self.retry_policy.call(run).await.map(|_| ())
     }
@@ -442,7 +462,7 @@ impl HostFs for RemoteFs {
             .runner
             .run_raw(&argv, MAX_OUTPUT_BYTES, FLUSH_TIMEOUT, cancel)
             .await?;
-        self.check_status(&format!("flush {path}"), output)
+        self.check_status(&format!("flush {path}"), output, &args)
             .map(|_| ())
     }
 

@@ -286,7 +286,8 @@ remove_finished_pull)
 
 # list_images ORGANIZATIONS DIR...: for each directory, of which the first is that of the snapshots, its canonical path, the space of
 # its file system (blocks, free blocks, bytes of a block), the names of its files but those too short for an image, of the first one
-# also those in the directories of ORGANIZATIONS (separated by spaces), and an empty field; then name and content of each damage
+# also those in the directories of ORGANIZATIONS (separated by spaces) or "/ORG/CAUSE" for one that cannot be listed, and an empty
+# field; then name and content of each damage
 # record and of each held lock (after a line with its time), path and "BLOCKS TIME" of each partial file, and an empty field.
 # A missing directory has no space and the single name "/".
 list_images)
@@ -304,9 +305,12 @@ list_images)
         -printf '%f\0' || exit 1
       for organization in $organizations; do
         # find(1) does not follow it if it is a link.
-        [ -L "$dir/$organization" ] || [ ! -d "$dir/$organization" ] ||
-          find "$dir/$organization" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
-            -printf "$organization/%f\0" || exit 1
+        if [ -L "$dir/$organization" ] || [ ! -d "$dir/$organization" ]; then continue; fi
+        {
+          message=$(find "$dir/$organization" -mindepth 1 -maxdepth 1 \
+            \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) -printf "$organization/%f\0" 2>&1 >&4) ||
+            printf '/%s/%s\0' "$organization" "${message##*: }"
+        } 4>&1
       done
       printf '\0'
       # NUL ends a field: a file of a directory that others may change has none.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blocks::parse_time_ns;
 use super::errors::parse_system_error;
-use super::remote::{CALL_TIMEOUT, RemoteFs};
+use super::remote::{CALL_TIMEOUT, PIN, RemoteFs};
 use crate::disk_space::DiskSpace;
 use crate::held_locks::{MAX_LOCKS, parse_lock};
 use crate::image_file::{ImageFile, ImageHeader, NOT_A_FILE, TRUNCATED_HEADER};
@@ -265,10 +265,16 @@ fn parse_listings(output: &[u8], count: usize) -> Result<Vec<DirListing>, PathBu
             space,
             ..DirListing::default()
         };
-        // Only the first directory is that of the snapshots.
-        let is_listed = |name: &&PathBuf| index == 0 || name.components().count() == 1;
-        let names = names.iter().filter(is_listed);
-        names.for_each(|name| listing.add_file(name));
+        for name in &names {
+            let text = name.to_string_lossy();
+            let unlisted = text.strip_prefix('/').and_then(|text| text.split_once('/'));
+            if let Some((organization, cause)) = unlisted {
+                listing.add_unlisted(organization, cause);
+            } else if index == 0 || name.components().count() == 1 {
+                // Only the first directory is that of the snapshots.
+                listing.add_file(name);
+            }
+        }
         listings.push(listing);
     }
     Ok(listings)
@@ -335,9 +341,15 @@ fn parse_stat_output(stdout: &[u8], stderr: &str, paths: &[PathBuf]) -> Vec<File
 
 /// Returns the last part of the message of stat(1) or dd(1) about `path`.
 fn find_message<'a>(stderr: &'a str, path: &Path) -> Option<&'a str> {
-    // They quote the name; most names need no quotes inside.
-    let quoted = format!("'{}'", path.display());
-    let line = stderr.lines().find(|line| line.contains(&quoted))?;
+    // They quote the name; most names need no quotes inside. `pin` (open_file.sh) has another one for it.
+    let path = path.to_string_lossy();
+    let name = path.rsplit('/').next().filter(|_| path.contains(PIN));
+    let pinned = name.map(|name| format!("'/proc/self/fd/5/{name}'"));
+    let quoted = format!("'{path}'");
+    let is_about = |line: &&str| {
+        line.contains(&quoted) || pinned.as_ref().is_some_and(|name| line.contains(name))
+    };
+    let line = stderr.lines().find(is_about)?;
     Some(line.rsplit_once(": ")?.1)
 }
 

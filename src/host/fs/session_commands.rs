@@ -13,9 +13,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::time::timeout;
 
-use super::errors::system_error;
 use super::file_session::{HEARTBEAT_INTERVAL, OpenInfo};
-use super::remote::CALL_TIMEOUT;
+use super::remote::{CALL_TIMEOUT, script_error};
 use super::remote_file::LOCK_RETRIES;
 use super::remote_handles::RemoteWriter;
 use crate::command::{Input, RunningCommand, read_bounded, read_text};
@@ -139,20 +138,25 @@ impl RemoteWriter {
         let status = status?;
         match status.success() {
             true => Ok(String::from_utf8_lossy(&stdout).trim_end().to_owned()),
-            false => Err(command_error(summary, status, &message)),
+            false => Err(command_error(summary, status, &message, args)),
         }
     }
 }
 
 /// Returns the error of a command that writes to the file of a session: `Unreachable` and retryable if it was killed, as it is
 /// without heartbeats.
-pub(super) fn command_error(summary: String, status: ExitStatus, message: &str) -> Error {
+pub(super) fn command_error(
+    summary: String,
+    status: ExitStatus,
+    message: &str,
+    args: &[&str],
+) -> Error {
     match status.code() {
         // `setsid` exits with the signal, a shell with 128 more.
         Some(9 | 137) | None => Error::new(Kind::Unreachable, summary)
             .with_cause("it was killed on the host")
             .retryable(),
-        _ => system_error(summary, message),
+        _ => script_error(summary, message, args),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::held_locks;
 use crate::image_file::{self, ImageFile};
 use jiff::Timestamp;
 use snapdeck_model::settings::HostSettings;
-use snapdeck_model::{Damage, HostLock, PartialPull, SnapshotName};
+use snapdeck_model::{Damage, HostLock, PartialPull, SnapshotName, printable};
 
 /// A directory with more files is not listed.
 pub(crate) const MAX_FILES: usize = 100_000;
@@ -43,6 +43,8 @@ pub(crate) struct DirListing {
     pub images: Vec<PathBuf>,
     /// Paths of all other files, but those that snapdeck itself writes: some may be images.
     pub others: Vec<PathBuf>,
+    /// Directories of organizations whose images are unknown, and the cause.
+    pub unlisted: Vec<String>,
     /// Damage records by path of the image.
     pub damages: Vec<(PathBuf, Damage)>,
     /// Locks that are held in it.
@@ -63,6 +65,16 @@ impl DirListing {
             self.others.push(self.dir.join(name));
         }
     }
+
+    /// Adds the directory of an organization that cannot be listed.
+    pub(crate) fn add_unlisted(&mut self, organization: &str, cause: &str) {
+        let dir = self.dir.join(printable(organization));
+        self.unlisted.push(format!(
+            "images in {} ({})",
+            dir.display(),
+            printable(cause)
+        ));
+    }
 }
 
 /// Returns whether snapdeck writes the file of this name, and no guest uses it.
@@ -81,7 +93,7 @@ pub(crate) fn parse_damage(dir: &Path, name: &str, json: &[u8]) -> Option<(PathB
     Some((dir.join(image), damage))
 }
 
-/// Lists the snapshots directory of this machine, and the directories of organizations in it. Blocks.
+/// Lists the snapshots directory of this machine, and the directories of organizations in it, as far as these can be listed. Blocks.
 ///
 /// # Errors
 /// As [`list_images`].
@@ -102,8 +114,8 @@ pub(crate) fn list_snapshots(settings: &HostSettings) -> io::Result<DirListing> 
                 continue;
             }
             Err(error) => {
-                let message = format!("{path}/{organization}: {error}");
-                return Err(io::Error::new(error.kind(), message));
+                listing.add_unlisted(organization, &error.to_string());
+                continue;
             }
         };
         names

@@ -78,6 +78,7 @@ impl Scope {
             for dir in listings {
                 dir.images.clear();
                 dir.others.clear();
+                dir.unlisted.clear();
             }
         }
     }
@@ -206,6 +207,12 @@ fn build_inventory(
     scanner.collect_overlay_users();
     scanner.warn_of_foreign_names();
     scanner.read_directory_ids();
+    for text in &snapshots.unlisted {
+        // Their images may be based on any file.
+        let inventory = &mut scanner.inventory;
+        inventory.unresolved_chains.push(text.clone());
+        inventory.unreadable_images.insert(text.clone());
+    }
     if scanner.snapshots.path == scanner.sandboxes.path {
         let dir = settings.snapshots_dir.clone();
         let text = format!("all files in {dir}, which is also the sandboxes directory");
