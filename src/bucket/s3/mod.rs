@@ -615,6 +615,10 @@ impl Store {
             .set_copy_source_if_match(if_match)
             .customize()
             .config_override(self.single_attempt(PART_TIMEOUT))
+            // Ceph answers a PUT without a length with 411.
+            .mutate_request(|request| {
+                request.headers_mut().insert("content-length", "0");
+            })
             .send()
             .await
             .map_err(|error| self.error("copy a part of", source_key, &error))?;

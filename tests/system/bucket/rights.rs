@@ -87,6 +87,8 @@ fn needed(request: &str, prefix: &str) -> Vec<(String, String)> {
             "{source}"
         );
         needed.push(("s3:GetObject".to_owned(), objects));
+        // Ceph refuses a copy without a length.
+        assert!(request.contains("\r\ncontent-length: 0\r\n"), "{request}");
     }
     needed
 }
