@@ -288,13 +288,14 @@ impl RemoteFs {
     ) -> Result<Option<Vec<u8>>> {
         const EXISTS: &[u8] = b"exists\n";
         let (action, text) = (format!("read {path}"), limit.to_string());
-        let argv = self.argv("read_file", &[script_path, &text, owner]);
+        let args = [script_path, &*text, owner];
+        let argv = self.argv("read_file", &args);
         let max_bytes = usize::try_from(limit).map_or(MAX_OUTPUT_BYTES, |limit| {
             limit.saturating_add(EXISTS.len()).min(MAX_OUTPUT_BYTES)
         });
         let never = CancellationToken::new();
         let run = || self.runner.run_raw(&argv, max_bytes, CALL_TIMEOUT, &never);
-        let output = self.check_status(&action, self.retry_policy.call(run).await?)?;
+        let output = self.check_status(&action, self.retry_policy.call(run).await?, &args)?;
         let mut bytes = output.stdout;
         Ok(bytes
             .starts_with(EXISTS)
