@@ -331,6 +331,8 @@ impl Bucket {
             self.lazy_client.settings().prefix
         );
         let store = self.store().await?;
+        // Any answer shows the store's time.
+        let _ = store.head(&key).await;
         Ok(store.presign_get(&key, None, endpoint, valid_for).await?)
     }
 

@@ -10,7 +10,7 @@ use super::state::{Engine, Inner};
 use super::view::{HealthCheckView, View};
 use snapdeck_host::Host;
 use snapdeck_model::settings::Settings;
-use snapdeck_model::{Check, HealthReport, HostName, Result};
+use snapdeck_model::{Check, HealthReport, HostName, Result, Verdict};
 use snapdeck_ops::SharedDirectory;
 
 /// Limit for a host; its single checks have shorter timeouts.
@@ -84,6 +84,7 @@ fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()
         let (name, stop) = (host.name().clone(), inner.stop.clone());
         let sharing = inner.sharing.clone();
         let bucket = inner.bucket.clone();
+        let relayed_hosts = inner.relayed_hosts.clone();
         start(inner, Some(name.clone()), async move {
             let check = async {
                 let run = host.doctor().run(accel);
@@ -92,6 +93,12 @@ fn run_checks(inner: &Arc<Inner>, hosts: &[HostName], bucket: bool) -> Result<()
                     sharing.shared_directories(&host),
                     check_direct_downloads(&host, &bucket)
                 );
+                if direct
+                    .as_ref()
+                    .is_some_and(|check| check.verdict == Verdict::Passed)
+                {
+                    relayed_hosts.remove(host.name());
+                }
                 // If they cannot be read, other checks say why.
                 let shared = shared.unwrap_or_default();
                 report

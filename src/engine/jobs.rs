@@ -239,6 +239,7 @@ pub(super) async fn run_job(
             sharing: inner.sharing.clone(),
             check_shared_blocks: inner.settings.pull.check_shared_blocks,
             push_cache: inner.push_cache.clone(),
+            relayed_hosts: inner.relayed_hosts.clone(),
         };
         let mut worker = {
             let (inner, slot) = (inner.clone(), slot.clone());

@@ -129,6 +129,7 @@ impl Engine {
                 hosts,
                 sharing: Arc::new(sharing),
                 push_cache: Arc::new(open_push_cache(state)),
+                relayed_hosts: Arc::default(),
                 bucket,
                 bucket_refresh: Notify::new(),
                 jobs: Mutex::default(),

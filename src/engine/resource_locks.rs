@@ -129,11 +129,10 @@ pub(super) fn host_locks(
             vec![host.locks().sandbox(sandbox)]
         }
         Operation::Pull { name, .. } if is_prerequisite => {
-            vec![host.locks().snapshot(name, true).waiting()]
+            vec![host.locks().snapshot(name, true).taking_over().waiting()]
         }
-        Operation::Pull { name, .. }
-        | Operation::Copy { name, .. }
-        | Operation::Remove { name, .. } => {
+        Operation::Pull { name, .. } => vec![host.locks().snapshot(name, true).taking_over()],
+        Operation::Copy { name, .. } | Operation::Remove { name, .. } => {
             vec![host.locks().snapshot(name, true)]
         }
         Operation::Upload { name, .. } => vec![host.locks().snapshot(name, false)],

@@ -17,7 +17,7 @@ use snapdeck_bucket::Bucket;
 use snapdeck_host::{DiskSpace, Host, VncTunnel};
 use snapdeck_model::settings::Settings;
 use snapdeck_model::{Error, HostLoad, HostName, Kind, Result, SandboxId};
-use snapdeck_ops::{PushCache, SharingHosts};
+use snapdeck_ops::{PushCache, RelayedHosts, SharingHosts};
 
 pub(super) type Tunnels = HashMap<(HostName, SandboxId), Arc<VncTunnel>>;
 
@@ -34,6 +34,7 @@ pub(super) struct Inner {
     pub sharing: Arc<SharingHosts>,
     /// Records the last upload of each sandbox.
     pub push_cache: Arc<PushCache>,
+    pub relayed_hosts: Arc<RelayedHosts>,
     /// Per host: requests a new scan.
     pub host_refresh: Vec<Notify>,
     pub bucket: Bucket,

@@ -174,7 +174,7 @@ impl Leftovers<'_> {
         let locks = self.host.locks();
         let request = match (&backup, parse_pull_name(&leftover.path)) {
             (Some(backup), _) => Some(locks.sandbox(&backup.id)),
-            (None, Some(snapshot)) => Some(locks.snapshot(&snapshot, true)),
+            (None, Some(snapshot)) => Some(locks.snapshot(&snapshot, true).taking_over()),
             (None, None) => None,
         };
         let lock = match request {

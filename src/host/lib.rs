@@ -66,7 +66,7 @@ pub use domain_xml::{DomainTemplate, find_network_device};
 pub use fs::{
     BlockCopy, BlockSender, BlockState, Checksum, Content, CopySource, FileReader, FileWriter,
     HostAnswer, HostFs, PreopenedFile, PullDir, ReadFile, ResumeState, SentRange, Standby,
-    WriteFile,
+    WriteFile, is_without_answer,
 };
 pub use image::{ImageChain, ImageFormat, Images};
 pub use image_file::ImageFile;

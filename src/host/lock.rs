@@ -17,11 +17,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::Host;
 use super::command::{CommandRunner, Input, RunningCommand, read_text};
-use super::fs::{HostFiles, is_only_name, open_no_follow, system_error};
+use super::fs::{HostFiles, end_unattended, is_only_name, open_no_follow, system_error};
 use snapdeck_model::{Error, Kind, Result, SandboxId, SnapshotName};
 use snapdeck_ownership::describe_self;
 
-const SCRIPT: &str = concat!(include_str!("open_file.sh"), include_str!("lock.sh"));
+const SCRIPT: &str = concat!(
+    include_str!("open_file.sh"),
+    include_str!("private_dir.sh"),
+    include_str!("lock_file.sh"),
+    include_str!("lock.sh")
+);
 /// For acquiring or releasing locks.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of its reply, which names the holder of a lock.
@@ -38,6 +43,12 @@ const WAIT_LIMIT: Duration = Duration::from_secs(24 * 3600);
 const STALE_HOLDER_TIMEOUT: Duration = Duration::from_secs(24);
 /// Attempts to open a lock file that its last holder removes meanwhile.
 const MAX_LOCK_ATTEMPTS: u32 = 100;
+/// In the text of the lock file of a download that the host continues by itself (`fs/remote.sh`, `stand_by`).
+const UNATTENDED: &str = ", unattended until ";
+/// For the end of such a download.
+const UNATTENDED_END: Duration = Duration::from_secs(10);
+/// Between attempts to acquire its lock.
+const UNATTENDED_END_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum length of the text of a lock file.
 const MAX_HOLDER_BYTES: u64 = 500;
 
@@ -51,9 +62,30 @@ pub struct LockRequest {
     /// Why nothing can have that name.
     refusal: Option<Error>,
     may_wait: bool,
+    may_take_over: bool,
+    /// The snapshot that it locks, if any.
+    snapshot: Option<SnapshotName>,
 }
 
 impl LockRequest {
+    /// Returns this exclusive request for a job that continues, or removes, what a download of the same user of the host has brought
+    /// that runs there unattended: that is ended.
+    pub fn taking_over(self) -> Self {
+        Self {
+            may_take_over: true,
+            ..self
+        }
+    }
+
+    /// Returns the mode for the script.
+    fn mode(&self) -> &'static str {
+        match (self.is_exclusive, self.may_take_over) {
+            (false, _) => "shared",
+            (true, false) => "exclusive",
+            (true, true) => "takeover",
+        }
+    }
+
     /// Returns this request with a wait for the process that holds the lock; see [`Locks::acquire_or_wait`].
     pub fn waiting(self) -> Self {
         Self {
@@ -91,6 +123,8 @@ impl Locks<'_> {
             path: format!("{}/.{id}.sandbox.lock", self.host.settings.sandboxes_dir),
             is_exclusive: true,
             may_wait: false,
+            may_take_over: false,
+            snapshot: None,
             refusal: None,
         }
     }
@@ -106,6 +140,8 @@ impl Locks<'_> {
             ),
             is_exclusive: exclusive,
             may_wait: false,
+            may_take_over: false,
+            snapshot: Some(name.clone()),
             refusal: self.host.check_organization(name).err(),
         }
     }
@@ -227,7 +263,13 @@ impl LockConflict {
             "another snapdeck process is working on {}",
             self.request.description
         );
-        let error = Error::new(Kind::Conflict, summary).hint("wait until it has finished");
+        let hint = match &self.request.snapshot {
+            Some(name) if self.holder().contains(UNATTENDED) => format!(
+                "wait until then, or end it as the user of the host that has started it: `snapdeck prune --partial {name} --foreign`"
+            ),
+            _ => "wait until it has finished".to_owned(),
+        };
+        let error = Error::new(Kind::Conflict, summary).hint(hint);
         match self.holder() {
             "" => error,
             holder => error.with_cause(holder),
@@ -283,10 +325,19 @@ fn lock_file(
                 ));
             }
         };
-        let locked = match request.is_exclusive {
-            true => file.try_lock(),
-            false => file.try_lock_shared(),
-        };
+        let mut locked = try_lock(&file, request);
+        if request.may_take_over
+            && matches!(locked, Err(TryLockError::WouldBlock))
+            && end_unattended(&pull_dir_path(&path))
+        {
+            let started_at = Instant::now();
+            while matches!(locked, Err(TryLockError::WouldBlock))
+                && started_at.elapsed() < UNATTENDED_END
+            {
+                std::thread::sleep(UNATTENDED_END_INTERVAL);
+                locked = try_lock(&file, request);
+            }
+        }
         match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -318,6 +369,18 @@ fn lock_file(
             request.path
         ),
     ))
+}
+
+fn try_lock(file: &File, request: &LockRequest) -> std::result::Result<(), TryLockError> {
+    match request.is_exclusive {
+        true => file.try_lock(),
+        false => file.try_lock_shared(),
+    }
+}
+
+/// Returns the directory of the pull of the snapshot with this lock file.
+fn pull_dir_path(lock_path: &Path) -> PathBuf {
+    lock_path.with_extension("pull")
 }
 
 /// Returns the mode of a lock file. Who can read it can lock it: other users get access only if they can write to its
@@ -371,10 +434,7 @@ impl RemoteLock {
         let failed = || Error::new(Kind::Failed, &*summary);
         let mut argv = vec!["sh", "-c", SCRIPT, "snapdeck", &self.holder];
         for request in &self.requests {
-            argv.push(match request.is_exclusive {
-                true => "exclusive",
-                false => "shared",
-            });
+            argv.push(request.mode());
             argv.push(&request.path);
         }
         let mut command = self
@@ -479,6 +539,8 @@ mod tests {
             path: dir.join(".base.qcow2.lock").to_str().unwrap().into(),
             is_exclusive: exclusive,
             may_wait: false,
+            may_take_over: false,
+            snapshot: Some("base".parse().unwrap()),
             refusal: None,
         }
     }
@@ -544,6 +606,52 @@ mod tests {
         ] {
             assert!(parse_conflict(reply, &requests).is_none(), "{reply}");
         }
+    }
+
+    /// Holds the shared lock as an unattended download does: until its file is removed.
+    fn hold_unattended(dir: &Path) -> std::thread::JoinHandle<()> {
+        let pull = dir.join(".base.qcow2.pull");
+        let mark = snapdeck_ownership::OwnerMark::new().to_text();
+        std::fs::create_dir(&pull).unwrap();
+        std::fs::set_permissions(&pull, Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(pull.join(".snapdeck-owner"), mark).unwrap();
+        let file = pull.join("unattended");
+        std::fs::write(&file, "").unwrap();
+        let text = "pull base → alpha, unattended until 2026-01-02 03:04 UTC, 5 % done, by a";
+        let lock = acquire_one(&request(dir, false), text).unwrap();
+        std::thread::spawn(move || {
+            while file.exists() {
+                std::thread::sleep(UNATTENDED_END_INTERVAL);
+            }
+            drop(lock);
+            std::fs::remove_dir_all(pull).unwrap();
+        })
+    }
+
+    #[test]
+    fn only_a_request_that_takes_over_ends_an_unattended_download() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = request(dir.path(), true);
+        let take_over = write.clone().taking_over();
+        let download = hold_unattended(dir.path());
+        let error = acquire_one(&write, "remove base, by b").err().unwrap();
+        assert!(error.message().contains("5 % done, by a"), "{error}");
+        let hint = error.hint_text().unwrap();
+        assert!(hint.contains("prune --partial base --foreign"), "{hint}");
+        drop(acquire_one(&take_over, "pull base, by b").unwrap());
+        download.join().unwrap();
+
+        let download = hold_unattended(dir.path());
+        let script = |request: &LockRequest| {
+            let mut command = Command::new("sh");
+            let words = ["pull base, by b", request.mode(), &request.path];
+            command.args(["-c", SCRIPT, "snapdeck"]).args(words);
+            let output = command.stdin(Stdio::null()).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert!(script(&write).contains("conflict 1 pull base → alpha, unattended"));
+        assert_eq!(script(&take_over), "acquired\n");
+        download.join().unwrap();
     }
 
     #[test]

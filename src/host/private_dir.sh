@@ -94,3 +94,8 @@ remove_entered_pull() {
   [ "$(identity "../${1##*/}")" = "$(identity .)" ] || busy "another directory has the name $1 now"
   rm -f -- "./$mark" && cd .. && rmdir -- "./${1##*/}" && sync -- .
 }
+# end_unattended DIR: ends the download that continues unattended in the directory of a pull of this user, which ends without this file;
+# fails if there is none.
+end_unattended() (
+  enter "$1" && is_private . && is_file "./$mark" && [ -e ./unattended ] && rm -f ./unattended
+)

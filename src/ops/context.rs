@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::push_cache::PushCache;
+use crate::relayed_hosts::RelayedHosts;
 use crate::sharing::SharingHosts;
 use snapdeck_model::{Error, Phase, ProgressCell, Result};
 
@@ -30,6 +31,8 @@ pub struct Context {
     pub check_shared_blocks: bool,
     /// Records the last upload of each sandbox.
     pub push_cache: Arc<PushCache>,
+    /// The hosts that could not reach the bucket by themselves.
+    pub relayed_hosts: Arc<RelayedHosts>,
 }
 
 impl Context {

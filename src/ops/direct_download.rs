@@ -72,6 +72,12 @@ impl<'a> DirectDownload<'a> {
             );
             return None;
         }
+        if let Some(reason) = job.ctx.relayed_hosts.reason(job.host) {
+            job.ctx.info(format!(
+                "downloading through this machine: {reason} (an earlier job)"
+            ));
+            return None;
+        }
         Some(Self {
             job,
             bucket,
@@ -188,7 +194,9 @@ impl<'a> DirectDownload<'a> {
         }
         let start = async {
             let request = self.sign(unattended + UNATTENDED_MARGIN).await?;
-            self.writer.start_standby(&request, unattended).await
+            let job = format!("pull {} → {}", self.job.source.object.name, host.name());
+            let standby = self.writer.start_standby(&request, unattended, &job);
+            standby.await
         };
         // A download that fails says more.
         let started = ctx.cancel.run_until_cancelled(start).await?;
@@ -258,6 +266,10 @@ impl<'a> DirectDownload<'a> {
     pub(crate) fn refuse_relay(&self, missing: &BlockSet) -> Result<()> {
         let (host, name) = (self.job.host, &self.job.source.object.name);
         if host.settings().transfer != TransferRoute::Direct {
+            let has_progressed = self.has_progressed || missing.len() < self.blocks.len();
+            if let Some(error) = self.error.get().filter(|_| !has_progressed) {
+                self.job.ctx.relayed_hosts.record(host, error);
+            }
             return Ok(());
         }
         let hint = "set transfer of the host to \"auto\" to download the rest through this machine";

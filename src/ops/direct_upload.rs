@@ -1,9 +1,11 @@
 //! Parts of an upload that the host sends itself: this machine only signs the requests and compares the answers.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use snapdeck_bucket::MultipartObject;
 use snapdeck_host::{FileReader, Host, SentRange};
@@ -14,6 +16,8 @@ use crate::context::Context;
 
 /// Time for which a request is valid. It is sent at once.
 const VALIDITY: Duration = Duration::from_secs(3600);
+/// Parts that the host sends, or that wait for it: they take no memory on this machine, however long they are.
+pub(crate) const MAX_PARTS: usize = 8;
 /// Attempts of one part, and the delay after the first of them.
 const MAX_ATTEMPTS: u32 = 5;
 const MAX_FIRST_ATTEMPTS: u32 = 3;
@@ -25,6 +29,8 @@ pub(crate) struct DirectUpload<'a> {
     host: &'a Host,
     multipart: &'a MultipartObject<'a>,
     ctx: &'a Context,
+    /// Limits the parts at a time.
+    slots: Arc<Semaphore>,
     /// Whether the host has got a request: it may send that, whatever it says.
     has_tried: AtomicBool,
     /// Whether the host has sent a part.
@@ -39,6 +45,17 @@ impl<'a> DirectUpload<'a> {
         host.settings().transfer != TransferRoute::Relay && reader.can_send()
     }
 
+    /// Returns whether an earlier job has shown that the host cannot reach the bucket, and says so.
+    pub(crate) fn is_known_to_fail(host: &Host, ctx: &Context) -> bool {
+        let reason = ctx.relayed_hosts.reason(host);
+        if let Some(reason) = &reason {
+            ctx.info(format!(
+                "uploading through this machine: {reason} (an earlier job)"
+            ));
+        }
+        reason.is_some()
+    }
+
     pub(crate) fn new(
         host: &'a Host,
         multipart: &'a MultipartObject<'a>,
@@ -49,6 +66,7 @@ impl<'a> DirectUpload<'a> {
             host,
             multipart,
             ctx,
+            slots: Arc::new(Semaphore::new(MAX_PARTS)),
             has_tried: AtomicBool::new(false),
             has_sent: AtomicBool::new(false),
             error: OnceLock::new(),
@@ -63,6 +81,12 @@ impl<'a> DirectUpload<'a> {
     /// Returns whether the host has not failed so far.
     pub(crate) fn is_working(&self) -> bool {
         self.error.get().is_none()
+    }
+
+    /// Waits until the host may get another part; `None` if it has failed: the parts are in memory then.
+    pub(crate) async fn acquire_slot(&self) -> Option<OwnedSemaphorePermit> {
+        let slot = self.slots.clone().acquire_owned().await.ok()?;
+        self.is_working().then_some(slot)
     }
 
     /// Has the host send a part, these ranges of what `reader` reads; returns the digests of its blocks. `None` if this machine has to
@@ -133,6 +157,9 @@ impl<'a> DirectUpload<'a> {
                     Some(_) => error,
                     None => error.hint(hint),
                 });
+            }
+            if !self.has_sent.load(Relaxed) {
+                self.ctx.relayed_hosts.record(self.host, &error);
             }
             let message = format!("{error}; uploading the rest through this machine");
             if self.error.set(error).is_ok() {

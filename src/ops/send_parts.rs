@@ -14,7 +14,7 @@ use snapdeck_model::{BLOCK_BYTES, BufferPool, Digest, Error, Kind, Result};
 
 use crate::block_digests::BlockDigests;
 use crate::block_index::{BlockIndex, PartPlace};
-use crate::direct_upload::DirectUpload;
+use crate::direct_upload::{DirectUpload, MAX_PARTS};
 use crate::local_snapshot::LocalSnapshot;
 use crate::remote_object::is_unchanged;
 use crate::transfer_plan::ZERO_BLOCK;
@@ -137,13 +137,11 @@ impl<'a> PartSender<'a> {
 
     /// Uploads a part and hashes it meanwhile.
     async fn upload_part(&self, index: u64) -> Result<()> {
-        let _slot = self.slots.acquire().await.map_err(|closed| {
-            Error::new(Kind::Failed, "the upload has ended").with_cause(closed)
-        })?;
         let (offset, length) = (self.part_offset(index), self.part_length(index));
         self.uploaded_bytes.fetch_add(length, Relaxed);
         let range = offset..offset + length;
         if let Some(direct) = &self.direct
+            && let Some(_slot) = direct.acquire_slot().await
             && let Some(digests) = direct
                 .send(&self.reader, index, std::slice::from_ref(&range))
                 .await?
@@ -151,6 +149,9 @@ impl<'a> PartSender<'a> {
             self.digests.set(offset, &digests);
             return Ok(());
         }
+        let _slot = self.slots.acquire().await.map_err(|closed| {
+            Error::new(Kind::Failed, "the upload has ended").with_cause(closed)
+        })?;
         if let Some(digests) = self.zero_digests(index) {
             self.digests.set(offset, digests);
             let zeros = self
@@ -214,10 +215,10 @@ impl<'a> PartSender<'a> {
     }
 
     async fn upload_parts(&self, indexes: Vec<u64>) -> Result<()> {
+        let of_host = self.direct.as_ref().map_or(0, |_| MAX_PARTS);
+        let limit = self.multipart.max_parts_in_memory() + of_host;
         stream::iter(indexes.into_iter().map(Ok))
-            .try_for_each_concurrent(self.multipart.max_parts_in_memory(), |index| {
-                self.upload_part(index)
-            })
+            .try_for_each_concurrent(limit, |index| self.upload_part(index))
             .await
     }
 

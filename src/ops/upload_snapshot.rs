@@ -172,7 +172,8 @@ async fn send(
     }
     let (name, overwrite) = (&request.name, request.overwrite);
     let (progress, cancel) = (&ctx.progress, &ctx.cancel);
-    let is_direct = DirectUpload::is_possible(host, &reader);
+    let is_direct =
+        DirectUpload::is_possible(host, &reader) && !DirectUpload::is_known_to_fail(host, ctx);
     let sources = match copies.is_empty() {
         _ if is_direct => PartSources::Host,
         true => PartSources::Sent,

@@ -8,7 +8,7 @@ use crate::common::{
     Faults, State, World, run, same_disk, sha256, signal, wait_for_exit, wait_until,
 };
 use crate::pull_delta::direct::{
-    assert_no_signature, passed, processes_with_a_signature, set_route,
+    assert_no_signature, passed, processes_with_a_signature, set_route, with_clock_offset,
 };
 use serde_json::Value;
 
@@ -250,4 +250,35 @@ fn a_paused_sandbox_is_relayed() {
     assert_eq!(sent_by_host(&faults), 0);
     world.virsh(&["destroy", &id]);
     assert_pushed(&world, "app");
+}
+
+#[test]
+fn a_killed_sshd_and_a_reboot_of_the_host_are_survived() {
+    let (world, faults, id) = with_sandbox("direct");
+    for is_reboot in [false, true] {
+        faults.hold_parts.store(true, SeqCst);
+        let child = world.start(&["push", &id, "app"]);
+        wait_until("the host sends a part", || world.curl_count() > 0);
+        match is_reboot {
+            true => world.reboot(),
+            false => world.link().kill_sshd(),
+        }
+        wait_until("curl has ended", || world.curl_count() == 0);
+        faults.hold_parts.store(false, SeqCst);
+        world.link().heal();
+        wait_for_exit(child).ok();
+        assert_pushed(&world, "app");
+        forget_pushes(&world, &["app"]);
+    }
+}
+
+#[test]
+fn parts_are_signed_by_the_clock_of_the_store() {
+    let (world, faults, id) = with_sandbox("direct");
+    for offset in ["-7200", "7200"] {
+        with_clock_offset(&world, &["push", &id, "app"], offset).ok();
+        assert!(sent_by_host(&faults) >= 6, "{}", sent_by_host(&faults));
+        assert_pushed(&world, "app");
+        forget_pushes(&world, &["app"]);
+    }
 }

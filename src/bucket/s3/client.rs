@@ -23,6 +23,7 @@ use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use super::Store;
@@ -62,6 +63,8 @@ pub(super) struct ResponseHeaders(Arc<Mutex<HeaderValues>>);
 struct HeaderValues {
     server: Option<String>,
     date: Option<String>,
+    /// Time of this machine when that response came.
+    received: Option<Timestamp>,
 }
 
 impl ResponseHeaders {
@@ -69,9 +72,10 @@ impl ResponseHeaders {
         self.lock().server.clone()
     }
 
-    /// Returns the date of the latest response.
-    pub(super) fn date(&self) -> Option<String> {
-        self.lock().date.clone()
+    /// Returns the date of the latest response, and the time of this machine when that came.
+    pub(super) fn date(&self) -> Option<(String, Timestamp)> {
+        let values = self.lock();
+        Some((values.date.clone()?, values.received?))
     }
 
     fn lock(&self) -> MutexGuard<'_, HeaderValues> {
@@ -93,6 +97,7 @@ impl Intercept for ResponseHeaders {
         let headers = context.response().headers();
         let mut values = self.lock();
         values.date = headers.get("date").map(str::to_owned);
+        values.received = Some(Timestamp::now());
         if values.server.is_none() {
             values.server = headers.get("server").map(str::to_owned);
         }

@@ -177,6 +177,11 @@ where
     }
 }
 
+/// Returns whether the store has refused the request.
+pub(super) fn is_denied<E>(error: &SdkError<E>) -> bool {
+    matches!(status(error), Some(401 | 403))
+}
+
 /// Returns whether the response was longer than it may be.
 fn is_too_long(error: &(dyn StdError + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |&cause| cause.source());
@@ -228,9 +233,17 @@ fn service_error<E: ProvideErrorMetadata>(
             .with_cause(format!("it is in an archive ({response})"))
             .hint("restore it from its storage class first (aws s3api restore-object)"),
         (status, code) if matches!(status, 401 | 403) || ACCESS_DENIED_CODES.contains(&code) => {
-            Error::new(Kind::Unreachable, summary)
-                .with_cause(format!("{endpoint} denied access ({response})"))
-                .hint(KEYS_HINT)
+            let cause = format!("{endpoint} denied access ({response})");
+            let error = Error::new(Kind::Unreachable, summary);
+            match store.large_clock_offset() {
+                Some(offset) => error
+                    .with_cause(format!(
+                        "{cause}; its clock differs by {} min",
+                        offset.unsigned_abs().as_secs() / 60
+                    ))
+                    .hint("set this machine's clock"),
+                None => error.with_cause(cause).hint(KEYS_HINT),
+            }
         }
         (404, _) => Error::new(Kind::NotFound, summary)
             .with_cause(format!("not found at {endpoint} ({response})"))

@@ -27,7 +27,7 @@ use aws_sdk_s3::types::{
     ServerSideEncryption, StorageClass,
 };
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::capabilities::Capabilities;
@@ -69,6 +69,9 @@ const COPY_SOURCE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+
+/// Difference of the clocks up to which the own one is used: the store's `Date` may be that of a proxy. S3 accepts one of 15 minutes.
+const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(4 * 60);
 
 /// One bucket of a store. Cheap to clone.
 #[derive(Clone)]
@@ -283,8 +286,20 @@ impl Store {
 
     /// Returns the time in the latest response's `Date` header (RFC 9110, section 6.6.1), in whole seconds.
     pub(crate) fn server_time(&self) -> Option<Timestamp> {
-        let date = self.headers.date()?;
-        to_timestamp(&DateTime::from_str(&date, DateTimeFormat::HttpDate).ok()?)
+        self.latest_times().map(|(time, _)| time)
+    }
+
+    /// Returns by how much the store's clock was ahead of this machine's at the latest response, if the SDK, too, corrects that.
+    fn large_clock_offset(&self) -> Option<SignedDuration> {
+        let (time, received) = self.latest_times()?;
+        let offset = time.duration_since(received);
+        Some(offset).filter(|offset| offset.unsigned_abs() > MAX_CLOCK_OFFSET)
+    }
+
+    fn latest_times(&self) -> Option<(Timestamp, Timestamp)> {
+        let (date, received) = self.headers.date()?;
+        let date = DateTime::from_str(&date, DateTimeFormat::HttpDate).ok()?;
+        Some((to_timestamp(&date)?, received))
     }
 
     /// Lists a page of the objects directly under `prefix`.
@@ -339,7 +354,12 @@ impl Store {
 
     async fn try_head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
         let call = self.client.head_object().bucket(&self.bucket).key(key);
-        match call.send().await {
+        let mut answer = Box::pin(call.clone().send()).await;
+        // It has no code by which the SDK would repeat it with the store's time, which it knows by now.
+        if answer.as_ref().is_err_and(errors::is_denied) && self.large_clock_offset().is_some() {
+            answer = Box::pin(call.send()).await;
+        }
+        match answer {
             Ok(object) => {
                 let mut metadata = object.metadata.unwrap_or_default();
                 Ok(Some(ObjectInfo {
@@ -403,18 +423,19 @@ impl Store {
             let required = ResponseChecksumValidation::WhenRequired;
             config = config.response_checksum_validation(required);
         }
-        let response = self
-            .reader
-            .get_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .set_range(range.map(format_range))
-            .set_if_match(if_match)
-            .customize()
-            .config_override(config)
-            .send()
-            .await
-            .map_err(|error| self.error("download", key, &error))?;
+        let call = self.reader.get_object().bucket(&self.bucket).key(key);
+        let call = call.set_range(range.map(format_range));
+        let call = call.set_if_match(if_match);
+        let send = || {
+            let call = call.clone().customize();
+            Box::pin(call.config_override(config.clone()).send())
+        };
+        let mut answer = send().await;
+        // The SDK, which makes one attempt, knows the store's time by now.
+        if answer.as_ref().is_err_and(errors::is_denied) && self.large_clock_offset().is_some() {
+            answer = send().await;
+        }
+        let response = answer.map_err(|error| self.error("download", key, &error))?;
         Ok(ObjectBody {
             etag: bounds::tag(response.e_tag),
             content_range: response.content_range,

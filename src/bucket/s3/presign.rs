@@ -6,6 +6,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::presigning::{PresignedRequest as SignedRequest, PresigningConfig};
 
+use jiff::Timestamp;
+
 use super::client::{check_url, with_trailing_slash};
 use super::{Store, StoreError, UploadHandle, part_number};
 use snapdeck_model::{Error, Kind, PresignedRequest, Result};
@@ -56,8 +58,14 @@ impl Store {
         Ok(into_request(&signed?))
     }
 
+    /// The SDK corrects the time of its own requests by the store's clock, and not that of these.
     fn presigning(&self, action: &str, key: &str, valid_for: Duration) -> Result<PresigningConfig> {
-        PresigningConfig::expires_in(valid_for)
+        let offset = self.large_clock_offset();
+        let start = Timestamp::now().saturating_add(offset.unwrap_or_default());
+        let config = PresigningConfig::builder().expires_in(valid_for);
+        let config = config.start_time(start.unwrap_or(Timestamp::MAX).into());
+        config
+            .build()
             .map_err(|error| Error::new(Kind::Failed, self.summary(action, key)).with_cause(error))
     }
 }

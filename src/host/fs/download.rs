@@ -38,6 +38,8 @@ const MAX_TEXT_CHARS: usize = 200;
 const MAX_STATUS_CHARS: usize = 40;
 /// Exit statuses of curl for a connection that failed, was cut, or stalled (curl(1), "EXIT CODES").
 const CONNECTION_ERRORS: [&str; 7] = ["7", "18", "28", "35", "52", "55", "56"];
+/// The message of the script.
+const NO_CURL: &str = "curl is not installed";
 /// The status of a range (RFC 9110, section 15.3.7), and the exit status of curl after it.
 const SUCCESS: &str = "206 0";
 
@@ -266,6 +268,13 @@ pub(super) fn request_error(summary: String, status: &str, message: &str) -> Err
     }
 }
 
+/// Returns whether a request of a host has failed because curl is not installed, or got no answer of the store: as for another object.
+pub fn is_without_answer(error: &Error) -> bool {
+    let message = error.message();
+    // 22: the status of the store is an error.
+    message.contains(NO_CURL) || (message.contains("curl: ") && !message.contains("curl: (22)"))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -317,6 +326,19 @@ mod tests {
         let is_retryable = |status| request_error("cannot".into(), status, "").is_retryable();
         assert!(is_retryable("503 22") && is_retryable("206 18") && is_retryable("000 7"));
         assert!(is_retryable("403 22"));
+        let is_without_answer = |status, message| {
+            super::is_without_answer(&request_error("cannot".into(), status, message))
+        };
+        assert!(is_without_answer("000 7", "curl: (7) Connection refused"));
+        assert!(is_without_answer(
+            "000 2",
+            "curl: option --proto: is unknown"
+        ));
+        assert!(!is_without_answer(
+            "404 22",
+            "curl: (22) The requested URL returned error: 404"
+        ));
+        assert!(!is_without_answer("200 23", ""));
         assert!(!is_retryable("404 22") && !is_retryable("412 22") && !is_retryable("000 60"));
     }
 }

@@ -247,6 +247,7 @@ impl WriteFile for LocalWriter {
         &self,
         _request: &PresignedRequest,
         _unattended: Duration,
+        _job: &str,
     ) -> Result<Standby> {
         let summary = format!("cannot start a process for {}", self.path);
         Err(Error::new(Kind::Failed, summary).with_cause("it is on this machine"))

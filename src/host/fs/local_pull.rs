@@ -218,6 +218,16 @@ impl LocalPullDir {
     }
 }
 
+/// Ends the download that continues unattended in the directory of a pull of this user; returns whether there is one.
+pub(crate) fn end_unattended(path: &Path) -> bool {
+    let Ok(dir) = LocalPullDir::open(path) else {
+        return false;
+    };
+    dir.is_private().unwrap_or(false)
+        && dir.read_mark().is_ok_and(|mark| mark.is_some())
+        && std::fs::remove_file(dir.entry(UNATTENDED_NAME)).is_ok()
+}
+
 /// Removes the directory of a pull that has nothing to resume: no file, or one that has its final name, too.
 ///
 /// An empty one without a mark is removed if it is recorded.

@@ -43,9 +43,10 @@ use snapdeck_ownership::OwnershipRecords;
 pub use blocks::{BlockCopy, BlockSender, BlockState, CopySource};
 pub(crate) use checked_open::{await_lease, is_only_name, open_no_follow};
 pub use checksums::Checksum;
-pub use download::HostAnswer;
+pub use download::{HostAnswer, is_without_answer};
 pub(crate) use errors::{TEMP_DIR_HINT, suggest_other_id, system_error};
 pub(crate) use local::LocalFs;
+pub(crate) use local_pull::end_unattended;
 pub use pull_dir::PullDir;
 pub(crate) use remote::RemoteFs;
 pub use remote_handles::PreopenedFile;
@@ -338,7 +339,7 @@ pub trait WriteFile: Send + Sync {
     ) -> Result<()>;
 
     /// Starts a process on the host that downloads the blocks without a record itself when this machine is gone, for `unattended`
-    /// at most.
+    /// at most. It has the shared lock of the snapshot then, with `job` in its text.
     ///
     /// # Errors
     /// `Failed` if the host cannot download; `Unreachable`.
@@ -346,6 +347,7 @@ pub trait WriteFile: Send + Sync {
         &self,
         request: &PresignedRequest,
         unattended: Duration,
+        job: &str,
     ) -> Result<Standby>;
 
     /// Returns the blocks that the resume log had when the file was last opened: also those that a [`Standby`] has added while the

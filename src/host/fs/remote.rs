@@ -31,6 +31,7 @@ static SCRIPT: LazyLock<String> = LazyLock::new(|| {
     without_comments(concat!(
         include_str!("../open_file.sh"),
         include_str!("../private_dir.sh"),
+        include_str!("../lock_file.sh"),
         include_str!("remote.sh")
     ))
 });

@@ -251,7 +251,7 @@ shift 2
 # in DIR ID IDENTITY VERB ARGUMENT...: runs a verb in the directory of a pull; the names of its files are relative.
 if [ "$verb" = in ]; then
   enter_pull "$1" "$2" "$3"
-  verb=$4 in_pull=yes
+  pull_path=$1 verb=$4 in_pull=yes
   shift 4
 fi
 
@@ -485,9 +485,10 @@ download)
   done
   ;;
 
-# stand_by DESCRIPTOR INODE BLOCK_BYTES SIZE SECONDS: waits while heartbeats come. When they end, after the first one, without a "q", and with them the
-# session that has the file of the pull as DESCRIPTOR, downloads the blocks that are not in the resume log yet, and adds them to it:
-# for SECONDS at most, as long as the file "unattended" exists. Stdin has a request; "c" is followed by a newer one. Prints "ready".
+# stand_by DESCRIPTOR INODE BLOCK_BYTES SIZE SECONDS JOB CREATOR: waits while heartbeats come. When they end, after the first one, without a
+# "q", and with them the session that has the file of the pull as DESCRIPTOR, downloads the blocks that are not in the resume log yet, and
+# adds them to it: for SECONDS at most, as long as the file "unattended" exists. Meanwhile it has the shared lock of the snapshot, whose
+# text names JOB and CREATOR. Stdin has a request; "c" is followed by a newer one. Prints "ready".
 stand_by)
   trap '' HUP PIPE
   exec 3<&0 </dev/null
@@ -504,25 +505,54 @@ stand_by)
     esac
   done
   exec 3<&- >/dev/null 2>&1
-  inode=$2 block=$3 size=$4 until=$(($(date +%s) + $5)) seconds=0
+  inode=$2 block=$3 size=$4 started=$(date +%s) job=$6 creator=$7 seconds=0
+  until=$((started + $5)) lock_path=${pull_path%.pull}.lock
   while [ "$(stat -L -c %d:%i -- "$1")" = "$inode" ]; do
     [ $seconds -lt 60 ] && sleep 1 || exit 0
     seconds=$((seconds + 1))
   done
+  # give_up: a later process has a file "unattended" of its own.
+  give_up() {
+    [ "$(cat ./unattended)" != "$until $$" ] || rm -f ./unattended
+    exit 0
+  }
+  # list_done: prints the numbers of the blocks in the resume log.
+  list_done() {
+    tr '\t' '\n' <./partial.mark | awk '
+      /^\{/ { split("", done) }
+      /^[0-9]+ [0-9a-f]+$/ && length($2) == 64 { done[$1] = 1 }
+      END { for (block in done) print block }'
+  }
+  # describe: prints the text of the lock file.
+  describe() {
+    echo "$job, unattended until $(date -u -d "@$until" '+%F %R') UTC, $(($(list_done | wc -l) * 100 / blocks)) % done, by $creator"
+  }
+  blocks=$(((size + block - 1) / block))
+  # Before the lock, which another process takes over by removing this file. That of the lost session may last a moment longer.
+  echo "$until $$" >./unattended || exit 0
+  holder=$(describe)
+  trap give_up EXIT
+  acquire 9 shared "$lock_path" 45
   is_file "./$mark" && exec 6<>"./$mark" && flock --exclusive --wait 30 6 && is_file ./partial && exec 8<>./partial &&
-    flock --nonblock 8 && [ "$(stat -L -c %d:%i /proc/self/fd/8)" = "$inode" ] && exec 7>>./partial.mark || exit 0
-  echo "$until" >./unattended || exit 0
+    flock --nonblock 8 && [ "$(stat -L -c %d:%i /proc/self/fd/8)" = "$inode" ] && exec 7>>./partial.mark &&
+    [ -e ./unattended ] || exit 0
+  trap - EXIT
   {
-    exec 6<&- 7>&- 8<&-
+    # Opened again, it has no lock.
+    exec 6<&- 7>&- 8<&- 9<>/proc/self/fd/9
+    seconds=0
     while sleep 1; do
       [ -e ./unattended ] && [ "$(date +%s)" -lt "$until" ] || { rm -f ./unattended; kill -9 "-$$"; }
+      seconds=$((seconds + 1))
+      [ $((seconds % 5)) = 0 ] || continue
+      # Not truncated, since it may be read at any moment; its time is that of the start.
+      describe | dd of=/proc/self/fd/9 conv=notrunc status=none && touch -m -d "@$started" /proc/self/fd/9
     done
   } &
   # list_ranges: prints number and count of the first missing blocks of each row, of 4 at most.
   list_ranges() {
-    tr '\t' '\n' <./partial.mark | awk -v blocks=$(((size + block - 1) / block)) '
-      /^\{/ { split("", done) }
-      /^[0-9]+ [0-9a-f]+$/ && length($2) == 64 { done[$1] = 1 }
+    list_done | awk -v blocks="$blocks" '
+      { done[$1] = 1 }
       END {
         for (b = 0; b < blocks; b += count) {
           for (count = 0; count < 4 && b + count < blocks && !((b + count) in done); count++);
@@ -561,6 +591,7 @@ stand_by)
     [ "$(list_ranges)" != "$ranges" ] && failures=0 || { failures=$((failures + 1)); sleep 10; }
   done
   rm -f ./unattended
+  release 9 "$lock_path"
   ;;
 
 # upload DESCRIPTOR INODE BLOCK_BYTES [OFFSET BYTES]...: sends ranges of the file with that inode, which a session of `open` has as

@@ -226,8 +226,9 @@ impl WriteFile for RemoteWriter {
         &self,
         request: &PresignedRequest,
         unattended: Duration,
+        job: &str,
     ) -> Result<Standby> {
-        self.start_standby_process(request, unattended).await
+        self.start_standby_process(request, unattended, job).await
     }
 
     async fn recorded_blocks(&self) -> Result<BTreeMap<u64, Digest>> {

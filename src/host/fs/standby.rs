@@ -12,6 +12,7 @@ use super::file_session::HEARTBEAT_INTERVAL;
 use super::remote_handles::RemoteWriter;
 use crate::command::{BoundedLines, RunningCommand, bounded_lines};
 use snapdeck_model::{BLOCK_BYTES, Error, Kind, PresignedRequest, Result};
+use snapdeck_ownership::describe_self;
 
 /// For a message to the process, and for its answers.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,6 +37,7 @@ impl RemoteWriter {
         &self,
         request: &PresignedRequest,
         unattended: Duration,
+        job: &str,
     ) -> Result<Standby> {
         let info = self.file.session().await?.open_info.clone();
         let numbers = [
@@ -44,7 +46,9 @@ impl RemoteWriter {
             unattended.as_secs(),
         ];
         let [block, size, seconds] = numbers.map(|number| number.to_string());
-        let args = [&*info.descriptor, &*info.inode, &*block, &*size, &*seconds];
+        let creator = describe_self();
+        let (descriptor, inode) = (&*info.descriptor, &*info.inode);
+        let args = [descriptor, inode, &block, &size, &seconds, job, &creator];
         let mut running = self.start_beside("stand_by", &args).await?;
         let (host, path) = (self.fs.runner.host(), self.file.path());
         let summary = format!("cannot start a process for {path} on host {host}");

@@ -187,7 +187,9 @@ async fn upload(
         None => None,
     };
     let new_bucket = bucket.with_parts(snapshot_parts(variables.as_ref()));
-    let is_direct = !source.state.is_active() && chain.can_send(host);
+    let is_direct = !source.state.is_active()
+        && chain.can_send(host)
+        && !DirectUpload::is_known_to_fail(host, ctx);
     let sources = match is_direct {
         true => PartSources::Host,
         false => PartSources::Copied,

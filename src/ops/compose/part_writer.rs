@@ -9,19 +9,22 @@ use tokio::sync::mpsc::UnboundedSender;
 use snapdeck_model::Result;
 
 use super::abort::internal_error;
-use super::pieces::Piece;
+use super::pieces::{Piece, ranges_of_one_layer};
 use super::upload::ComposedUpload;
 
 /// A part, to be sent.
 pub(super) struct ReadyPart {
     pub index: u64,
     pub content: PartContent,
+    /// A slot of the memory; for a part that the host sends, one of [`DirectUpload`](crate::direct_upload::DirectUpload).
     pub permit: OwnedSemaphorePermit,
 }
 
 pub(super) enum PartContent {
     Bytes(Bytes),
     Pieces(Vec<Piece>),
+    /// Only ranges of the file of a layer.
+    Ranges(usize, Vec<Range<u64>>),
 }
 
 /// Splits the tail into parts, beginning with the part in which it starts.
@@ -121,18 +124,31 @@ impl<'a, 's> PartWriter<'a, 's> {
             self.first_part = Some(self.uploader.read_pieces(pieces).await?);
             return Ok(());
         }
-        let content = match pieces.is_empty() {
-            true => PartContent::Bytes(self.uploader.buffers.share(bytes)),
-            false if bytes.is_empty() => PartContent::Pieces(pieces),
-            false => {
-                pieces.push(Piece::Bytes(bytes));
-                PartContent::Pieces(pieces)
+        let ranges = ranges_of_one_layer(&pieces).filter(|_| bytes.is_empty());
+        let direct = self.uploader.direct.as_ref().zip(ranges);
+        let ready = if let Some((direct, (layer, ranges))) = direct
+            && let Some(permit) = direct.acquire_slot().await
+        {
+            ReadyPart {
+                index,
+                content: PartContent::Ranges(layer, ranges),
+                permit,
             }
-        };
-        let ready = ReadyPart {
-            index,
-            content,
-            permit: self.uploader.acquire_slot().await?,
+        } else {
+            let content = match pieces.is_empty() {
+                true => PartContent::Bytes(self.uploader.buffers.share(bytes)),
+                false => {
+                    if !bytes.is_empty() {
+                        pieces.push(Piece::Bytes(bytes));
+                    }
+                    PartContent::Pieces(pieces)
+                }
+            };
+            ReadyPart {
+                index,
+                content,
+                permit: self.uploader.acquire_slot().await?,
+            }
         };
         let queued = self.part_tx.send(ready);
         queued.map_err(|_| internal_error("the upload has ended"))

@@ -24,21 +24,38 @@ pub(super) enum Piece {
     File { layer: usize, range: Range<u64> },
 }
 
+/// Returns the layer and the ranges of its file if a part has nothing else: the host can send it. More ranges are not one command.
+pub(super) fn ranges_of_one_layer(pieces: &[Piece]) -> Option<(usize, Vec<Range<u64>>)> {
+    let mut ranges = Vec::new();
+    let mut only_layer = None;
+    for piece in pieces {
+        match piece {
+            Piece::File { layer, range } if *only_layer.get_or_insert(*layer) == *layer => {
+                ranges.push(range.clone());
+            }
+            _ => return None,
+        }
+    }
+    let layer = only_layer.filter(|_| ranges.len() <= MAX_RANGES)?;
+    Some((layer, ranges))
+}
+
 impl ComposedUpload<'_> {
-    /// Has the host send a part that has only ranges of the file of a layer; returns whether the store has the part then.
+    /// Has the host send a part that has only ranges of the file of a layer; returns whether the store has the part then. With
+    /// `is_known_new` no other object has it.
     pub(super) async fn send_ranges(
         &self,
         index: u64,
-        layer: usize,
-        ranges: &[Range<u64>],
+        (layer, ranges): (usize, &[Range<u64>]),
+        is_known_new: bool,
     ) -> Result<bool> {
-        let Some(direct) = self.direct.as_ref().filter(|_| ranges.len() <= MAX_RANGES) else {
+        let Some(direct) = &self.direct else {
             return Ok(false);
         };
         let reader = self.chain.reader(layer)?;
         let offset = index * self.part_bytes;
         let length: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        if !self.index.is_empty() && length == self.part_bytes {
+        if !is_known_new && !self.index.is_empty() && length == self.part_bytes {
             let Some(digests) = direct.hash(reader, ranges, BLOCK_BYTES).await? else {
                 return Ok(false);
             };
@@ -53,24 +70,6 @@ impl ComposedUpload<'_> {
         self.uploaded_bytes.fetch_add(length, Relaxed);
         self.digests.set(offset, &digests);
         Ok(true)
-    }
-
-    /// Has the host send a part if it has only ranges of one file; returns whether the store has it then.
-    pub(super) async fn send_pieces(&self, index: u64, pieces: &[Piece]) -> Result<bool> {
-        let mut ranges = Vec::new();
-        let mut only_layer = None;
-        for piece in pieces {
-            match piece {
-                Piece::File { layer, range } if *only_layer.get_or_insert(*layer) == *layer => {
-                    ranges.push(range.clone());
-                }
-                _ => return Ok(false),
-            }
-        }
-        match only_layer {
-            Some(layer) => self.send_ranges(index, layer, &ranges).await,
-            None => Ok(false),
-        }
     }
 
     /// Returns the bytes of pieces.
@@ -106,4 +105,29 @@ fn split(piece: Piece) -> Vec<Piece> {
         range: start..range.end.min(start + READ_BYTES),
     });
     reads.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(layer: usize, start: u64) -> Piece {
+        Piece::File {
+            layer,
+            range: start..start + 1,
+        }
+    }
+
+    #[test]
+    fn a_part_of_ranges_of_one_file_is_one_for_the_host() {
+        let pieces = [file(1, 5), file(1, 0)];
+        assert_eq!(ranges_of_one_layer(&pieces), Some((1, vec![5..6, 0..1])));
+        assert_eq!(ranges_of_one_layer(&[file(1, 5), file(0, 0)]), None);
+        let mixed = [file(1, 5), Piece::Bytes(BytesMut::zeroed(3))];
+        assert_eq!(ranges_of_one_layer(&mixed), None);
+        assert_eq!(ranges_of_one_layer(&[]), None);
+        let pieces: Vec<Piece> = (0..=MAX_RANGES as u64).map(|at| file(0, 2 * at)).collect();
+        assert_eq!(ranges_of_one_layer(&pieces), None);
+        assert!(ranges_of_one_layer(&pieces[1..]).is_some());
+    }
 }

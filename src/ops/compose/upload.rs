@@ -19,6 +19,7 @@ use super::abort::{ComposeAbort, internal_error};
 use super::disk_chain::{BASE_LAYER, DiskChain};
 use super::kept_image::KeptImage;
 use super::part_writer::{PartContent, PartWriter, ReadyPart};
+use super::pieces::Piece;
 use crate::block_digests::BlockDigests;
 use crate::block_index::BlockIndex;
 use crate::direct_upload::DirectUpload;
@@ -178,13 +179,15 @@ impl<'a> ComposedUpload<'a> {
             self.digests.set(range.start, digests);
             return Ok(());
         }
-        let _slot = self.acquire_slot().await?;
-        if self
-            .send_ranges(index, BASE_LAYER, std::slice::from_ref(&range))
-            .await?
+        if let Some(direct) = &self.direct
+            && let Some(_slot) = direct.acquire_slot().await
         {
-            return Ok(());
+            let ranges = (BASE_LAYER, std::slice::from_ref(&range));
+            if self.send_ranges(index, ranges, digests.is_some()).await? {
+                return Ok(());
+            }
         }
+        let _slot = self.acquire_slot().await?;
         let bytes = self.kept.read(range.start, self.part_bytes).await?;
         self.upload(index, bytes).await
     }
@@ -348,27 +351,28 @@ impl<'a> ComposedUpload<'a> {
         };
         stream::unfold(part_rx, next)
             // The slots limit their number.
-            .try_for_each_concurrent(None, |part| async move {
-                let result = self.send_part(part.index, part.content).await;
-                // Not earlier: the bytes are in memory until here.
-                drop(part.permit);
-                result
-            })
+            .try_for_each_concurrent(None, |part| self.send_part(part))
             .await
     }
 
-    async fn send_part(&self, index: u64, content: PartContent) -> Result<()> {
-        let bytes = match content {
-            PartContent::Bytes(bytes) => bytes,
-            PartContent::Pieces(pieces) => {
-                if self.send_pieces(index, &pieces).await? {
+    async fn send_part(&self, part: ReadyPart) -> Result<()> {
+        let index = part.index;
+        // Until its end: the bytes are in memory.
+        let mut _slot = part.permit;
+        let pieces = match part.content {
+            PartContent::Bytes(bytes) => return self.upload(index, bytes).await,
+            PartContent::Pieces(pieces) => pieces,
+            PartContent::Ranges(layer, ranges) => {
+                if self.send_ranges(index, (layer, &ranges), false).await? {
                     return Ok(());
                 }
-                let bytes = self.read_pieces(pieces).await?;
-                self.buffers.share(bytes)
+                _slot = self.acquire_slot().await?;
+                let pieces = ranges.into_iter();
+                pieces.map(|range| Piece::File { layer, range }).collect()
             }
         };
-        self.upload(index, bytes).await
+        let bytes = self.read_pieces(pieces).await?;
+        self.upload(index, self.buffers.share(bytes)).await
     }
 
     /// Hashes a part while it is uploaded, or before if another object may have it.

@@ -13,6 +13,38 @@ impl Host {
         format!("{}:{}", self.tool("fakes"), self.programs.borrow())
     }
 
+    /// Ends all SSH sessions of it with all their processes, as a reboot does, and changes its boot ID; `Link::heal` lets it answer
+    /// again.
+    pub(crate) fn reboot(&self) {
+        self.link().kill_sshd();
+        let fakes = format!("{}:", self.tool("fakes"));
+        let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+        let of_host = namespace(&self.holder());
+        let is_in_session = |pid: &String| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            namespace(pid) == of_host && String::from_utf8_lossy(&environment).contains(&fakes)
+        };
+        let processes = || {
+            let names = std::fs::read_dir("/proc").unwrap().flatten();
+            let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+            names.filter(is_in_session).collect::<Vec<_>>()
+        };
+        wait_until("its processes have ended", || {
+            let pids = processes();
+            let _ = std::process::Command::new("kill")
+                .arg("-KILL")
+                .args(&pids)
+                .stderr(std::process::Stdio::null())
+                .status();
+            pids.is_empty()
+        });
+        let cat = find_program("cat");
+        self.fake(
+            "cat",
+            &format!("case \"$*\" in */boot_id) echo another; exit ;; esac\nexec {cat} \"$@\""),
+        );
+    }
+
     /// Returns the number of its processes that send a request to the store; all hosts are on this machine.
     pub(crate) fn curl_count(&self) -> usize {
         let fakes = self.tool("fakes");

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use super::World;
 use super::process::run;
 
-/// Kills the process before or after it renames a file to a name that ends in `KILL_BEFORE_RENAME` or
+/// Adds the seconds in `CLOCK_OFFSET` to the time of day; kills the process before or after it renames a file to a name that ends in `KILL_BEFORE_RENAME` or
 /// `KILL_AFTER_RENAME`; fails each fsync of a file whose name ends in `FAIL_FSYNC`, and each read of one whose name ends
 /// in `FAIL_READ`.
 const SOURCE: &str = r#"
@@ -18,6 +18,7 @@ const SOURCE: &str = r#"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 static int ends(const char *name, const char *variable) {
@@ -49,6 +50,14 @@ int renameat2(int fd, const char *from, int to_fd, const char *to, unsigned flag
     int (*real)(int, const char *, int, const char *, unsigned) = dlsym(RTLD_NEXT, "renameat2");
     before(to);
     return after(real(fd, from, to_fd, to, flags), to);
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    const char *offset = getenv("CLOCK_OFFSET");
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, now);
+    if (result == 0 && clock == CLOCK_REALTIME && offset) now->tv_sec += atol(offset);
+    return result;
 }
 int fsync(int fd) {
     int (*real)(int) = dlsym(RTLD_NEXT, "fsync");

@@ -4,6 +4,8 @@ use std::io::BufRead;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use snapdeck_model::Operation;
+
 use super::{BLOCK, MIB, ProxiedWorld, bytes};
 use crate::common::{
     CommandOutput, Direction, Fault, World, exists, output, run, sha256, signal, wait_for_exit,
@@ -300,6 +302,53 @@ fn a_connection_that_is_lost_is_survived() {
 }
 
 #[test]
+fn a_killed_sshd_is_survived() {
+    let (world, image) = with_object("direct");
+    let child = world.start_held(4 * BLOCK);
+    world.link().kill_sshd();
+    wait_until("curl has ended", || world.curl_count() == 0);
+    world.release();
+    world.link().heal();
+    wait_for_exit(child).ok();
+    world.assert_pulled(&world, "app", &image);
+}
+
+/// Runs snapdeck with a clock that is off by `seconds`.
+pub(crate) fn with_clock_offset(world: &World, args: &[&str], seconds: &str) -> CommandOutput {
+    let mut command = world.command_with_fault(args, ("CLOCK_OFFSET", seconds));
+    wait_for_exit(command.spawn().unwrap())
+}
+
+#[test]
+fn requests_are_signed_by_the_clock_of_the_store() {
+    let (world, image) = with_object("direct");
+    for offset in ["-7200", "7200"] {
+        let ran = with_clock_offset(&world, &["pull", "app", "--json"], offset).ok();
+        let size = std::fs::metadata(&image).unwrap().len();
+        assert_eq!(bytes(&ran.json(), "fetchedBytes"), size);
+        world.assert_pulled(&world, "app", &image);
+        let ran = with_clock_offset(&world, &["doctor"], offset);
+        assert!(ran.stdout.contains("reaches the store"), "{ran:?}");
+        std::fs::remove_file(world.snapshot_path("app")).unwrap();
+    }
+    let requests = world.faults.requests.lock().unwrap().clone();
+    let now = jiff::Timestamp::now();
+    let dates = requests
+        .iter()
+        .filter_map(|request| request.split_once("X-Amz-Date=")?.1.get(..16));
+    let mut count = 0;
+    for date in dates {
+        let signed: jiff::Timestamp = date.parse().unwrap();
+        assert!(
+            now.duration_since(signed).unsigned_abs() < Duration::from_secs(600),
+            "{date}"
+        );
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
+#[test]
 fn a_disk_that_fills_up_is_an_error() {
     let (world, _) = with_object("auto");
     let Some(disk) = world.small_disk("snapshots", "44m") else {
@@ -348,6 +397,78 @@ fn a_snapdeck_that_was_stopped_goes_on() {
     world.release();
     wait_for_exit(child).ok();
     world.assert_pulled(&world, "app", &image);
+}
+
+#[test]
+fn a_host_that_cannot_reach_the_store_is_not_tried_by_each_job() {
+    let (world, image) = with_object("auto");
+    world.snapshot("golden", 9);
+    let count = world.path("scratch/count");
+    let refused = format!("echo >>{count}; echo 'curl: (7) refused' >&2; exit 7");
+    world.fake("curl", &refused);
+    let requests = || std::fs::read(&count).unwrap_or_default().len();
+    // Of the program, too: futures of an unoptimized build are large.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder
+        .enable_all()
+        .thread_stack_size(8 << 20)
+        .build()
+        .unwrap();
+    let engine = runtime.block_on(world.engine());
+    let _inside = runtime.enter();
+    let run = |operation: Operation| {
+        if matches!(operation, Operation::Pull { .. }) {
+            let _ = std::fs::remove_file(world.snapshot_path("app"));
+        }
+        let id = engine.submit_all(vec![operation])[0].clone().unwrap();
+        runtime.block_on(engine.wait(id)).unwrap();
+        let job = engine.view().job(id).unwrap().clone();
+        let lines = job.log.iter().map(|line| line.text.clone());
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let host: snapdeck_model::HostName = "alpha".parse().unwrap();
+    let pull = || Operation::Pull {
+        host: host.clone(),
+        name: "app".parse().unwrap(),
+        overwrite: false,
+    };
+    let log = run(pull());
+    assert!(
+        log.contains("downloads 40.3") && log.contains("curl: (7) refused"),
+        "{log}"
+    );
+    let before = requests();
+    assert!(before > 0);
+    let log = run(pull());
+    assert!(
+        log.contains("through this machine: cannot download to"),
+        "{log}"
+    );
+    assert!(log.contains("curl: (7) refused (an earlier job)"), "{log}");
+    let log = run(Operation::Upload {
+        host: host.clone(),
+        name: "golden".parse().unwrap(),
+        overwrite: false,
+    });
+    assert!(log.contains("uploading through this machine: "), "{log}");
+    assert_eq!(requests(), before);
+    world.assert_pulled(&world, "app", &image);
+    // The health check finds that it is repaired.
+    let curl = format!("exec {} \"$@\"", crate::common::find_program("curl"));
+    world.fake("curl", &curl);
+    engine
+        .run_health_checks(std::slice::from_ref(&host), false)
+        .unwrap();
+    wait_until("the check has finished", || {
+        let view = engine.view();
+        view.health_checks.iter().any(|check| !check.is_running)
+    });
+    let log = run(pull());
+    assert!(
+        log.contains("host alpha downloads") && !log.contains("machine"),
+        "{log}"
+    );
+    runtime.block_on(engine.shutdown());
 }
 
 #[test]

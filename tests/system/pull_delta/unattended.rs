@@ -4,7 +4,11 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::direct::{assert_no_signature, passed, processes_with_a_signature, with_unattended};
 use super::{BLOCK, MIB, ProxiedWorld, bytes};
-use crate::common::{Fault, exists, find_program, output, signal, wait_for_exit, wait_until};
+use crate::common::{
+    CommandOutput, Fault, exists, find_program, is_root, output, signal, wait_for_exit, wait_until,
+};
+use snapdeck_engine::View;
+use snapdeck_model::LockedResource;
 
 fn has_unattended(world: &ProxiedWorld) -> bool {
     world
@@ -74,6 +78,113 @@ fn the_next_pull_takes_over_what_a_host_downloads() {
     wait_until("no process is left", || !has_process(&world));
 }
 
+/// Starts a pull, which is killed, and waits until the host continues it.
+fn leave_unattended(world: &ProxiedWorld) {
+    let child = world.start_held(2 * BLOCK);
+    wait_until("a process waits there", || has_process(world));
+    signal(&child, "KILL");
+    wait_for_exit(child);
+    wait_until("the host continues", || has_unattended(world));
+    wait_until("it has the lock", || {
+        lock_text(world).contains("unattended")
+    });
+}
+
+fn lock_text(world: &ProxiedWorld) -> String {
+    world.read_on_host("snapshots/.app.qcow2.lock")
+}
+
+/// Runs snapdeck as another installation on this machine.
+fn other_installation(world: &ProxiedWorld, args: &[&str]) -> CommandOutput {
+    let mut command = world.command(args);
+    command.env("HOME", &world.dir);
+    command.stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::piped());
+    wait_for_exit(command.spawn().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_see_whose_download_runs_unattended() {
+    let (world, image) = with_unattended("direct");
+    leave_unattended(&world);
+    let engine = world.engine().await;
+    engine.follow();
+    let mut views = engine.watch();
+    let locked = views.wait_for(|view: &std::sync::Arc<View>| !view.hosts[0].locks.is_empty());
+    let view = tokio::time::timeout(std::time::Duration::from_secs(60), locked);
+    let locks = view.await.expect("a lock").unwrap().hosts[0].locks.clone();
+    assert_eq!(
+        locks[0].resource,
+        LockedResource::Snapshot("app".parse().unwrap())
+    );
+    assert!(
+        locks[0]
+            .job
+            .starts_with("pull app → alpha, unattended until 2"),
+        "{locks:?}"
+    );
+    assert!(locks[0].job.ends_with(" UTC, 33 % done"), "{locks:?}");
+    assert!(locks[0].holder.contains(" on "), "{locks:?}");
+    engine.shutdown().await;
+    // Others may use the snapshot of that name, if there is one, and not replace it.
+    let ran = world.snapdeck(&["remove", "app", "--local"]);
+    ran.failed(4, &["unattended until", ", by "]);
+    if !is_root() {
+        return;
+    }
+    // The user of the host is another one.
+    let dir = world.path_on_host("snapshots/.app.qcow2.pull");
+    std::os::unix::fs::chown(&dir, Some(1), None).unwrap();
+    let words = [
+        "snapshot app on host alpha: pull app → alpha, unattended until 2",
+        " UTC, 33 % done, by ",
+        "hint: wait until then, or end it as the user of the host",
+        "snapdeck prune --partial app --foreign",
+    ];
+    other_installation(&world, &["pull", "app"]).failed(4, &words);
+    let prune = ["prune", "--partial", "app", "--local", "--foreign", "--yes"];
+    assert_ne!(other_installation(&world, &prune).code, Some(0));
+    assert!(has_unattended(&world));
+    std::os::unix::fs::chown(&dir, Some(0), None).unwrap();
+    world.release();
+    wait_until_complete(&world, std::fs::metadata(&image).unwrap().len());
+    assert_eq!(lock_text(&world), "");
+    let result = other_installation(&world, &["pull", "app", "--json"]).ok();
+    assert!(bytes(&result.json(), "resumedBytes") > 2 * BLOCK);
+    world.assert_pulled(&world, "app", &image);
+}
+
+#[test]
+fn another_installation_of_the_same_user_takes_over_or_ends_what_a_host_downloads() {
+    let (world, image) = with_unattended("direct");
+    leave_unattended(&world);
+    let prune = ["prune", "--partial", "app", "--local", "--yes"];
+    other_installation(&world, &prune).failed(4, &["another installation created it", "--foreign"]);
+    assert!(has_unattended(&world));
+    let prune = [&prune[..], &["--foreign"]].concat();
+    other_installation(&world, &prune).ok();
+    wait_until("no process is left", || !has_process(&world));
+    world.assert_nothing_hidden(&world);
+    leave_unattended(&world);
+    world.release();
+    let result = other_installation(&world, &["pull", "app", "--json"]).ok();
+    assert!(bytes(&result.json(), "resumedBytes") >= 2 * BLOCK);
+    world.assert_pulled(&world, "app", &image);
+    wait_until("no process is left", || !has_process(&world));
+}
+
+#[test]
+fn the_own_installation_ends_what_a_host_downloads() {
+    let (world, _) = with_unattended("direct");
+    leave_unattended(&world);
+    world
+        .snapdeck(&["prune", "--partial", "app", "--local", "--yes"])
+        .ok();
+    wait_until("no process is left", || !has_process(&world));
+    world.assert_nothing_hidden(&world);
+    world.release();
+}
+
 #[test]
 fn neither_a_cancelled_nor_a_finished_pull_continues() {
     let (world, image) = with_unattended("direct");
@@ -141,6 +252,26 @@ fn blocks_that_a_reboot_has_damaged_are_downloaded_again() {
     let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
     assert_eq!(bytes(&result, "resumedBytes"), BLOCK);
     world.assert_pulled(&world, "app", &image);
+}
+
+#[test]
+fn a_pull_whose_host_reboots_in_the_middle_is_resumed_with_what_is_right() {
+    let (world, image) = with_unattended("direct");
+    let child = world.start_held(2 * BLOCK);
+    wait_until("a process waits there", || has_process(&world));
+    world.reboot();
+    assert_eq!(world.curl_count(), 0);
+    assert!(!has_process(&world));
+    // The kernel had not written it.
+    let partial = world.path_on_host("snapshots/.app.qcow2.pull/partial");
+    super::damage(partial.to_str().unwrap(), 5_000_000);
+    world.release();
+    world.link().heal();
+    wait_for_exit(child).failed(1, &["or the host rebooted, while the connection was lost"]);
+    let result = world.snapdeck(&["pull", "app", "--json"]).ok().json();
+    assert_eq!(bytes(&result, "resumedBytes"), BLOCK);
+    world.assert_pulled(&world, "app", &image);
+    assert!(!has_process(&world));
 }
 
 #[test]

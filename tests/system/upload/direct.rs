@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::{IMAGE, MIB, assert_not_in_bucket, number, size};
 use crate::common::{Fault, Faults, World, exists, sha256, signal, wait_for_exit, wait_until};
 use crate::pull_delta::direct::{
-    assert_no_signature, passed, processes_with_a_signature, set_route,
+    assert_no_signature, passed, processes_with_a_signature, set_route, with_clock_offset,
 };
 
 /// Creates a host over SSH that uploads by itself, as `route` says, with the snapshot `golden`.
@@ -120,4 +120,34 @@ fn a_cancelled_upload_leaves_nothing() {
     faults.hold_parts.store(false, SeqCst);
     assert_not_in_bucket(&world, "golden");
     assert!(exists(&image));
+}
+
+#[test]
+fn a_killed_sshd_and_a_reboot_of_the_host_are_survived() {
+    for is_reboot in [false, true] {
+        let (world, faults, image) = with_snapshot("direct");
+        faults.hold_parts.store(true, SeqCst);
+        let child = world.start(&["upload", "golden"]);
+        wait_until("the host sends a part", || faults.held.load(SeqCst) > 0);
+        match is_reboot {
+            true => world.reboot(),
+            false => world.link().kill_sshd(),
+        }
+        wait_until("curl has ended", || world.curl_count() == 0);
+        faults.hold_parts.store(false, SeqCst);
+        world.link().heal();
+        wait_for_exit(child).ok();
+        assert_uploaded(&world, &image);
+    }
+}
+
+#[test]
+fn parts_are_signed_by_the_clock_of_the_store() {
+    let (world, _faults, image) = with_snapshot("direct");
+    let upload = ["upload", "golden", "--overwrite"];
+    for offset in ["-7200", "7200"] {
+        with_clock_offset(&world, &upload, offset).ok();
+        assert_uploaded(&world, &image);
+        super::set_byte(&image, 20 * MIB, |byte| !byte);
+    }
 }
