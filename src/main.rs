@@ -242,7 +242,10 @@ fn open_api(loaded: LoadedSettings, host: HostName, args: &ServeArgs) -> Result<
         // Other hosts are served by other processes.
         let engine = Engine::for_host(loaded.settings, &host, &state).await?;
         engine.open_journal(&state)?;
-        api::serve(engine, host, options, stops.recv()).await
+        api::serve(engine, host, options, async {
+            stops.recv().await;
+        })
+        .await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     result.and_then(|()| empty_output())

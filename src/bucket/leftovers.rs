@@ -82,6 +82,7 @@ async fn check_stale(store: &Store, upload: &PendingUpload) -> Result<Option<Lef
         path: upload.key.clone(),
         name: None,
         upload_id: Some(upload.id.clone()),
+        continuable_until: store.continuable_until(&upload.key, &upload.id),
         size_bytes: parts
             .iter()
             .fold(0, |sum, part| sum.saturating_add(part.size_bytes)),
@@ -111,6 +112,10 @@ pub(super) async fn abort(store: &Store, leftover: &Leftover) -> Result<bool> {
         initiator: None,
     };
     if check_stale(store, &upload).await?.is_none() {
+        return Ok(false);
+    }
+    if !store.release_upload(&upload.key, id) {
+        // A job continues it.
         return Ok(false);
     }
     let was_aborted = store.abort_multipart(&upload.key, id).await?;

@@ -18,6 +18,7 @@ mod parts;
 mod retry;
 mod s3;
 mod transfer;
+mod upload_record;
 mod versions;
 
 use std::borrow::Cow;
@@ -43,9 +44,10 @@ use s3::{LazyClient, Reason, Store};
 pub use checksums::{Md5Tag, ObjectChecksums};
 pub use download::MAX_BLOCKS_IN_MEMORY;
 pub use list::ObjectPage;
-pub use multipart_object::{MultipartObject, PartSources};
+pub use multipart_object::{MultipartObject, PartSources, UploadStart};
 pub use retry::StoreRetry;
 pub use transfer::{MAX_PARTS_IN_MEMORY, part_size};
+pub use upload_record::{KeptPart, UploadRecords, UploadSource};
 pub use versions::FreedVersions;
 
 /// A handle of the bucket. Cheap to clone; makes no call until it is used.
@@ -57,6 +59,7 @@ pub struct Bucket {
     parts: Option<SnapshotParts>,
     retry: StoreRetry,
     records: OwnershipRecords,
+    upload_records: UploadRecords,
 }
 
 /// An object, and what its metadata says.
@@ -79,6 +82,7 @@ impl Bucket {
             parts: None,
             retry: StoreRetry::short(),
             records: OwnershipRecords::in_memory(),
+            upload_records: UploadRecords::default(),
         }
     }
 
@@ -113,6 +117,14 @@ impl Bucket {
         Self { records, ..self }
     }
 
+    /// Returns the same bucket, with `records` of the uploads that can be continued.
+    pub fn with_upload_records(self, upload_records: UploadRecords) -> Self {
+        Self {
+            upload_records,
+            ..self
+        }
+    }
+
     /// Returns the same bucket with the retry policy of a job.
     pub fn with_retry(&self, policy: StoreRetry) -> Self {
         Self {
@@ -130,7 +142,7 @@ impl Bucket {
         let store = self.lazy_client.get_store().await?;
         Ok(store
             .with_retry(self.retry.clone())
-            .with_records(self.records.clone()))
+            .with_records(self.records.clone(), self.upload_records.clone()))
     }
 
     /// Returns whether the settings name a bucket. Without one every call is `InvalidInput`.
@@ -252,7 +264,39 @@ impl Bucket {
         &'a self,
         name: &'a SnapshotName,
         max_bytes: u64,
+        options: (bool, PartSources),
+        progress: &'a ProgressCell,
+        cancel: &'a CancellationToken,
+    ) -> Result<MultipartObject<'a>> {
+        self.begin(name, max_bytes, options, None, progress, cancel)
+            .await
+    }
+
+    /// As [`Bucket::begin_multipart`], for an object of `size_bytes` that has the bytes of a file: continues an interrupted
+    /// upload of that ([`MultipartObject::start`]), and records this one so that it can be continued
+    /// ([`MultipartObject::record_part`]).
+    ///
+    /// # Errors
+    /// As [`Bucket::begin_multipart`].
+    pub async fn continue_multipart<'a>(
+        &'a self,
+        name: &'a SnapshotName,
+        size_bytes: u64,
+        options: (bool, PartSources),
+        source: UploadSource,
+        progress: &'a ProgressCell,
+        cancel: &'a CancellationToken,
+    ) -> Result<MultipartObject<'a>> {
+        self.begin(name, size_bytes, options, Some(source), progress, cancel)
+            .await
+    }
+
+    async fn begin<'a>(
+        &'a self,
+        name: &'a SnapshotName,
+        max_bytes: u64,
         (overwrite, sources): (bool, PartSources),
+        source: Option<UploadSource>,
         progress: &'a ProgressCell,
         cancel: &'a CancellationToken,
     ) -> Result<MultipartObject<'a>> {
@@ -262,6 +306,7 @@ impl Bucket {
             keeps_other: self.suffix == IMAGE_SUFFIX,
             sources,
             parts: self.parts,
+            source,
         };
         let store = self.store().await?;
         let key = self.key(name);

@@ -11,10 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::manifest;
 use super::multipart_upload::{MultipartUpload, already_exists_error, upload_summary};
-use super::s3::{Checksums, ObjectInfo, Reason, Store, StoreError, UploadedPart};
+use super::s3::{Checksums, ObjectInfo, PartInfo, Reason, Store, StoreError, UploadedPart};
 use super::transfer::{Part, Transfer, max_parts_in_memory, part_size};
+use super::upload_record::{
+    KeptPart, RecordRequest, RecordedPart, UploadDescription, UploadSource,
+};
 use snapdeck_model::{
-    Error, ImageIdentity, Kind, Object, Phase, PresignedRequest, ProgressCell, Result,
+    Digest, Error, ImageIdentity, Kind, Object, Phase, PresignedRequest, ProgressCell, Result,
     SnapshotName, SnapshotParts,
 };
 
@@ -44,6 +47,19 @@ pub(super) struct UploadOptions {
     pub(super) sources: PartSources,
     /// The other parts of the snapshot, for the metadata.
     pub(super) parts: Option<SnapshotParts>,
+    /// The file that it has the bytes of, if the upload can be continued.
+    pub(super) source: Option<UploadSource>,
+}
+
+/// The start of an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UploadStart {
+    /// Without parts.
+    New,
+    /// With parts that the store has from an interrupted upload.
+    Continued(Vec<KeptPart>),
+    /// Without parts, for this reason: the interrupted upload was removed.
+    Restarted(&'static str),
 }
 
 /// An object being assembled. It ends completed or aborted, also when it is dropped.
@@ -59,6 +75,7 @@ pub struct MultipartObject<'a> {
     /// Length of each part and the response to it, by index.
     parts: Mutex<BTreeMap<u64, (u64, UploadedPart)>>,
     copy_error: OnceLock<Error>,
+    start: UploadStart,
 }
 
 impl<'a> MultipartObject<'a> {
@@ -95,8 +112,46 @@ impl<'a> MultipartObject<'a> {
             // Some stores refuse a part without the checksum that the upload has.
             PartSources::Host => Checksums::None,
         };
-        let begin = MultipartUpload::begin(&store, key, options.parts, checksums);
-        let upload = transfer.run_until_cancelled(CANCEL_GRACE, begin).await?;
+        let part_bytes = transfer.part_bytes;
+        let request = options.source.and_then(|source| {
+            let record = store.upload_records.open(&store.location(), key)?;
+            Some(RecordRequest {
+                record,
+                source,
+                size_bytes: max_bytes,
+                part_bytes,
+                options: format!("{:?} {:?}", store.storage(), options.parts),
+            })
+        });
+        let mut earlier = Earlier::None;
+        if let Some(request) = &request {
+            let find = find_earlier(&store, key, request, checksums);
+            earlier = transfer.run_until_cancelled(Duration::ZERO, find).await?;
+        }
+        let mut parts = BTreeMap::new();
+        let (start, upload) = match (earlier, request) {
+            (Earlier::Usable(description, recorded), Some(request)) => {
+                let kept_bytes = recorded.values().map(|part| part.length).sum();
+                progress.resume(Phase::Uploading, max_bytes, kept_bytes);
+                let mut kept = Vec::new();
+                for (index, part) in recorded {
+                    transfer.meter.finish(index, part.length);
+                    parts.insert(index, (part.length, part.uploaded));
+                    kept.push(part.kept);
+                }
+                let upload = MultipartUpload::earlier(&store, &description, Some(request.record));
+                (UploadStart::Continued(kept), upload)
+            }
+            (earlier, request) => {
+                let begin = MultipartUpload::begin(&store, key, options.parts, checksums, request);
+                let upload = transfer.run_until_cancelled(CANCEL_GRACE, begin).await?;
+                let start = match earlier {
+                    Earlier::Unusable(reason) => UploadStart::Restarted(reason),
+                    _ => UploadStart::New,
+                };
+                (start, upload)
+            }
+        };
         Ok(Self {
             store,
             name,
@@ -105,9 +160,40 @@ impl<'a> MultipartObject<'a> {
             replaced: options.keeps_other.then_some(replaced),
             transfer,
             upload,
-            parts: Mutex::default(),
+            parts: Mutex::new(parts),
             copy_error: OnceLock::new(),
+            start,
         })
+    }
+
+    /// Returns its key.
+    pub fn key(&self) -> &str {
+        &self.upload.handle.key
+    }
+
+    /// Returns how it started.
+    pub fn start(&self) -> &UploadStart {
+        &self.start
+    }
+
+    /// Records that the store has a part whose blocks have these digests, so that a later upload can continue after it.
+    /// `is_claimed`: the digests are only the word of a host.
+    pub fn record_part(&self, index: u64, digests: &[Digest], is_claimed: bool) {
+        let sent = self.lock().get(&index).cloned();
+        if let Some(record) = &self.upload.record
+            && let Some((length, uploaded)) = sent
+        {
+            let digests = digests.to_vec();
+            record.add(&RecordedPart {
+                length,
+                uploaded,
+                kept: KeptPart {
+                    index,
+                    digests,
+                    is_claimed,
+                },
+            });
+        }
     }
 
     /// Returns the length of each part but the last: a multiple of 8 MiB.
@@ -285,7 +371,7 @@ impl<'a> MultipartObject<'a> {
         let (size_bytes, parts) = match self.collect_parts().await {
             Ok(parts) => parts,
             Err(error) => {
-                self.abort().await;
+                self.keep_or_abort(&error, false).await;
                 return Err(error);
             }
         };
@@ -314,6 +400,13 @@ impl<'a> MultipartObject<'a> {
             _ => error,
         })?;
         verify_upload(&store, name, &key, &upload_tag, size_bytes).await
+    }
+
+    /// Keeps the parts in the store if the next upload can continue after `error`, else removes them. Returns whether they
+    /// are kept. `is_exiting`: a cancel is the end of this process.
+    pub async fn keep_or_abort(mut self, error: &Error, is_exiting: bool) -> bool {
+        self.transfer.progress.enter(Phase::CleaningUp, 0);
+        self.upload.keep_or_abort(error, is_exiting).await
     }
 
     /// Removes the parts from the store.
@@ -397,6 +490,77 @@ impl<'a> MultipartObject<'a> {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (u64, UploadedPart)>> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The upload of the same object that an earlier process has recorded.
+enum Earlier {
+    None,
+    /// It was aborted, for this reason.
+    Unusable(&'static str),
+    /// It can be continued, with these parts.
+    Usable(Box<UploadDescription>, BTreeMap<u64, RecordedPart>),
+}
+
+/// Looks for an upload that can be continued; aborts any other.
+async fn find_earlier(
+    store: &Store,
+    key: &str,
+    request: &RecordRequest,
+    checksums: Checksums,
+) -> Result<Earlier> {
+    let Some((description, parts)) = request.record.read(&store.location(), key) else {
+        return Ok(Earlier::None);
+    };
+    // A host sends none.
+    let needs_checksums = checksums == Checksums::None && description.checksums != Checksums::None;
+    let usable = match description.mismatch(request) {
+        Some(reason) => Err(reason),
+        None if needs_checksums => Err("its parts need checksums, which a host does not send"),
+        None => {
+            let parts = parts.into_iter();
+            let fitting = parts.filter(|(index, part)| request.has_part(*index, part.length));
+            find_kept_parts(store, &description, fitting.collect()).await?
+        }
+    };
+    match usable {
+        Ok(parts) => Ok(Earlier::Usable(Box::new(description), parts)),
+        Err(reason) => {
+            MultipartUpload::earlier(store, &description, None)
+                .abort()
+                .await;
+            Ok(Earlier::Unusable(reason))
+        }
+    }
+}
+
+/// Returns the parts that the store has as they were recorded, or why there is none.
+async fn find_kept_parts(
+    store: &Store,
+    description: &UploadDescription,
+    mut parts: BTreeMap<u64, RecordedPart>,
+) -> Result<Result<BTreeMap<u64, RecordedPart>, &'static str>> {
+    let handle = description.handle();
+    let listed = match store.list_parts(&handle.key, &handle.id).await {
+        Ok(listed) => listed,
+        Err(StoreError { error, .. }) if error.is_retryable() => return Err(error),
+        Err(failed) if failed.reason == Reason::NotFound => {
+            return Ok(Err("the store does not have it any more"));
+        }
+        Err(StoreError { error, .. }) => {
+            tracing::debug!("{error}");
+            return Ok(Err("the store does not list its parts"));
+        }
+    };
+    let listed: BTreeMap<i32, PartInfo> =
+        listed.into_iter().map(|part| (part.number, part)).collect();
+    parts.retain(|_, part| {
+        let listed = listed.get(&part.uploaded.number);
+        listed.is_some_and(|listed| part.uploaded.is_listed_as(part.length, listed))
+    });
+    match parts.is_empty() {
+        true => Ok(Err("the store has none of its parts")),
+        false => Ok(Ok(parts)),
     }
 }
 

@@ -2,12 +2,14 @@
 //! unfinished one.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
 use super::retry::{Retries, StoreRetry};
 use super::s3::{Checksums, NewMetadata, Reason, Store, StoreError, UploadHandle, UploadedPart};
+use super::upload_record::{RecordRequest, UploadDescription, UploadRecord};
 use snapdeck_model::{Error, Kind, Result, SnapshotParts};
 
 /// Requests to abort an upload that still has parts.
@@ -23,6 +25,8 @@ pub(super) struct MultipartUpload {
     pub(super) handle: UploadHandle,
     /// Identifies the object as this upload's if the response was lost.
     pub(super) upload_tag: String,
+    /// For a later process, which can continue it.
+    pub(super) record: Option<Arc<UploadRecord>>,
     is_open: bool,
 }
 
@@ -34,6 +38,7 @@ impl MultipartUpload {
         key: &str,
         parts: Option<SnapshotParts>,
         checksums: Checksums,
+        record: Option<RecordRequest>,
     ) -> Result<Self> {
         let (store, key) = (store.clone(), key.to_owned());
         let summary = upload_summary(&store, &key);
@@ -43,17 +48,44 @@ impl MultipartUpload {
                 upload_tag: upload_tag.clone(),
                 parts,
             };
-            let handle = store.create_multipart(&key, &metadata, checksums).await?;
+            let created = store.create_multipart(&key, &metadata, checksums).await;
+            if created.is_err()
+                && let Some(request) = &record
+            {
+                request.record.remove();
+            }
+            let handle = created?;
+            let record = record
+                .map(|request| Arc::new(request.begin(store.location(), &handle, &upload_tag)));
             Ok(Self {
                 store,
                 handle,
                 upload_tag,
+                record,
                 is_open: true,
             })
         };
         tokio::spawn(begin)
             .await
             .map_err(|error| Error::new(Kind::Failed, summary).with_cause(error))?
+    }
+
+    /// Returns the upload of an earlier process.
+    pub(super) fn earlier(
+        store: &Store,
+        description: &UploadDescription,
+        record: Option<UploadRecord>,
+    ) -> Self {
+        if let Some(record) = &record {
+            record.set_has_parts();
+        }
+        Self {
+            store: store.clone(),
+            handle: description.handle(),
+            upload_tag: description.upload_tag.clone(),
+            record: record.map(Arc::new),
+            is_open: true,
+        }
     }
 
     /// Makes the object of `size_bytes` out of the parts. `Conflict` if it exists, unless `overwrite`.
@@ -63,11 +95,24 @@ impl MultipartUpload {
         size_bytes: u64,
         overwrite: bool,
     ) -> Result<()> {
+        let completed = self.try_complete(parts, size_bytes, overwrite).await;
+        if let Err(error) = &completed {
+            self.keep_or_abort(error, false).await;
+        }
+        completed
+    }
+
+    async fn try_complete(
+        &mut self,
+        parts: Vec<UploadedPart>,
+        size_bytes: u64,
+        overwrite: bool,
+    ) -> Result<()> {
         // A cancelled job still looks whether the store has completed the object: that shows what there is to abort.
         let lookups = self.store.with_retry(StoreRetry::short());
         let mut only_new = !overwrite;
         let mut retries = Retries::default();
-        let error = loop {
+        loop {
             let (store, handle) = (&self.store, &self.handle);
             let completed = store.complete_multipart(handle, &parts, size_bytes, only_new);
             let Err(StoreError { reason, error }) = completed.await else {
@@ -83,19 +128,19 @@ impl MultipartUpload {
                 return Ok(());
             }
             if only_new && reason == Reason::PreconditionFailed {
-                break already_exists_error(&self.store, &self.handle.key);
+                return Err(already_exists_error(&self.store, &self.handle.key));
             }
             if only_new && reason == Reason::Unsupported {
                 // Without the condition, a look right before is the best that there is.
                 if lookups.head(&handle.key).await?.is_some() {
-                    break already_exists_error(store, &handle.key);
+                    return Err(already_exists_error(store, &handle.key));
                 }
                 only_new = false;
                 continue;
             }
             let failure = StoreError { reason, error };
             if let Err(failure) = store.retry.wait_after(failure, &mut retries).await {
-                break failure.error;
+                return Err(failure.error);
             }
             // Not every store honours the condition: another client may have created the object during the wait.
             match lookups.head(&handle.key).await? {
@@ -104,12 +149,30 @@ impl MultipartUpload {
                     self.forget();
                     return Ok(());
                 }
-                Some(_) if !overwrite => break already_exists_error(store, &handle.key),
+                Some(_) if !overwrite => return Err(already_exists_error(store, &handle.key)),
                 _ => {}
             }
+        }
+    }
+
+    /// Keeps the parts in the store if the next upload can continue after `error`, else removes them. Returns whether they
+    /// are kept.
+    ///
+    /// It can after a lost connection, and if the job was cancelled since this process ends; not after a refusal.
+    pub(super) async fn keep_or_abort(&mut self, error: &Error, is_exiting: bool) -> bool {
+        let is_temporary = match error.kind() {
+            Kind::Unreachable => true,
+            Kind::Cancelled => is_exiting,
+            Kind::Failed => error.is_retryable(),
+            _ => false,
         };
+        let record = self.record.as_ref();
+        if is_temporary && record.is_some_and(|record| record.has_parts()) {
+            self.is_open = false;
+            return true;
+        }
         self.abort().await;
-        Err(error)
+        false
     }
 
     /// Returns whether the object exists and is this upload's.
@@ -122,6 +185,13 @@ impl MultipartUpload {
     fn forget(&self) {
         let UploadHandle { key, id, .. } = &self.handle;
         self.store.forget_upload(key, id);
+        self.remove_record();
+    }
+
+    fn remove_record(&self) {
+        if let Some(record) = &self.record {
+            record.remove();
+        }
     }
 
     /// Removes the parts from the store; in the background if the job is cancelled and the store is slow. A failure is only
@@ -129,10 +199,13 @@ impl MultipartUpload {
     pub(super) async fn abort(&mut self) {
         let retry = self.store.retry.clone();
         let address = self.store.address(&self.handle.key);
+        self.remove_record();
         let upload = Self {
             store: self.store.clone(),
             handle: self.handle.clone(),
             upload_tag: String::new(),
+            // Of another upload by then.
+            record: None,
             // Nothing is left to a second task if the runtime ends.
             is_open: false,
         };
@@ -188,6 +261,7 @@ impl Drop for MultipartUpload {
                 store: self.store.clone(),
                 handle: self.handle.clone(),
                 upload_tag: std::mem::take(&mut self.upload_tag),
+                record: self.record.take(),
                 // A runtime that is ending drops the task at once, which must not start another.
                 is_open: false,
             };

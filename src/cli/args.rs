@@ -184,7 +184,8 @@ pub enum Command {
     /// Upload a snapshot of a host to the bucket, under its own name
     ///
     /// With its UEFI variables, lineage, note, labels and pin. Parts that the bucket has already are copied by the
-    /// store; an object of that name is kept unless --overwrite is given.
+    /// store; an object of that name is kept unless --overwrite is given. An interrupted upload is continued by the next one
+    /// within 7 days.
     Upload {
         /// The snapshot
         name: SnapshotName,

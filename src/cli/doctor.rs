@@ -58,7 +58,7 @@ pub(crate) async fn run(
                 eprint_line(format_args!("still checking {}", names.join(", ")));
             }
             // The checks clean up during the shutdown of the engine, which is next.
-            () = stops.recv() => return Err(Error::cancelled("the health check")),
+            _ = stops.recv() => return Err(Error::cancelled("the health check")),
         }
     }
     let checks = requested(&engine.view());

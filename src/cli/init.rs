@@ -213,7 +213,7 @@ async fn ask(question: String, stops: &mut StopSignals) -> Result<String> {
     let read = tokio::task::spawn_blocking(move || prompt(&question));
     let line = tokio::select! {
         line = read => line.map_err(|error| Error::new(Kind::Failed, "cannot ask").with_cause(error))??,
-        () = stops.recv() => return Err(Error::cancelled("the setup")),
+        _ = stops.recv() => return Err(Error::cancelled("the setup")),
     };
     match line.is_empty() {
         true => Err(Error::cancelled("the setup")),

@@ -42,12 +42,12 @@ impl StopSignals {
         })
     }
 
-    /// Waits for a signal.
-    pub async fn recv(&mut self) {
+    /// Waits for a signal; returns whether it is SIGINT, by which an operator cancels.
+    pub async fn recv(&mut self) -> bool {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            _ = self.interrupt.recv() => true,
+            _ = self.terminate.recv() => false,
+            _ = self.hangup.recv() => false,
         }
     }
 }
@@ -139,13 +139,16 @@ async fn follow_jobs(
         tokio::select! {
             results = &mut wait => break results,
             _ = ticks.tick() => show_progress(engine, &ids, &mut display, &mut log_lengths, verbose),
-            () = stops.recv() => {
+            is_cancel = stops.recv() => {
                 if is_cancelling {
                     display.print_line("still cleaning up");
                 } else {
                     is_cancelling = true;
                     display.print_line("cancelling and cleaning up");
-                    ids.iter().flatten().for_each(|id| engine.cancel(*id));
+                    ids.iter().flatten().for_each(|id| match is_cancel {
+                        true => engine.cancel(*id),
+                        false => engine.stop(*id),
+                    });
                 }
             }
         }

@@ -263,6 +263,13 @@ fn render_plan(plan: &PrunePlan) -> Result<(String, Value)> {
                 (true, None) => "this installation".to_owned(),
                 (false, None) => "unknown".to_owned(),
             };
+            let creator = match leftover.continuable_until {
+                Some(until) => {
+                    let until = format_time(Some(until));
+                    format!("{creator}; can be continued until {until}")
+                }
+                None => creator,
+            };
             vec![
                 location(&leftover.host),
                 leftover_label(leftover.kind).to_owned(),

@@ -105,6 +105,12 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::cancel`], because this process ends: what an upload has sent is kept for the next one.
+    pub fn stop(&self, id: JobId) {
+        self.inner.suspend_token.cancel();
+        self.cancel(id);
+    }
+
     /// Removes a job that has ended from the view.
     pub fn dismiss(&self, id: JobId) {
         self.inner.publish(|view| {
@@ -234,6 +240,7 @@ pub(super) async fn run_job(
             progress: progress_cell.clone(),
             cancel,
             is_suspended: suspension_check(&inner, id),
+            exit: inner.suspend_token.clone(),
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
             sharing: inner.sharing.clone(),

@@ -46,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::history::History;
 use self::state::Inner;
-use snapdeck_bucket::Bucket;
+use snapdeck_bucket::{Bucket, UploadRecords};
 use snapdeck_host::Host;
 pub use snapdeck_host::VncTunnel;
 use snapdeck_model::settings::Settings;
@@ -121,7 +121,9 @@ impl Engine {
         records: OwnershipRecords,
         state: Option<&Path>,
     ) -> Result<Self> {
-        let bucket = Bucket::new(&settings.bucket).with_records(records);
+        let bucket = Bucket::new(&settings.bucket)
+            .with_records(records)
+            .with_upload_records(open_upload_records(state));
         let view = inventory::empty_view(&settings, &bucket);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -228,6 +230,12 @@ impl Engine {
 
 fn open_records(state: Option<&Path>) -> OwnershipRecords {
     state.map_or_else(OwnershipRecords::in_memory, OwnershipRecords::open)
+}
+
+fn open_upload_records(state: Option<&Path>) -> UploadRecords {
+    state.map_or_else(UploadRecords::default, |state| {
+        UploadRecords::new(&state.join("uploads"))
+    })
 }
 
 fn open_push_cache(state: Option<&Path>) -> PushCache {

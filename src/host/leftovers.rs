@@ -122,6 +122,7 @@ impl Leftovers<'_> {
                 host: Some(self.host.name().clone()),
                 name: parse_pull_name(&path),
                 upload_id: None,
+                continuable_until: None,
                 size_bytes: number(bytes).unwrap_or(0),
                 modified: modified.and_then(|seconds| Timestamp::from_second(seconds).ok()),
                 is_own: records.contains(self.host.location(), &path, &mark_id),

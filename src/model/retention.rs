@@ -244,6 +244,9 @@ pub struct Leftover {
     /// Id of a multipart upload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_id: Option<String>,
+    /// Until when an upload of the same snapshot continues this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continuable_until: Option<Timestamp>,
     /// Bytes that its removal frees.
     pub size_bytes: u64,
     /// Time of the last write.

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{TryStreamExt, stream};
 use tokio::sync::Semaphore;
 
-use snapdeck_bucket::{Bucket, MultipartObject};
+use snapdeck_bucket::{Bucket, KeptPart, MultipartObject, UploadStart};
 use snapdeck_host::FileReader;
 use snapdeck_model::{BLOCK_BYTES, BufferPool, Digest, Error, Kind, Result};
 
@@ -87,8 +87,16 @@ impl<'a> PartSender<'a> {
     /// Those of the host and the store.
     pub(crate) async fn send(self) -> Result<SentParts> {
         let count = self.size_bytes.div_ceil(self.multipart.part_bytes());
-        let (copied, uploaded): (Vec<u64>, Vec<u64>) =
-            (0..count).partition(|index| self.copies.contains_key(index));
+        let kept: BTreeMap<u64, &KeptPart> = match self.multipart.start() {
+            UploadStart::Continued(kept) => kept.iter().map(|part| (part.index, part)).collect(),
+            UploadStart::New | UploadStart::Restarted(_) => BTreeMap::new(),
+        };
+        for (index, part) in &kept {
+            self.digests.set(self.part_offset(*index), &part.digests);
+        }
+        let (copied, uploaded): (Vec<u64>, Vec<u64>) = (0..count)
+            .filter(|index| !kept.contains_key(index))
+            .partition(|index| self.copies.contains_key(index));
         let copying = self.copy_parts(copied);
         let uploading = self.upload_parts(uploaded);
         // Boxed: the futures are large.
@@ -100,7 +108,8 @@ impl<'a> PartSender<'a> {
             part.is_some_and(|part| self.stored.is_claimed(part.object))
         };
         let is_direct = self.direct.as_ref().is_some_and(DirectUpload::has_tried);
-        let is_claimed = is_direct || copied.iter().any(is_claimed);
+        let is_claimed =
+            is_direct || copied.iter().any(is_claimed) || kept.values().any(|part| part.is_claimed);
         let copied_bytes = copied
             .into_iter()
             .map(|index| self.part_length(index))
@@ -147,6 +156,7 @@ impl<'a> PartSender<'a> {
                 .await?
         {
             self.digests.set(offset, &digests);
+            self.multipart.record_part(index, &digests, true);
             return Ok(());
         }
         let _slot = self.slots.acquire().await.map_err(|closed| {
@@ -158,13 +168,17 @@ impl<'a> PartSender<'a> {
                 .zeros
                 .get_or_init(|| BytesMut::zeroed(self.multipart.part_bytes() as usize).freeze());
             let bytes = zeros.slice(..length as usize);
-            return self.multipart.upload_part(index, bytes).await;
+            self.multipart.upload_part(index, bytes).await?;
+            self.multipart.record_part(index, digests, false);
+            return Ok(());
         }
         let read = self.reader.read_at(&self.buffers, offset, length as usize);
         let bytes = read.await?;
         let hashing = self.digests.begin(offset, bytes.clone());
         self.multipart.upload_part(index, bytes).await?;
-        hashing.finish().await.map(drop)
+        let digests = hashing.finish().await?;
+        self.multipart.record_part(index, &digests, false);
+        Ok(())
     }
 
     /// Returns the digests of the blocks of a part that is known to have only zeros.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use humansize::{BINARY, format_size};
 use jiff::Timestamp;
 
-use snapdeck_bucket::{Bucket, PartSources, part_size};
+use snapdeck_bucket::{Bucket, MultipartObject, PartSources, UploadSource, UploadStart, part_size};
 use snapdeck_host::Host;
 use snapdeck_model::{
     AnnotationsPatch, BLOCK_BYTES, Digest, Error, ExpectedVariables, Kind, Manifest, Object,
@@ -180,8 +180,15 @@ async fn send(
         false => PartSources::Copied,
     };
     let options = (overwrite, sources);
-    let multipart = new_bucket.begin_multipart(name, size_bytes, options, progress, cancel);
-    let multipart = multipart.await?;
+    let upload_source = UploadSource {
+        host: host.name().clone(),
+        path: source.path.clone(),
+        stamp: source.file.stamp,
+    };
+    let multipart =
+        new_bucket.continue_multipart(name, size_bytes, options, upload_source, progress, cancel);
+    let multipart = Box::pin(multipart).await?;
+    log_start(&multipart, size_bytes, ctx);
     let result = async {
         let direct = is_direct.then(|| DirectUpload::new(host, &multipart, ctx));
         let reader = (reader, direct);
@@ -194,7 +201,12 @@ async fn send(
     let sent = match Box::pin(result).await {
         Ok(sent) => sent,
         Err(error) => {
-            multipart.abort().await;
+            let is_exiting = ctx.exit.is_cancelled();
+            if multipart.keep_or_abort(&error, is_exiting).await {
+                ctx.warn(
+                    "the store keeps the sent parts: upload it again within 7 days to continue",
+                );
+            }
             return Err(error);
         }
     };
@@ -205,6 +217,24 @@ async fn send(
     let publish = publish_image(bucket, request, ctx, multipart, variables);
     let object = Box::pin(publish).await?;
     Ok((object, sent))
+}
+
+/// Logs what is left of an interrupted upload.
+fn log_start(multipart: &MultipartObject<'_>, size_bytes: u64, ctx: &Context) {
+    match multipart.start() {
+        UploadStart::New => {}
+        UploadStart::Continued(kept) => {
+            let count = size_bytes.div_ceil(multipart.part_bytes());
+            let (kept, key) = (kept.len(), multipart.key());
+            ctx.info(format!(
+                "continuing an upload of {key}: {kept} of {count} parts are there"
+            ));
+        }
+        UploadStart::Restarted(reason) => ctx.info(format!(
+            "removed an interrupted upload of {}: {reason}; uploading all parts",
+            multipart.key()
+        )),
+    }
 }
 
 /// Fails if the object that is overwritten has UEFI variables, and the snapshot has none although nothing says that it needs

@@ -1,6 +1,7 @@
 //! Uploads of snapshots that a host has: the real program, QEMU and an S3 server. Results are checked with another S3
 //! client.
 
+mod continued;
 mod direct;
 
 use std::os::unix::fs::FileExt;

@@ -141,7 +141,8 @@ impl Probe {
     /// Copies a part into an upload that is never completed, and looks for that upload in the listing.
     async fn copy(&self) -> Result<[Check; 2]> {
         let key = &self.multipart_key;
-        let mut upload = MultipartUpload::begin(&self.store, key, None, Checksums::Object).await?;
+        let mut upload =
+            MultipartUpload::begin(&self.store, key, None, Checksums::Object, None).await?;
         let copied = self
             .store
             .with_timeout(WRITE_TIMEOUT)
@@ -238,7 +239,8 @@ impl Probe {
     /// Uploads a small object in one part, unless it exists; returns how the store checks its bytes.
     async fn upload(&self) -> Result<Integrity> {
         let key = &self.multipart_key;
-        let mut upload = MultipartUpload::begin(&self.store, key, None, Checksums::Object).await?;
+        let mut upload =
+            MultipartUpload::begin(&self.store, key, None, Checksums::Object, None).await?;
         match self.upload_parts(&upload.handle).await {
             Ok((part, integrity)) => {
                 upload

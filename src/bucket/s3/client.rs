@@ -30,6 +30,7 @@ use super::Store;
 use super::bounds::LimitResponses;
 use crate::meter::ByteCounter;
 use crate::retry::StoreRetry;
+use crate::upload_record::UploadRecords;
 use snapdeck_model::settings::BucketSettings;
 use snapdeck_model::{Error, ImageIdentity, Kind, Object, Result};
 use snapdeck_ownership::OwnershipRecords;
@@ -194,6 +195,7 @@ impl LazyClient {
             storage: settings.storage.clone(),
             retry: StoreRetry::short(),
             records: OwnershipRecords::in_memory(),
+            upload_records: UploadRecords::default(),
         })
     }
 }

@@ -29,10 +29,12 @@ use aws_sdk_s3::types::{
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
 
 use super::capabilities::Capabilities;
 use super::meter::ByteCounter;
 use super::retry::StoreRetry;
+use super::upload_record::UploadRecords;
 use bounds::MAX_KEY_BYTES;
 use client::{CountingInterceptor, ResponseHeaders, no_sdk_retry};
 use integrity::content_md5;
@@ -86,6 +88,7 @@ pub(crate) struct Store {
     storage: ObjectStorage,
     pub(crate) retry: StoreRetry,
     pub(crate) records: OwnershipRecords,
+    pub(crate) upload_records: UploadRecords,
 }
 
 #[derive(Debug, Clone)]
@@ -173,7 +176,8 @@ pub(crate) enum PutCondition {
 }
 
 /// CRC64NVME checksums of an upload that the store verifies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum Checksums {
     /// None: the store does not support them.
     None,
@@ -194,12 +198,32 @@ pub(crate) struct UploadHandle {
 /// A part as the store acknowledged it.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadedPart {
-    number: i32,
-    etag: Option<String>,
+    pub(crate) number: i32,
+    pub(crate) etag: Option<String>,
     pub(crate) crc64nvme: Option<String>,
 }
 
 impl UploadedPart {
+    /// Returns a part as it was acknowledged to an earlier process.
+    pub(crate) fn new(index: u64, etag: Option<String>, crc64nvme: Option<String>) -> Self {
+        Self {
+            number: part_number(index),
+            etag: bounds::tag(etag),
+            crc64nvme: bounds::tag(crc64nvme),
+        }
+    }
+
+    /// Returns whether a listing has this part, with `length` bytes.
+    pub(crate) fn is_listed_as(&self, length: u64, listed: &PartInfo) -> bool {
+        // Some stores leave out the quotes there.
+        let bare =
+            |etag: &Option<String>| etag.as_ref().map(|etag| etag.trim_matches('"').to_owned());
+        listed.number == self.number
+            && listed.size_bytes == length
+            && self.etag.is_some()
+            && bare(&listed.etag) == bare(&self.etag)
+    }
+
     /// Returns a part that a host has sent, with the entity tag of the answer.
     pub(crate) fn sent(index: u64, etag: &str) -> Self {
         Self {
@@ -219,6 +243,9 @@ pub(crate) struct PendingUpload {
 }
 
 pub(crate) struct PartInfo {
+    /// From 1.
+    pub(crate) number: i32,
+    pub(crate) etag: Option<String>,
     pub(crate) size_bytes: u64,
     pub(crate) modified: Option<Timestamp>,
 }
@@ -231,19 +258,38 @@ impl Store {
         }
     }
 
-    /// Returns the store, with `records` of the uploads that are begun in it.
-    pub(crate) fn with_records(self, records: OwnershipRecords) -> Self {
-        Self { records, ..self }
+    /// Returns the store, with `records` of the uploads that are begun in it, and of those that can be continued.
+    pub(crate) fn with_records(
+        self,
+        records: OwnershipRecords,
+        upload_records: UploadRecords,
+    ) -> Self {
+        Self {
+            records,
+            upload_records,
+            ..self
+        }
     }
 
     /// Returns the name of the bucket in the records of its uploads.
-    fn location(&self) -> String {
+    pub(crate) fn location(&self) -> String {
         format!("{}/{}", self.endpoint, self.bucket)
     }
 
     /// Returns whether this installation has begun the upload.
     pub(crate) fn is_own_upload(&self, key: &str, id: &str) -> bool {
         self.records.contains(&self.location(), key, id)
+    }
+
+    /// Returns until when the upload can be continued; `None` if it cannot.
+    pub(crate) fn continuable_until(&self, key: &str, id: &str) -> Option<Timestamp> {
+        let records = &self.upload_records;
+        records.continuable_until(&self.location(), key, id)
+    }
+
+    /// Ends that an upload can be continued; `false` if a job has just begun to.
+    pub(crate) fn release_upload(&self, key: &str, id: &str) -> bool {
+        self.upload_records.release(&self.location(), key, id)
     }
 
     /// Removes the record of an upload that was completed or aborted.
@@ -269,6 +315,11 @@ impl Store {
     /// Returns `s3://BUCKET/KEY`.
     pub(crate) fn address(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket)
+    }
+
+    /// Returns the properties that new objects get.
+    pub(crate) fn storage(&self) -> &ObjectStorage {
+        &self.storage
     }
 
     pub(crate) fn bucket(&self) -> &str {
@@ -778,6 +829,8 @@ impl Store {
                 .await
                 .map_err(|error| self.error("list the parts of the upload to", key, &error))?;
             parts.extend(page.parts().iter().map(|part| PartInfo {
+                number: part.part_number().unwrap_or_default(),
+                etag: bounds::tag(part.e_tag().map(str::to_owned)),
                 size_bytes: bounds::size(part.size),
                 modified: part.last_modified().and_then(to_timestamp),
             }));

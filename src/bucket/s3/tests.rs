@@ -117,6 +117,7 @@ fn store(answers: &Answers) -> Store {
         storage: Default::default(),
         retry: StoreRetry::none(),
         records: OwnershipRecords::in_memory(),
+        upload_records: UploadRecords::default(),
     }
 }
 

@@ -199,7 +199,11 @@ impl PruneDialog {
             let leftover = &plan.leftovers[row];
             let modified = leftover.modified.map(|at| format!(", {}", timestamp(at)));
             let label = leftover_label(leftover.kind);
-            let note = format!("{label}{}", modified.unwrap_or_default());
+            let until = leftover.continuable_until.map(timestamp);
+            let note = match until {
+                Some(until) => format!("{label}, can be continued until {until}"),
+                None => format!("{label}{}", modified.unwrap_or_default()),
+            };
             leftover_line(leftover, &note, &theme, width)
         });
         if !plan.foreign_leftovers.is_empty() {

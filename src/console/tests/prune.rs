@@ -42,6 +42,7 @@ fn leftover() -> Leftover {
         path: "/var/lib/libvirt/snapshots/.app.qcow2.partial".to_owned(),
         name: Some("app".parse().unwrap()),
         upload_id: None,
+        continuable_until: None,
         size_bytes: 1 << 30,
         modified: None,
         is_own: true,

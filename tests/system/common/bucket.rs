@@ -4,6 +4,8 @@ use std::process::{Child, Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
+use aws_sdk_s3::types::MultipartUpload;
+
 use super::process::{output, wait_until};
 use super::proxy::{Faults, proxy};
 use super::{World, lab};
@@ -21,6 +23,24 @@ pub(crate) fn in_background<T: Send + 'static>(
         });
     });
     result.recv().unwrap()
+}
+
+/// Returns a client of the lab's store.
+fn client() -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+        .endpoint_url(lab("SNAPDECK_LAB_S3"))
+        .region(aws_sdk_s3::config::Region::new("us-east-1"))
+        .force_path_style(true)
+        .credentials_provider(aws_sdk_s3::config::Credentials::new(
+            lab("SNAPDECK_LAB_S3_KEY"),
+            lab("SNAPDECK_LAB_S3_SECRET"),
+            None,
+            None,
+            "lab",
+        ))
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
 }
 
 impl World {
@@ -57,29 +77,54 @@ impl World {
 
     /// Returns the unfinished multipart uploads under the test's prefix, for an assertion.
     pub(crate) fn uploads(&self) -> String {
+        format!("{:?}", self.list_uploads())
+    }
+
+    fn list_uploads(&self) -> Vec<MultipartUpload> {
         let prefix = format!("{}/", self.tag);
         let list = async {
-            let config = aws_sdk_s3::Config::builder()
-                .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
-                .endpoint_url(lab("SNAPDECK_LAB_S3"))
-                .region(aws_sdk_s3::config::Region::new("us-east-1"))
-                .force_path_style(true)
-                .credentials_provider(aws_sdk_s3::config::Credentials::new(
-                    lab("SNAPDECK_LAB_S3_KEY"),
-                    lab("SNAPDECK_LAB_S3_SECRET"),
-                    None,
-                    None,
-                    "lab",
-                ))
-                .build();
-            let client = aws_sdk_s3::Client::from_conf(config);
-            let call = client
+            let call = client()
                 .list_multipart_uploads()
                 .bucket(lab("SNAPDECK_LAB_BUCKET"))
                 .prefix(prefix);
-            format!("{:?}", call.send().await.unwrap().uploads())
+            call.send().await.unwrap().uploads().to_vec()
         };
         tokio::runtime::Runtime::new().unwrap().block_on(list)
+    }
+
+    /// Aborts the unfinished multipart uploads under the test's prefix.
+    pub(crate) fn abort_uploads(&self) {
+        for upload in self.list_uploads() {
+            let abort = async {
+                let call = client()
+                    .abort_multipart_upload()
+                    .bucket(lab("SNAPDECK_LAB_BUCKET"))
+                    .key(upload.key().unwrap())
+                    .upload_id(upload.upload_id().unwrap());
+                call.send().await.unwrap();
+            };
+            tokio::runtime::Runtime::new().unwrap().block_on(abort);
+        }
+    }
+
+    /// Replaces a part of the only unfinished multipart upload under the test's prefix.
+    pub(crate) fn replace_part(&self, number: i32, bytes: Vec<u8>) {
+        let uploads = self.list_uploads();
+        let [upload] = &uploads[..] else {
+            panic!("{uploads:?}");
+        };
+        let replace = async {
+            let call = client()
+                .upload_part()
+                .bucket(lab("SNAPDECK_LAB_BUCKET"))
+                .key(upload.key().unwrap())
+                .upload_id(upload.upload_id().unwrap())
+                .part_number(number)
+                .checksum_algorithm(aws_sdk_s3::types::ChecksumAlgorithm::Crc64Nvme)
+                .body(bytes.into());
+            call.send().await.unwrap();
+        };
+        tokio::runtime::Runtime::new().unwrap().block_on(replace);
     }
 
     /// Uploads a file as object `name`.

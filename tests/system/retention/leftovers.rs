@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::common::{
-    State, World, exists, only_local, output, process_tree, run, signal, wait_for_exit, wait_until,
+    State, World, exists, only_local, output, process_tree, run, sha256, signal, wait_for_exit,
+    wait_until,
 };
 
 fn age(path: &str, hours: u64) {
@@ -509,13 +510,39 @@ fn own_uploads_without_new_parts_for_a_day_are_removed() {
         "location": location, "path": app, "id": "id-app.qcow2", "created": jiff::Timestamp::now()
     });
     std::fs::write(records.join("1.json"), record.to_string()).unwrap();
+    // It can be continued.
+    let description = json!({
+        "format": 1, "location": location, "key": app, "uploadId": "id-app.qcow2", "uploadTag": "tag",
+        "checksums": "none", "partBytes": 8 << 20, "options": "", "created": jiff::Timestamp::now(),
+        "source": {"host": "alpha", "path": "/a", "stamp": {"inode": 1, "modifiedNs": 2, "sizeBytes": 700}},
+    });
+    let uploads = world.dir.join("home/.local/state/snapdeck/uploads");
+    let name = world.path("scratch/name");
+    std::fs::write(&name, format!("{location}/{app}")).unwrap();
+    std::fs::create_dir_all(&uploads).unwrap();
+    let record = uploads.join(sha256(&name));
+    std::fs::write(&record, format!("{description}\n")).unwrap();
     let plan = world.snapdeck(&dry).ok().json();
-    assert_eq!(paths(&plan), [app], "{plan}");
+    assert_eq!(paths(&plan), [&*app], "{plan}");
+    let until: jiff::Timestamp = plan["leftovers"][0]["continuableUntil"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(until > jiff::Timestamp::now() + jiff::SignedDuration::from_hours(6 * 24));
     assert_eq!(plan["reclaimedBytes"], 700);
+    let ran = world.snapdeck(&dry[..4]).ok();
+    assert!(ran.stdout.contains("can be continued until "), "{ran:?}");
     assert!(deleted.lock().unwrap().is_empty());
-    world
-        .snapdeck(&["prune", "--leftovers", "--bucket", "--yes"])
-        .ok();
+    // Not while a process does so.
+    let file = std::fs::File::open(&record).unwrap();
+    file.lock().unwrap();
+    let prune = ["prune", "--leftovers", "--bucket", "--yes"];
+    world.snapdeck(&prune).ok();
+    assert!(deleted.lock().unwrap().is_empty());
+    drop(file);
+    world.snapdeck(&prune).ok();
+    assert!(!record.exists());
     let deleted = deleted.lock().unwrap();
     assert_eq!(deleted.len(), 1, "{deleted:?}");
     assert!(deleted[0].contains("app.qcow2") && deleted[0].contains("id-app.qcow2"));
