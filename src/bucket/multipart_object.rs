@@ -552,11 +552,15 @@ async fn find_kept_parts(
             return Ok(Err("the store does not list its parts"));
         }
     };
-    let listed: BTreeMap<i32, PartInfo> =
-        listed.into_iter().map(|part| (part.number, part)).collect();
+    // Some stores list each part that was sent with a number (SeaweedFS).
+    let mut by_number: BTreeMap<i32, Vec<PartInfo>> = BTreeMap::new();
+    for part in listed {
+        by_number.entry(part.number).or_default().push(part);
+    }
     parts.retain(|_, part| {
-        let listed = listed.get(&part.uploaded.number);
-        listed.is_some_and(|listed| part.uploaded.is_listed_as(part.length, listed))
+        let is_same = |listed: &PartInfo| part.uploaded.is_listed_as(part.length, listed);
+        let listed = by_number.get(&part.uploaded.number);
+        listed.is_some_and(|listed| listed.iter().all(is_same))
     });
     match parts.is_empty() {
         true => Ok(Err("the store has none of its parts")),

@@ -39,7 +39,7 @@ pub struct UploadSource {
     pub host: HostName,
     /// Path of the file.
     pub path: String,
-    /// Its stamp when the upload began.
+    /// The stamp of the file when the upload began.
     pub stamp: FileStamp,
 }
 

@@ -51,7 +51,7 @@ impl Job {
         let before = self.recorded_parts();
         self.faults.slow.store(4, SeqCst);
         let child = self.world.start(&UPLOAD);
-        wait_until("parts are recorded", || self.recorded_parts() > before);
+        wait_until("parts are recorded", || self.recorded_parts() > before + 1);
         self.faults.hold_parts.store(true, SeqCst);
         self.faults.slow.store(0, SeqCst);
         child
@@ -109,7 +109,7 @@ impl Job {
         self.world.manifest("golden")
     }
 
-    /// Uploads again, and asserts that this begins anew for `reason`.
+    /// Uploads again, and asserts that all parts are sent, for `reason`.
     #[track_caller]
     fn assert_restarts(&self, reason: &str) {
         let ran = self.world.snapdeck(&UPLOAD).ok();
