@@ -174,7 +174,7 @@ impl FetchHandle {
         blocks: BlockSet,
     ) -> Subscription {
         let mut state = self.0.state();
-        let is_other = |current: &Arc<RemoteObject>| current != source;
+        let is_other = |current: &Arc<RemoteObject>| !current.is_same_object(source);
         if state.is_started || state.source.as_ref().is_some_and(is_other) {
             drop(state);
             return Subscription {

@@ -95,6 +95,15 @@ impl RemoteObject {
         self
     }
 
+    /// Returns whether both are the same object. Of one without a manifest, a host may have recorded digests of its own.
+    pub(crate) fn is_same_object(&self, other: &Self) -> bool {
+        let has_same_digests = match (&self.manifest, &other.manifest) {
+            (Some(ours), Some(theirs)) => ours.has_same_content(theirs),
+            _ => true,
+        };
+        self.object == other.object && has_same_digests
+    }
+
     /// Fails if the manifest that belongs to the image is missing: the push was interrupted before its end.
     ///
     /// # Errors

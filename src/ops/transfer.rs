@@ -387,6 +387,12 @@ impl Transfer<'_> {
                 }
                 message = receiver.recv(), if can_write => match message {
                     Some(Message::Block(FetchedBlock { index, data, digest, permit })) => {
+                        // The download may be shared with hosts that have no digests.
+                        if self.source.digest(index).is_some_and(|expected| expected != digest) {
+                            let error = Error::new(Kind::Damaged, format!("{} is damaged", self.source.object.key));
+                            let cause = format!("block {index} is not that of the snapshot's manifest on the host");
+                            return Err(error.with_cause(cause).into());
+                        }
                         permits.insert(index, permit);
                         writes.push(write_block(self.writer, index, data, digest));
                     }

@@ -153,10 +153,8 @@ fn a_manifest_that_qemus_user_can_write_vouches_for_nothing() {
     run("chown", &[super::QEMU_USER, &json]);
     world.snapdeck(&["adopt", "app"]).ok();
     let adopted = read_manifest();
-    assert_eq!(
-        (&adopted["blocks"], &adopted["created"]),
-        (&forged["blocks"], &serde_json::Value::Null)
-    );
+    assert!(adopted["blocks"].is_string(), "{adopted}");
+    assert_eq!(adopted["created"], serde_json::Value::Null);
     let metadata = std::fs::metadata(&json).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&metadata), 0);
 }
