@@ -176,6 +176,13 @@ impl<'a> MultipartObject<'a> {
         &self.start
     }
 
+    /// Returns whether a host may have got requests for parts of this upload from an earlier process, which it can send until it is
+    /// completed. An upload with checksums has none.
+    pub fn may_have_requests_of_hosts(&self) -> bool {
+        matches!(self.start, UploadStart::Continued(_))
+            && self.upload.handle.checksums == Checksums::None
+    }
+
     /// Records that the store has a part whose blocks have these digests, so that a later upload can continue after it.
     /// `is_claimed`: the digests are only the word of a host.
     pub fn record_part(&self, index: u64, digests: &[Digest], is_claimed: bool) {

@@ -11,13 +11,16 @@ max_arguments=131072
 # find_process UUID: prints "PID START" of the QEMU process of a domain. Fails without one, and if several processes have that UUID in
 # their arguments, into which QEMU's user can write anything.
 find_process() {
-  found=
+  found= count=0
   # Any process can give itself arguments of any length (prctl(2), PR_SET_MM): only their beginning is read. What it writes there can
   # look like the title of another process's, which is then read by itself.
   for pid in $(timeout 20 head -vc "$max_arguments" /proc/[0-9]*/cmdline 2>/dev/null | tr '\000' '\n' | awk -v uuid="$1" '
     /^==> \/proc\/[0-9]+\/cmdline <==$/ { split($2, part, "/"); pid = part[3] }
     $0 == uuid && last == "-uuid" { print pid }
-    { last = $0 }' | sort -u | head -n 50); do
+    { last = $0 }' | sort -u | head -n 51); do
+    count=$((count + 1))
+    # The domain's may be missing.
+    [ $count -le 50 ] || return 1
     [ "$(head -c "$max_arguments" "/proc/$pid/cmdline" | tr '\n\0' ' \n' | grep -xF -A 1 -e -uuid | tail -n 1)" = "$1" ] || continue
     start=$(start_time "$pid") || continue
     [ -z "$found" ] || return 1

@@ -91,12 +91,14 @@ if [ -n "$paused" ] && [ -n "$instance" ] && has_run "$instance"; then paused=; 
 # end_readers: kills the qemu-img processes that use the directory, by a name in their arguments, or by a descriptor, which the result
 # of a conversion is.
 end_readers() {
+  # Of a directory that was removed, some shells have no path: any would match.
+  here=$(pwd -P) && [ -n "$here" ] || return 0
   for file in /proc/[0-9]*/comm; do
     comm=
     read -r comm <"$file" && [ "$comm" = qemu-img ] || continue
     pid=${file#/proc/} pid=${pid%/comm}
     if head -c "$max_arguments" "/proc/$pid/cmdline" | grep -aqF -e "$dir" ||
-      [ -n "$(find "/proc/$pid/fd" -lname "$(pwd -P)/*" -print -quit)" ]; then kill -9 "$pid"; fi
+      [ -n "$(find "/proc/$pid/fd" -lname "$here/*" -print -quit)" ]; then kill -9 "$pid"; fi
   done
 }
 

@@ -108,8 +108,10 @@ impl<'a> PartSender<'a> {
             part.is_some_and(|part| self.stored.is_claimed(part.object))
         };
         let is_direct = self.direct.as_ref().is_some_and(DirectUpload::has_tried);
-        let is_claimed =
-            is_direct || copied.iter().any(is_claimed) || kept.values().any(|part| part.is_claimed);
+        let is_claimed = is_direct
+            || copied.iter().any(is_claimed)
+            || kept.values().any(|part| part.is_claimed)
+            || self.multipart.may_have_requests_of_hosts();
         let copied_bytes = copied
             .into_iter()
             .map(|index| self.part_length(index))

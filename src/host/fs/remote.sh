@@ -525,7 +525,7 @@ stand_by)
   }
   # describe: prints the text of the lock file.
   describe() {
-    echo "$job, unattended until $(date -u -d "@$until" '+%F %R') UTC, $(($(list_done | wc -l) * 100 / blocks)) % done, by $creator"
+    printf '%s\n' "$job, unattended until $(date -u -d "@$until" '+%F %R') UTC, $(($(list_done | wc -l) * 100 / blocks)) % done, by $creator"
   }
   blocks=$(((size + block - 1) / block))
   # Before the lock, which another process takes over by removing this file. That of the lost session may last a moment longer.
