@@ -21,7 +21,7 @@ lock_descriptor() {
 
 # take_over FD MODE PATH
 take_over() {
-  [ "$2" = takeover ] && end_unattended "${3%.lock}.pull" && flock --wait 10 --exclusive "$1"
+  [ "$2" = takeover ] && end_unattended "${3%.lock}.pull" && flock --wait 15 --exclusive "$1"
 }
 
 # acquire FD MODE PATH [SECONDS]: opens the lock file PATH as descriptor FD with a lock, "shared", "exclusive", or "takeover": exclusive, and an

@@ -496,9 +496,7 @@ fn a_directory_of_another_operator_is_used_if_both_may_write_there() {
     run("chmod", &["2775", &dir]);
     let pull = || world.snapdeck(&["pull", "acme/app"]);
     let refused = |cause: &str| {
-        let fix = format!(
-            "run `chown --reference={parent} {dir} && chmod --reference={parent} {dir}` as root"
-        );
+        let fix = format!("move {dir} away");
         pull().failed(4, &[&dir, cause, &fix]);
     };
     refused("belongs to another user");

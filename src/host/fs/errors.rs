@@ -3,7 +3,6 @@
 use std::io;
 
 use super::pinned::OTHER_USER;
-use crate::quote::quote_words;
 use snapdeck_model::{Error, Kind};
 
 /// Cause of the error for an open file that does not have the stamp of its name; also in `remote.sh`.
@@ -64,11 +63,9 @@ pub(super) fn explain(summary: String, error: &io::Error) -> Error {
 fn other_owner_hint(message: &str) -> Option<String> {
     let (before, _) = message.split_once(OTHER_USER)?;
     let dir = before.rsplit(": ").next()?.trim_end();
-    let (parent, _) = dir.strip_prefix('/').and(dir.rsplit_once('/'))?;
-    let (dir, parent) = (quote_words([dir]), quote_words([parent]));
-    Some(format!(
-        "run `chown --reference={parent} {dir} && chmod --reference={parent} {dir}` as root on the host"
-    ))
+    // No command that changes it: a link to another directory may have its name by then.
+    dir.starts_with('/')
+        .then(|| format!("move {dir} away: snapdeck creates it with the owner and mode of the snapshots directory"))
 }
 
 /// Returns whether it is an error of the disk (EIO), which says nothing of the content of a file.
