@@ -378,7 +378,7 @@ impl<'a> MultipartObject<'a> {
         let (size_bytes, parts) = match self.collect_parts().await {
             Ok(parts) => parts,
             Err(error) => {
-                self.keep_or_abort(&error, false).await;
+                self.keep_or_abort(&error).await;
                 return Err(error);
             }
         };
@@ -394,7 +394,8 @@ impl<'a> MultipartObject<'a> {
         let summary = upload_summary(&store, &key);
         // In a separate task: when this is dropped or cancelled the store may already be completing the upload, and only
         // its response shows whether there is anything to abort.
-        let task = tokio::spawn(upload.complete(parts, size_bytes, overwrite));
+        let cancel = transfer.cancel.clone();
+        let task = tokio::spawn(upload.complete(parts, size_bytes, overwrite, cancel));
         let completed = async {
             task.await
                 .map_err(|error| Error::new(Kind::Failed, summary).with_cause(error))?
@@ -410,10 +411,10 @@ impl<'a> MultipartObject<'a> {
     }
 
     /// Keeps the parts in the store if the next upload can continue after `error`, else removes them. Returns whether they
-    /// are kept. `is_exiting`: a cancel is the end of this process.
-    pub async fn keep_or_abort(mut self, error: &Error, is_exiting: bool) -> bool {
+    /// are kept.
+    pub async fn keep_or_abort(mut self, error: &Error) -> bool {
         self.transfer.progress.enter(Phase::CleaningUp, 0);
-        self.upload.keep_or_abort(error, is_exiting).await
+        self.upload.keep_or_abort(error, self.transfer.cancel).await
     }
 
     /// Removes the parts from the store.
@@ -550,7 +551,12 @@ async fn find_kept_parts(
     let handle = description.handle();
     let listed = match store.list_parts(&handle.key, &handle.id).await {
         Ok(listed) => listed,
-        Err(StoreError { error, .. }) if error.is_retryable() => return Err(error),
+        // Later, the store may list them.
+        Err(StoreError { error, .. })
+            if error.is_retryable() || error.kind() == Kind::Cancelled =>
+        {
+            return Err(error);
+        }
         Err(failed) if failed.reason == Reason::NotFound => {
             return Ok(Err("the store does not have it any more"));
         }

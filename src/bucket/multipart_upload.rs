@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::retry::{Retries, StoreRetry};
 use super::s3::{Checksums, NewMetadata, Reason, Store, StoreError, UploadHandle, UploadedPart};
@@ -52,11 +53,13 @@ impl MultipartUpload {
             if created.is_err()
                 && let Some(request) = &record
             {
-                request.record.remove();
+                // One of an earlier upload may be of use with other keys.
+                request.record.remove_if_empty();
             }
             let handle = created?;
             let record = record
-                .map(|request| Arc::new(request.begin(store.location(), &handle, &upload_tag)));
+                .and_then(|request| request.begin(store.location(), &handle, &upload_tag))
+                .map(Arc::new);
             Ok(Self {
                 store,
                 handle,
@@ -94,10 +97,11 @@ impl MultipartUpload {
         parts: Vec<UploadedPart>,
         size_bytes: u64,
         overwrite: bool,
+        cancel: CancellationToken,
     ) -> Result<()> {
         let completed = self.try_complete(parts, size_bytes, overwrite).await;
         if let Err(error) = &completed {
-            self.keep_or_abort(error, false).await;
+            self.keep_or_abort(error, &cancel).await;
         }
         completed
     }
@@ -158,16 +162,24 @@ impl MultipartUpload {
     /// Keeps the parts in the store if the next upload can continue after `error`, else removes them. Returns whether they
     /// are kept.
     ///
-    /// It can after a lost connection, and if the job was cancelled since this process ends; not after a refusal.
-    pub(super) async fn keep_or_abort(&mut self, error: &Error, is_exiting: bool) -> bool {
-        let is_temporary = match error.kind() {
-            Kind::Unreachable => true,
-            Kind::Cancelled => is_exiting,
-            Kind::Failed => error.is_retryable(),
-            _ => false,
-        };
-        let record = self.record.as_ref();
-        if is_temporary && record.is_some_and(|record| record.has_parts()) {
+    /// It can after a lost connection, and if the job was cancelled since this process ends; not after a refusal, nor after the
+    /// operator's `cancel`, whatever the error is.
+    pub(super) async fn keep_or_abort(
+        &mut self,
+        error: &Error,
+        cancel: &CancellationToken,
+    ) -> bool {
+        let may_continue = self.record.as_ref().is_some_and(|record| {
+            let is_wanted = !cancel.is_cancelled() || record.is_exiting();
+            let is_temporary = match error.kind() {
+                Kind::Unreachable => true,
+                Kind::Cancelled => record.is_exiting(),
+                Kind::Failed => error.is_retryable(),
+                _ => false,
+            };
+            is_wanted && is_temporary && record.has_parts()
+        });
+        if may_continue {
             self.is_open = false;
             return true;
         }

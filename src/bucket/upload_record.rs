@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::s3::{Checksums, UploadHandle, UploadedPart};
 use snapdeck_model::{BLOCK_BYTES, Digest, FileStamp, HostName};
@@ -56,7 +58,11 @@ pub struct KeptPart {
 
 /// The records of one state directory; without one, no upload is continued.
 #[derive(Debug, Clone, Default)]
-pub struct UploadRecords(Option<Arc<Path>>);
+pub struct UploadRecords {
+    directory: Option<Arc<Path>>,
+    /// Fires when this process ends: what is cancelled then is to be continued.
+    exit: CancellationToken,
+}
 
 /// The record of an upload that this process does. The lock ends with it.
 #[derive(Debug)]
@@ -64,6 +70,7 @@ pub(super) struct UploadRecord {
     file: File,
     path: PathBuf,
     has_parts: AtomicBool,
+    exit: CancellationToken,
 }
 
 /// A record, and what is to be uploaded.
@@ -148,15 +155,18 @@ impl UploadDescription {
 }
 
 impl UploadRecords {
-    /// Returns the records in `directory`, which is created with the first one.
-    pub fn new(directory: &Path) -> Self {
-        Self(Some(directory.into()))
+    /// Returns the records in `directory`, which is created with the first one. `exit` fires when this process ends.
+    pub fn new(directory: &Path, exit: CancellationToken) -> Self {
+        Self {
+            directory: Some(directory.into()),
+            exit,
+        }
     }
 
     /// Opens the record of the object, which is empty if there was none. `None` without a state directory, or if another
     /// process uploads the object.
     pub(super) fn open(&self, location: &str, key: &str) -> Option<UploadRecord> {
-        let directory = self.0.as_deref()?;
+        let directory = self.directory.as_deref()?;
         let path = record_path(directory, location, key);
         let open = || {
             create_private_dir(directory)?;
@@ -164,7 +174,7 @@ impl UploadRecords {
             append_private_file(&path)
         };
         match open() {
-            Ok(file) => UploadRecord::lock(file, path),
+            Ok(file) => self.lock(file, path),
             Err(error) => {
                 tracing::warn!(
                     "cannot open {}: {error}; if the upload is interrupted, it begins again",
@@ -182,7 +192,7 @@ impl UploadRecords {
         key: &str,
         id: &str,
     ) -> Option<Timestamp> {
-        let path = record_path(self.0.as_deref()?, location, key);
+        let path = record_path(self.directory.as_deref()?, location, key);
         let file = open_private_file(&path).ok()?;
         let description = Lines::open(&file).description(location, key)?;
         let is_usable = description.upload_id == id && !description.is_old();
@@ -191,14 +201,14 @@ impl UploadRecords {
 
     /// Removes the record of an upload that is to be aborted; `false` if a process uses it.
     pub(super) fn release(&self, location: &str, key: &str, id: &str) -> bool {
-        let Some(directory) = self.0.as_deref() else {
+        let Some(directory) = self.directory.as_deref() else {
             return true;
         };
         let path = record_path(directory, location, key);
         let Ok(file) = open_private_file(&path) else {
             return true;
         };
-        let Some(record) = UploadRecord::lock(file, path) else {
+        let Some(record) = self.lock(file, path) else {
             return false;
         };
         let description = Lines::open(&record.file).description(location, key);
@@ -206,6 +216,19 @@ impl UploadRecords {
             record.remove();
         }
         true
+    }
+
+    /// Locks a record; `None` if another process uses it, or has removed it since it was opened.
+    fn lock(&self, file: File, path: PathBuf) -> Option<UploadRecord> {
+        file.try_lock().ok()?;
+        let (open, named) = (file.metadata().ok()?, fs::symlink_metadata(&path).ok()?);
+        let is_same = (open.dev(), open.ino()) == (named.dev(), named.ino());
+        is_same.then(|| UploadRecord {
+            file,
+            path,
+            has_parts: AtomicBool::new(false),
+            exit: self.exit.clone(),
+        })
     }
 }
 
@@ -217,8 +240,13 @@ impl RecordRequest {
         rest.is_some_and(|rest| rest > 0 && length == rest.min(self.part_bytes))
     }
 
-    /// Records that the upload begins.
-    pub(super) fn begin(self, location: String, handle: &UploadHandle, tag: &str) -> UploadRecord {
+    /// Records that the upload begins; `None` if that cannot be written.
+    pub(super) fn begin(
+        self,
+        location: String,
+        handle: &UploadHandle,
+        tag: &str,
+    ) -> Option<UploadRecord> {
         let description = UploadDescription {
             format: FORMAT,
             location,
@@ -231,8 +259,7 @@ impl RecordRequest {
             options: self.options,
             created: Timestamp::now(),
         };
-        self.record.begin(&description);
-        self.record
+        self.record.begin(&description).then_some(self.record)
     }
 }
 
@@ -243,15 +270,6 @@ impl UploadDescription {
 }
 
 impl UploadRecord {
-    fn lock(file: File, path: PathBuf) -> Option<Self> {
-        file.try_lock().ok()?;
-        Some(Self {
-            file,
-            path,
-            has_parts: AtomicBool::new(false),
-        })
-    }
-
     /// Returns what is recorded of the object's upload; `None` if that is nothing. Removes a last line that was not written
     /// to its end.
     pub(super) fn read(
@@ -276,24 +294,32 @@ impl UploadRecord {
         self.has_parts.load(Relaxed)
     }
 
+    /// Returns whether this process ends.
+    pub(super) fn is_exiting(&self) -> bool {
+        self.exit.is_cancelled()
+    }
+
     /// Sets that the store has parts of an earlier process.
     pub(super) fn set_has_parts(&self) {
         self.has_parts.store(true, Relaxed);
     }
 
-    /// Replaces what was recorded.
-    fn begin(&self, description: &UploadDescription) {
+    /// Replaces what was recorded; returns whether that could be written.
+    fn begin(&self, description: &UploadDescription) -> bool {
         let begin = || {
             self.file.set_len(0)?;
             self.append(description)?;
             self.file.sync_all()
         };
-        if let Err(error) = begin() {
+        let begun = begin();
+        if let Err(error) = &begun {
             tracing::warn!(
                 "cannot write {}: {error}; if the upload is interrupted, it begins again",
                 self.path.display()
             );
+            self.remove();
         }
+        begun.is_ok()
     }
 
     /// Adds a part that the store has.
@@ -305,6 +331,13 @@ impl UploadRecord {
             Ok(()) => self.set_has_parts(),
             // The part is sent again if the upload is interrupted.
             Err(error) => tracing::debug!("cannot write {}: {error}", self.path.display()),
+        }
+    }
+
+    /// Removes it if nothing is recorded.
+    pub(super) fn remove_if_empty(&self) {
+        if self.file.metadata().is_ok_and(|file| file.len() == 0) {
+            self.remove();
         }
     }
 
@@ -465,7 +498,9 @@ mod tests {
             id: "id".into(),
             checksums: Checksums::Object,
         };
-        let record = request(records).begin(LOCATION.into(), &handle, "tag");
+        let record = request(records)
+            .begin(LOCATION.into(), &handle, "tag")
+            .unwrap();
         assert!(!record.has_parts());
         record.add(&part(0, BLOCK_BYTES));
         record.add(&part(1, BLOCK_BYTES));
@@ -478,9 +513,9 @@ mod tests {
     #[test]
     fn a_later_process_reads_what_was_recorded_up_to_a_torn_line() {
         let state = tempfile::tempdir().unwrap();
-        let records = UploadRecords::new(&state.path().join("uploads"));
+        let records = UploadRecords::new(&state.path().join("uploads"), CancellationToken::new());
         let text = record(&records);
-        let path = record_path(records.0.as_deref().unwrap(), LOCATION, KEY);
+        let path = record_path(records.directory.as_deref().unwrap(), LOCATION, KEY);
         for (cut, kept) in [(0, 2), (1, 1), (50, 1)] {
             fs::write(&path, &text[..text.len() - cut]).unwrap();
             let request = request(&records);
@@ -502,9 +537,22 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_was_removed_meanwhile_is_not_used() {
+        let state = tempfile::tempdir().unwrap();
+        let records = UploadRecords::new(state.path(), CancellationToken::new());
+        let text = record(&records);
+        let path = record_path(state.path(), LOCATION, KEY);
+        let file = append_private_file(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, text).unwrap();
+        assert!(records.lock(file, path).is_none());
+        assert!(records.open(LOCATION, KEY).is_some());
+    }
+
+    #[test]
     fn only_parts_of_the_object_fit() {
         let state = tempfile::tempdir().unwrap();
-        let request = request(&UploadRecords::new(state.path()));
+        let request = request(&UploadRecords::new(state.path(), CancellationToken::new()));
         assert!(request.has_part(0, BLOCK_BYTES) && request.has_part(2, 5));
         for (index, length) in [(0, 5), (1, BLOCK_BYTES + 1), (2, 6), (3, 0), (u64::MAX, 5)] {
             assert!(!request.has_part(index, length), "{index} {length}");
@@ -514,7 +562,7 @@ mod tests {
     #[test]
     fn other_and_damaged_records_are_not_used() {
         let state = tempfile::tempdir().unwrap();
-        let records = UploadRecords::new(state.path());
+        let records = UploadRecords::new(state.path(), CancellationToken::new());
         let text = record(&records);
         let path = record_path(state.path(), LOCATION, KEY);
         for other in [
@@ -541,7 +589,7 @@ mod tests {
     #[test]
     fn another_file_is_another_upload() {
         let state = tempfile::tempdir().unwrap();
-        let records = UploadRecords::new(state.path());
+        let records = UploadRecords::new(state.path(), CancellationToken::new());
         record(&records);
         let mut request = request(&records);
         let (description, _) = request.record.read(LOCATION, KEY).unwrap();
@@ -566,7 +614,7 @@ mod tests {
     #[test]
     fn one_process_uses_a_record() {
         let state = tempfile::tempdir().unwrap();
-        let records = UploadRecords::new(state.path());
+        let records = UploadRecords::new(state.path(), CancellationToken::new());
         record(&records);
         let until = records.continuable_until(LOCATION, KEY, "id").unwrap();
         assert!(until > Timestamp::now() + SignedDuration::from_hours(6 * 24));
@@ -584,7 +632,7 @@ mod tests {
     #[test]
     fn records_that_are_too_old_are_removed() {
         let state = tempfile::tempdir().unwrap();
-        let records = UploadRecords::new(state.path());
+        let records = UploadRecords::new(state.path(), CancellationToken::new());
         let old = state.path().join("old");
         let file = File::create(&old).unwrap();
         let age = Duration::from_secs(8 * 24 * 60 * 60);

@@ -240,7 +240,6 @@ pub(super) async fn run_job(
             progress: progress_cell.clone(),
             cancel,
             is_suspended: suspension_check(&inner, id),
-            exit: inner.suspend_token.clone(),
             log: job_log(&inner, id),
             zstd_enabled: inner.settings.push.zstd_enabled,
             sharing: inner.sharing.clone(),

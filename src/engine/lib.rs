@@ -121,9 +121,10 @@ impl Engine {
         records: OwnershipRecords,
         state: Option<&Path>,
     ) -> Result<Self> {
+        let suspend_token = CancellationToken::new();
         let bucket = Bucket::new(&settings.bucket)
             .with_records(records)
-            .with_upload_records(open_upload_records(state));
+            .with_upload_records(open_upload_records(state, &suspend_token));
         let view = inventory::empty_view(&settings, &bucket);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -150,7 +151,7 @@ impl Engine {
                 interrupted_jobs: Mutex::default(),
                 stop: CancellationToken::new(),
                 journal: OnceLock::new(),
-                suspend_token: CancellationToken::new(),
+                suspend_token,
                 settings,
             }),
         })
@@ -232,9 +233,9 @@ fn open_records(state: Option<&Path>) -> OwnershipRecords {
     state.map_or_else(OwnershipRecords::in_memory, OwnershipRecords::open)
 }
 
-fn open_upload_records(state: Option<&Path>) -> UploadRecords {
+fn open_upload_records(state: Option<&Path>, exit: &CancellationToken) -> UploadRecords {
     state.map_or_else(UploadRecords::default, |state| {
-        UploadRecords::new(&state.join("uploads"))
+        UploadRecords::new(&state.join("uploads"), exit.clone())
     })
 }
 

@@ -175,7 +175,15 @@ impl Leftovers<'_> {
         let locks = self.host.locks();
         let request = match (&backup, parse_pull_name(&leftover.path)) {
             (Some(backup), _) => Some(locks.sandbox(&backup.id)),
-            (None, Some(snapshot)) => Some(locks.snapshot(&snapshot, true).taking_over()),
+            (None, Some(snapshot)) => {
+                let lock = locks.snapshot(&snapshot, true);
+                // The download of another leftover of that name is not this one's.
+                let pull_dir = self.host.pull_dir(&snapshot);
+                Some(match leftover.is_recent && leftover.path == pull_dir {
+                    true => lock.taking_over(),
+                    false => lock,
+                })
+            }
             (None, None) => None,
         };
         let lock = match request {

@@ -21,8 +21,6 @@ pub struct Context {
     pub cancel: CancellationToken,
     /// Returns whether `cancel` has fired because this process ends, and a later one resumes the operation.
     pub is_suspended: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Fires when this process ends, before `cancel` does because of that.
-    pub exit: CancellationToken,
     /// The job's own log.
     pub log: Arc<LogFn>,
     /// Whether new clusters are compressed with zstd, if the image's version allows it.

@@ -55,7 +55,7 @@ pub(crate) async fn publish_image(
     let (replaced, is_new) = match Box::pin(prepare).await {
         Ok(prepared) => prepared,
         Err(error) => {
-            image.keep_or_abort(&error, ctx.exit.is_cancelled()).await;
+            image.keep_or_abort(&error).await;
             return Err(error);
         }
     };

@@ -201,8 +201,7 @@ async fn send(
     let sent = match Box::pin(result).await {
         Ok(sent) => sent,
         Err(error) => {
-            let is_exiting = ctx.exit.is_cancelled();
-            if multipart.keep_or_abort(&error, is_exiting).await {
+            if multipart.keep_or_abort(&error).await {
                 ctx.warn(
                     "the store keeps the sent parts: upload it again within 7 days to continue",
                 );

@@ -243,8 +243,9 @@ impl Probe {
             MultipartUpload::begin(&self.store, key, None, Checksums::Object, None).await?;
         match self.upload_parts(&upload.handle).await {
             Ok((part, integrity)) => {
+                let never = CancellationToken::new();
                 upload
-                    .complete(vec![part], SMALL_OBJECT_BYTES as u64, false)
+                    .complete(vec![part], SMALL_OBJECT_BYTES as u64, false, never)
                     .await?;
                 Ok(integrity)
             }
