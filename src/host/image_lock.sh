@@ -31,9 +31,10 @@ open_image() {
   inode=$(awk '$1 == "ino:" { print $2 }' /proc/self/fdinfo/3)
 }
 # print_uses: prints PID, "read" or "write", and "lock" or "" of each process with one of the descriptors on stdin, /proc/PID/fd/N, that
-# is of the file with $inode. A process may have it open thousands of times.
+# is of the file with $inode. A process may have it open thousands of times. Before its first title head(1) writes no newline: it is
+# that of /dev/null.
 print_uses() {
-  sed 's,/fd/,/fdinfo/,' | xargs -r head -vc 4096 2>/dev/null | awk -v inode="$inode" '
+  sed 's,/fd/,/fdinfo/,' | xargs -r head -vc 4096 /dev/null 2>/dev/null | awk -v inode="$inode" '
     function add() {
       if (pid == "" || other) return
       access[pid] = access[pid] == "write" || mode % 4 ? "write" : "read"

@@ -301,13 +301,13 @@ list_images)
     if [ -e "$dir" ]; then
       stat -f --printf '%b %a %S' -- "$dir" || :
       printf '\0'
-      find "$dir/" -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
+      find "$dir/" -ignore_readdir_race -mindepth 1 -maxdepth 1 \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) \
         -printf '%f\0' || exit 1
       for organization in $organizations; do
         # find(1) does not follow it if it is a link.
         if [ -L "$dir/$organization" ] || [ ! -d "$dir/$organization" ]; then continue; fi
         {
-          message=$(find "$dir/$organization" -mindepth 1 -maxdepth 1 \
+          message=$(find "$dir/$organization" -ignore_readdir_race -mindepth 1 -maxdepth 1 \
             \( -name '*.qcow2' -o ! -type d \( ! -type f -o -size +15c \) \) -printf "$organization/%f\0" 2>&1 >&4) ||
             printf '/%s/%s\0' "$organization" "${message##*: }"
         } 4>&1
